@@ -1,0 +1,50 @@
+//! The hit path on one thread: allocate and free one buffer again and again, through `TensorAllocator` and its peers.
+//!
+//! One process, one pair after the other; none of the contenders is the process's global allocator.
+#![allow(unsafe_code, missing_docs)]
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use tenzor::memory::{ComputeArena, TensorAllocator};
+
+const SIZES: [usize; 5] = [64, 1 << 10, 4 << 10, 64 << 10, 1 << 20];
+
+fn pair(allocator: &impl GlobalAlloc, layout: Layout) {
+    // SAFETY: the layout is not zero-sized; the block is freed with the layout it was allocated with.
+    unsafe {
+        let block = allocator.alloc(black_box(layout));
+        allocator.dealloc(black_box(block), layout);
+    }
+}
+
+fn hit_path(c: &mut Criterion) {
+    let mut group = c.benchmark_group("hit path");
+    for size in SIZES {
+        let layout = Layout::array::<u8>(size).and_then(|layout| layout.align_to(64)).unwrap_or(Layout::new::<u8>());
+        let alloc = TensorAllocator::new();
+        group.bench_with_input(BenchmarkId::new("tenzor", size), &size, |b, &size| {
+            b.iter(|| drop(black_box(alloc.alloc::<u8>(black_box(size)))));
+        });
+        group.bench_with_input(BenchmarkId::new("mimalloc", size), &layout, |b, &layout| {
+            b.iter(|| pair(&mimalloc::MiMalloc, layout));
+        });
+        group.bench_with_input(BenchmarkId::new("malloc", size), &layout, |b, &layout| {
+            b.iter(|| pair(&std::alloc::System, layout));
+        });
+        let mut arena = ComputeArena::with_capacity(64 << 20);
+        group.bench_with_input(BenchmarkId::new("arena", size), &size, |b, &size| {
+            b.iter(|| {
+                if arena.usage().pooled_bytes < size {
+                    arena.reset();
+                }
+                drop(black_box(arena.alloc::<u8>(black_box(size))));
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, hit_path);
+criterion_main!(benches);

@@ -1,0 +1,1 @@
+//! Tenzor beside its peers.

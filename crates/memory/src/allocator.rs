@@ -1,0 +1,166 @@
+//! `TensorAllocator`: typed, owned buffers from a shared pool.
+#![allow(unsafe_code)]
+
+use std::alloc::Layout;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use allocator_api2::alloc::Allocator;
+use bytemuck::Zeroable;
+
+use crate::backing::{Backing, System};
+use crate::buffer::Buffer;
+use crate::config::Config;
+use crate::error::AllocError;
+use crate::pool::BufferPool;
+use crate::provider::{Provider, typed_requests};
+use crate::stats::Stats;
+
+/// An allocator of tensors: freed buffers are kept by size class and handed out again, the last freed first.
+///
+/// It is a handle: clones share one pool, and the pool's memory goes back to the backing when the last handle is dropped.
+/// All of it may be used from any thread at once; a buffer may be freed on another thread than it was allocated on.
+///
+/// The buffers of [`alloc`](Self::alloc) borrow the allocator, which costs nothing. Where buffers have to outlive the
+/// borrow, let them own a handle: `Buffer::uninit_in(count, alloc.clone())`.
+///
+/// ```
+/// use tenzor_memory::TensorAllocator;
+///
+/// let alloc = TensorAllocator::new();
+/// for _ in 0..1000 {
+///     let buffer = alloc.alloc::<f32>(1024)?;
+///     drop(buffer); // or alloc.free(buffer)
+/// }
+/// let stats = alloc.stats();
+/// assert_eq!((stats.pool_misses, stats.pool_hits), (1, 999));
+/// # Ok::<(), tenzor_memory::AllocError>(())
+/// ```
+#[derive(Debug)]
+pub struct TensorAllocator<B: Backing = System> {
+    pool: Arc<BufferPool<B>>,
+}
+
+/// A buffer of a [`TensorAllocator`].
+pub type PoolBuffer<'a, T, B = System> = Buffer<T, &'a TensorAllocator<B>>;
+
+impl TensorAllocator {
+    /// An allocator with the default configuration over the process's malloc.
+    pub fn new() -> Self {
+        Self::with_config(Config::default())
+    }
+
+    /// An allocator over the process's malloc.
+    pub fn with_config(config: Config) -> Self {
+        Self::with_config_in(config, System)
+    }
+}
+
+impl<B: Backing> TensorAllocator<B> {
+    /// An allocator with the default configuration over `backing`.
+    pub fn new_in(backing: B) -> Self {
+        Self::with_config_in(Config::default(), backing)
+    }
+
+    /// An allocator over `backing`. Odd values of `config` are normalised as [`Config`] tells.
+    pub fn with_config_in(config: Config, backing: B) -> Self {
+        Self { pool: Arc::new(BufferPool::new_in(config, backing)) }
+    }
+
+    typed_requests!("let alloc = tenzor_memory::TensorAllocator::new();");
+
+    /// Frees a buffer: the same as dropping it. Whatever allocator it came from, it returns there.
+    ///
+    /// ```
+    /// # let alloc = tenzor_memory::TensorAllocator::new();
+    /// let buffer = alloc.alloc_filled(1024, 0.5_f32)?;
+    /// alloc.free(buffer);
+    /// assert_eq!(alloc.stats().bytes_in_use, 0);
+    /// # Ok::<(), tenzor_memory::AllocError>(())
+    /// ```
+    #[inline]
+    pub fn free<T, A: Allocator>(&self, buffer: impl Into<Buffer<T, A>>) {
+        drop(buffer.into());
+    }
+
+    /// The allocator that [`alloc`](Self::alloc)'s buffers carry, for std-style containers.
+    ///
+    /// ```
+    /// use tenzor_memory::allocator_api2::vec::Vec;
+    ///
+    /// let alloc = tenzor_memory::TensorAllocator::new();
+    /// let mut losses = Vec::new_in(alloc.allocator());
+    /// losses.extend([0.9, 0.5, 0.3]);
+    /// ```
+    pub fn allocator(&self) -> &Self {
+        self
+    }
+
+    /// The statistics of this instant.
+    pub fn stats(&self) -> Stats {
+        self.pool.stats()
+    }
+
+    /// Gives the buffers that have been idle longest back to the backing until at most `keep_bytes` (rounded) are pooled.
+    /// Returns how many bytes were released.
+    pub fn trim(&self, keep_bytes: usize) -> usize {
+        self.pool.trim(keep_bytes)
+    }
+
+    /// Gives everything pooled back to the backing.
+    pub fn clear_pool(&self) {
+        self.pool.clear();
+    }
+
+    /// The configuration in force, normalised.
+    pub fn config(&self) -> &Config {
+        self.pool.config()
+    }
+
+    /// Where misses go.
+    pub fn backing(&self) -> &B {
+        self.pool.backing()
+    }
+}
+
+impl Default for TensorAllocator {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<B: Backing> Clone for TensorAllocator<B> {
+    fn clone(&self) -> Self {
+        Self { pool: Arc::clone(&self.pool) }
+    }
+}
+
+// SAFETY: these are the promises of `BufferPool`, which lives as long as any clone of the handle.
+unsafe impl<B: Backing> Provider for TensorAllocator<B> {
+    #[inline]
+    fn request(&self, layout: Layout, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
+        if zeroed { self.pool.get_zeroed(layout) } else { self.pool.get(layout) }
+    }
+
+    #[inline]
+    unsafe fn release(&self, ptr: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's word, passed on.
+        unsafe { self.pool.put(ptr, layout) };
+    }
+
+    unsafe fn resize(
+        &self,
+        ptr: NonNull<u8>,
+        old: Layout,
+        new: Layout,
+        zeroed: bool,
+    ) -> Result<NonNull<u8>, AllocError> {
+        // SAFETY: the caller's word, passed on.
+        unsafe { self.pool.resize(ptr, old, new, zeroed) }
+    }
+
+    fn never_fits(&self, requested: usize, alignment: usize) -> AllocError {
+        self.pool.never_fits(requested, alignment)
+    }
+}

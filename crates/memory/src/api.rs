@@ -1,0 +1,97 @@
+//! The public allocation interfaces of the crate's allocators, over the one set of calls that is `Provider`: the std-style
+//! `Allocator` of each version in use, and `Backing`, so that they stack.
+#![allow(unsafe_code)]
+
+use std::alloc::Layout;
+use std::ptr::NonNull;
+
+use crate::allocator::TensorAllocator;
+use crate::arena::{ComputeArena, Scope};
+use crate::backing::{Backing, Refused};
+use crate::provider::Provider;
+
+macro_rules! implement_allocator {
+    ($version:ident, $($allocator:ty),*) => {$(
+        // SAFETY: the promises of `Provider` are those of `Allocator`, where the implementor is a handle (its clones are the
+        // same provider, and nothing borrows it mutably) or a reference. The granted length is exactly the requested one, so a block fits exactly the layout it was
+        // last requested with, and the provider is told that very layout.
+        unsafe impl<B: Backing> $version::alloc::Allocator for $allocator {
+            #[inline]
+            fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, $version::alloc::AllocError> {
+                Ok(NonNull::slice_from_raw_parts(self.request(layout, false)?, layout.size()))
+            }
+
+            #[inline]
+            fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<[u8]>, $version::alloc::AllocError> {
+                Ok(NonNull::slice_from_raw_parts(self.request(layout, true)?, layout.size()))
+            }
+
+            #[inline]
+            unsafe fn deallocate(&self, ptr: NonNull<u8>, layout: Layout) {
+                // SAFETY: the caller's word, passed on.
+                unsafe { self.release(ptr, layout) };
+            }
+
+            unsafe fn grow(
+                &self,
+                ptr: NonNull<u8>,
+                old: Layout,
+                new: Layout,
+            ) -> Result<NonNull<[u8]>, $version::alloc::AllocError> {
+                // SAFETY: the caller's word, passed on.
+                let grown = unsafe { self.resize(ptr, old, new, false) }?;
+                Ok(NonNull::slice_from_raw_parts(grown, new.size()))
+            }
+
+            unsafe fn grow_zeroed(
+                &self,
+                ptr: NonNull<u8>,
+                old: Layout,
+                new: Layout,
+            ) -> Result<NonNull<[u8]>, $version::alloc::AllocError> {
+                // SAFETY: the caller's word, passed on.
+                let grown = unsafe { self.resize(ptr, old, new, true) }?;
+                Ok(NonNull::slice_from_raw_parts(grown, new.size()))
+            }
+
+            unsafe fn shrink(
+                &self,
+                ptr: NonNull<u8>,
+                old: Layout,
+                new: Layout,
+            ) -> Result<NonNull<[u8]>, $version::alloc::AllocError> {
+                // SAFETY: the caller's word, passed on.
+                let shrunk = unsafe { self.resize(ptr, old, new, false) }?;
+                Ok(NonNull::slice_from_raw_parts(shrunk, new.size()))
+            }
+        }
+    )*};
+}
+
+implement_allocator!(allocator_api2, TensorAllocator<B>, &ComputeArena<B>, &Scope<'_, B>);
+
+#[cfg(feature = "allocator-api2-04")]
+implement_allocator!(allocator_api2_04, TensorAllocator<B>, &ComputeArena<B>, &Scope<'_, B>);
+
+macro_rules! implement_backing {
+    ($($backing:ty),*) => {$(
+        // SAFETY: the promises of `Provider` are those of `Backing`, for the same implementors as above. No method unwinds,
+        // as no backing below them does.
+        unsafe impl<B: Backing> Backing for $backing {
+            fn allocate(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+                self.request(layout, false).map_err(|_| Refused)
+            }
+
+            fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+                self.request(layout, true).map_err(|_| Refused)
+            }
+
+            unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
+                // SAFETY: the caller's word, passed on.
+                unsafe { self.release(block, layout) };
+            }
+        }
+    )*};
+}
+
+implement_backing!(TensorAllocator<B>, &ComputeArena<B>, &Scope<'_, B>);

@@ -1,0 +1,312 @@
+//! `Buffer`: an owned, aligned slice over any std-style allocator, and the safe ways to initialise one.
+#![allow(unsafe_code)]
+
+use std::alloc::Layout;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ops::{Deref, DerefMut};
+use std::ptr::{self, NonNull};
+
+use allocator_api2::alloc::Allocator;
+use bytemuck::Zeroable;
+
+use crate::error::AllocError;
+use crate::layout::{self, MIN_ALIGNMENT};
+
+/// A slice of `T` in memory from the allocator `A`, to which it returns on drop.
+///
+/// Its address is a multiple of 64 bytes, or of a larger alignment asked for. It is as long as it was asked to be, ever.
+///
+/// ```
+/// use tenzor_memory::{Buffer, TensorAllocator};
+///
+/// let alloc = TensorAllocator::new();
+/// let mut squares = alloc.alloc_from_fn(1000, |i| (i * i) as f32)?;
+/// squares[0] = -1.0;
+/// assert_eq!(squares.iter().copied().fold(0.0, f32::max), 998_001.0);
+///
+/// // A buffer that owns its allocator can go anywhere:
+/// let anywhere: Buffer<f32, TensorAllocator> = Buffer::from_slice_in(&squares, alloc.clone())?;
+/// let sum: f32 = std::thread::spawn(move || anywhere.iter().sum()).join().unwrap();
+/// # Ok::<(), tenzor_memory::AllocError>(())
+/// ```
+pub struct Buffer<T, A: Allocator> {
+    block: Block<A>,
+    len: usize,
+    owns: PhantomData<T>,
+}
+
+/// Memory without contents; apart from `Buffer`, so that it is returned even where the destructor of an element panics.
+///
+/// Invariant: `ptr` is a live block of `alloc` for `layout`, owned by this value; dangling but aligned if zero-sized.
+struct Block<A: Allocator> {
+    ptr: NonNull<u8>,
+    layout: Layout,
+    alloc: A,
+}
+
+impl<A: Allocator> Drop for Block<A> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.layout.size() != 0 {
+            // SAFETY: the block is live, and this value, its owner, goes away (the invariant of `Block`).
+            unsafe { self.alloc.deallocate(self.ptr, self.layout) };
+        }
+    }
+}
+
+// SAFETY: a buffer owns its elements and its memory as a `Box<[T]>` does; the pointer is not shared. Returning the memory
+// from another thread is what sending or sharing `A` permits.
+unsafe impl<T: Send, A: Allocator + Send> Send for Buffer<T, A> {}
+// SAFETY: `&Buffer` gives out `&[T]` and `&A` and nothing else.
+unsafe impl<T: Sync, A: Allocator + Sync> Sync for Buffer<T, A> {}
+
+impl<T, A: Allocator> Buffer<T, A> {
+    /// `count` values in memory from `request`, which grants a live block of `alloc` for the layout it is given. The one
+    /// place where buffers take memory.
+    #[inline]
+    pub(crate) fn request(
+        count: usize,
+        layout: Layout,
+        alloc: A,
+        request: impl FnOnce(&A, Layout) -> Result<NonNull<u8>, AllocError>,
+    ) -> Result<Buffer<MaybeUninit<T>, A>, AllocError> {
+        let ptr = if layout.size() == 0 { layout.dangling_ptr() } else { request(&alloc, layout)? };
+        Ok(Buffer { block: Block { ptr, layout, alloc }, len: count, owns: PhantomData })
+    }
+
+    /// The layout of a buffer over an allocator that tells nothing about itself.
+    fn layout(count: usize) -> Result<Layout, AllocError> {
+        let requested = count.saturating_mul(size_of::<T>());
+        layout::array::<T>(count, MIN_ALIGNMENT).ok_or(AllocError::never_fits(requested, MIN_ALIGNMENT))
+    }
+
+    /// `count` uninitialised values.
+    ///
+    /// # Errors
+    /// [`AllocError`] when the size overflows or the allocator refuses. The same holds for all constructors.
+    pub fn uninit_in(count: usize, alloc: A) -> Result<Buffer<MaybeUninit<T>, A>, AllocError> {
+        Self::request(count, Self::layout(count)?, alloc, |alloc, layout| {
+            alloc.allocate(layout).map(NonNull::cast).map_err(|_| AllocError::refused(layout))
+        })
+    }
+
+    /// `count` values of all zero bytes; the allocator may know that they are zero already.
+    ///
+    /// # Errors
+    /// As [`uninit_in`](Self::uninit_in).
+    pub fn zeroed_in(count: usize, alloc: A) -> Result<Self, AllocError>
+    where
+        T: Zeroable,
+    {
+        let zeroed = Self::request(count, Self::layout(count)?, alloc, |alloc, layout| {
+            alloc.allocate_zeroed(layout).map(NonNull::cast).map_err(|_| AllocError::refused(layout))
+        })?;
+        // SAFETY: `allocate_zeroed` granted zeros, and `T: Zeroable` says that these are values.
+        Ok(unsafe { zeroed.assume_init() })
+    }
+
+    /// `count` clones of `value`.
+    ///
+    /// # Errors
+    /// As [`uninit_in`](Self::uninit_in).
+    pub fn filled_in(count: usize, value: T, alloc: A) -> Result<Self, AllocError>
+    where
+        T: Clone,
+    {
+        Ok(Self::uninit_in(count, alloc)?.init_filled(value))
+    }
+
+    /// A copy of `source`.
+    ///
+    /// # Errors
+    /// As [`uninit_in`](Self::uninit_in).
+    pub fn from_slice_in(source: &[T], alloc: A) -> Result<Self, AllocError>
+    where
+        T: Clone,
+    {
+        let buffer = Self::uninit_in(source.len(), alloc)?;
+        // SAFETY: the iterator yields `source.len()` values.
+        Ok(unsafe { buffer.init_from(source.iter().cloned()) })
+    }
+
+    /// `f(0), f(1), …, f(count - 1)`.
+    ///
+    /// # Errors
+    /// As [`uninit_in`](Self::uninit_in).
+    pub fn from_fn_in(count: usize, f: impl FnMut(usize) -> T, alloc: A) -> Result<Self, AllocError> {
+        Ok(Self::uninit_in(count, alloc)?.init_with(f))
+    }
+
+    /// The allocator that the memory came from.
+    pub fn allocator(&self) -> &A {
+        &self.block.alloc
+    }
+
+    /// The guaranteed alignment of the address, in bytes.
+    pub fn alignment(&self) -> usize {
+        self.block.layout.align()
+    }
+
+    /// Takes the buffer apart, without dropping anything: address, number of elements, alignment in bytes, allocator.
+    ///
+    /// The memory is a live block of the allocator for the layout of `len * size_of::<T>()` bytes at that alignment.
+    pub fn into_raw_parts(self) -> (NonNull<T>, usize, usize, A) {
+        let this = ManuallyDrop::new(self);
+        let block = &this.block;
+        // SAFETY: `this` is not dropped, so `alloc` is read once and moved out.
+        let alloc = unsafe { ptr::read(&block.alloc) };
+        (block.ptr.cast(), this.len, block.layout.align(), alloc)
+    }
+
+    /// Puts a buffer together from the parts that [`into_raw_parts`](Self::into_raw_parts) gave, or their like.
+    ///
+    /// # Safety
+    /// `ptr` points to `len` initialised values of `T`, in a live block of `alloc` for the layout of `len * size_of::<T>()`
+    /// bytes aligned to `alignment` (if that is zero-sized: `ptr` is merely aligned), and nothing else owns any of it.
+    /// `alignment` is a power of two, and at least `align_of::<T>()`.
+    pub unsafe fn from_raw_parts(ptr: NonNull<T>, len: usize, alignment: usize, alloc: A) -> Self {
+        // SAFETY: the caller says that a block of this layout exists, so its size is in range and its alignment valid.
+        let layout = unsafe { Layout::from_size_align_unchecked(len * size_of::<T>(), alignment) };
+        Self { block: Block { ptr: ptr.cast(), layout, alloc }, len, owns: PhantomData }
+    }
+}
+
+impl<T, A: Allocator> Buffer<MaybeUninit<T>, A> {
+    /// Initialises every element, the `i`-th to `f(i)`. Should `f` panic, the elements made so far are dropped and the
+    /// memory is returned.
+    ///
+    /// ```
+    /// use tenzor_memory::TensorAllocator;
+    ///
+    /// let alloc = TensorAllocator::new();
+    /// let ramp = alloc.alloc::<f32>(100)?.init_with(|i| i as f32);
+    /// assert_eq!(ramp[99], 99.0);
+    /// # Ok::<(), tenzor_memory::AllocError>(())
+    /// ```
+    pub fn init_with(self, f: impl FnMut(usize) -> T) -> Buffer<T, A> {
+        let len = self.len;
+        // SAFETY: the iterator yields `len` values.
+        unsafe { self.init_from((0..len).map(f)) }
+    }
+
+    /// Initialises every element with a clone of `value`.
+    pub fn init_filled(self, value: T) -> Buffer<T, A>
+    where
+        T: Clone,
+    {
+        self.init_with(|_| value.clone())
+    }
+
+    /// # Safety
+    /// `values` yields at least as many values as the buffer has elements.
+    pub(crate) unsafe fn init_from(self, values: impl Iterator<Item = T>) -> Buffer<T, A> {
+        let mut guard = Initialising { buffer: ManuallyDrop::new(self), done: 0 };
+        let first = guard.buffer.as_mut_ptr();
+        for (i, value) in (0..guard.buffer.len).zip(values) {
+            // SAFETY: `i` is less than the buffer's length.
+            unsafe { first.add(i).write(MaybeUninit::new(value)) };
+            guard.done = i + 1;
+        }
+        let mut guard = ManuallyDrop::new(guard);
+        // SAFETY: the guard is not dropped, so the buffer is taken once; every element was written, as there were values
+        // enough (the caller's word).
+        unsafe { ManuallyDrop::take(&mut guard.buffer).assume_init() }
+    }
+
+    /// The same buffer, its contents taken for initialised.
+    ///
+    /// # Safety
+    /// Every element is initialised.
+    pub unsafe fn assume_init(self) -> Buffer<T, A> {
+        let (ptr, len, alignment, alloc) = self.into_raw_parts();
+        // SAFETY: the parts of a buffer of the same layout; that the elements are initialised is the caller's word.
+        unsafe { Buffer::from_raw_parts(ptr.cast(), len, alignment, alloc) }
+    }
+}
+
+/// A buffer of which the first `done` elements are initialised.
+struct Initialising<T, A: Allocator> {
+    buffer: ManuallyDrop<Buffer<MaybeUninit<T>, A>>,
+    done: usize,
+}
+
+impl<T, A: Allocator> Drop for Initialising<T, A> {
+    fn drop(&mut self) {
+        // SAFETY: the guard goes away, so the buffer is taken once.
+        let mut buffer = unsafe { ManuallyDrop::take(&mut self.buffer) };
+        // SAFETY: exactly these elements are initialised, and nobody else will see them.
+        unsafe { buffer[..self.done].assume_init_drop() };
+    }
+}
+
+impl<T, A: Allocator> Drop for Buffer<T, A> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: all elements are initialised, owned by this buffer, and not seen again; then `block` is dropped.
+        unsafe { ptr::drop_in_place::<[T]>(&mut **self) };
+    }
+}
+
+impl<T, A: Allocator> Deref for Buffer<T, A> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        // SAFETY: the block holds `len` initialised values of `T`, aligned for it, as long as this buffer lives.
+        unsafe { std::slice::from_raw_parts(self.block.ptr.cast().as_ptr(), self.len) }
+    }
+}
+
+impl<T, A: Allocator> DerefMut for Buffer<T, A> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as in `deref`, and `&mut self` is the only way to the elements.
+        unsafe { std::slice::from_raw_parts_mut(self.block.ptr.cast().as_ptr(), self.len) }
+    }
+}
+
+impl<T, A: Allocator> AsRef<[T]> for Buffer<T, A> {
+    fn as_ref(&self) -> &[T] {
+        self
+    }
+}
+
+impl<T, A: Allocator> AsMut<[T]> for Buffer<T, A> {
+    fn as_mut(&mut self) -> &mut [T] {
+        self
+    }
+}
+
+impl<'a, T, A: Allocator> IntoIterator for &'a Buffer<T, A> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<'a, T, A: Allocator> IntoIterator for &'a mut Buffer<T, A> {
+    type Item = &'a mut T;
+    type IntoIter = std::slice::IterMut<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter_mut()
+    }
+}
+
+impl<T: PartialEq, A: Allocator, B: Allocator> PartialEq<Buffer<T, B>> for Buffer<T, A> {
+    fn eq(&self, other: &Buffer<T, B>) -> bool {
+        **self == **other
+    }
+}
+
+impl<T: Eq, A: Allocator> Eq for Buffer<T, A> {}
+
+impl<T: fmt::Debug, A: Allocator> fmt::Debug for Buffer<T, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}

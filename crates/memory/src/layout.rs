@@ -1,0 +1,214 @@
+//! Sizes: checked arithmetic, buckets and size classes. The only place that computes a size.
+//!
+//! Bucket *i* is the power-of-two range [2^(6+i), 2^(7+i)) bytes. Each bucket is cut into the same number of equal
+//! steps; every step is a size class, and its upper edge is its **capacity**: the size of each of its buffers. A request
+//! gets the least capacity that holds it, so any buffer of a class serves any request of that class.
+
+use std::alloc::Layout;
+
+/// The capacity of the smallest class, and the least alignment of every buffer, in bytes.
+pub const MIN_ALIGNMENT: usize = 64;
+
+const MIN_SHIFT: u32 = MIN_ALIGNMENT.trailing_zeros();
+
+/// The number of buckets: the last one holds the largest power of two that an allocation may have.
+pub const BUCKETS: usize = (usize::BITS - 1 - MIN_SHIFT) as usize;
+
+/// More classes than this would step by less than a byte in bucket 0.
+const MAX_CLASSES_PER_BUCKET: usize = MIN_ALIGNMENT;
+
+/// No page or cache structure asks for more; it keeps the rounded sizes of ordinary requests far from overflow.
+const MAX_ALIGNMENT: usize = 1 << 30;
+
+/// The power of two nearest above `classes_per_bucket`, within 1..=64.
+pub(crate) const fn normalise_classes(classes_per_bucket: usize) -> usize {
+    if classes_per_bucket == 0 {
+        1
+    } else if classes_per_bucket >= MAX_CLASSES_PER_BUCKET {
+        MAX_CLASSES_PER_BUCKET
+    } else {
+        classes_per_bucket.next_power_of_two()
+    }
+}
+
+/// The power of two nearest above `alignment`, within 64 bytes to 1 GiB.
+pub(crate) const fn normalise_alignment(alignment: usize) -> usize {
+    if alignment <= MIN_ALIGNMENT {
+        MIN_ALIGNMENT
+    } else if alignment >= MAX_ALIGNMENT {
+        MAX_ALIGNMENT
+    } else {
+        alignment.next_power_of_two()
+    }
+}
+
+/// The rule that maps requests to size classes.
+///
+/// ```
+/// use tenzor_memory::layout::SizeClasses;
+///
+/// let plain = SizeClasses::new(1, 64);
+/// assert_eq!(plain.capacity_for(64), Some(64));
+/// assert_eq!(plain.capacity_for(65), Some(128));
+/// let four = SizeClasses::new(4, 64);
+/// assert_eq!(four.capacity_for(65), Some(80));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct SizeClasses {
+    /// log2 of the number of classes in a bucket.
+    shift: u32,
+    alignment: usize,
+}
+
+/// Where a request belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fit {
+    /// What the backing is asked for: the class's capacity, at the alignment that all of the pool's buffers have or a larger one.
+    pub(crate) block: Layout,
+    pub(crate) class: usize,
+    pub(crate) bucket: usize,
+}
+
+impl SizeClasses {
+    /// `classes_per_bucket` is rounded up to a power of two within 1..=64, `alignment` (bytes) to one within 64..=2^30.
+    pub const fn new(classes_per_bucket: usize, alignment: usize) -> Self {
+        Self {
+            shift: normalise_classes(classes_per_bucket).trailing_zeros(),
+            alignment: normalise_alignment(alignment),
+        }
+    }
+
+    /// The least capacity of at least `size` bytes; `None` when it would exceed `isize::MAX`. Constant time.
+    #[inline]
+    pub const fn capacity_for(&self, size: usize) -> Option<usize> {
+        if size > isize::MAX as usize {
+            return None;
+        }
+        let size = if size < MIN_ALIGNMENT { MIN_ALIGNMENT } else { size };
+        // `size` lies in (2^k, 2^(k+1)]: that range's classes are 2^k / classes apart.
+        let step = 1 << (size - 1).ilog2().saturating_sub(self.shift);
+        let capacity = (size + (step - 1)) & !(step - 1);
+        if capacity > isize::MAX as usize { None } else { Some(capacity) }
+    }
+
+    /// The class of a request; `None` when no allocation can be that large. Constant time.
+    #[inline]
+    pub(crate) fn fit(&self, request: Layout) -> Option<Fit> {
+        let capacity = self.capacity_for(request.size())?;
+        let k = capacity.ilog2();
+        let step_in_bucket = (capacity >> (k - self.shift)) - (1 << self.shift);
+        let bucket = (k - MIN_SHIFT) as usize;
+        Some(Fit {
+            block: Layout::from_size_align(capacity, request.align().max(self.alignment)).ok()?,
+            class: (bucket << self.shift) | step_in_bucket,
+            bucket,
+        })
+    }
+
+    /// The number of classes of all buckets.
+    pub(crate) fn count(&self) -> usize {
+        BUCKETS << self.shift
+    }
+
+    /// The classes of one bucket.
+    pub(crate) fn of_bucket(&self, bucket: usize) -> std::ops::Range<usize> {
+        bucket << self.shift..(bucket + 1) << self.shift
+    }
+}
+
+/// The size range of bucket `bucket` in bytes, both ends included.
+///
+/// ```
+/// assert_eq!(tenzor_memory::layout::bucket_range(0), 64..=127);
+/// ```
+pub fn bucket_range(bucket: usize) -> std::ops::RangeInclusive<usize> {
+    let least = MIN_ALIGNMENT << bucket.min(BUCKETS - 1);
+    least..=least + (least - 1)
+}
+
+/// The layout of `count` values of `T` at an alignment of at least `alignment` bytes; `None` when the size overflows or
+/// the alignment is not a power of two.
+pub(crate) fn array<T>(count: usize, alignment: usize) -> Option<Layout> {
+    let size = count.checked_mul(size_of::<T>())?;
+    if !alignment.is_power_of_two() {
+        return None;
+    }
+    Layout::from_size_align(size, alignment.max(align_of::<T>())).ok()
+}
+
+/// The least multiple of `alignment` (a power of two) that is at least `value`.
+#[inline]
+pub(crate) const fn align_up(value: usize, alignment: usize) -> Option<usize> {
+    match value.checked_add(alignment - 1) {
+        Some(sum) => Some(sum & !(alignment - 1)),
+        None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capacities_are_the_least_of_their_classes() {
+        for classes in [1, 2, 4, 8, 16, 32, 64] {
+            let rule = SizeClasses::new(classes, 64);
+            // The slow, obvious list of all capacities up to 1 MiB.
+            let mut all = vec![];
+            let mut base = 64;
+            while base <= 1 << 20 {
+                all.extend((0..classes).map(|j| base + j * base / classes));
+                base *= 2;
+            }
+            let mut edge = 0;
+            for size in 1..=1 << 20 {
+                while all[edge] < size {
+                    edge += 1;
+                }
+                let fit = rule.fit(Layout::from_size_align(size, 1).unwrap()).unwrap();
+                assert_eq!(fit.block.size(), all[edge], "{size} with {classes} classes a bucket");
+                assert_eq!(fit.class, edge, "{size} with {classes} classes a bucket");
+                assert_eq!(fit.bucket, edge / classes);
+                assert!(bucket_range(fit.bucket).contains(&fit.block.size()));
+                assert!(rule.of_bucket(fit.bucket).contains(&fit.class));
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_sizes_fit_or_are_refused() {
+        for classes in [1, 8, 64] {
+            let rule = SizeClasses::new(classes, 64);
+            let top = 1usize << (usize::BITS - 2);
+            let fit = rule.fit(Layout::from_size_align(top, 1).unwrap()).unwrap();
+            assert_eq!((fit.bucket, fit.block.size()), (BUCKETS - 1, top));
+            assert!(fit.class < rule.count());
+            assert_eq!(rule.capacity_for(isize::MAX as usize), None);
+            assert_eq!(rule.capacity_for(usize::MAX), None);
+        }
+        assert_eq!(SizeClasses::new(1, 64).capacity_for((1 << 62) + 1), None);
+        assert_eq!(SizeClasses::new(2, 64).capacity_for((1 << 62) + 1), Some((1 << 62) + (1 << 61)));
+    }
+
+    #[test]
+    fn odd_settings_are_normalised() {
+        for (given, used) in [(0, 1), (1, 1), (3, 4), (8, 8), (63, 64), (64, 64), (65, 64), (usize::MAX, 64)] {
+            assert_eq!(normalise_classes(given), used);
+        }
+        for (given, used) in [(0, 64), (1, 64), (64, 64), (65, 128), (3 << 20, 4 << 20), (usize::MAX, 1 << 30)] {
+            assert_eq!(normalise_alignment(given), used);
+        }
+    }
+
+    #[test]
+    fn array_sizes_are_checked() {
+        assert_eq!(array::<u64>(3, 64).map(|l| (l.size(), l.align())), Some((24, 64)));
+        assert_eq!(array::<u64>(usize::MAX / 8 + 1, 64), None);
+        assert_eq!(array::<u8>(isize::MAX as usize, 64), None);
+        assert_eq!(array::<u64>(1, 3), None);
+        assert_eq!(array::<u64>(1, 0), None);
+        assert_eq!(array::<()>(usize::MAX, 64).map(|l| l.size()), Some(0));
+        assert_eq!(align_up(65, 64), Some(128));
+        assert_eq!(align_up(usize::MAX, 64), None);
+    }
+}

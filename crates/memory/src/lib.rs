@@ -1,0 +1,43 @@
+//! Memory for tensor programs: pooled and arena-allocated buffers with exact statistics.
+//!
+//! This is the part of [Tenzor](https://docs.rs/tenzor) that is about memory; its README is the place to start. The types:
+//!
+//! | type | for |
+//! |---|---|
+//! | [`TensorAllocator`] | any order of requests; freed buffers are reused by size class |
+//! | [`ComputeArena`] | scoped scratch space: bump, then [`reset`](ComputeArena::reset) or rewind all at once |
+//! | [`Buffer`] | the memory of one tensor, owned, over any std-style allocator |
+//! | [`BufferPool`] | the pooling mechanism by itself, for raw memory |
+//! | [`Backing`] | where they take memory from; with adaptors to limit, track and fail |
+
+mod allocator;
+mod api;
+mod arena;
+mod backing;
+mod buffer;
+mod config;
+mod error;
+pub mod layout;
+mod pool;
+mod provider;
+mod stats;
+mod sync;
+pub mod trace;
+
+pub use allocator::{PoolBuffer, TensorAllocator};
+pub use arena::{ArenaBuffer, ArenaUsage, ComputeArena, Scope, ScopeBuffer};
+pub use backing::{Backing, Failing, Fault, FromAllocator, Limited, Refused, System, Tracking};
+pub use buffer::Buffer;
+pub use config::Config;
+pub use error::{AllocError, AllocErrorKind};
+pub use pool::BufferPool;
+pub use stats::{BucketStats, Stats};
+
+/// The version of the std-style allocator interface that hashbrown and bumpalo use today.
+pub use allocator_api2;
+pub use allocator_api2::alloc::Allocator;
+/// The newest version of the std-style allocator interface.
+#[cfg(feature = "allocator-api2-04")]
+pub use allocator_api2_04;
+/// Types whose value may be all zero bytes; implement it by bytemuck's derive or by hand.
+pub use bytemuck::Zeroable;

@@ -1,0 +1,386 @@
+//! `BufferPool`: the mechanism of pooling by itself, over any backing.
+//!
+//! One lock guards the free buffers and the counters. It is held for the list operations only, never while the backing
+//! is called: bytes on their way from or to the backing are accounted as reserved meanwhile, so a limit and a cap hold at
+//! every moment.
+#![allow(unsafe_code)]
+
+mod cache;
+
+use std::alloc::Layout;
+use std::fmt;
+use std::hint::black_box;
+use std::ptr::{self, NonNull};
+
+use crate::backing::{Backing, Refused, System};
+use crate::config::Config;
+use crate::error::{AllocError, AllocErrorKind};
+use crate::layout::{Fit, SizeClasses};
+use crate::stats::{Counters, Stats};
+use crate::sync::{Lock, LockGuard};
+
+use cache::{Cache, Free};
+
+/// A pool of buffers by size class, over a backing. Thread-safe.
+///
+/// This is the mechanism below [`TensorAllocator`](crate::TensorAllocator), for those who manage raw memory themselves.
+///
+/// ```
+/// use std::alloc::Layout;
+/// use tenzor_memory::{BufferPool, Config, System};
+///
+/// let pool = BufferPool::new_in(Config::default(), System);
+/// let layout = Layout::from_size_align(4096, 64)?;
+/// let first = pool.get(layout)?;
+/// // SAFETY: `first` came from `get` with this layout and is not used afterwards.
+/// unsafe { pool.put(first, layout) };
+/// let second = pool.get(layout)?;
+/// assert_eq!(first, second); // last in, first out
+/// // SAFETY: as above.
+/// unsafe { pool.put(second, layout) };
+/// assert_eq!(pool.stats().pool_hits, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct BufferPool<B: Backing = System> {
+    config: Config,
+    classes: SizeClasses,
+    state: Lock<State>,
+    backing: B,
+}
+
+struct State {
+    cache: Cache,
+    counters: Counters,
+}
+
+// SAFETY: the pointers in `cache` are the only ones to their blocks (the invariant of `put`), and memory has no home
+// thread; where the backing needs one, `B` is not `Send`, and so neither is the pool.
+unsafe impl Send for State {}
+
+impl<B: Backing> BufferPool<B> {
+    /// An empty pool; nothing is taken from the backing before the first request. The configuration is normalised as
+    /// [`Config`] tells.
+    pub fn new_in(config: Config, backing: B) -> Self {
+        let config = config.normalised();
+        let classes = SizeClasses::new(config.classes_per_bucket, config.alignment);
+        let state = Lock::new(State { cache: Cache::new(classes), counters: Counters::new() });
+        Self { config, classes, state, backing }
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where misses go.
+    pub fn backing(&self) -> &B {
+        &self.backing
+    }
+
+    /// Memory for `request`: the buffer of its class freed last, or else one from the backing. Its contents are
+    /// undefined, its address a multiple of both `request.align()` and the configured alignment. A zero-sized request
+    /// takes no memory. Constant time on a hit.
+    ///
+    /// # Errors
+    /// [`AllocError`] when no buffer can be that large, when the limit is reached, or when the backing refuses even after
+    /// everything pooled was given back to it.
+    #[inline]
+    pub fn get(&self, request: Layout) -> Result<NonNull<u8>, AllocError> {
+        self.serve(request, false)
+    }
+
+    /// As [`get`](Self::get), with all `request.size()` bytes zero. Memory that is known to be zero is not written.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    #[inline]
+    pub fn get_zeroed(&self, request: Layout) -> Result<NonNull<u8>, AllocError> {
+        self.serve(request, true)
+    }
+
+    #[inline]
+    fn serve(&self, request: Layout, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
+        if request.size() == 0 {
+            return Ok(request.dangling_ptr());
+        }
+        let Some(fit) = self.classes.fit(request) else {
+            return Err(self.never_fits(request.size(), request.align()));
+        };
+        let mut state = self.state.lock();
+        let Some(ptr) = state.cache.take_newest(&fit) else {
+            return self.miss(state, request, &fit, zeroed);
+        };
+        state.counters.hit(fit.bucket, request.size(), fit.block.size());
+        drop(state);
+        if zeroed && !self.config.zero_on_free {
+            // SAFETY: a block of the cache has `fit.block.size() >= request.size()` writable bytes and no other owner.
+            unsafe { ptr.write_bytes(0, request.size()) };
+        }
+        Ok(ptr)
+    }
+
+    #[cold]
+    fn miss<'a>(
+        &'a self,
+        mut state: LockGuard<'a, State>,
+        request: Layout,
+        fit: &Fit,
+        zeroed: bool,
+    ) -> Result<NonNull<u8>, AllocError> {
+        let capacity = fit.block.size();
+        let limit = self.config.limit.unwrap_or(usize::MAX);
+        if capacity > limit {
+            return Err(self.refuse(state, AllocErrorKind::NeverFits, request.size(), request.align()));
+        }
+        // The limit is checked here, before memory is taken; the pool yields before a request is refused.
+        while limit - state.counters.reserved().min(limit) < capacity {
+            let yielding = state.cache.bytes() + state.counters.returning();
+            if limit - (state.counters.reserved() - yielding).min(limit) < capacity {
+                return Err(self.refuse(state, AllocErrorKind::OverLimit, request.size(), request.align()));
+            }
+            let evicted = Evicted::gather(&mut state, |state| {
+                let room = limit - (state.counters.reserved() - state.counters.returning()).min(limit);
+                if room < capacity { state.cache.take_oldest() } else { None }
+            });
+            drop(state);
+            if evicted.is_empty() {
+                // What is missing is on its way to the backing in another thread.
+                std::thread::yield_now();
+            }
+            state = self.give_back(evicted);
+        }
+        state.counters.miss_begins(capacity);
+        drop(state);
+        let granted = self.ask_backing(fit.block, zeroed).or_else(|Refused| {
+            self.clear();
+            self.ask_backing(fit.block, zeroed)
+        });
+        let mut state = self.state.lock();
+        match granted {
+            Ok(ptr) => {
+                state.counters.miss_served(fit.bucket, request.size(), capacity);
+                Ok(ptr)
+            }
+            Err(Refused) => {
+                state.counters.miss_failed(capacity);
+                Err(self.refuse(state, AllocErrorKind::BackingRefused, request.size(), request.align()))
+            }
+        }
+    }
+
+    fn ask_backing(&self, block: Layout, zeroed: bool) -> Result<NonNull<u8>, Refused> {
+        if zeroed { self.backing.allocate_zeroed(block) } else { self.backing.allocate(block) }
+    }
+
+    /// Counts and explains a request that no layout or no class can express.
+    pub(crate) fn never_fits(&self, requested: usize, alignment: usize) -> AllocError {
+        self.refuse(self.state.lock(), AllocErrorKind::NeverFits, requested, alignment)
+    }
+
+    #[cold]
+    fn refuse(
+        &self,
+        mut state: LockGuard<'_, State>,
+        kind: AllocErrorKind,
+        requested: usize,
+        alignment: usize,
+    ) -> AllocError {
+        state.counters.refused();
+        AllocError {
+            kind,
+            requested,
+            alignment,
+            in_use: state.counters.in_use_rounded(),
+            pooled: state.cache.bytes(),
+            limit: self.config.limit,
+        }
+    }
+
+    /// Takes a buffer back: it is kept for reuse if it may be, and what has been idle longest makes room for it.
+    /// Constant time, but for evictions.
+    ///
+    /// # Safety
+    /// `ptr` came from this pool for a request of the layout `request` (see [`resize`](Self::resize) for how that may
+    /// change), was not put back since, and is not used afterwards.
+    #[inline]
+    pub unsafe fn put(&self, ptr: NonNull<u8>, request: Layout) {
+        if request.size() == 0 {
+            return;
+        }
+        let Some(fit) = self.classes.fit(request) else { return };
+        if self.config.zero_on_free {
+            // SAFETY: the block has `fit.block.size()` writable bytes, and the caller gives up all of them.
+            unsafe { ptr.write_bytes(0, fit.block.size()) };
+            // Keeps the writes from being seen as dead where the memory goes straight back to the backing.
+            black_box(ptr);
+        }
+        let mut state = self.state.lock();
+        state.counters.freed(fit.bucket, request.size(), fit.block.size());
+        if self.is_full_for(&state, &fit) || state.cache.insert(ptr, &fit).is_err() {
+            self.put_when_full(state, ptr, &fit);
+        }
+    }
+
+    /// Whether one more buffer would break a cap.
+    #[inline]
+    fn is_full_for(&self, state: &State, fit: &Fit) -> bool {
+        self.is_pool_full_for(state, fit) || self.is_bucket_full(state, fit.bucket)
+    }
+
+    #[inline]
+    fn is_pool_full_for(&self, state: &State, fit: &Fit) -> bool {
+        self.config.max_pool_size - state.cache.bytes() < fit.block.size()
+    }
+
+    #[inline]
+    fn is_bucket_full(&self, state: &State, bucket: usize) -> bool {
+        state.cache.kept()[bucket].buffers >= self.config.max_buffers_per_bucket
+    }
+
+    #[cold]
+    fn put_when_full<'a>(&'a self, mut state: LockGuard<'a, State>, ptr: NonNull<u8>, fit: &Fit) {
+        let mine = Free { ptr, block: fit.block, bucket: fit.bucket };
+        let keepable = fit.block.size() <= self.config.max_pool_size && self.config.max_buffers_per_bucket > 0;
+        let mut pending = Some(mine);
+        while pending.is_some() {
+            let evicted = Evicted::gather(&mut state, |state| {
+                if keepable && pending.is_some() {
+                    if self.is_bucket_full(state, fit.bucket) {
+                        return state.cache.take_oldest_of(fit.bucket);
+                    }
+                    if self.is_pool_full_for(state, fit) {
+                        return state.cache.take_oldest();
+                    }
+                    if state.cache.insert(ptr, fit).is_ok() {
+                        pending = None;
+                    }
+                }
+                pending.take()
+            });
+            drop(state);
+            state = self.give_back(evicted);
+        }
+    }
+
+    /// Gives the buffers that have been idle longest back to the backing until at most `keep_bytes` (rounded) are pooled.
+    /// Returns how many bytes were released.
+    pub fn trim(&self, keep_bytes: usize) -> usize {
+        let mut released = 0;
+        let mut state = self.state.lock();
+        loop {
+            let evicted = Evicted::gather(&mut state, |state| {
+                if state.cache.bytes() > keep_bytes { state.cache.take_oldest() } else { None }
+            });
+            if evicted.is_empty() {
+                return released;
+            }
+            released += evicted.bytes;
+            drop(state);
+            state = self.give_back(evicted);
+        }
+    }
+
+    /// Gives everything pooled back to the backing.
+    pub fn clear(&self) {
+        self.trim(0);
+    }
+
+    /// The statistics of this instant.
+    pub fn stats(&self) -> Stats {
+        let state = self.state.lock();
+        let (counters, kept) = (state.counters.clone(), *state.cache.kept());
+        drop(state);
+        counters.snapshot(&kept)
+    }
+
+    /// Changes the size or alignment of a buffer, in place while its class allows, else by moving its contents. The
+    /// result holds the first `min(old.size(), new.size())` bytes; with `zeroed`, all bytes beyond `old.size()` are zero.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); the old buffer is then untouched and still the caller's.
+    ///
+    /// # Safety
+    /// `ptr` came from this pool for a request of the layout `old` and was not put back since. After success the buffer
+    /// is that of the result, with the layout `new`, and `ptr` is not used.
+    pub unsafe fn resize(
+        &self,
+        ptr: NonNull<u8>,
+        old: Layout,
+        new: Layout,
+        zeroed: bool,
+    ) -> Result<NonNull<u8>, AllocError> {
+        let same_block = |(old, new): (Fit, Fit)| old == new;
+        let in_place = old.size() != 0
+            && new.size() != 0
+            && self.classes.fit(old).zip(self.classes.fit(new)).is_some_and(same_block);
+        let result = if in_place {
+            self.state.lock().counters.resized(old.size(), new.size());
+            ptr
+        } else {
+            let moved = self.get(new)?;
+            // SAFETY: both are live blocks of at least that many bytes, and distinct, as `ptr` was not put back; `put`
+            // gets the caller's word for `ptr` and `old`.
+            unsafe {
+                ptr::copy_nonoverlapping(ptr.as_ptr(), moved.as_ptr(), old.size().min(new.size()));
+                self.put(ptr, old);
+            }
+            moved
+        };
+        if zeroed && new.size() > old.size() {
+            // SAFETY: the block of `result` has at least `new.size()` bytes and belongs to the caller alone.
+            unsafe { result.add(old.size()).write_bytes(0, new.size() - old.size()) };
+        }
+        Ok(result)
+    }
+
+    /// Hands evicted buffers to the backing, with the lock released, and accounts for them when they are gone.
+    fn give_back(&self, evicted: Evicted) -> LockGuard<'_, State> {
+        for free in evicted.buffers[..evicted.len].iter().flatten() {
+            // SAFETY: the block came from the backing with this layout (`miss` is the only source, and the cache keeps
+            // the layout of each alignment apart), and the cache, its only owner, gave it up.
+            unsafe { self.backing.deallocate(free.ptr, free.block) };
+        }
+        let mut state = self.state.lock();
+        state.counters.returned(evicted.bytes);
+        state
+    }
+}
+
+impl<B: Backing> Drop for BufferPool<B> {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+impl<B: Backing> fmt::Debug for BufferPool<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BufferPool").field("config", &self.config).field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+/// A handful of buffers between the cache and the backing: in neither, so that the lock can be let go meanwhile.
+struct Evicted {
+    buffers: [Option<Free>; 16],
+    len: usize,
+    bytes: usize,
+}
+
+impl Evicted {
+    /// Takes from `next` until it has no more or the hands are full.
+    fn gather(state: &mut State, mut next: impl FnMut(&mut State) -> Option<Free>) -> Self {
+        let mut evicted = Self { buffers: [None; 16], len: 0, bytes: 0 };
+        while evicted.len < evicted.buffers.len()
+            && let Some(free) = next(state)
+        {
+            state.counters.return_begins(free.bucket, free.block.size());
+            evicted.buffers[evicted.len] = Some(free);
+            evicted.len += 1;
+            evicted.bytes += free.block.size();
+        }
+        evicted
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}

@@ -1,0 +1,341 @@
+//! Statistics: where each is counted, how they are read.
+
+use std::fmt;
+
+use crate::layout::{BUCKETS, bucket_range};
+
+/// A snapshot of an allocator's statistics, taken at one instant.
+///
+/// Fields named `bytes_*` count requested bytes unless their name says rounded; `pooled`, `reserved` and `overhead` count
+/// rounded bytes. `reserved_bytes = bytes_in_use_rounded + pooled_bytes + overhead_bytes` always holds. Zero-sized
+/// requests take no memory and are not counted. A resize in place counts no allocation, only its bytes.
+///
+/// ```
+/// use tenzor_memory::TensorAllocator;
+///
+/// let alloc = TensorAllocator::new();
+/// for _ in 0..4 {
+///     alloc.alloc::<f32>(1000)?;
+/// }
+/// let stats = alloc.stats();
+/// assert_eq!((stats.pool_hits, stats.pool_misses), (3, 1));
+/// assert_eq!(stats.bytes_allocated, 16_000);
+/// assert_eq!(stats.pooled_bytes, 4096);
+/// println!("{stats}");
+/// # Ok::<(), tenzor_memory::AllocError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[non_exhaustive]
+pub struct Stats {
+    /// Requests served: `pool_hits + pool_misses`.
+    pub allocations: u64,
+    /// Buffers freed.
+    pub deallocations: u64,
+    /// All bytes ever handed out.
+    pub bytes_allocated: u64,
+    /// All bytes ever freed.
+    pub bytes_freed: u64,
+    /// Bytes handed out and not yet freed.
+    pub bytes_in_use: usize,
+    /// The largest `bytes_in_use` so far.
+    pub peak_bytes_in_use: usize,
+    /// `bytes_in_use`, each buffer counted at its class's capacity.
+    pub bytes_in_use_rounded: usize,
+    /// Requests served from the pool.
+    pub pool_hits: u64,
+    /// Requests that went to the backing.
+    pub pool_misses: u64,
+    /// Bytes kept free for reuse.
+    pub pooled_bytes: usize,
+    /// Buffers kept free for reuse.
+    pub pooled_buffers: usize,
+    /// Bytes on their way from or to the backing in other threads at this instant; 0 when no call is under way.
+    pub overhead_bytes: usize,
+    /// Bytes held from the backing.
+    pub reserved_bytes: usize,
+    /// The largest `reserved_bytes` so far; a refused request leaves no mark on it.
+    pub peak_reserved_bytes: usize,
+    /// Buffers given back to the backing: evicted from a full pool, under pressure or by a trim, or too large to keep.
+    pub released: u64,
+    /// Requests refused.
+    pub failures: u64,
+    /// A row for each bucket that has ever served a request, in order of size.
+    pub buckets: Vec<BucketStats>,
+}
+
+/// The statistics of one bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[non_exhaustive]
+pub struct BucketStats {
+    /// The bucket's number: it holds capacities of 2^(6 + bucket) to 2^(7 + bucket) − 1 bytes.
+    pub bucket: usize,
+    /// Requests served from the pool.
+    pub hits: u64,
+    /// Requests that went to the backing.
+    pub misses: u64,
+    /// Buffers handed out and not yet freed.
+    pub buffers_in_use: u64,
+    /// Buffers kept free for reuse.
+    pub pooled_buffers: usize,
+    /// Bytes kept free for reuse.
+    pub pooled_bytes: usize,
+    /// Buffers given back to the backing: evicted from a full pool, under pressure or by a trim, or too large to keep.
+    pub released: u64,
+}
+
+impl Stats {
+    /// hits / (hits + misses), 0 before the first request.
+    pub fn pool_hit_rate(&self) -> f64 {
+        hit_rate(self.pool_hits, self.pool_misses)
+    }
+}
+
+impl BucketStats {
+    /// hits / (hits + misses), 0 before the first request.
+    pub fn hit_rate(&self) -> f64 {
+        hit_rate(self.hits, self.misses)
+    }
+}
+
+fn hit_rate(hits: u64, misses: u64) -> f64 {
+    match hits + misses {
+        0 => 0.0,
+        all => hits as f64 / all as f64,
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = |f: &mut fmt::Formatter<'_>, name: &str, bytes: usize, rest: fmt::Arguments<'_>| {
+            writeln!(f, "{name:<10}{:>12}  {rest}", Bytes(bytes).to_string())
+        };
+        writeln!(
+            f,
+            "requests  {:>12}  {:.1} % hits ({} hits, {} misses, {} refused)",
+            self.allocations,
+            100.0 * self.pool_hit_rate(),
+            self.pool_hits,
+            self.pool_misses,
+            self.failures,
+        )?;
+        let in_use = self.allocations - self.deallocations;
+        let (peak, rounded) = (Bytes(self.peak_bytes_in_use), Bytes(self.bytes_in_use_rounded));
+        line(f, "in use", self.bytes_in_use, format_args!("{in_use} buffers, {rounded} rounded; peak {peak}"))?;
+        let (kept, gone) = (self.pooled_buffers, self.released);
+        line(f, "pooled", self.pooled_bytes, format_args!("{kept} buffers; {gone} given back so far"))?;
+        let peak = Bytes(self.peak_reserved_bytes);
+        line(f, "reserved", self.reserved_bytes, format_args!("peak {peak}"))?;
+        if self.buckets.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            f,
+            "\nbucket                     hits    misses  hit rate    in use    pooled          kept  released"
+        )?;
+        for row in &self.buckets {
+            let range = bucket_range(row.bucket);
+            let from = Bytes(*range.start()).to_string();
+            let to = Bytes(range.end().saturating_add(1)).to_string();
+            writeln!(
+                f,
+                "{from:>9} – {to:<9}{:>10}{:>10}{:>8.1} %{:>10}{:>10}{:>14}{:>10}",
+                row.hits,
+                row.misses,
+                100.0 * row.hit_rate(),
+                row.buffers_in_use,
+                row.pooled_buffers,
+                Bytes(row.pooled_bytes).to_string(),
+                row.released,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// A size for people: `0 B`, `640 B`, `1.5 KiB`, `64 MiB`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bytes(pub(crate) usize);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        let unit = self.0.max(1).ilog2() / 10;
+        let value = self.0 as f64 / (1u64 << (10 * unit)) as f64;
+        let name = UNITS[unit as usize];
+        if value.fract() == 0.0 { write!(f, "{value} {name}") } else { write!(f, "{value:.1} {name}") }
+    }
+}
+
+/// The running counters of a pool: what cannot be derived. Each is counted here and nowhere else.
+///
+/// Sums over the whole life of a pool wrap around, as their differences stay right.
+#[derive(Clone, Debug)]
+pub(crate) struct Counters {
+    bytes_allocated: u64,
+    bytes_freed: u64,
+    peak_in_use: usize,
+    in_use_rounded: usize,
+    reserved: usize,
+    peak_reserved: usize,
+    /// The part of `reserved` that is on its way back to the backing.
+    returning: usize,
+    failures: u64,
+    buckets: [BucketCounters; BUCKETS],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct BucketCounters {
+    hits: u64,
+    misses: u64,
+    frees: u64,
+    released: u64,
+}
+
+/// What a pool knows of the free buffers of one bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) buffers: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Counters {
+    pub(crate) fn new() -> Self {
+        Self {
+            bytes_allocated: 0,
+            bytes_freed: 0,
+            peak_in_use: 0,
+            in_use_rounded: 0,
+            reserved: 0,
+            peak_reserved: 0,
+            returning: 0,
+            failures: 0,
+            buckets: [BucketCounters::default(); BUCKETS],
+        }
+    }
+
+    /// All that is held from the backing, requests and returns under way included: what a limit is checked against.
+    pub(crate) fn reserved(&self) -> usize {
+        self.reserved
+    }
+
+    pub(crate) fn in_use_rounded(&self) -> usize {
+        self.in_use_rounded
+    }
+
+    pub(crate) fn returning(&self) -> usize {
+        self.returning
+    }
+
+    #[inline]
+    pub(crate) fn hit(&mut self, bucket: usize, requested: usize, capacity: usize) {
+        self.buckets[bucket].hits += 1;
+        self.handed_out(requested, capacity);
+    }
+
+    /// A request is about to go to the backing.
+    pub(crate) fn miss_begins(&mut self, capacity: usize) {
+        self.reserved += capacity;
+    }
+
+    pub(crate) fn miss_failed(&mut self, capacity: usize) {
+        self.reserved -= capacity;
+    }
+
+    pub(crate) fn miss_served(&mut self, bucket: usize, requested: usize, capacity: usize) {
+        self.buckets[bucket].misses += 1;
+        self.peak_reserved = self.peak_reserved.max(self.reserved);
+        self.handed_out(requested, capacity);
+    }
+
+    #[inline]
+    fn handed_out(&mut self, requested: usize, capacity: usize) {
+        self.in_use_rounded += capacity;
+        self.grew(requested);
+    }
+
+    #[inline]
+    fn grew(&mut self, bytes: usize) {
+        self.bytes_allocated = self.bytes_allocated.wrapping_add(bytes as u64);
+        self.peak_in_use = self.peak_in_use.max(self.in_use());
+    }
+
+    #[inline]
+    fn shrank(&mut self, bytes: usize) {
+        self.bytes_freed = self.bytes_freed.wrapping_add(bytes as u64);
+    }
+
+    #[inline]
+    fn in_use(&self) -> usize {
+        self.bytes_allocated.wrapping_sub(self.bytes_freed) as usize
+    }
+
+    #[inline]
+    pub(crate) fn freed(&mut self, bucket: usize, requested: usize, capacity: usize) {
+        self.buckets[bucket].frees += 1;
+        self.shrank(requested);
+        self.in_use_rounded -= capacity;
+    }
+
+    /// A buffer changed its requested size within its class.
+    pub(crate) fn resized(&mut self, old: usize, new: usize) {
+        if new >= old {
+            self.grew(new - old);
+        } else {
+            self.shrank(old - new);
+        }
+    }
+
+    pub(crate) fn return_begins(&mut self, bucket: usize, capacity: usize) {
+        self.buckets[bucket].released += 1;
+        self.returning += capacity;
+    }
+
+    pub(crate) fn returned(&mut self, capacity: usize) {
+        self.returning -= capacity;
+        self.reserved -= capacity;
+    }
+
+    pub(crate) fn refused(&mut self) {
+        self.failures += 1;
+    }
+
+    pub(crate) fn snapshot(&self, kept: &[Kept; BUCKETS]) -> Stats {
+        let rows = self.buckets.iter().zip(kept).enumerate();
+        let buckets: Vec<BucketStats> = rows
+            .filter(|(_, (counted, _))| counted.hits + counted.misses > 0)
+            .map(|(bucket, (counted, kept))| BucketStats {
+                bucket,
+                hits: counted.hits,
+                misses: counted.misses,
+                buffers_in_use: counted.hits + counted.misses - counted.frees,
+                pooled_buffers: kept.buffers,
+                pooled_bytes: kept.bytes,
+                released: counted.released,
+            })
+            .collect();
+        let pool_hits = buckets.iter().map(|row| row.hits).sum();
+        let pool_misses = buckets.iter().map(|row| row.misses).sum();
+        let pooled_bytes = kept.iter().map(|kept| kept.bytes).sum();
+        Stats {
+            allocations: pool_hits + pool_misses,
+            deallocations: self.buckets.iter().map(|counted| counted.frees).sum(),
+            bytes_allocated: self.bytes_allocated,
+            bytes_freed: self.bytes_freed,
+            bytes_in_use: self.in_use(),
+            peak_bytes_in_use: self.peak_in_use,
+            bytes_in_use_rounded: self.in_use_rounded,
+            pool_hits,
+            pool_misses,
+            pooled_bytes,
+            pooled_buffers: kept.iter().map(|kept| kept.buffers).sum(),
+            overhead_bytes: self.reserved - self.in_use_rounded - pooled_bytes,
+            reserved_bytes: self.reserved,
+            peak_reserved_bytes: self.peak_reserved,
+            released: buckets.iter().map(|row| row.released).sum(),
+            failures: self.failures,
+            buckets,
+        }
+    }
+}

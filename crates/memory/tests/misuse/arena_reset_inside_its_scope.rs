@@ -1,0 +1,6 @@
+use tenzor_memory::*;
+
+fn main() {
+    let mut arena = ComputeArena::new();
+    arena.scope(|_| arena.reset());
+}

@@ -1,0 +1,8 @@
+use tenzor_memory::*;
+
+fn main() {
+    let alloc = TensorAllocator::new();
+    let buffer = alloc.alloc_filled(10, 1.0).unwrap();
+    alloc.free(buffer);
+    alloc.free(buffer);
+}

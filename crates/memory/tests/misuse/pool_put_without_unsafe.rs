@@ -1,0 +1,8 @@
+use tenzor_memory::*;
+
+fn main() {
+    let pool = BufferPool::new_in(Config::default(), System);
+    let layout = std::alloc::Layout::new::<u64>();
+    let buffer = pool.get(layout).unwrap();
+    pool.put(buffer, layout);
+}

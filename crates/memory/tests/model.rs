@@ -1,0 +1,335 @@
+//! The pool against a naive model of it: after every operation, the same addresses, the same statistics, the same blocks
+//! held from the backing, and in every buffer the bytes that its owner wrote.
+#![allow(unsafe_code, missing_docs, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::alloc::Layout;
+use std::collections::{BTreeMap, HashMap};
+use std::ptr::NonNull;
+
+use common::{bucket, capacity, layout, ops, random_size};
+use tenzor_memory::{AllocErrorKind, BufferPool, Config, Stats, System, Tracking};
+
+/// A free buffer of the model.
+#[derive(Clone, Copy, Debug)]
+struct Idle {
+    address: usize,
+    capacity: usize,
+    align: usize,
+}
+
+/// The obvious pool: a list of free buffers in the order they were freed, and sums.
+struct Model {
+    config: Config,
+    idle: Vec<Idle>,
+    expect: Stats,
+    by_bucket: HashMap<usize, [u64; 4]>,
+}
+
+const HITS: usize = 0;
+const MISSES: usize = 1;
+const FREES: usize = 2;
+const RELEASED: usize = 3;
+
+impl Model {
+    fn new(config: Config) -> Self {
+        Self { config, idle: Vec::new(), expect: Stats::default(), by_bucket: HashMap::new() }
+    }
+
+    fn capacity(&self, size: usize) -> usize {
+        capacity(size, self.config.classes_per_bucket)
+    }
+
+    fn count(&mut self, bucket: usize, what: usize) {
+        self.by_bucket.entry(bucket).or_default()[what] += 1;
+    }
+
+    fn pooled(&self) -> usize {
+        self.idle.iter().map(|idle| idle.capacity).sum()
+    }
+
+    fn release(&mut self, index: usize) {
+        let idle = self.idle.remove(index);
+        self.expect.reserved_bytes -= idle.capacity;
+        self.count(bucket(idle.capacity), RELEASED);
+    }
+
+    /// What a request must give: `Ok(Some(address))` of a pooled buffer, `Ok(None)` for one from the backing.
+    fn get(&mut self, request: Layout) -> Result<Option<usize>, AllocErrorKind> {
+        let capacity = self.capacity(request.size());
+        let align = request.align().max(self.config.alignment);
+        let same = |idle: &Idle| idle.capacity == capacity && idle.align == align;
+        let found = self.idle.iter().rposition(same).map(|newest| self.idle.remove(newest));
+        if found.is_none()
+            && let Some(limit) = self.config.limit
+        {
+            let refused = if capacity > limit {
+                Some(AllocErrorKind::NeverFits)
+            } else if self.expect.bytes_in_use_rounded + capacity > limit {
+                Some(AllocErrorKind::OverLimit)
+            } else {
+                None
+            };
+            if let Some(kind) = refused {
+                self.expect.failures += 1;
+                return Err(kind);
+            }
+            while self.expect.reserved_bytes + capacity > limit {
+                self.release(0);
+            }
+        }
+        if found.is_none() {
+            self.expect.reserved_bytes += capacity;
+            self.expect.peak_reserved_bytes = self.expect.peak_reserved_bytes.max(self.expect.reserved_bytes);
+        }
+        self.count(bucket(capacity), if found.is_some() { HITS } else { MISSES });
+        self.expect.bytes_in_use_rounded += capacity;
+        self.handed_out(request.size());
+        Ok(found.map(|idle| idle.address))
+    }
+
+    fn handed_out(&mut self, bytes: usize) {
+        self.expect.bytes_allocated += bytes as u64;
+        self.expect.bytes_in_use += bytes;
+        self.expect.peak_bytes_in_use = self.expect.peak_bytes_in_use.max(self.expect.bytes_in_use);
+    }
+
+    fn put(&mut self, address: usize, request: Layout) {
+        let capacity = self.capacity(request.size());
+        let align = request.align().max(self.config.alignment);
+        let mine = bucket(capacity);
+        self.count(mine, FREES);
+        self.expect.bytes_freed += request.size() as u64;
+        self.expect.bytes_in_use -= request.size();
+        self.expect.bytes_in_use_rounded -= capacity;
+        self.idle.push(Idle { address, capacity, align });
+        if capacity > self.config.max_pool_size || self.config.max_buffers_per_bucket == 0 {
+            self.release(self.idle.len() - 1);
+        }
+        while self.idle.iter().filter(|idle| bucket(idle.capacity) == mine).count() > self.config.max_buffers_per_bucket
+        {
+            let oldest = self.idle.iter().position(|idle| bucket(idle.capacity) == mine);
+            self.release(oldest.expect("the bucket is not empty"));
+        }
+        while self.pooled() > self.config.max_pool_size {
+            self.release(0);
+        }
+    }
+
+    fn trim(&mut self, keep: usize) -> usize {
+        let before = self.pooled();
+        while self.pooled() > keep {
+            self.release(0);
+        }
+        before - self.pooled()
+    }
+
+    fn check(&mut self, stats: &Stats) {
+        let sum = |what: usize| self.by_bucket.values().map(|counts| counts[what]).sum::<u64>();
+        self.expect.pool_hits = sum(HITS);
+        self.expect.pool_misses = sum(MISSES);
+        self.expect.allocations = sum(HITS) + sum(MISSES);
+        self.expect.deallocations = sum(FREES);
+        self.expect.released = sum(RELEASED);
+        self.expect.pooled_bytes = self.pooled();
+        self.expect.pooled_buffers = self.idle.len();
+        self.expect.buckets.clone_from(&stats.buckets);
+        assert_eq!(*stats, self.expect);
+        for row in &stats.buckets {
+            let counts = self.by_bucket[&row.bucket];
+            assert_eq!([row.hits, row.misses, row.released], [counts[HITS], counts[MISSES], counts[RELEASED]]);
+            assert_eq!(row.buffers_in_use, counts[HITS] + counts[MISSES] - counts[FREES]);
+            let kept = self.idle.iter().filter(|idle| bucket(idle.capacity) == row.bucket);
+            assert_eq!(row.pooled_buffers, kept.clone().count());
+            assert_eq!(row.pooled_bytes, kept.map(|idle| idle.capacity).sum::<usize>());
+        }
+        assert!(stats.buckets.is_sorted_by_key(|row| row.bucket));
+    }
+}
+
+/// A live buffer, and the byte that its owner filled it with.
+struct Live {
+    ptr: NonNull<u8>,
+    layout: Layout,
+    byte: u8,
+}
+
+/// The first and last bytes of a buffer: those that a neighbour would hit.
+fn edges(live: &Live) -> (usize, usize) {
+    let edge = live.layout.size().min(32);
+    (edge, live.layout.size() - edge)
+}
+
+fn fill(live: &Live) {
+    let (edge, last) = edges(live);
+    // SAFETY: both stretches lie within the live buffer.
+    unsafe {
+        live.ptr.write_bytes(live.byte, edge);
+        live.ptr.add(last).write_bytes(live.byte, edge);
+    }
+}
+
+fn verify(live: &Live, upto: usize) {
+    let (edge, last) = edges(live);
+    for offset in (0..edge).chain(last..last + edge).filter(|&offset| offset < upto) {
+        // SAFETY: within the live buffer, and written by `fill`.
+        assert_eq!(unsafe { live.ptr.add(offset).read() }, live.byte, "byte {offset} of {:?}", live.layout);
+    }
+}
+
+fn run(config: Config, seed: u64, operations: usize, max_size: usize) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let ledger = Tracking::new(System);
+    let pool = BufferPool::new_in(config, &ledger);
+    let config = pool.config().clone();
+    let mut model = Model::new(config.clone());
+    let mut live: Vec<Live> = Vec::new();
+    let sizes: Vec<usize> = (0..12).map(|_| random_size(&mut rng, max_size)).collect();
+    let random_layout = |rng: &mut fastrand::Rng| {
+        let size = if rng.u8(..) < 200 { sizes[rng.usize(..sizes.len())] } else { random_size(rng, max_size) };
+        layout(size, if rng.u8(..) < 230 { 1 << rng.u32(0..=6) } else { 1 << rng.u32(7..=13) })
+    };
+    for operation in 0..operations {
+        let case = rng.u8(..);
+        if live.is_empty() || (case < 110 && live.len() < 60) {
+            let request = random_layout(&mut rng);
+            let zeroed = rng.bool();
+            let expected = model.get(request);
+            let got = if zeroed { pool.get_zeroed(request) } else { pool.get(request) };
+            match (got, expected) {
+                (Ok(ptr), Ok(address)) => {
+                    assert!(ptr.addr().get().is_multiple_of(request.align().max(config.alignment)));
+                    if let Some(address) = address {
+                        assert_eq!(ptr.addr().get(), address, "the buffer freed last");
+                    }
+                    let new = Live { ptr, layout: request, byte: rng.u8(1..) };
+                    if zeroed {
+                        // SAFETY: the pool granted that many zeroed bytes.
+                        let bytes = unsafe { std::slice::from_raw_parts(ptr.as_ptr(), request.size()) };
+                        assert!(bytes.iter().all(|&byte| byte == 0));
+                    }
+                    fill(&new);
+                    live.push(new);
+                }
+                (Err(error), Err(kind)) => {
+                    assert_eq!((error.kind(), error.limit()), (kind, config.limit));
+                    assert_eq!((error.requested(), error.alignment()), (request.size(), request.align()));
+                    assert_eq!((error.in_use(), error.pooled()), (model.expect.bytes_in_use_rounded, model.pooled()));
+                }
+                (got, expected) => panic!("{request:?}: {got:?} where the model has {expected:?}"),
+            }
+        } else if case < 225 {
+            let old = live.swap_remove(rng.usize(..live.len()));
+            verify(&old, usize::MAX);
+            model.put(old.ptr.addr().get(), old.layout);
+            // SAFETY: the buffer is live and came from the pool with this layout.
+            unsafe { pool.put(old.ptr, old.layout) };
+        } else if case < 250 {
+            let index = rng.usize(..live.len());
+            let request = random_layout(&mut rng);
+            let (old, zeroed) = (&live[index], rng.bool());
+            let (old_size, new_size) = (old.layout.size(), request.size());
+            let in_place = model.capacity(old_size) == model.capacity(new_size)
+                && old.layout.align().max(config.alignment) == request.align().max(config.alignment);
+            let expected = if in_place { Ok(Some(old.ptr.addr().get())) } else { model.get(request) };
+            // SAFETY: the buffer is live and came from the pool with this layout.
+            let got = unsafe { pool.resize(old.ptr, old.layout, request, zeroed) };
+            if let (Ok(ptr), Ok(address)) = (got, expected) {
+                address.inspect(|&address| assert_eq!(ptr.addr().get(), address));
+                let moved = Live { ptr, layout: request, byte: old.byte };
+                verify(&Live { layout: old.layout, ..moved }, new_size.min(edges(old).0));
+                if zeroed && new_size > old_size {
+                    // SAFETY: the pool granted that many bytes, those beyond the old size zeroed.
+                    let grown = unsafe { std::slice::from_raw_parts(ptr.as_ptr().add(old_size), new_size - old_size) };
+                    assert!(grown.iter().all(|&byte| byte == 0));
+                }
+                if in_place {
+                    model.expect.bytes_in_use -= old_size.saturating_sub(new_size);
+                    model.expect.bytes_freed += old_size.saturating_sub(new_size) as u64;
+                    model.handed_out(new_size.saturating_sub(old_size));
+                } else {
+                    model.put(old.ptr.addr().get(), old.layout);
+                }
+                fill(&moved);
+                live[index] = moved;
+            } else {
+                assert_eq!(got.map_err(|error| error.kind()).map(drop), expected.map(drop));
+            }
+        } else if case < 254 {
+            let keep = rng.usize(..=2 * config.max_pool_size.min(1 << 40));
+            assert_eq!(pool.trim(keep), model.trim(keep));
+        } else {
+            pool.clear();
+            model.trim(0);
+        }
+        let stats = pool.stats();
+        model.check(&stats);
+        assert!(stats.bytes_in_use <= stats.bytes_in_use_rounded && stats.bytes_in_use_rounded <= stats.reserved_bytes);
+        assert_eq!(stats.bytes_in_use_rounded + stats.pooled_bytes + stats.overhead_bytes, stats.reserved_bytes);
+        assert!(stats.pooled_bytes <= config.max_pool_size);
+        assert!(stats.buckets.iter().all(|row| row.pooled_buffers <= config.max_buffers_per_bucket));
+        assert!(config.limit.is_none_or(|limit| stats.reserved_bytes <= limit));
+        assert_eq!(ledger.live_bytes(), stats.reserved_bytes);
+        if operation % 512 == 0 {
+            let mut expected: BTreeMap<usize, Layout> = BTreeMap::new();
+            let align = |align: usize| align.max(config.alignment);
+            expected.extend(model.idle.iter().map(|idle| (idle.address, layout(idle.capacity, idle.align))));
+            expected.extend(live.iter().map(|live| {
+                let block = layout(model.capacity(live.layout.size()), align(live.layout.align()));
+                (live.ptr.addr().get(), block)
+            }));
+            assert_eq!(ledger.blocks(), expected.into_iter().collect::<Vec<_>>());
+            let blocks = ledger.blocks();
+            assert!(blocks.windows(2).all(|pair| pair[0].0 + pair[0].1.size() <= pair[1].0), "blocks overlap");
+        }
+    }
+    for live in live {
+        verify(&live, usize::MAX);
+        // SAFETY: the buffer is live and came from the pool with this layout.
+        unsafe { pool.put(live.ptr, live.layout) };
+    }
+    assert_eq!(pool.stats().bytes_in_use, 0);
+    drop(pool);
+    assert_eq!((ledger.live_blocks(), ledger.faults().len()), (0, 0));
+}
+
+#[test]
+fn the_pool_does_what_the_model_does() {
+    let base = Config::default();
+    let configs = [
+        base.clone(),
+        base.clone().with_classes_per_bucket(1),
+        base.clone().with_classes_per_bucket(4).with_max_pool_size(256 << 10),
+        base.clone().with_max_pool_size(64 << 10).with_max_buffers_per_bucket(2),
+        base.clone().with_max_pool_size(usize::MAX).with_max_buffers_per_bucket(usize::MAX).with_classes_per_bucket(64),
+        base.clone().with_limit(Some(2 << 20)),
+        base.clone().with_limit(Some(300 << 10)).with_max_pool_size(1 << 20).with_max_buffers_per_bucket(40),
+        base.clone().with_zero_on_free(true).with_max_pool_size(1 << 20),
+        base.clone().with_alignment(4096).with_classes_per_bucket(2),
+        base.clone().with_max_buffers_per_bucket(0),
+        base.with_max_pool_size(0),
+    ];
+    let operations = ops(1_000_000) / configs.len() + 1;
+    for (seed, config) in configs.into_iter().enumerate() {
+        run(config, seed as u64, operations, 100_000);
+    }
+}
+
+#[test]
+fn a_full_pool_stays_under_its_cap_while_4000_sizes_pass() {
+    let cap = 1 << 20;
+    let config = Config::default().with_max_pool_size(cap).with_max_buffers_per_bucket(64).with_classes_per_bucket(64);
+    let ledger = Tracking::new(System);
+    let pool = BufferPool::new_in(config, &ledger);
+    for size in (0..4000).map(|i| 64 + 97 * i) {
+        let layout = layout(size, 64);
+        let ptr = pool.get(layout).expect("memory");
+        // SAFETY: just got with this layout.
+        unsafe { pool.put(ptr, layout) };
+        assert!(pool.stats().pooled_bytes <= cap);
+        assert_eq!(ledger.live_bytes(), pool.stats().reserved_bytes);
+    }
+    let stats = pool.stats();
+    assert!(stats.pooled_bytes > cap / 2 && stats.released > 100, "{stats}");
+}
