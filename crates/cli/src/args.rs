@@ -1,0 +1,109 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::contender::Task;
+
+#[derive(Debug, Parser)]
+#[command(name = "tenzor", version, about = ABOUT, long_about = LONG_ABOUT, after_long_help = JSON)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
+    /// Print one JSON object in place of tables
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// How often each allocator replays each trace for its times
+    #[arg(long, global = true, value_name = "N", default_value_t = 5)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Replay traces of your own
+    #[command(long_about = REPLAY)]
+    Replay {
+        /// Trace files: CSV, plain or compressed by gzip
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Let one allocator replay one trace: what the program starts for each row and round
+    #[command(hide = true)]
+    Contend(Task),
+}
+
+const ABOUT: &str = "Shows what Tenzor's allocators save and cost on real allocation traces";
+
+const LONG_ABOUT: &str = "\
+Shows what Tenzor's allocators save and cost on real allocation traces.
+
+Without a command it replays three embedded traces, recorded from a BERT-base
+encoder, a ResNet-50 inference and a training loop, over the process's malloc,
+over TensorAllocator, and over ComputeArena (which serves the buffers that live
+within a step, and malloc the others). Every byte of every buffer is written
+when it is taken, as a tensor program does. Each allocator runs in processes of
+its own, in turns with the others.";
+
+const JSON: &str = "\
+Keys of the JSON object:
+  version, rounds
+  traces                      an array, of each trace:
+    name, description         description is null for a file
+    requests                  in the whole trace
+    requests_per_step         in the step with the most of them
+    distinct_sizes            requested in the steps
+    steps
+    peak_live_bytes           greatest sum of requested bytes in use
+    setup_live_bytes          requested bytes in use when the first step begins
+    activation_bytes          peak_live_bytes - setup_live_bytes
+    contenders                an array, of each allocator (without ComputeArena
+                              if its steps need more memory than there is):
+      name                    malloc, TensorAllocator or ComputeArena
+      step_ns                 time of a step, median
+      time_to_malloc          step_ns / malloc's, median of the rounds' ratios
+      minor_faults_per_step   median
+      peak_reserved_bytes     taken from the layer below
+      peak_reserved_to_peak_live
+      activation_reserved_to_live
+                              the same, setup_live_bytes subtracted from both
+      peak_resident_bytes     held by the process, as the system counts it
+      peak_resident_to_peak_live
+      hit_rate                0 to 1, of the requests in the steps
+      rounds                  step_ns and minor_faults_per_step of each round
+What does not apply, or cannot be measured on this system, is null.";
+
+const REPLAY: &str = "\
+Replay traces of your own.
+
+A trace is a CSV file, plain or compressed by gzip. Its first line is
+
+    op,id,size,align,thread,seq
+
+and each further line is one event, in the order in which they happened:
+
+    a,ID,SIZE,ALIGN,…   request of SIZE bytes aligned to ALIGN, a power of two;
+                        the buffer is called ID until it is freed
+    z,ID,SIZE,ALIGN,…   the same, zeroed
+    r,ID,SIZE,…         resize of ID to SIZE bytes
+    f,ID,…              free of ID
+    m,STEP,…            mark: step STEP begins, and the one before it ends
+
+A line always has all six fields, numbers but for the first. Those that an op
+does not need, and thread and seq, may be 0. What comes before the first mark is
+set-up (loading weights, warming up) and is not timed. What follows the last mark
+is one more step if it requests anything. A trace without marks is one step.
+An example:
+
+    op,id,size,align,thread,seq
+    a,0,4096,64,0,0
+    m,1,0,0,0,0
+    a,1,1000,8,0,0
+    f,1,0,0,0,0
+    m,2,0,0,0,0
+
+All files are checked before any is replayed. What is wrong with one is told as
+FILE:LINE: field 'align': expected a power of two, found \"12\"";

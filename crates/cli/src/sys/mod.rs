@@ -1,0 +1,10 @@
+//! The only part of the program with unsafe code: buffers by address, and what the operating system counts.
+#![allow(unsafe_code)]
+
+mod blocks;
+mod heaps;
+mod process;
+
+pub(crate) use blocks::{Blocks, OutOfMemory};
+pub(crate) use heaps::{Arena, Heap, Malloc, Pool};
+pub(crate) use process::{available, minor_faults, peak_resident, resident};

@@ -1,0 +1,241 @@
+//! The program from outside: what it prints, and with which status it ends.
+
+// Helpers of tests are not recognised as tests.
+#![allow(clippy::unwrap_used)]
+use std::fs;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use flate2::{Compression, write::GzEncoder};
+use serde_json::Value;
+
+const HEADER: &str = "op,id,size,align,thread,seq";
+
+/// 4096 bytes of set-up; in each of two steps three requests of 100 000, 300 and 300 bytes, one of which grows by 2700; one buffer
+/// of 64 bytes is handed from step to step.
+const SMALL: &str = "a,0,4096,64,0,0
+z,1,64,8,0,0
+m,1,0,0,0,0
+a,2,100000,8,0,0
+a,3,300,8,0,0
+z,4,300,8,0,0
+r,3,3000,0,0,0
+f,2,0,0,0,0
+f,3,0,0,0,0
+f,4,0,0,0,0
+f,1,0,0,0,0
+z,5,64,8,0,0
+m,2,0,0,0,0
+a,2,100000,8,0,0
+a,3,300,8,0,0
+z,4,300,8,0,0
+r,3,3000,0,0,0
+f,2,0,0,0,0
+f,3,0,0,0,0
+f,4,0,0,0,0
+f,5,0,0,0,0
+z,6,64,8,0,0
+m,3,0,0,0,0
+";
+
+fn tenzor() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_tenzor"))
+}
+
+fn file(name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&path, content).unwrap();
+    path
+}
+
+fn trace_file(name: &str, lines: &str) -> PathBuf {
+    file(name, format!("{HEADER}\n{lines}"))
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn replay(path: &PathBuf) -> Output {
+    let mut command = tenzor();
+    command.args(["--json", "--rounds", "1", "replay"]).arg(path);
+    command.output().unwrap()
+}
+
+#[test]
+fn the_facts_of_a_small_trace_are_exact() {
+    let path = trace_file("small.csv", SMALL);
+    let output = replay(&path);
+    let report = json(&output);
+    assert_eq!(report["rounds"], 1);
+    let trace = &report["traces"][0];
+    assert_eq!(trace["name"], path.to_str().unwrap());
+    for (key, value) in [
+        ("requests", 10),
+        ("requests_per_step", 4),
+        ("distinct_sizes", 3),
+        ("steps", 2),
+        ("peak_live_bytes", 4096 + 64 + 100_000 + 3000 + 300),
+        ("setup_live_bytes", 4096 + 64),
+        ("activation_bytes", 100_000 + 3000 + 300),
+    ] {
+        assert_eq!(trace[key], value, "{key}");
+    }
+    assert!(output.stderr.is_empty(), "no progress in a pipe");
+}
+
+#[test]
+fn every_contender_reports_every_figure() {
+    let report = json(&replay(&trace_file("figures.csv", SMALL)));
+    let contenders = report["traces"][0]["contenders"].as_array().unwrap();
+    let names: Vec<_> = contenders.iter().map(|contender| &contender["name"]).collect();
+    assert_eq!(names, ["malloc", "TensorAllocator", "ComputeArena"]);
+    for contender in contenders {
+        for key in ["step_ns", "time_to_malloc"] {
+            assert!(contender[key].as_f64().unwrap() > 0.0, "{key} of {contender}");
+        }
+        let rounds = contender["rounds"].as_array().unwrap();
+        assert_eq!(rounds.len(), 1);
+        assert_eq!(rounds[0]["step_ns"], contender["step_ns"]);
+    }
+    assert_eq!(contenders[0]["time_to_malloc"], 1.0);
+    for contender in &contenders[1..] {
+        assert!(contender["peak_reserved_to_peak_live"].as_f64().unwrap() >= 1.0);
+        assert!(contender["activation_reserved_to_live"].as_f64().unwrap() >= 1.0);
+    }
+    let hit_rates: Vec<_> = contenders.iter().map(|contender| contender["hit_rate"].as_f64()).collect();
+    assert!(matches!(hit_rates[..], [None, Some(0.0..=1.0), None]), "{hit_rates:?}");
+}
+
+#[test]
+fn the_embedded_traces_are_what_their_readme_says() {
+    let output = tenzor().args(["--json", "--rounds", "1"]).output().unwrap();
+    let report = json(&output);
+    let traces = report["traces"].as_array().unwrap();
+    let mb = |bytes: &Value| format!("{:.1}", bytes.as_f64().unwrap() / 1e6);
+    let facts: Vec<_> = traces
+        .iter()
+        .map(|trace| {
+            let counts = ["requests_per_step", "distinct_sizes", "steps"].map(|key| trace[key].as_u64().unwrap());
+            (trace["name"].as_str().unwrap(), mb(&trace["peak_live_bytes"]), mb(&trace["activation_bytes"]), counts)
+        })
+        .collect();
+    let expected = [
+        ("bert1", "444.8", "7.1", [1931, 13, 3]),
+        ("resnet", "143.1", "37.9", [2361, 48, 3]),
+        ("train", "130.8", "109.2", [1902, 35, 4]),
+    ];
+    let expected =
+        expected.map(|(name, peak, activations, counts)| (name, peak.to_owned(), activations.to_owned(), counts));
+    assert_eq!(facts, expected);
+    assert!(output.stderr.is_empty(), "no progress in a pipe");
+}
+
+#[test]
+fn a_malformed_trace_is_refused_with_its_place() {
+    for (name, content, problem) in [
+        ("align.csv", format!("{HEADER}\na,0,8,12,0,0\n"), r#":2: field 'align': expected a power of two, found "12""#),
+        (
+            "free.csv",
+            format!("{HEADER}\na,0,8,8,0,0\nf,1,0,0,0,0\n"),
+            r#":3: field 'id': expected the id of a live buffer, found "1""#,
+        ),
+        ("short.csv", format!("{HEADER}\na,0\n"), ":2: expected 6 fields (op,id,size,align,thread,seq), found 2"),
+        ("header.csv", "nonsense".into(), r#":1: expected the header op,id,size,align,thread,seq, found "nonsense""#),
+        ("empty.csv", String::new(), ":1: expected the header op,id,size,align,thread,seq, found an empty file"),
+        ("nothing.csv", format!("{HEADER}\n"), ": expected a step with requests in it, found none"),
+        (
+            "setup.csv",
+            format!("{HEADER}\na,0,8,8,0,0\nm,1,0,0,0,0\n"),
+            ": expected a step with requests in it, found none",
+        ),
+    ] {
+        let path = file(name, content);
+        let output = replay(&path);
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        assert_eq!(text(&output.stderr), format!("{}{problem}\n", path.display()));
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn all_files_are_checked_before_any_is_replayed() {
+    let good = trace_file("good.csv", SMALL);
+    let bad = file("bad.csv", "");
+    let missing = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("missing.csv");
+    let output = tenzor().arg("replay").args([&good, &bad, &missing]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    let errors: Vec<_> = text(&output.stderr).lines().collect();
+    assert_eq!(errors.len(), 2);
+    assert!(errors[0].starts_with(&format!("{}:1: ", bad.display())));
+    assert!(errors[1].starts_with(&format!("{}: No such file", missing.display())));
+}
+
+#[test]
+fn gzip_is_read_and_broken_gzip_refused() {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(format!("{HEADER}\n{SMALL}").as_bytes()).unwrap();
+    let whole = encoder.finish().unwrap();
+    // By its first bytes, whatever its name.
+    let report = json(&replay(&file("compressed.csv", &whole)));
+    assert_eq!(report["traces"][0]["requests"], 10);
+    let output = replay(&file("cut.csv.gz", &whole[..whole.len() / 2]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("expected readable input, found "));
+}
+
+#[test]
+fn a_trace_beyond_the_machine_is_refused() {
+    let path = trace_file("huge.csv", &format!("a,0,{},8,0,0\n", 1u64 << 60));
+    let output = replay(&path);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).starts_with(&path.display().to_string()));
+}
+
+#[test]
+fn tables_name_all_contenders() {
+    let path = trace_file("table.csv", SMALL);
+    let output = tenzor().args(["replay", "--rounds", "2"]).arg(&path).output().unwrap();
+    let shown = text(&output.stdout);
+    assert!(shown.starts_with(path.to_str().unwrap()));
+    assert!(shown.contains("2 steps, 4 requests a step in 3 sizes; peak live 107.5 kB, of it activations 103.3 kB"));
+    for name in ["\nmalloc ", "\nTensorAllocator ", "\nComputeArena "] {
+        assert!(shown.contains(name), "{shown}");
+    }
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn nobody_left_to_read_is_no_failure() {
+    let path = trace_file("pipe.csv", SMALL);
+    let mut command = tenzor();
+    command.args(["replay", "--rounds", "1"]).arg(&path);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut errors = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    assert_eq!((child.wait().unwrap().code(), errors.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn wrong_usage_is_told_from_failure() {
+    for arguments in [&["replay"][..], &["--rounds", "0"], &["bogus"]] {
+        let output = tenzor().args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&output.stderr).contains("Usage") || text(&output.stderr).contains("--help"));
+    }
+}
+
+#[test]
+fn help_explains_the_format() {
+    let output = tenzor().args(["replay", "--help"]).output().unwrap();
+    assert!(output.status.success());
+    assert!(text(&output.stdout).contains(HEADER));
+}
