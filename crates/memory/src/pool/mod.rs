@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 mod cache;
+mod limits;
 
 use std::alloc::Layout;
 use std::fmt;
@@ -20,6 +21,7 @@ use crate::stats::{Counters, Stats};
 use crate::sync::{Lock, LockGuard};
 
 use cache::{Cache, Free};
+use limits::Limits;
 
 /// A pool of buffers by size class, over a backing. Thread-safe.
 ///
@@ -44,6 +46,7 @@ use cache::{Cache, Free};
 pub struct BufferPool<B: Backing = System> {
     config: Config,
     classes: SizeClasses,
+    limits: Limits,
     state: Lock<State>,
     backing: B,
 }
@@ -63,8 +66,9 @@ impl<B: Backing> BufferPool<B> {
     pub fn new_in(config: Config, backing: B) -> Self {
         let config = config.normalised();
         let classes = SizeClasses::new(config.classes_per_bucket, config.alignment);
+        let limits = Limits::new(&config);
         let state = Lock::new(State { cache: Cache::new(classes), counters: Counters::new() });
-        Self { config, classes, state, backing }
+        Self { config, classes, limits, state, backing }
     }
 
     /// The configuration in force.
@@ -128,19 +132,18 @@ impl<B: Backing> BufferPool<B> {
         zeroed: bool,
     ) -> Result<NonNull<u8>, AllocError> {
         let capacity = fit.block.size();
-        let limit = self.config.limit.unwrap_or(usize::MAX);
-        if capacity > limit {
+        if !self.limits.allow(0, capacity) {
             return Err(self.refuse(state, AllocErrorKind::NeverFits, request.size(), request.align()));
         }
-        // The limit is checked here, before memory is taken; the pool yields before a request is refused.
-        while limit - state.counters.reserved().min(limit) < capacity {
+        // Checked before memory is taken; the pool yields before a request is refused.
+        while !self.limits.allow(state.counters.reserved(), capacity) {
             let yielding = state.cache.bytes() + state.counters.returning();
-            if limit - (state.counters.reserved() - yielding).min(limit) < capacity {
+            if !self.limits.allow(state.counters.reserved() - yielding, capacity) {
                 return Err(self.refuse(state, AllocErrorKind::OverLimit, request.size(), request.align()));
             }
             let evicted = Evicted::gather(&mut state, |state| {
-                let room = limit - (state.counters.reserved() - state.counters.returning()).min(limit);
-                if room < capacity { state.cache.take_oldest() } else { None }
+                let enough = self.limits.allow(state.counters.reserved() - state.counters.returning(), capacity);
+                if enough { None } else { state.cache.take_oldest() }
             });
             drop(state);
             if evicted.is_empty() {
@@ -216,39 +219,25 @@ impl<B: Backing> BufferPool<B> {
         }
         let mut state = self.state.lock();
         state.counters.freed(fit.bucket, request.size(), fit.block.size());
-        if self.is_full_for(&state, &fit) || state.cache.insert(ptr, &fit).is_err() {
+        let full = self.limits.is_bucket_full(&state.cache, fit.bucket)
+            || self.limits.is_pool_full(&state.cache, fit.block.size());
+        if full || state.cache.insert(ptr, &fit).is_err() {
             self.put_when_full(state, ptr, &fit);
         }
-    }
-
-    /// Whether one more buffer would break a cap.
-    #[inline]
-    fn is_full_for(&self, state: &State, fit: &Fit) -> bool {
-        self.is_pool_full_for(state, fit) || self.is_bucket_full(state, fit.bucket)
-    }
-
-    #[inline]
-    fn is_pool_full_for(&self, state: &State, fit: &Fit) -> bool {
-        self.config.max_pool_size - state.cache.bytes() < fit.block.size()
-    }
-
-    #[inline]
-    fn is_bucket_full(&self, state: &State, bucket: usize) -> bool {
-        state.cache.kept()[bucket].buffers >= self.config.max_buffers_per_bucket
     }
 
     #[cold]
     fn put_when_full<'a>(&'a self, mut state: LockGuard<'a, State>, ptr: NonNull<u8>, fit: &Fit) {
         let mine = Free { ptr, block: fit.block, bucket: fit.bucket };
-        let keepable = fit.block.size() <= self.config.max_pool_size && self.config.max_buffers_per_bucket > 0;
+        let keepable = self.limits.allow_keeping(fit.block.size());
         let mut pending = Some(mine);
         while pending.is_some() {
             let evicted = Evicted::gather(&mut state, |state| {
                 if keepable && pending.is_some() {
-                    if self.is_bucket_full(state, fit.bucket) {
+                    if self.limits.is_bucket_full(&state.cache, fit.bucket) {
                         return state.cache.take_oldest_of(fit.bucket);
                     }
-                    if self.is_pool_full_for(state, fit) {
+                    if self.limits.is_pool_full(&state.cache, fit.block.size()) {
                         return state.cache.take_oldest();
                     }
                     if state.cache.insert(ptr, fit).is_ok() {

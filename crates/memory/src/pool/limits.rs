@@ -1,0 +1,43 @@
+//! What a pool may hold and what it may keep. Every limit and cap is checked here and nowhere else.
+
+use super::cache::Cache;
+use crate::config::Config;
+
+#[derive(Debug)]
+pub(super) struct Limits {
+    max_pool_size: usize,
+    max_buffers_per_bucket: usize,
+    limit: usize,
+}
+
+impl Limits {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            max_pool_size: config.max_pool_size,
+            max_buffers_per_bucket: config.max_buffers_per_bucket,
+            limit: config.limit.unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Whether `more` bytes may be held beside those `held` already, in use and pooled.
+    pub(super) fn allow(&self, held: usize, more: usize) -> bool {
+        more <= self.limit.saturating_sub(held)
+    }
+
+    /// Whether a buffer may be kept at all.
+    pub(super) fn allow_keeping(&self, capacity: usize) -> bool {
+        capacity <= self.max_pool_size && self.max_buffers_per_bucket > 0
+    }
+
+    /// Whether one more buffer in this bucket would be too many.
+    #[inline]
+    pub(super) fn is_bucket_full(&self, cache: &Cache, bucket: usize) -> bool {
+        cache.kept()[bucket].buffers >= self.max_buffers_per_bucket
+    }
+
+    /// Whether `capacity` bytes more would be too many.
+    #[inline]
+    pub(super) fn is_pool_full(&self, cache: &Cache, capacity: usize) -> bool {
+        capacity > self.max_pool_size - cache.bytes()
+    }
+}
