@@ -27,7 +27,7 @@ pub mod trace;
 pub use allocator::{PoolBuffer, TensorAllocator};
 pub use arena::{ArenaBuffer, ArenaUsage, ComputeArena, Scope, ScopeBuffer};
 pub use backing::{Backing, Failing, Fault, FromAllocator, Limited, Refused, System, Tracking};
-pub use buffer::Buffer;
+pub use buffer::{Buffer, Slots};
 pub use config::Config;
 pub use error::{AllocError, AllocErrorKind};
 pub use pool::BufferPool;

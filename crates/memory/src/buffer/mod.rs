@@ -1,5 +1,7 @@
-//! `Buffer`: an owned, aligned slice over any std-style allocator, and the safe ways to initialise one.
+//! `Buffer`: an owned, aligned slice over any std-style allocator.
 #![allow(unsafe_code)]
+
+mod init;
 
 use std::alloc::Layout;
 use std::fmt;
@@ -13,6 +15,8 @@ use bytemuck::Zeroable;
 
 use crate::error::AllocError;
 use crate::layout::{self, MIN_ALIGNMENT};
+
+pub use init::Slots;
 
 /// A slice of `T` in memory from the allocator `A`, to which it returns on drop.
 ///
@@ -170,74 +174,6 @@ impl<T, A: Allocator> Buffer<T, A> {
         // SAFETY: the caller says that a block of this layout exists, so its size is in range and its alignment valid.
         let layout = unsafe { Layout::from_size_align_unchecked(len * size_of::<T>(), alignment) };
         Self { block: Block { ptr: ptr.cast(), layout, alloc }, len, owns: PhantomData }
-    }
-}
-
-impl<T, A: Allocator> Buffer<MaybeUninit<T>, A> {
-    /// Initialises every element, the `i`-th to `f(i)`. Should `f` panic, the elements made so far are dropped and the
-    /// memory is returned.
-    ///
-    /// ```
-    /// use tenzor_memory::TensorAllocator;
-    ///
-    /// let alloc = TensorAllocator::new();
-    /// let ramp = alloc.alloc::<f32>(100)?.init_with(|i| i as f32);
-    /// assert_eq!(ramp[99], 99.0);
-    /// # Ok::<(), tenzor_memory::AllocError>(())
-    /// ```
-    pub fn init_with(self, f: impl FnMut(usize) -> T) -> Buffer<T, A> {
-        let len = self.len;
-        // SAFETY: the iterator yields `len` values.
-        unsafe { self.init_from((0..len).map(f)) }
-    }
-
-    /// Initialises every element with a clone of `value`.
-    pub fn init_filled(self, value: T) -> Buffer<T, A>
-    where
-        T: Clone,
-    {
-        self.init_with(|_| value.clone())
-    }
-
-    /// # Safety
-    /// `values` yields at least as many values as the buffer has elements.
-    pub(crate) unsafe fn init_from(self, values: impl Iterator<Item = T>) -> Buffer<T, A> {
-        let mut guard = Initialising { buffer: ManuallyDrop::new(self), done: 0 };
-        let first = guard.buffer.as_mut_ptr();
-        for (i, value) in (0..guard.buffer.len).zip(values) {
-            // SAFETY: `i` is less than the buffer's length.
-            unsafe { first.add(i).write(MaybeUninit::new(value)) };
-            guard.done = i + 1;
-        }
-        let mut guard = ManuallyDrop::new(guard);
-        // SAFETY: the guard is not dropped, so the buffer is taken once; every element was written, as there were values
-        // enough (the caller's word).
-        unsafe { ManuallyDrop::take(&mut guard.buffer).assume_init() }
-    }
-
-    /// The same buffer, its contents taken for initialised.
-    ///
-    /// # Safety
-    /// Every element is initialised.
-    pub unsafe fn assume_init(self) -> Buffer<T, A> {
-        let (ptr, len, alignment, alloc) = self.into_raw_parts();
-        // SAFETY: the parts of a buffer of the same layout; that the elements are initialised is the caller's word.
-        unsafe { Buffer::from_raw_parts(ptr.cast(), len, alignment, alloc) }
-    }
-}
-
-/// A buffer of which the first `done` elements are initialised.
-struct Initialising<T, A: Allocator> {
-    buffer: ManuallyDrop<Buffer<MaybeUninit<T>, A>>,
-    done: usize,
-}
-
-impl<T, A: Allocator> Drop for Initialising<T, A> {
-    fn drop(&mut self) {
-        // SAFETY: the guard goes away, so the buffer is taken once.
-        let mut buffer = unsafe { ManuallyDrop::take(&mut self.buffer) };
-        // SAFETY: exactly these elements are initialised, and nobody else will see them.
-        unsafe { buffer[..self.done].assume_init_drop() };
     }
 }
 
