@@ -1,13 +1,17 @@
 //! Threads that allocate and free across each other: nothing is lost, and at the end every number is exact.
-#![allow(missing_docs, clippy::expect_used, clippy::panic)]
+#![allow(unsafe_code, missing_docs, clippy::expect_used, clippy::panic)]
 
 mod common;
 
+use std::alloc::Layout;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use common::{ops, random_size};
-use tenzor_memory::{Buffer, Config, System, TensorAllocator, Tracking};
+use tenzor_memory::{Backing, Buffer, Config, Refused, System, TensorAllocator, Tracking};
 
 const THREADS: usize = 8;
 
@@ -102,4 +106,42 @@ fn owned_buffers_outlive_every_other_handle() {
     drop(alloc);
     let sum = thread::spawn(move || buffer.iter().sum::<f32>()).join().expect("no panic");
     assert_eq!(sum, 1500.0);
+}
+
+/// Takes its time over taking a block back.
+#[derive(Default)]
+struct Slow {
+    taking_back: AtomicBool,
+}
+
+// SAFETY: what is granted is granted by `System`.
+unsafe impl Backing for Slow {
+    fn allocate(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+        System.allocate(layout)
+    }
+
+    unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
+        self.taking_back.store(true, Ordering::Release);
+        thread::sleep(Duration::from_millis(50));
+        // SAFETY: the caller's word, passed on.
+        unsafe { System.deallocate(block, layout) };
+    }
+}
+
+#[test]
+fn a_request_waits_for_memory_that_is_on_its_way_back() {
+    let slow = Slow::default();
+    let alloc = TensorAllocator::with_config_in(Config::default().with_limit(Some(1 << 20)), &slow);
+    drop(alloc.alloc::<u8>(600 << 10));
+    thread::scope(|scope| {
+        scope.spawn(|| alloc.trim(0));
+        while !slow.taking_back.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
+        let stats = alloc.stats();
+        if stats.overhead_bytes > 0 {
+            assert_eq!((stats.pooled_bytes, stats.overhead_bytes, stats.reserved_bytes), (0, 640 << 10, 640 << 10));
+        }
+        assert!(alloc.alloc::<u8>(500 << 10).is_ok());
+    });
 }
