@@ -22,8 +22,8 @@ use crate::stats::Stats;
 /// It is a handle: clones share one pool, and the pool's memory goes back to the backing when the last handle is dropped.
 /// All of it may be used from any thread at once; a buffer may be freed on another thread than it was allocated on.
 ///
-/// The buffers of [`alloc`](Self::alloc) borrow the allocator, which costs nothing. Where buffers have to outlive the
-/// borrow, let them own a handle: `Buffer::uninit_in(count, alloc.clone())`.
+/// The buffers of [`alloc`](Self::alloc) borrow the allocator, which costs nothing. Where a buffer has to outlive the
+/// borrow, [`into_owned`](Buffer::into_owned) gives it a handle of its own.
 ///
 /// ```
 /// use tenzor_memory::TensorAllocator;
@@ -42,8 +42,11 @@ pub struct TensorAllocator<B: Backing = System> {
     pool: Arc<BufferPool<B>>,
 }
 
-/// A buffer of a [`TensorAllocator`].
+/// A buffer that borrows its [`TensorAllocator`].
 pub type PoolBuffer<'a, T, B = System> = Buffer<T, &'a TensorAllocator<B>>;
+
+/// A buffer that owns a handle of its [`TensorAllocator`], and can go anywhere. See [`Buffer::into_owned`].
+pub type OwnedBuffer<T, B = System> = Buffer<T, TensorAllocator<B>>;
 
 impl TensorAllocator {
     /// An allocator with the default configuration over the process's malloc.
@@ -65,7 +68,7 @@ impl<B: Backing> TensorAllocator<B> {
 
     /// An allocator over `backing`. Odd values of `config` are normalised as [`Config`] tells.
     pub fn with_config_in(config: Config, backing: B) -> Self {
-        Self { pool: Arc::new(BufferPool::new_in(config, backing)) }
+        Self { pool: Arc::new(BufferPool::with_config_in(config, backing)) }
     }
 
     typed_requests!("let alloc = tenzor_memory::TensorAllocator::new();");
@@ -85,6 +88,9 @@ impl<B: Backing> TensorAllocator<B> {
     }
 
     /// The allocator that [`alloc`](Self::alloc)'s buffers carry, for std-style containers.
+    ///
+    /// A container grows and shrinks in place within a size class. To another class, a smaller one as well, it moves, and
+    /// that needs both buffers for an instant: at the limit, `shrink_to_fit` may be refused like any request.
     ///
     /// ```
     /// use tenzor_memory::allocator_api2::vec::Vec;
@@ -124,6 +130,34 @@ impl<B: Backing> TensorAllocator<B> {
     }
 }
 
+impl<T, B: Backing> Buffer<T, &TensorAllocator<B>> {
+    /// The same buffer, with a handle of its allocator in place of the borrow: for structs, channels and other threads.
+    /// Copies nothing; counts one reference to the allocator, and uncounts it on drop.
+    ///
+    /// ```
+    /// use tenzor_memory::{AllocError, OwnedBuffer, TensorAllocator};
+    ///
+    /// struct Layer {
+    ///     weights: OwnedBuffer<f32>,
+    /// }
+    ///
+    /// fn load() -> Result<Layer, AllocError> {
+    ///     let alloc = TensorAllocator::new();
+    ///     Ok(Layer { weights: alloc.alloc_filled(1000, 0.5)?.into_owned() })
+    /// }
+    ///
+    /// let layer = load()?;
+    /// let sum = std::thread::spawn(move || layer.weights.iter().sum::<f32>()).join();
+    /// assert_eq!(sum.unwrap(), 500.0);
+    /// # Ok::<(), AllocError>(())
+    /// ```
+    pub fn into_owned(self) -> OwnedBuffer<T, B> {
+        let (ptr, len, alignment, alloc) = self.into_raw_parts();
+        // SAFETY: the parts of a buffer; a block of the allocator behind the borrow is one of its clones, which share a pool.
+        unsafe { Buffer::from_raw_parts(ptr, len, alignment, alloc.clone()) }
+    }
+}
+
 impl Default for TensorAllocator {
     fn default() -> Self {
         Self::new()
@@ -158,6 +192,11 @@ unsafe impl<B: Backing> Provider for TensorAllocator<B> {
     ) -> Result<NonNull<u8>, AllocError> {
         // SAFETY: the caller's word, passed on.
         unsafe { self.pool.resize(ptr, old, new, zeroed) }
+    }
+
+    #[inline]
+    fn alignment(&self) -> usize {
+        self.pool.config().alignment
     }
 
     fn never_fits(&self, requested: usize, alignment: usize) -> AllocError {

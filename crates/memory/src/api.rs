@@ -78,15 +78,15 @@ macro_rules! implement_backing {
         // SAFETY: the promises of `Provider` are those of `Backing`, for the same implementors as above. No method unwinds,
         // as no backing below them does.
         unsafe impl<B: Backing> Backing for $backing {
-            fn allocate(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+            fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
                 self.request(layout, false).map_err(|_| Refused)
             }
 
-            fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+            fn obtain_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
                 self.request(layout, true).map_err(|_| Refused)
             }
 
-            unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
+            unsafe fn give_back(&self, block: NonNull<u8>, layout: Layout) {
                 // SAFETY: the caller's word, passed on.
                 unsafe { self.release(block, layout) };
             }

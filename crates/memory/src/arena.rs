@@ -13,6 +13,7 @@ use std::alloc::Layout;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::mem::MaybeUninit;
+use std::panic::RefUnwindSafe;
 use std::ptr::{self, NonNull};
 
 use bytemuck::Zeroable;
@@ -22,6 +23,7 @@ use crate::buffer::Buffer;
 use crate::error::{AllocError, AllocErrorKind};
 use crate::layout::{MIN_ALIGNMENT, align_up};
 use crate::provider::{Provider, typed_requests};
+use crate::stats::Bytes;
 
 /// The least size of a block that the arena adds when it grows, in bytes.
 const MIN_BLOCK: usize = 64 << 10;
@@ -52,10 +54,14 @@ pub struct ComputeArena<B: Backing = System> {
     current: Cell<Block>,
     cursor: Cell<Cursor>,
     floor: Cell<Option<Floor>>,
-    /// How many scopes are open; each scope knows its own depth, the arena's is 0.
+    /// The depth of the innermost scope that is open; the arena's own is 0.
     depth: Cell<usize>,
-    peaks: Cell<Peaks>,
+    /// Scopes that ended before an inner one, which reclaims their memory when it ends: depth and start.
+    ended: RefCell<Vec<(usize, Cursor)>>,
     reserved: Cell<usize>,
+    peak_reserved: Cell<usize>,
+    /// The most requested bytes before the cursor, up to when it last went back.
+    peak_requested: Cell<usize>,
 }
 
 /// A buffer of a [`ComputeArena`].
@@ -78,8 +84,6 @@ struct Cursor {
     block: usize,
     /// Bytes of the block before the cursor.
     offset: usize,
-    /// Where the cursor would stand had all requests been placed in one block aligned for every one of them.
-    contiguous: usize,
     requested: usize,
     allocations: usize,
 }
@@ -91,17 +95,18 @@ struct Floor {
     depth: usize,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Peaks {
-    requested: usize,
-    reserved: usize,
-    contiguous: usize,
-    alignment: usize,
-}
-
 /// How much of an arena is used. All fields count bytes, but for `blocks` and `allocations`.
 ///
 /// `reserved_bytes = bytes_in_use + pooled_bytes + overhead_bytes` always holds.
+///
+/// ```
+/// let arena = tenzor_memory::ComputeArena::with_capacity(64 << 10);
+/// let buffer = arena.alloc::<f32>(1000)?;
+/// let usage = arena.usage();
+/// assert_eq!((usage.bytes_in_use, usage.reserved_bytes, usage.blocks), (4000, 64 << 10, 1));
+/// assert_eq!(usage.to_string(), "3.9 KiB in use by 1 requests (peak 3.9 KiB), 0 B overhead; 64 KiB reserved in 1 block");
+/// # Ok::<(), tenzor_memory::AllocError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 #[non_exhaustive]
@@ -123,6 +128,19 @@ pub struct ArenaUsage {
     /// Requests since the last reset and not rewound since.
     pub allocations: usize,
 }
+
+impl fmt::Display for ArenaUsage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [in_use, peak, reserved, overhead] =
+            [self.bytes_in_use, self.peak_bytes_in_use, self.reserved_bytes, self.overhead_bytes].map(Bytes);
+        let (requests, blocks) = (self.allocations, self.blocks);
+        write!(f, "{in_use} in use by {requests} requests (peak {peak}), {overhead} overhead; ")?;
+        write!(f, "{reserved} reserved in {blocks} block{}", if blocks == 1 { "" } else { "s" })
+    }
+}
+
+// What the cells hold is valid after every single step, so a panic elsewhere leaves nothing half done behind it.
+impl<B: Backing + RefUnwindSafe> RefUnwindSafe for ComputeArena<B> {}
 
 // SAFETY: the blocks are owned by the arena alone; what was handed out of them borrows the arena, so nothing points into
 // them from another thread when the arena moves there. The cells are `Send` as their contents are.
@@ -157,13 +175,15 @@ impl<B: Backing> ComputeArena<B> {
             cursor: Cell::default(),
             floor: Cell::default(),
             depth: Cell::new(0),
-            peaks: Cell::default(),
+            ended: RefCell::new(Vec::new()),
             reserved: Cell::new(0),
+            peak_reserved: Cell::new(0),
+            peak_requested: Cell::new(0),
         }
     }
 
-    /// An arena over `backing` with room for `bytes`. If the backing refuses them now, the arena is empty, and the first
-    /// request asks again and reports what it hears.
+    /// An arena over `backing` with room for `bytes`. If the backing refuses them, the arena is empty, and requests ask it for
+    /// what they need themselves.
     pub fn with_capacity_in(bytes: usize, backing: B) -> Self {
         let arena = Self::new_in(backing);
         if let Some(layout) = block_layout(bytes, MIN_ALIGNMENT)
@@ -183,26 +203,28 @@ impl<B: Backing> ComputeArena<B> {
     }
 
     /// Reclaims everything and keeps the capacity. If the arena had to grow, its blocks are exchanged for one that holds
-    /// as much, and enough for all that was requested, so that the same requests again need not grow it.
+    /// as much, so that the same requests again need not grow it.
     ///
-    /// No buffer can be alive: they borrow the arena. Should the backing refuse the exchange, the arena starts empty, and
-    /// the next request asks again and reports what it hears.
+    /// No buffer can be alive: they borrow the arena. Should the backing refuse the exchange, the arena is empty, and
+    /// requests ask it for what they need themselves.
     pub fn reset(&mut self) {
-        self.cursor.set(Cursor::default());
         self.floor.set(None);
         self.depth.set(0);
-        let peaks = self.peaks.get();
-        let reserved = self.reserved.get();
-        if self.blocks.get_mut().len() > 1 {
+        self.ended.get_mut().clear();
+        self.go_back(Cursor::default());
+        let blocks = self.blocks.get_mut();
+        if blocks.len() > 1 {
+            // What was placed in several blocks, each aligned for it, lies no further back in one block in which each of them
+            // would begin at a multiple of the largest alignment.
+            let alignment = blocks.iter().map(|block| block.layout.align()).max().unwrap_or(MIN_ALIGNMENT);
+            let mut sizes = blocks.iter().map(|block| align_up(block.layout.size(), alignment));
+            let capacity = sizes.try_fold(0_usize, |sum, size| sum.checked_add(size?));
             self.release_blocks();
-            if let Some(layout) = block_layout(reserved.max(peaks.contiguous), peaks.alignment)
+            if let Some(layout) = capacity.and_then(|capacity| block_layout(capacity, alignment))
                 && let Ok(block) = self.add_block(layout)
             {
                 self.current.set(block);
             }
-        } else {
-            let first = self.blocks.get_mut().first().copied();
-            self.current.set(first.unwrap_or(NO_BLOCK));
         }
     }
 
@@ -246,15 +268,15 @@ impl<B: Backing> ComputeArena<B> {
 
     /// How much is used.
     pub fn usage(&self) -> ArenaUsage {
-        let (cursor, peaks) = (self.cursor.get(), self.peaks.get());
+        let cursor = self.cursor.get();
         let blocks = self.blocks.borrow();
         let passed: usize = blocks.iter().take(cursor.block).map(|block| block.layout.size()).sum();
         let reserved_bytes = self.reserved.get();
         ArenaUsage {
             bytes_in_use: cursor.requested,
-            peak_bytes_in_use: peaks.requested,
+            peak_bytes_in_use: self.peak_requested.get().max(cursor.requested),
             reserved_bytes,
-            peak_reserved_bytes: peaks.reserved,
+            peak_reserved_bytes: self.peak_reserved.get(),
             pooled_bytes: reserved_bytes - (passed + cursor.offset),
             overhead_bytes: passed + cursor.offset - cursor.requested,
             blocks: blocks.len(),
@@ -276,7 +298,7 @@ impl<B: Backing> ComputeArena<B> {
         let block = self.current.get();
         let ptr = match place(block, self.cursor.get().offset, request) {
             Some(start) => self.hand_out(depth, block, start, request),
-            None => self.advance(depth, request)?,
+            None => self.next_block(depth, request)?,
         };
         if zeroed {
             // SAFETY: that many bytes were handed out, to this caller alone.
@@ -288,37 +310,63 @@ impl<B: Backing> ComputeArena<B> {
     /// Moves the cursor past a request placed at `start` in the current block.
     #[inline]
     fn hand_out(&self, depth: usize, block: Block, start: usize, request: Layout) -> NonNull<u8> {
-        let mut cursor = self.cursor.get();
-        cursor.offset = start + request.size();
-        // The sum of what fits in live blocks, each padded by less than it is long or aligned, is far from overflow.
-        cursor.contiguous =
-            align_up(cursor.contiguous, request.align()).unwrap_or(usize::MAX).saturating_add(request.size());
-        cursor.allocations += 1;
-        self.move_cursor(depth, cursor, request);
+        let cursor = self.cursor.get();
+        let (requested, allocations) = (cursor.requested + request.size(), cursor.allocations + 1);
+        self.advance_to(depth, Cursor { offset: start + request.size(), requested, allocations, ..cursor });
         // SAFETY: `place` found `start + request.size()` within the block.
         unsafe { block.ptr.add(start) }
     }
 
-    /// Moves the cursor forward for a request of the arena or a scope, and raises the floor where that is not the
-    /// innermost one. Every advance of the cursor comes through here.
+    /// Moves the cursor forward for the arena or a scope, and raises the floor where that is not the innermost one.
     #[inline]
-    fn move_cursor(&self, depth: usize, mut cursor: Cursor, request: Layout) {
-        cursor.requested += request.size();
+    fn advance_to(&self, depth: usize, cursor: Cursor) {
         self.cursor.set(cursor);
-        let mut peaks = self.peaks.get();
-        peaks.alignment = peaks.alignment.max(request.align());
-        peaks.requested = peaks.requested.max(cursor.requested);
-        peaks.contiguous = peaks.contiguous.max(cursor.contiguous);
-        self.peaks.set(peaks);
         if depth < self.depth.get() {
             let depth = self.floor.get().map_or(depth, |floor| floor.depth.min(depth));
             self.floor.set(Some(Floor { cursor, depth }));
         }
     }
 
+    /// Moves the cursor back.
+    fn go_back(&self, to: Cursor) {
+        self.peak_requested.set(self.peak_requested.get().max(self.cursor.get().requested));
+        self.cursor.set(to);
+        self.current.set(self.blocks.borrow().get(to.block).copied().unwrap_or(NO_BLOCK));
+    }
+
+    /// Ends a scope, and with it those around it that have ended before.
+    fn end_scope(&self, mut depth: usize, mut start: Cursor) {
+        let mut ended = self.ended.borrow_mut();
+        if self.depth.get() != depth {
+            // Without memory to note it, its part of the arena is reclaimed with what encloses it.
+            if ended.try_reserve(1).is_ok() {
+                ended.push((depth, start));
+            }
+            return;
+        }
+        loop {
+            if let Some(floor) = self.floor.get() {
+                if floor.depth < depth && floor.cursor > start {
+                    start = floor.cursor;
+                }
+                // No open scope is deeper than the one whose requests the floor protects.
+                if floor.depth + 1 >= depth {
+                    self.floor.set(None);
+                }
+            }
+            depth -= 1;
+            match ended.iter().position(|&(enclosing, _)| enclosing == depth) {
+                Some(index) => start = ended.swap_remove(index).1,
+                None => break,
+            }
+        }
+        self.depth.set(depth);
+        self.go_back(start);
+    }
+
     /// Continues in the next block that is large enough, or in a new one.
     #[cold]
-    fn advance(&self, depth: usize, request: Layout) -> Result<NonNull<u8>, AllocError> {
+    fn next_block(&self, depth: usize, request: Layout) -> Result<NonNull<u8>, AllocError> {
         let next = self.cursor.get().block + 1;
         let later = self.blocks.borrow().iter().copied().enumerate().skip(next).find_map(|(index, block)| {
             let start = place(block, 0, request)?;
@@ -353,13 +401,11 @@ impl<B: Backing> ComputeArena<B> {
     fn add_block(&self, layout: Layout) -> Result<Block, Refused> {
         self.blocks.borrow_mut().try_reserve(1).map_err(|_| Refused)?;
         // No borrow is held here: the backing is not ours, and may come back to this arena.
-        let ptr = self.backing.allocate(layout)?;
+        let ptr = self.backing.obtain(layout)?;
         let block = Block { ptr, layout };
         self.blocks.borrow_mut().push(block);
         self.reserved.set(self.reserved.get() + layout.size());
-        let mut peaks = self.peaks.get();
-        peaks.reserved = peaks.reserved.max(self.reserved.get());
-        self.peaks.set(peaks);
+        self.peak_reserved.set(self.peak_reserved.get().max(self.reserved.get()));
         Ok(block)
     }
 
@@ -369,13 +415,18 @@ impl<B: Backing> ComputeArena<B> {
         for Block { ptr, layout } in self.blocks.get_mut().drain(..) {
             // SAFETY: the block came from the backing with this layout (`add_block`); what was handed out of it borrowed
             // the arena, which `&mut self` says is over.
-            unsafe { self.backing.deallocate(ptr, layout) };
+            unsafe { self.backing.give_back(ptr, layout) };
         }
     }
 
     fn error(&self, kind: AllocErrorKind, requested: usize, alignment: usize) -> AllocError {
         let usage = self.usage();
-        AllocError { kind, requested, alignment, in_use: usage.bytes_in_use, pooled: usage.pooled_bytes, limit: None }
+        AllocError {
+            kind,
+            in_use: usage.bytes_in_use,
+            pooled: usage.pooled_bytes,
+            ..AllocError::never_fits(requested, alignment)
+        }
     }
 
     /// Grows a buffer where it is the last one handed out and its block has room, else moves it; shrinks in place.
@@ -390,7 +441,7 @@ impl<B: Backing> ComputeArena<B> {
         new: Layout,
         zeroed: bool,
     ) -> Result<NonNull<u8>, AllocError> {
-        let aligned = ptr.addr().get().is_multiple_of(new.align());
+        let aligned = new.align() <= old.align();
         let result = if aligned && (new.size() <= old.size() || self.extend(depth, ptr, old, new)) {
             ptr
         } else {
@@ -408,18 +459,14 @@ impl<B: Backing> ComputeArena<B> {
 
     /// Lets the last buffer handed out reach further, if it is that and there is room.
     fn extend(&self, depth: usize, ptr: NonNull<u8>, old: Layout, new: Layout) -> bool {
-        let (block, mut cursor) = (self.current.get(), self.cursor.get());
+        let (block, cursor) = (self.current.get(), self.cursor.get());
         let end = block.ptr.addr().get() + cursor.offset;
-        let Ok(growth) = Layout::from_size_align(new.size() - old.size(), 1) else { return false };
-        if old.size() == 0
-            || ptr.addr().get() + old.size() != end
-            || block.layout.size() - cursor.offset < growth.size()
-        {
+        let growth = new.size() - old.size();
+        if old.size() == 0 || ptr.addr().get() + old.size() != end || block.layout.size() - cursor.offset < growth {
             return false;
         }
-        cursor.offset += growth.size();
-        cursor.contiguous = cursor.contiguous.saturating_add(growth.size());
-        self.move_cursor(depth, cursor, growth);
+        let (offset, requested) = (cursor.offset + growth, cursor.requested + growth);
+        self.advance_to(depth, Cursor { offset, requested, ..cursor });
         true
     }
 }
@@ -436,11 +483,14 @@ impl<B: Backing> fmt::Debug for ComputeArena<B> {
     }
 }
 
-/// Where in a block a request can start, at or after `offset`.
+/// Where in a block a request can start, at or after `offset`. Offsets alone decide, not addresses, so that the same requests
+/// find the same places in every run.
 #[inline]
 fn place(block: Block, offset: usize, request: Layout) -> Option<usize> {
-    let base = block.ptr.addr().get();
-    let start = align_up(base + offset, request.align())? - base;
+    if request.align() > block.layout.align() {
+        return None;
+    }
+    let start = align_up(offset, request.align())?;
     let end = start.checked_add(request.size())?;
     (end <= block.layout.size()).then_some(start)
 }
@@ -456,7 +506,7 @@ fn block_layout(bytes: usize, alignment: usize) -> Option<Layout> {
 pub struct Scope<'a, B: Backing = System> {
     arena: &'a ComputeArena<B>,
     start: Cursor,
-    /// Open scopes have distinct depths, none above the arena's.
+    /// Open scopes have distinct depths, none above `arena.depth`.
     depth: usize,
 }
 
@@ -489,26 +539,7 @@ impl<B: Backing> Scope<'_, B> {
 
 impl<B: Backing> Drop for Scope<'_, B> {
     fn drop(&mut self) {
-        let arena = self.arena;
-        // A scope dropped before an inner one leaves its memory to whatever encloses both.
-        if arena.depth.get() != self.depth {
-            return;
-        }
-        arena.depth.set(self.depth - 1);
-        let mut to = self.start;
-        if let Some(floor) = arena.floor.get() {
-            if floor.depth < self.depth && floor.cursor > to {
-                to = floor.cursor;
-            }
-            // No open scope is deeper than the one whose requests the floor protects.
-            if floor.depth + 1 >= self.depth {
-                arena.floor.set(None);
-            }
-        }
-        if let Some(&block) = arena.blocks.borrow().get(to.block) {
-            arena.current.set(block);
-            arena.cursor.set(to);
-        }
+        self.arena.end_scope(self.depth, self.start);
     }
 }
 

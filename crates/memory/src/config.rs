@@ -16,7 +16,7 @@ use crate::layout::{normalise_alignment, normalise_classes};
 /// assert_eq!(alloc.config().classes_per_bucket, 4); // rounded up to a power of two
 /// assert_eq!(alloc.config().max_buffers_per_bucket, 8); // the default
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Config {
     /// The most bytes (rounded) that the pool keeps for reuse. A buffer larger than this is never kept; 0 keeps nothing.
@@ -24,7 +24,8 @@ pub struct Config {
     pub max_pool_size: usize,
     /// The most buffers that the pool keeps in one bucket, all of its size classes together; 0 keeps nothing. Default: 8.
     pub max_buffers_per_bucket: usize,
-    /// Into how many equal size classes each bucket is cut; a request is rounded up by at most one part in this many.
+    /// Into how many equal size classes each bucket is cut; a request of 64 bytes or more is rounded up by less than one
+    /// part in this many.
     /// Rounded up to a power of two within 1..=64; 1 gives plain powers of two. Default: 8.
     pub classes_per_bucket: usize,
     /// The least alignment of every buffer, in bytes. Rounded up to a power of two within 64 to 2^30. Default: 64.

@@ -36,6 +36,8 @@ pub enum AllocErrorKind {
 pub struct AllocError {
     pub(crate) kind: AllocErrorKind,
     pub(crate) requested: usize,
+    /// `None` where there is no class, or none was looked for.
+    pub(crate) rounded: Option<usize>,
     pub(crate) alignment: usize,
     pub(crate) in_use: usize,
     pub(crate) pooled: usize,
@@ -45,7 +47,8 @@ pub struct AllocError {
 impl AllocError {
     /// A request that cannot be expressed as a layout; the size saturates where it overflowed.
     pub(crate) fn never_fits(requested: usize, alignment: usize) -> Self {
-        Self { kind: AllocErrorKind::NeverFits, requested, alignment, in_use: 0, pooled: 0, limit: None }
+        let kind = AllocErrorKind::NeverFits;
+        Self { kind, requested, rounded: None, alignment, in_use: 0, pooled: 0, limit: None }
     }
 
     /// A refusal by an allocator that tells nothing about itself.
@@ -63,17 +66,23 @@ impl AllocError {
         self.requested
     }
 
+    /// The bytes that the buffer would have taken, its size class's capacity; `None` where the allocator has no classes, or
+    /// none for this size.
+    pub fn rounded(&self) -> Option<usize> {
+        self.rounded
+    }
+
     /// The alignment asked for, in bytes.
     pub fn alignment(&self) -> usize {
         self.alignment
     }
 
-    /// The bytes (rounded) in use when the request failed; 0 where the allocator keeps no account.
+    /// The bytes in use when the request failed, rounded where there are size classes; 0 where the allocator keeps no account.
     pub fn in_use(&self) -> usize {
         self.in_use
     }
 
-    /// The bytes (rounded) pooled when the request failed; 0 where the allocator has no pool.
+    /// The bytes (rounded) pooled, or free in an arena's blocks, when the request failed; 0 where the allocator has no pool.
     pub fn pooled(&self) -> usize {
         self.pooled
     }
@@ -86,21 +95,28 @@ impl AllocError {
 
 impl fmt::Display for AllocError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, requested, alignment, in_use, pooled, limit } = *self;
-        if requested == usize::MAX {
-            write!(f, "cannot allocate more bytes than an address can count")?;
-        } else {
-            write!(f, "cannot allocate {} ({requested} bytes)", Bytes(requested))?;
+        let Self { kind, requested, rounded, alignment, in_use, pooled, limit } = *self;
+        match requested {
+            usize::MAX => write!(f, "cannot allocate more bytes than an address can count")?,
+            0..1024 => write!(f, "cannot allocate {requested} bytes")?,
+            _ => write!(f, "cannot allocate {requested} bytes ({})", Bytes(requested))?,
         }
-        write!(f, " aligned to {alignment}: ")?;
+        write!(f, " aligned to {alignment}")?;
+        if let Some(rounded) = rounded.filter(|&rounded| rounded != requested) {
+            write!(f, ", rounded to {}", Bytes(rounded))?;
+        }
         match (kind, limit) {
-            (AllocErrorKind::NeverFits, Some(limit)) => write!(f, "it can never fit the limit of {}", Bytes(limit))?,
-            (AllocErrorKind::NeverFits, None) => return write!(f, "no buffer can have this size and alignment"),
-            (AllocErrorKind::OverLimit, _) => write!(f, "over the limit of {}", Bytes(limit.unwrap_or(0)))?,
-            (AllocErrorKind::BackingRefused, Some(limit)) => {
-                write!(f, "the backing refused, below the limit of {}", Bytes(limit))?;
+            (AllocErrorKind::NeverFits, Some(limit)) if rounded.is_some() => {
+                write!(f, ": it can never fit the limit of {}", Bytes(limit))?;
             }
-            (AllocErrorKind::BackingRefused, None) => write!(f, "the backing refused")?,
+            (AllocErrorKind::NeverFits, _) => return write!(f, ": no buffer can have this size and alignment"),
+            (AllocErrorKind::OverLimit, limit) => {
+                write!(f, ": over the limit of {}", Bytes(limit.unwrap_or(usize::MAX)))?
+            }
+            (AllocErrorKind::BackingRefused, Some(limit)) => {
+                write!(f, ": the backing refused, below the limit of {}", Bytes(limit))?;
+            }
+            (AllocErrorKind::BackingRefused, None) => write!(f, ": the backing refused")?,
         }
         write!(f, ", with {} in use and {} pooled", Bytes(in_use), Bytes(pooled))
     }

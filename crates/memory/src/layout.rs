@@ -1,4 +1,4 @@
-//! Sizes: checked arithmetic, buckets and size classes. The only place that computes a size.
+//! Sizes: checked arithmetic, buckets and size classes. The only place that computes the size of a request.
 //!
 //! Bucket *i* is the power-of-two range [2^(6+i), 2^(7+i)) bytes. Each bucket is cut into the same number of equal
 //! steps; every step is a size class, and its upper edge is its **capacity**: the size of each of its buffers. A request
@@ -109,11 +109,6 @@ impl SizeClasses {
     pub(crate) fn count(&self) -> usize {
         BUCKETS << self.shift
     }
-
-    /// The classes of one bucket.
-    pub(crate) fn of_bucket(&self, bucket: usize) -> std::ops::Range<usize> {
-        bucket << self.shift..(bucket + 1) << self.shift
-    }
 }
 
 /// The size range of bucket `bucket` in bytes, both ends included.
@@ -126,14 +121,14 @@ pub fn bucket_range(bucket: usize) -> std::ops::RangeInclusive<usize> {
     least..=least + (least - 1)
 }
 
-/// The layout of `count` values of `T` at an alignment of at least `alignment` bytes; `None` when the size overflows or
-/// the alignment is not a power of two.
-pub(crate) fn array<T>(count: usize, alignment: usize) -> Option<Layout> {
+/// The layout of `count` values of `T`, aligned to `alignment` and to `least` bytes, a power of two; `None` when the size
+/// overflows or `alignment` is not a power of two.
+pub(crate) fn array<T>(count: usize, alignment: usize, least: usize) -> Option<Layout> {
     let size = count.checked_mul(size_of::<T>())?;
     if !alignment.is_power_of_two() {
         return None;
     }
-    Layout::from_size_align(size, alignment.max(align_of::<T>())).ok()
+    Layout::from_size_align(size, alignment.max(least).max(align_of::<T>())).ok()
 }
 
 /// The least multiple of `alignment` (a power of two) that is at least `value`.
@@ -170,7 +165,6 @@ mod tests {
                 assert_eq!(fit.class, edge, "{size} with {classes} classes a bucket");
                 assert_eq!(fit.bucket, edge / classes);
                 assert!(bucket_range(fit.bucket).contains(&fit.block.size()));
-                assert!(rule.of_bucket(fit.bucket).contains(&fit.class));
             }
         }
     }
@@ -202,12 +196,15 @@ mod tests {
 
     #[test]
     fn array_sizes_are_checked() {
-        assert_eq!(array::<u64>(3, 64).map(|l| (l.size(), l.align())), Some((24, 64)));
-        assert_eq!(array::<u64>(usize::MAX / 8 + 1, 64), None);
-        assert_eq!(array::<u8>(isize::MAX as usize, 64), None);
-        assert_eq!(array::<u64>(1, 3), None);
-        assert_eq!(array::<u64>(1, 0), None);
-        assert_eq!(array::<()>(usize::MAX, 64).map(|l| l.size()), Some(0));
+        let array_of = |count, alignment| array::<u64>(count, alignment, 64).map(|l| (l.size(), l.align()));
+        assert_eq!(array_of(3, 64), Some((24, 64)));
+        assert_eq!(array_of(3, 1), Some((24, 64)));
+        assert_eq!(array_of(3, 256), Some((24, 256)));
+        assert_eq!(array_of(usize::MAX / 8 + 1, 64), None);
+        assert_eq!(array_of(isize::MAX as usize / 8, 64), None);
+        assert_eq!(array_of(1, 3), None);
+        assert_eq!(array_of(1, 0), None);
+        assert_eq!(array::<()>(usize::MAX, 1, 64).map(|l| l.size()), Some(0));
         assert_eq!(align_up(65, 64), Some(128));
         assert_eq!(align_up(usize::MAX, 64), None);
     }

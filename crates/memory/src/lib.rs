@@ -24,7 +24,7 @@ mod stats;
 mod sync;
 pub mod trace;
 
-pub use allocator::{PoolBuffer, TensorAllocator};
+pub use allocator::{OwnedBuffer, PoolBuffer, TensorAllocator};
 pub use arena::{ArenaBuffer, ArenaUsage, ComputeArena, Scope, ScopeBuffer};
 pub use backing::{Backing, Failing, Fault, FromAllocator, Limited, Refused, System, Tracking};
 pub use buffer::{Buffer, Slots};

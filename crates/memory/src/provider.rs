@@ -35,10 +35,16 @@ pub(crate) unsafe trait Provider {
     /// Notes and explains a request that no layout can express.
     fn never_fits(&self, requested: usize, alignment: usize) -> AllocError;
 
-    /// The layout of `count` values of `T`.
+    /// The least alignment of every buffer, in bytes.
+    #[inline]
+    fn alignment(&self) -> usize {
+        layout::MIN_ALIGNMENT
+    }
+
+    /// The layout of `count` values of `T`, aligned to `alignment` or more.
     #[inline]
     fn layout_of<T>(&self, count: usize, alignment: usize) -> Result<Layout, AllocError> {
-        layout::array::<T>(count, alignment)
+        layout::array::<T>(count, alignment, self.alignment())
             .ok_or_else(|| self.never_fits(count.saturating_mul(size_of::<T>()), alignment))
     }
 }

@@ -32,10 +32,10 @@ pub struct Stats {
     pub allocations: u64,
     /// Buffers freed.
     pub deallocations: u64,
-    /// All bytes ever handed out.
-    pub bytes_allocated: u64,
-    /// All bytes ever freed.
-    pub bytes_freed: u64,
+    /// All bytes ever handed out; wraps around at `usize::MAX`.
+    pub bytes_allocated: usize,
+    /// All bytes ever freed; wraps around likewise, so that `bytes_allocated - bytes_freed` stays right.
+    pub bytes_freed: usize,
     /// Bytes handed out and not yet freed.
     pub bytes_in_use: usize,
     /// The largest `bytes_in_use` so far.
@@ -54,7 +54,7 @@ pub struct Stats {
     pub overhead_bytes: usize,
     /// Bytes held from the backing.
     pub reserved_bytes: usize,
-    /// The largest `reserved_bytes` so far; a refused request leaves no mark on it.
+    /// The largest `reserved_bytes` so far, without what was on its way in other threads.
     pub peak_reserved_bytes: usize,
     /// Buffers given back to the backing: evicted from a full pool, under pressure or by a trim, or too large to keep.
     pub released: u64,
@@ -100,10 +100,8 @@ impl BucketStats {
 }
 
 fn hit_rate(hits: u64, misses: u64) -> f64 {
-    match hits + misses {
-        0 => 0.0,
-        all => hits as f64 / all as f64,
-    }
+    let all = hits as f64 + misses as f64;
+    if all == 0.0 { 0.0 } else { hits as f64 / all }
 }
 
 impl fmt::Display for Stats {
@@ -120,7 +118,7 @@ impl fmt::Display for Stats {
             self.pool_misses,
             self.failures,
         )?;
-        let in_use = self.allocations - self.deallocations;
+        let in_use = self.allocations.saturating_sub(self.deallocations);
         let (peak, rounded) = (Bytes(self.peak_bytes_in_use), Bytes(self.bytes_in_use_rounded));
         line(f, "in use", self.bytes_in_use, format_args!("{in_use} buffers, {rounded} rounded; peak {peak}"))?;
         let (kept, gone) = (self.pooled_buffers, self.released);
@@ -132,7 +130,7 @@ impl fmt::Display for Stats {
         }
         writeln!(
             f,
-            "\nbucket                     hits    misses  hit rate    in use    pooled          kept  released"
+            "\nbucket                     hits    misses  hit rate    in use      kept    bytes kept  released"
         )?;
         for row in &self.buckets {
             let range = bucket_range(row.bucket);
@@ -173,14 +171,15 @@ impl fmt::Display for Bytes {
 /// Sums over the whole life of a pool wrap around, as their differences stay right.
 #[derive(Clone, Debug)]
 pub(crate) struct Counters {
-    bytes_allocated: u64,
-    bytes_freed: u64,
+    bytes_allocated: usize,
+    bytes_freed: usize,
     peak_in_use: usize,
     in_use_rounded: usize,
+    /// Held from the backing, or asked of it, or on the way back to it.
     reserved: usize,
+    /// The part of `reserved` that the backing has been asked for and has not granted yet.
+    asked: usize,
     peak_reserved: usize,
-    /// The part of `reserved` that is on its way back to the backing.
-    returning: usize,
     failures: u64,
     buckets: [BucketCounters; BUCKETS],
 }
@@ -208,8 +207,8 @@ impl Counters {
             peak_in_use: 0,
             in_use_rounded: 0,
             reserved: 0,
+            asked: 0,
             peak_reserved: 0,
-            returning: 0,
             failures: 0,
             buckets: [BucketCounters::default(); BUCKETS],
         }
@@ -224,8 +223,8 @@ impl Counters {
         self.in_use_rounded
     }
 
-    pub(crate) fn returning(&self) -> usize {
-        self.returning
+    pub(crate) fn asked(&self) -> usize {
+        self.asked
     }
 
     #[inline]
@@ -237,16 +236,19 @@ impl Counters {
     /// A request is about to go to the backing.
     pub(crate) fn miss_begins(&mut self, capacity: usize) {
         self.reserved += capacity;
+        self.asked += capacity;
     }
 
     pub(crate) fn miss_failed(&mut self, capacity: usize) {
         self.reserved -= capacity;
+        self.asked -= capacity;
     }
 
-    pub(crate) fn miss_served(&mut self, bucket: usize, requested: usize, capacity: usize) {
+    pub(crate) fn miss_served(&mut self, bucket: usize, requested: usize, capacity: usize, pooled: usize) {
+        self.asked -= capacity;
         self.buckets[bucket].misses += 1;
-        self.peak_reserved = self.peak_reserved.max(self.reserved);
         self.handed_out(requested, capacity);
+        self.peak_reserved = self.peak_reserved.max(self.in_use_rounded + pooled);
     }
 
     #[inline]
@@ -257,18 +259,18 @@ impl Counters {
 
     #[inline]
     fn grew(&mut self, bytes: usize) {
-        self.bytes_allocated = self.bytes_allocated.wrapping_add(bytes as u64);
+        self.bytes_allocated = self.bytes_allocated.wrapping_add(bytes);
         self.peak_in_use = self.peak_in_use.max(self.in_use());
     }
 
     #[inline]
     fn shrank(&mut self, bytes: usize) {
-        self.bytes_freed = self.bytes_freed.wrapping_add(bytes as u64);
+        self.bytes_freed = self.bytes_freed.wrapping_add(bytes);
     }
 
     #[inline]
     fn in_use(&self) -> usize {
-        self.bytes_allocated.wrapping_sub(self.bytes_freed) as usize
+        self.bytes_allocated.wrapping_sub(self.bytes_freed)
     }
 
     #[inline]
@@ -287,13 +289,12 @@ impl Counters {
         }
     }
 
-    pub(crate) fn return_begins(&mut self, bucket: usize, capacity: usize) {
+    /// A buffer, neither in use nor pooled any more, is about to go back to the backing.
+    pub(crate) fn return_begins(&mut self, bucket: usize) {
         self.buckets[bucket].released += 1;
-        self.returning += capacity;
     }
 
     pub(crate) fn returned(&mut self, capacity: usize) {
-        self.returning -= capacity;
         self.reserved -= capacity;
     }
 

@@ -151,15 +151,15 @@ impl Odd {
 // SAFETY: a part of what `System` grants, which is as large as asked and, starting one alignment before a multiple of a larger
 // one, aligned as asked.
 unsafe impl Backing for Odd {
-    fn allocate(&self, block: Layout) -> Result<NonNull<u8>, Refused> {
-        let whole = System.allocate(Self::around(block))?;
+    fn obtain(&self, block: Layout) -> Result<NonNull<u8>, Refused> {
+        let whole = System.obtain(Self::around(block))?;
         // SAFETY: within the whole.
         Ok(unsafe { whole.add(Self::EVEN - block.align()) })
     }
 
-    unsafe fn deallocate(&self, ptr: NonNull<u8>, block: Layout) {
+    unsafe fn give_back(&self, ptr: NonNull<u8>, block: Layout) {
         // SAFETY: the whole that the block was cut from.
-        unsafe { System.deallocate(ptr.sub(Self::EVEN - block.align()), Self::around(block)) };
+        unsafe { System.give_back(ptr.sub(Self::EVEN - block.align()), Self::around(block)) };
     }
 }
 
@@ -224,6 +224,45 @@ fn a_scope_dropped_out_of_order_or_forgotten_frees_nothing_in_use() {
     assert_eq!(arena.usage().bytes_in_use, 0);
     arena.scope(|scope| drop(scope.alloc_filled(1000, 5_u8)));
     assert_eq!(arena.usage().bytes_in_use, 0, "as good as new");
+}
+
+#[test]
+fn scopes_that_end_out_of_order_are_reclaimed_with_the_last_of_them() {
+    let arena = ComputeArena::new();
+    arena.scope(|_| {
+        for _ in 0..1000 {
+            // The elements of a tuple are dropped first to last.
+            let scopes = (arena.checkpoint(), arena.checkpoint(), arena.checkpoint());
+            drop(scopes.0.alloc_filled(1000, 1_u8));
+            drop(scopes.2.alloc_filled(1000, 2_u8));
+        }
+    });
+    assert_eq!(arena.usage().bytes_in_use, 0);
+    assert_eq!(arena.usage().peak_bytes_in_use, 2000);
+    // What the arena handed out between them stays.
+    let scopes = (arena.checkpoint(), arena.checkpoint());
+    let late = arena.alloc_filled(100, 3_u8).expect("memory");
+    drop(scopes);
+    assert_eq!((arena.usage().bytes_in_use, late[99]), (100, 3));
+    arena.scope(|scope| drop(scope.alloc::<u8>(1000)));
+    assert_eq!(arena.usage().bytes_in_use, 100);
+}
+
+#[test]
+fn places_depend_on_the_requests_and_not_on_where_the_blocks_lie() {
+    fn usages<B: Backing>(backing: B) -> Vec<tenzor_memory::ArenaUsage> {
+        let mut arena = ComputeArena::with_capacity_in(8192, backing);
+        let mut usages = Vec::new();
+        for _ in 0..2 {
+            drop(arena.alloc::<u8>(64));
+            drop(arena.alloc_aligned::<u8>(4096, 4096));
+            drop(arena.alloc::<u8>(3000));
+            usages.push(arena.usage());
+            arena.reset();
+        }
+        usages
+    }
+    assert_eq!(usages(System), usages(Odd));
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn validate(alloc: &TensorAllocator<&Backing<'_>>) {
     assert_eq!(stats.bytes_in_use_rounded + stats.pooled_bytes, stats.reserved_bytes);
     assert_eq!(stats.overhead_bytes, 0);
     assert_eq!(stats.allocations, stats.pool_hits + stats.pool_misses);
-    assert_eq!(stats.bytes_allocated - stats.bytes_freed, stats.bytes_in_use as u64);
+    assert_eq!(stats.bytes_allocated - stats.bytes_freed, stats.bytes_in_use);
     let held = stats.pool_misses - stats.released;
     assert_eq!(held, stats.buckets.iter().map(|row| row.buffers_in_use + row.pooled_buffers as u64).sum::<u64>());
 }

@@ -69,7 +69,7 @@ fn raw(allocator: impl Allocator) {
 fn raw_requests_of_the_pool() {
     for classes in [1, 8, 64] {
         let config = Config::default().with_classes_per_bucket(classes);
-        let alloc = TensorAllocator::with_config_in(config.clone(), Limited::new(System, ROOM));
+        let alloc = TensorAllocator::with_config_in(config, Limited::new(System, ROOM));
         raw(&alloc);
         assert_eq!(alloc.stats().bytes_in_use, 0);
         raw(TensorAllocator::with_config(config.with_limit(Some(ROOM)).with_alignment(4096)));

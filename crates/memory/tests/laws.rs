@@ -18,7 +18,7 @@ fn law_01_large_enough_aligned_and_disjoint() {
     for classes in [1, 2, 4, 8, 64] {
         let config = Config::default().with_classes_per_bucket(classes).with_max_buffers_per_bucket(1000);
         let ledger = Tracking::new(System);
-        let pool = BufferPool::new_in(config, &ledger);
+        let pool = BufferPool::with_config_in(config, &ledger);
         // Every class edge: free a buffer of each size around it, then ask for each again.
         for exponent in 6..16 {
             for step in 0..classes {
@@ -68,16 +68,19 @@ fn law_01_alignment_is_64_or_the_larger_one_asked_for() {
             for align in [1, 64, 128, 4096, 1 << 21] {
                 let buffer = alloc.alloc_aligned::<u8>(size, align).expect("memory");
                 assert!(buffer.as_ptr().addr().is_multiple_of(align.max(64)), "round {round}");
-                assert_eq!(buffer.alignment(), align);
+                assert_eq!(buffer.alignment(), align.max(64));
                 let buffer = arena.alloc_aligned::<u8>(size, align).expect("memory");
-                assert!(buffer.as_ptr().addr().is_multiple_of(align), "round {round}");
+                assert!(buffer.as_ptr().addr().is_multiple_of(align.max(64)), "round {round}");
             }
         }
         assert!(alloc.alloc::<Wide>(3).expect("memory").as_ptr().addr().is_multiple_of(256));
         arena.reset();
     }
     let wide = TensorAllocator::with_config(Config::default().with_alignment(4096));
-    assert!(wide.alloc::<u8>(1).expect("memory").as_ptr().addr().is_multiple_of(4096));
+    for count in [0, 1] {
+        let buffer = wide.alloc::<u8>(count).expect("memory");
+        assert!(buffer.as_ptr().addr().is_multiple_of(4096) && buffer.alignment() == 4096);
+    }
     assert_eq!(alloc.stats().bytes_in_use, 0);
 }
 
@@ -158,7 +161,7 @@ fn law_03_under_pressure_the_pool_yields_first() {
     assert_eq!((error.requested(), error.in_use(), error.pooled(), error.limit()), (300, 208, 0, None));
     assert_eq!(
         error.to_string(),
-        "cannot allocate 300 B (300 bytes) aligned to 64: the backing refused, with 208 B in use and 0 B pooled"
+        "cannot allocate 300 bytes aligned to 64, rounded to 320 B: the backing refused, with 208 B in use and 0 B pooled"
     );
     drop(kept);
     assert_eq!(alloc.stats().failures, 1);
@@ -173,7 +176,7 @@ fn law_03_an_error_says_what_stood_in_the_way() {
     assert_eq!(error.kind(), AllocErrorKind::OverLimit);
     assert_eq!(
         error.to_string(),
-        "cannot allocate 1 MiB (1048576 bytes) aligned to 64: over the limit of 1.5 MiB, with 1 MiB in use and 1 KiB pooled"
+        "cannot allocate 1048576 bytes (1 MiB) aligned to 64: over the limit of 1.5 MiB, with 1 MiB in use and 1 KiB pooled"
     );
     assert_eq!(alloc.stats().pooled_bytes, 1 << 10, "a hopeless request costs nobody the pool");
     let error = alloc.alloc::<f32>(1 << 20).expect_err("larger than the limit");
@@ -181,7 +184,20 @@ fn law_03_an_error_says_what_stood_in_the_way() {
     assert!(error.to_string().contains("it can never fit the limit of 1.5 MiB"), "{error}");
     let error = alloc.alloc::<f64>(usize::MAX).expect_err("overflows");
     assert_eq!((error.kind(), error.requested()), (AllocErrorKind::NeverFits, usize::MAX));
+    assert_eq!(
+        error.to_string(),
+        "cannot allocate more bytes than an address can count aligned to 64: no buffer can have this size and alignment"
+    );
     drop(kept);
+    // Where rounding is what does not fit, it is named.
+    let alloc = TensorAllocator::with_config(Config::default().with_limit(Some(1000)));
+    let error = alloc.alloc::<u8>(997).expect_err("rounded above the limit");
+    assert_eq!((error.kind(), error.rounded()), (AllocErrorKind::NeverFits, Some(1024)));
+    assert_eq!(
+        error.to_string(),
+        "cannot allocate 997 bytes aligned to 64, rounded to 1 KiB: it can never fit the limit of 1000 B, \
+         with 0 B in use and 0 B pooled"
+    );
 }
 
 #[test]
@@ -222,20 +238,20 @@ struct Liar;
 
 // SAFETY: grants what `System` grants; that it is not zero is what the test below looks at, through bytes only.
 unsafe impl Backing for Liar {
-    fn allocate(&self, layout: std::alloc::Layout) -> Result<NonNull<u8>, Refused> {
-        System.allocate(layout)
+    fn obtain(&self, layout: std::alloc::Layout) -> Result<NonNull<u8>, Refused> {
+        System.obtain(layout)
     }
 
-    fn allocate_zeroed(&self, layout: std::alloc::Layout) -> Result<NonNull<u8>, Refused> {
-        let block = System.allocate(layout)?;
+    fn obtain_zeroed(&self, layout: std::alloc::Layout) -> Result<NonNull<u8>, Refused> {
+        let block = System.obtain(layout)?;
         // SAFETY: just granted.
         unsafe { block.write_bytes(0xAB, layout.size()) };
         Ok(block)
     }
 
-    unsafe fn deallocate(&self, block: NonNull<u8>, layout: std::alloc::Layout) {
+    unsafe fn give_back(&self, block: NonNull<u8>, layout: std::alloc::Layout) {
         // SAFETY: the caller's word, passed on.
-        unsafe { System.deallocate(block, layout) };
+        unsafe { System.give_back(block, layout) };
     }
 }
 
@@ -263,6 +279,17 @@ fn law_05_memory_known_to_be_zero_is_not_zeroed_again() {
     assert!(fresh.iter().all(|&byte| byte == 0xAB));
     drop(fresh);
     assert!(alloc.alloc_zeroed::<u8>(1000).expect("memory").iter().all(|&byte| byte == 0), "recycled");
+
+    // The same for what a buffer gains by moving to memory fresh from the backing.
+    let fresh = TensorAllocator::new_in(Liar);
+    let (ptr, ..) = fresh.alloc_filled(100, 1_u8).expect("memory").into_raw_parts();
+    // SAFETY: the parts of a buffer of this allocator.
+    unsafe {
+        let grown = fresh.grow_zeroed(ptr, layout(100, 64), layout(1000, 64)).expect("memory");
+        assert_eq!(grown.as_ref()[..100], [1; 100]);
+        assert_eq!(grown.as_ref()[100..], [0xAB; 900]);
+        Allocator::deallocate(&fresh, grown.cast(), layout(1000, 64));
+    }
 
     // Zeroed when it was freed: what is changed behind the pool's back shows that it did not write again.
     let alloc = TensorAllocator::with_config(Config::default().with_zero_on_free(true));

@@ -90,7 +90,7 @@ impl Model {
     }
 
     fn handed_out(&mut self, bytes: usize) {
-        self.expect.bytes_allocated += bytes as u64;
+        self.expect.bytes_allocated += bytes;
         self.expect.bytes_in_use += bytes;
         self.expect.peak_bytes_in_use = self.expect.peak_bytes_in_use.max(self.expect.bytes_in_use);
     }
@@ -100,7 +100,7 @@ impl Model {
         let align = request.align().max(self.config.alignment);
         let mine = bucket(capacity);
         self.count(mine, FREES);
-        self.expect.bytes_freed += request.size() as u64;
+        self.expect.bytes_freed += request.size();
         self.expect.bytes_in_use -= request.size();
         self.expect.bytes_in_use_rounded -= capacity;
         self.idle.push(Idle { address, capacity, align });
@@ -181,9 +181,9 @@ fn verify(live: &Live, upto: usize) {
 fn run(config: Config, seed: u64, operations: usize, max_size: usize) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let ledger = Tracking::new(System);
-    let pool = BufferPool::new_in(config, &ledger);
-    let config = pool.config().clone();
-    let mut model = Model::new(config.clone());
+    let pool = BufferPool::with_config_in(config, &ledger);
+    let config = *pool.config();
+    let mut model = Model::new(config);
     let mut live: Vec<Live> = Vec::new();
     let sizes: Vec<usize> = (0..12).map(|_| random_size(&mut rng, max_size)).collect();
     let random_layout = |rng: &mut fastrand::Rng| {
@@ -246,7 +246,7 @@ fn run(config: Config, seed: u64, operations: usize, max_size: usize) {
                 }
                 if in_place {
                     model.expect.bytes_in_use -= old_size.saturating_sub(new_size);
-                    model.expect.bytes_freed += old_size.saturating_sub(new_size) as u64;
+                    model.expect.bytes_freed += old_size.saturating_sub(new_size);
                     model.handed_out(new_size.saturating_sub(old_size));
                 } else {
                     model.put(old.ptr.addr().get(), old.layout);
@@ -298,16 +298,16 @@ fn run(config: Config, seed: u64, operations: usize, max_size: usize) {
 fn the_pool_does_what_the_model_does() {
     let base = Config::default();
     let configs = [
-        base.clone(),
-        base.clone().with_classes_per_bucket(1),
-        base.clone().with_classes_per_bucket(4).with_max_pool_size(256 << 10),
-        base.clone().with_max_pool_size(64 << 10).with_max_buffers_per_bucket(2),
-        base.clone().with_max_pool_size(usize::MAX).with_max_buffers_per_bucket(usize::MAX).with_classes_per_bucket(64),
-        base.clone().with_limit(Some(2 << 20)),
-        base.clone().with_limit(Some(300 << 10)).with_max_pool_size(1 << 20).with_max_buffers_per_bucket(40),
-        base.clone().with_zero_on_free(true).with_max_pool_size(1 << 20),
-        base.clone().with_alignment(4096).with_classes_per_bucket(2),
-        base.clone().with_max_buffers_per_bucket(0),
+        base,
+        base.with_classes_per_bucket(1),
+        base.with_classes_per_bucket(4).with_max_pool_size(256 << 10),
+        base.with_max_pool_size(64 << 10).with_max_buffers_per_bucket(2),
+        base.with_max_pool_size(usize::MAX).with_max_buffers_per_bucket(usize::MAX).with_classes_per_bucket(64),
+        base.with_limit(Some(2 << 20)),
+        base.with_limit(Some(300 << 10)).with_max_pool_size(1 << 20).with_max_buffers_per_bucket(40),
+        base.with_zero_on_free(true).with_max_pool_size(1 << 20),
+        base.with_alignment(4096).with_classes_per_bucket(2),
+        base.with_max_buffers_per_bucket(0),
         base.with_max_pool_size(0),
     ];
     let operations = ops(1_000_000) / configs.len() + 1;
@@ -321,7 +321,7 @@ fn a_full_pool_stays_under_its_cap_while_4000_sizes_pass() {
     let cap = 1 << 20;
     let config = Config::default().with_max_pool_size(cap).with_max_buffers_per_bucket(64).with_classes_per_bucket(64);
     let ledger = Tracking::new(System);
-    let pool = BufferPool::new_in(config, &ledger);
+    let pool = BufferPool::with_config_in(config, &ledger);
     for size in (0..4000).map(|i| 64 + 97 * i) {
         let layout = layout(size, 64);
         let ptr = pool.get(layout).expect("memory");

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{ops, random_size};
-use tenzor_memory::{Backing, Buffer, Config, Refused, System, TensorAllocator, Tracking};
+use tenzor_memory::{Backing, Config, Limited, OwnedBuffer, Refused, System, TensorAllocator, Tracking};
 
 const THREADS: usize = 8;
 
@@ -39,8 +39,7 @@ fn eight_threads_pass_ten_million_buffers_around() {
                         64..192 => drop(buffer),
                         _ => own.push(buffer),
                     }
-                    let received: Option<Buffer<u8, _>> = inbox.try_recv().ok();
-                    if let Some(buffer) = received {
+                    if let Ok(buffer) = inbox.try_recv() {
                         assert_eq!(buffer.first(), buffer.last(), "somebody else wrote here");
                     }
                     if own.len() > 16 {
@@ -102,46 +101,108 @@ fn a_limit_holds_and_is_not_lost_between_threads_that_fight_for_it() {
 #[test]
 fn owned_buffers_outlive_every_other_handle() {
     let alloc = TensorAllocator::new();
-    let buffer: Buffer<f32, TensorAllocator> = Buffer::filled_in(1000, 1.5, alloc.clone()).expect("memory");
+    let buffer: OwnedBuffer<f32> = alloc.alloc_filled(1000, 1.5).expect("memory").into_owned();
     drop(alloc);
     let sum = thread::spawn(move || buffer.iter().sum::<f32>()).join().expect("no panic");
     assert_eq!(sum, 1500.0);
 }
 
 /// Takes its time over taking a block back.
-#[derive(Default)]
-struct Slow {
+struct Slow<B> {
+    inner: B,
     taking_back: AtomicBool,
 }
 
-// SAFETY: what is granted is granted by `System`.
-unsafe impl Backing for Slow {
-    fn allocate(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-        System.allocate(layout)
+impl<B> Slow<B> {
+    fn new(inner: B) -> Self {
+        Self { inner, taking_back: AtomicBool::new(false) }
     }
 
-    unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
+    fn wait_until_taking_back(&self) {
+        while !self.taking_back.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
+    }
+}
+
+// SAFETY: what is granted is granted by `inner`.
+unsafe impl<B: Backing> Backing for Slow<B> {
+    fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+        self.inner.obtain(layout)
+    }
+
+    unsafe fn give_back(&self, block: NonNull<u8>, layout: Layout) {
         self.taking_back.store(true, Ordering::Release);
         thread::sleep(Duration::from_millis(50));
         // SAFETY: the caller's word, passed on.
-        unsafe { System.deallocate(block, layout) };
+        unsafe { self.inner.give_back(block, layout) };
     }
 }
 
 #[test]
 fn a_request_waits_for_memory_that_is_on_its_way_back() {
-    let slow = Slow::default();
-    let alloc = TensorAllocator::with_config_in(Config::default().with_limit(Some(1 << 20)), &slow);
+    // Under the pool's own limit, and over a backing that has no more.
+    let slow = Slow::new(System);
+    waits(&slow, &TensorAllocator::with_config_in(Config::default().with_limit(Some(1 << 20)), &slow));
+    let slow = Slow::new(Limited::new(System, 1 << 20));
+    waits(&slow, &TensorAllocator::new_in(&slow));
+}
+
+fn waits<B: Backing + Sync + Send>(slow: &Slow<B>, alloc: &TensorAllocator<&Slow<B>>) {
     drop(alloc.alloc::<u8>(600 << 10));
     thread::scope(|scope| {
         scope.spawn(|| alloc.trim(0));
-        while !slow.taking_back.load(Ordering::Acquire) {
-            thread::yield_now();
-        }
+        slow.wait_until_taking_back();
         let stats = alloc.stats();
         if stats.overhead_bytes > 0 {
             assert_eq!((stats.pooled_bytes, stats.overhead_bytes, stats.reserved_bytes), (0, 640 << 10, 640 << 10));
         }
         assert!(alloc.alloc::<u8>(500 << 10).is_ok());
     });
+}
+
+#[test]
+fn a_buffer_that_waits_for_room_in_the_pool_stands_in_nobodys_way() {
+    let slow = Slow::new(System);
+    let config = Config::default().with_limit(Some(64 << 10)).with_max_pool_size(32 << 10);
+    let alloc = TensorAllocator::with_config_in(config.with_max_buffers_per_bucket(100), &slow);
+    let large = alloc.alloc::<u8>(32 << 10).expect("memory");
+    drop((0..32).map(|_| alloc.alloc::<u8>(1 << 10).expect("memory")).collect::<Vec<_>>());
+    thread::scope(|scope| {
+        scope.spawn(|| drop(large)); // Pushes out all the small ones, one after the other.
+        slow.wait_until_taking_back();
+        assert!(alloc.alloc::<u8>(40 << 10).is_ok());
+    });
+}
+
+#[test]
+fn a_backing_at_its_limit_refuses_nobody_for_what_is_pooled() {
+    let backing = Limited::new(System, 256 << 10);
+    let alloc = TensorAllocator::new_in(&backing);
+    thread::scope(|scope| {
+        for id in 0..THREADS {
+            let alloc = &alloc;
+            scope.spawn(move || {
+                let mut rng = fastrand::Rng::with_seed(id as u64);
+                for _ in 0..ops(400_000) / THREADS {
+                    alloc.alloc::<u8>(rng.usize(1..=28 << 10)).expect("it fits beside everyone else's");
+                }
+            });
+        }
+    });
+    let stats = alloc.stats();
+    assert_eq!((stats.failures, stats.bytes_in_use, stats.overhead_bytes), (0, 0, 0));
+    assert!(stats.peak_reserved_bytes <= 256 << 10, "{stats}");
+}
+
+#[test]
+fn a_refused_request_leaves_no_mark_on_the_peak() {
+    let alloc = TensorAllocator::new_in(Limited::new(System, 1 << 20));
+    let refused = || (0..ops(20_000)).for_each(|_| assert!(alloc.alloc::<u8>(1 << 30).is_err()));
+    let served = || (0..ops(20_000)).for_each(|i| assert!(alloc.alloc::<u8>(64 << (i % 8)).is_ok()));
+    thread::scope(|scope| {
+        scope.spawn(refused);
+        scope.spawn(served);
+    });
+    assert!(alloc.stats().peak_reserved_bytes <= 1 << 20, "{}", alloc.stats());
 }

@@ -50,17 +50,17 @@ impl<B: Backing> Limited<B> {
 
 // SAFETY: what is granted is granted by `inner`.
 unsafe impl<B: Backing> Backing for Limited<B> {
-    fn allocate(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-        self.grant(layout, |layout| self.inner.allocate(layout))
+    fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+        self.grant(layout, |layout| self.inner.obtain(layout))
     }
 
-    fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-        self.grant(layout, |layout| self.inner.allocate_zeroed(layout))
+    fn obtain_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+        self.grant(layout, |layout| self.inner.obtain_zeroed(layout))
     }
 
-    unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
+    unsafe fn give_back(&self, block: NonNull<u8>, layout: Layout) {
         // SAFETY: the caller's word, passed on.
-        unsafe { self.inner.deallocate(block, layout) };
+        unsafe { self.inner.give_back(block, layout) };
         self.granted.fetch_sub(layout.size(), Ordering::Relaxed);
     }
 }
@@ -78,7 +78,7 @@ unsafe impl<B: Backing> Backing for Limited<B> {
 /// drop(alloc.alloc::<f32>(1024)?);
 /// assert_eq!(ledger.live_bytes(), 4096); // pooled
 /// drop(alloc);
-/// assert_eq!(ledger.live_blocks(), 0);
+/// assert!(ledger.is_empty());
 /// assert!(ledger.faults().is_empty());
 /// # Ok::<(), tenzor_memory::AllocError>(())
 /// ```
@@ -126,6 +126,11 @@ impl<B: Backing> Tracking<B> {
     /// The number of blocks granted and not returned.
     pub fn live_blocks(&self) -> usize {
         self.ledger.lock().live.len()
+    }
+
+    /// Whether every block granted has been returned.
+    pub fn is_empty(&self) -> bool {
+        self.live_blocks() == 0
     }
 
     /// The bytes granted and not returned.
@@ -189,19 +194,19 @@ impl<B: Backing> Tracking<B> {
 
 // SAFETY: what is granted is granted by `inner`; blocks wrongly returned stay granted, which is always allowed.
 unsafe impl<B: Backing> Backing for Tracking<B> {
-    fn allocate(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-        self.inner.allocate(layout).map(|block| self.enter(block, layout))
+    fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+        self.inner.obtain(layout).map(|block| self.enter(block, layout))
     }
 
-    fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-        self.inner.allocate_zeroed(layout).map(|block| self.enter(block, layout))
+    fn obtain_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+        self.inner.obtain_zeroed(layout).map(|block| self.enter(block, layout))
     }
 
-    unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
+    unsafe fn give_back(&self, block: NonNull<u8>, layout: Layout) {
         // Struck before it is returned: as soon as it is, another thread may be granted the same address.
         if self.strike(block, layout) {
             // SAFETY: the ledger had this block live with this layout.
-            unsafe { self.inner.deallocate(block, layout) };
+            unsafe { self.inner.give_back(block, layout) };
         }
     }
 }
@@ -233,20 +238,20 @@ enum Rule {
 impl<B: Backing> Failing<B> {
     /// Refuses every `k`-th request; with 0, none.
     pub fn every(inner: B, k: u64) -> Self {
-        Self::new(inner, Rule::Every(k))
+        Self::with_rule(inner, Rule::Every(k))
     }
 
     /// Refuses the `k`-th request only, counted from 1.
     pub fn once(inner: B, k: u64) -> Self {
-        Self::new(inner, Rule::Once(k))
+        Self::with_rule(inner, Rule::Once(k))
     }
 
     /// Refuses the `k`-th request and all after it, counted from 1.
     pub fn from(inner: B, k: u64) -> Self {
-        Self::new(inner, Rule::From(k))
+        Self::with_rule(inner, Rule::From(k))
     }
 
-    fn new(inner: B, rule: Rule) -> Self {
+    fn with_rule(inner: B, rule: Rule) -> Self {
         Self { inner, rule, requests: AtomicU64::new(0) }
     }
 
@@ -271,18 +276,18 @@ impl<B: Backing> Failing<B> {
 
 // SAFETY: what is granted is granted by `inner`.
 unsafe impl<B: Backing> Backing for Failing<B> {
-    fn allocate(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+    fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
         self.check(layout)?;
-        self.inner.allocate(layout)
+        self.inner.obtain(layout)
     }
 
-    fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+    fn obtain_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
         self.check(layout)?;
-        self.inner.allocate_zeroed(layout)
+        self.inner.obtain_zeroed(layout)
     }
 
-    unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
+    unsafe fn give_back(&self, block: NonNull<u8>, layout: Layout) {
         // SAFETY: the caller's word, passed on.
-        unsafe { self.inner.deallocate(block, layout) };
+        unsafe { self.inner.give_back(block, layout) };
     }
 }

@@ -22,33 +22,34 @@ pub use adaptors::{Failing, Fault, Limited, Tracking};
 /// use tenzor_memory::{Backing, System};
 ///
 /// let layout = Layout::from_size_align(1 << 20, 64)?;
-/// let block = System.allocate_zeroed(layout)?;
+/// let block = System.obtain_zeroed(layout)?;
 /// // SAFETY: `block` came from this backing with this layout and is not used afterwards.
-/// unsafe { System.deallocate(block, layout) };
+/// unsafe { System.give_back(block, layout) };
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # Safety
-/// A block that `allocate` or `allocate_zeroed` grants
+/// A block that `obtain` or `obtain_zeroed` grants
 /// - has `layout.size()` bytes at an address that is a multiple of `layout.align()`, disjoint from all other live blocks;
-/// - stays valid, also when the backing is moved, until it is deallocated or the backing is dropped;
-/// - is all zero where `allocate_zeroed` granted it.
+/// - stays valid, also when the backing is moved, until it is given back or the backing is dropped;
+/// - is all zero where `obtain_zeroed` granted it.
 ///
-/// No method unwinds. A zero-sized layout is granted with a dangling pointer and costs nothing.
+/// No method unwinds. A zero-sized layout is granted with a dangling pointer and costs nothing. `give_back` makes no request
+/// of what stands above the backing, which may be waiting for just this block.
 pub unsafe trait Backing {
     /// A block of `layout`, its contents undefined.
     ///
     /// # Errors
     /// [`Refused`] when there is no memory.
-    fn allocate(&self, layout: Layout) -> Result<NonNull<u8>, Refused>;
+    fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused>;
 
     /// A block of `layout`, all zero. The default writes the zeros; a backing that knows better should do better.
     ///
     /// # Errors
     /// [`Refused`] when there is no memory.
-    fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-        let block = self.allocate(layout)?;
-        // SAFETY: `allocate` granted that many bytes (the trait's contract).
+    fn obtain_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+        let block = self.obtain(layout)?;
+        // SAFETY: `obtain` granted that many bytes (the trait's contract).
         unsafe { block.write_bytes(0, layout.size()) };
         Ok(block)
     }
@@ -56,8 +57,8 @@ pub unsafe trait Backing {
     /// Takes a block back.
     ///
     /// # Safety
-    /// `block` was granted by this backing with this same `layout`, was not deallocated since, and is not used afterwards.
-    unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout);
+    /// `block` was granted by this backing with this same `layout`, was not given back since, and is not used afterwards.
+    unsafe fn give_back(&self, block: NonNull<u8>, layout: Layout);
 }
 
 /// A backing has no memory to give.
@@ -79,7 +80,7 @@ pub struct System;
 // SAFETY: the standard library's `System` keeps these promises for layouts that are not zero-sized, and those are the only
 // ones that reach it.
 unsafe impl Backing for System {
-    fn allocate(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+    fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
         if layout.size() == 0 {
             return Ok(layout.dangling_ptr());
         }
@@ -87,7 +88,7 @@ unsafe impl Backing for System {
         NonNull::new(unsafe { std::alloc::System.alloc(layout) }).ok_or(Refused)
     }
 
-    fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+    fn obtain_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
         if layout.size() == 0 {
             return Ok(layout.dangling_ptr());
         }
@@ -95,7 +96,7 @@ unsafe impl Backing for System {
         NonNull::new(unsafe { std::alloc::System.alloc_zeroed(layout) }).ok_or(Refused)
     }
 
-    unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
+    unsafe fn give_back(&self, block: NonNull<u8>, layout: Layout) {
         if layout.size() != 0 {
             // SAFETY: the block came from `alloc` or `alloc_zeroed` above with this layout (the caller's word).
             unsafe { std::alloc::System.dealloc(block.as_ptr(), layout) };
@@ -103,7 +104,7 @@ unsafe impl Backing for System {
     }
 }
 
-/// Any std-style allocator (allocator-api2 0.2) as a backing.
+/// Any std-style allocator (allocator-api2 0.2) as a backing. A panic in it aborts the process.
 ///
 /// ```
 /// use tenzor_memory::allocator_api2::alloc::Global;
@@ -116,20 +117,34 @@ unsafe impl Backing for System {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FromAllocator<A>(pub A);
 
+/// Turns a panic into an abort, for code that may panic where nobody can go on after it.
+fn without_unwinding<R>(f: impl FnOnce() -> R) -> R {
+    struct Abort;
+    impl Drop for Abort {
+        fn drop(&mut self) {
+            std::process::abort();
+        }
+    }
+    let abort = Abort;
+    let result = f();
+    std::mem::forget(abort);
+    result
+}
+
 // SAFETY: `Allocator` promises the same: it may grant more than asked, and a block fits the layout it was asked with. Its
-// blocks outlive moves of the allocator. That it does not unwind is also in its contract.
+// blocks outlive moves of the allocator. It may panic, though; then the process aborts.
 unsafe impl<A: Allocator> Backing for FromAllocator<A> {
-    fn allocate(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-        self.0.allocate(layout).map(NonNull::cast).map_err(|_| Refused)
+    fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+        without_unwinding(|| self.0.allocate(layout).map(NonNull::cast).map_err(|_| Refused))
     }
 
-    fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-        self.0.allocate_zeroed(layout).map(NonNull::cast).map_err(|_| Refused)
+    fn obtain_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+        without_unwinding(|| self.0.allocate_zeroed(layout).map(NonNull::cast).map_err(|_| Refused))
     }
 
-    unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
-        // SAFETY: `Backing::deallocate` and `Allocator::deallocate` ask the same of the caller.
-        unsafe { self.0.deallocate(block, layout) };
+    unsafe fn give_back(&self, block: NonNull<u8>, layout: Layout) {
+        // SAFETY: `Backing::give_back` and `Allocator::deallocate` ask the same of the caller.
+        without_unwinding(|| unsafe { self.0.deallocate(block, layout) });
     }
 }
 
@@ -137,17 +152,17 @@ macro_rules! backing_by_pointer {
     ($($pointer:ty),*) => {$(
         // SAFETY: everything is passed on, to a backing that lives at least as long.
         unsafe impl<B: Backing + ?Sized> Backing for $pointer {
-            fn allocate(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-                (**self).allocate(layout)
+            fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+                (**self).obtain(layout)
             }
 
-            fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-                (**self).allocate_zeroed(layout)
+            fn obtain_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+                (**self).obtain_zeroed(layout)
             }
 
-            unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
+            unsafe fn give_back(&self, block: NonNull<u8>, layout: Layout) {
                 // SAFETY: the caller's word, passed on.
-                unsafe { (**self).deallocate(block, layout) };
+                unsafe { (**self).give_back(block, layout) };
             }
         }
     )*};

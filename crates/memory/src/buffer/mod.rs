@@ -23,16 +23,13 @@ pub use init::Slots;
 /// Its address is a multiple of 64 bytes, or of a larger alignment asked for. It is as long as it was asked to be, ever.
 ///
 /// ```
-/// use tenzor_memory::{Buffer, TensorAllocator};
+/// use tenzor_memory::TensorAllocator;
 ///
 /// let alloc = TensorAllocator::new();
-/// let mut squares = alloc.alloc_from_fn(1000, |i| (i * i) as f32)?;
-/// squares[0] = -1.0;
-/// assert_eq!(squares.iter().copied().fold(0.0, f32::max), 998_001.0);
-///
-/// // A buffer that owns its allocator can go anywhere:
-/// let anywhere: Buffer<f32, TensorAllocator> = Buffer::from_slice_in(&squares, alloc.clone())?;
-/// let sum: f32 = std::thread::spawn(move || anywhere.iter().sum()).join().unwrap();
+/// let mut squares = alloc.alloc_from_fn(4, |i| i * i)?;
+/// squares[0] = 100;
+/// assert_eq!(squares, [100, 1, 4, 9]);
+/// assert_eq!(squares.iter().max(), Some(&100));
 /// # Ok::<(), tenzor_memory::AllocError>(())
 /// ```
 pub struct Buffer<T, A: Allocator> {
@@ -83,7 +80,7 @@ impl<T, A: Allocator> Buffer<T, A> {
     /// The layout of a buffer over an allocator that tells nothing about itself.
     fn layout(count: usize) -> Result<Layout, AllocError> {
         let requested = count.saturating_mul(size_of::<T>());
-        layout::array::<T>(count, MIN_ALIGNMENT).ok_or(AllocError::never_fits(requested, MIN_ALIGNMENT))
+        layout::array::<T>(count, MIN_ALIGNMENT, MIN_ALIGNMENT).ok_or(AllocError::never_fits(requested, MIN_ALIGNMENT))
     }
 
     /// `count` uninitialised values.
@@ -141,6 +138,18 @@ impl<T, A: Allocator> Buffer<T, A> {
     /// As [`uninit_in`](Self::uninit_in).
     pub fn from_fn_in(count: usize, f: impl FnMut(usize) -> T, alloc: A) -> Result<Self, AllocError> {
         Ok(Self::uninit_in(count, alloc)?.init_with(f))
+    }
+
+    /// The elements.
+    #[inline]
+    pub fn as_slice(&self) -> &[T] {
+        self
+    }
+
+    /// The elements, to be changed.
+    #[inline]
+    pub fn as_mut_slice(&mut self) -> &mut [T] {
+        self
     }
 
     /// The allocator that the memory came from.
@@ -240,6 +249,18 @@ impl<T: PartialEq, A: Allocator, B: Allocator> PartialEq<Buffer<T, B>> for Buffe
 }
 
 impl<T: Eq, A: Allocator> Eq for Buffer<T, A> {}
+
+macro_rules! equal_to_slices {
+    ($([$($generics:tt)*] $slice:ty),*) => {$(
+        impl<T: PartialEq, A: Allocator, $($generics)*> PartialEq<$slice> for Buffer<T, A> {
+            fn eq(&self, other: &$slice) -> bool {
+                **self == other[..]
+            }
+        }
+    )*};
+}
+
+equal_to_slices!([] [T], [] &[T], [] Vec<T>, [const N: usize] [T; N]);
 
 impl<T: fmt::Debug, A: Allocator> fmt::Debug for Buffer<T, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,8 +2,8 @@
 //! pointer.
 //!
 //! A free buffer stands in two doubly linked lists, both over indices into one vector of slots: that of its class and
-//! alignment, from which the newest is taken, and that of all buffers, from which the oldest is evicted. Every operation
-//! takes constant time, but finding the oldest of one bucket looks at the oldest of each of its classes.
+//! alignment, from which the newest is taken, and that of its bucket, from which the oldest is evicted. The oldest of all is
+//! the oldest of the buckets' oldest. Every operation takes constant time.
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
@@ -25,12 +25,12 @@ pub(super) struct Cache {
     slots: Vec<Slot>,
     /// The first of the unused slots, linked by `by_class.older`.
     unused: u32,
-    /// The alignments seen so far, in order of appearance. Buffers of different alignments are never interchanged, as
-    /// each has to go back to the backing with the alignment it came with.
-    alignments: Vec<usize>,
-    /// The list of class *c* and the *a*-th alignment stands at `a * classes.count() + c`.
-    lists: Vec<List>,
-    by_age: List,
+    /// Where in `by_class` the lists of an alignment, by its log2, begin. Buffers of different alignments are never
+    /// interchanged, as each has to go back to the backing with the alignment it came with.
+    first_class: [u32; usize::BITS as usize],
+    /// The lists of all classes, for each alignment seen so far.
+    by_class: Vec<List>,
+    by_bucket: [List; BUCKETS],
     kept: [Kept; BUCKETS],
     bytes: usize,
     /// Counts insertions; orders the oldest buffers of different classes.
@@ -42,7 +42,7 @@ struct Slot {
     free: Free,
     list: u32,
     by_class: Links,
-    by_age: Links,
+    by_bucket: Links,
     inserted: u64,
 }
 
@@ -62,7 +62,7 @@ const NONE: u32 = u32::MAX;
 const UNLINKED: Links = Links { newer: NONE, older: NONE };
 const EMPTY: List = List { newest: NONE, oldest: NONE };
 
-/// There was no memory for the account of one more buffer.
+/// There was no memory to account for one more buffer.
 #[derive(Debug)]
 pub(super) struct Full;
 
@@ -72,9 +72,9 @@ impl Cache {
             classes,
             slots: Vec::new(),
             unused: NONE,
-            alignments: Vec::new(),
-            lists: Vec::new(),
-            by_age: EMPTY,
+            first_class: [NONE; usize::BITS as usize],
+            by_class: Vec::new(),
+            by_bucket: [EMPTY; BUCKETS],
             kept: [Kept::default(); BUCKETS],
             bytes: 0,
             clock: 0,
@@ -93,25 +93,21 @@ impl Cache {
     #[inline]
     pub(super) fn take_newest(&mut self, fit: &Fit) -> Option<NonNull<u8>> {
         let list = self.list_of(fit)?;
-        let newest = self.lists[list].newest;
+        let newest = self.by_class[list].newest;
         (newest != NONE).then(|| self.remove(newest).ptr)
     }
 
     /// Takes the buffer that has been here longest.
     pub(super) fn take_oldest(&mut self) -> Option<Free> {
-        let oldest = self.by_age.oldest;
-        (oldest != NONE).then(|| self.remove(oldest))
+        let oldest = self.by_bucket.iter().map(|list| list.oldest).filter(|&slot| slot != NONE);
+        let oldest = oldest.min_by_key(|&slot| self.slots[slot as usize].inserted)?;
+        Some(self.remove(oldest))
     }
 
     /// Takes the buffer of this bucket that has been here longest.
     pub(super) fn take_oldest_of(&mut self, bucket: usize) -> Option<Free> {
-        let lanes = 0..self.alignments.len();
-        let oldest = lanes
-            .flat_map(|lane| self.classes.of_bucket(bucket).map(move |class| (lane, class)))
-            .map(|(lane, class)| self.lists[lane * self.classes.count() + class].oldest)
-            .filter(|&slot| slot != NONE)
-            .min_by_key(|&slot| self.slots[slot as usize].inserted)?;
-        Some(self.remove(oldest))
+        let oldest = self.by_bucket[bucket].oldest;
+        (oldest != NONE).then(|| self.remove(oldest))
     }
 
     /// Adds a buffer as the newest.
@@ -125,7 +121,7 @@ impl Cache {
             free: Free { ptr, block: fit.block, bucket: fit.bucket },
             list: list as u32,
             by_class: UNLINKED,
-            by_age: UNLINKED,
+            by_bucket: UNLINKED,
             inserted: self.clock,
         };
         let index = self.unused;
@@ -137,8 +133,8 @@ impl Cache {
             *place = slot;
             index
         };
-        push(&mut self.slots, &mut self.lists[list], index, |slot| &mut slot.by_class);
-        push(&mut self.slots, &mut self.by_age, index, |slot| &mut slot.by_age);
+        push(&mut self.slots, &mut self.by_class[list], index, |slot| &mut slot.by_class);
+        push(&mut self.slots, &mut self.by_bucket[fit.bucket], index, |slot| &mut slot.by_bucket);
         self.clock += 1;
         self.bytes += fit.block.size();
         let kept = &mut self.kept[fit.bucket];
@@ -149,17 +145,17 @@ impl Cache {
 
     #[inline]
     fn list_of(&self, fit: &Fit) -> Option<usize> {
-        let lane = self.alignments.iter().position(|&alignment| alignment == fit.block.align())?;
-        Some(lane * self.classes.count() + fit.class)
+        let first = self.first_class[fit.block.align().trailing_zeros() as usize];
+        (first != NONE).then_some(first as usize + fit.class)
     }
 
     #[cold]
     fn add_alignment(&mut self, fit: &Fit) -> Result<usize, Full> {
-        self.alignments.try_reserve(1).map_err(|_| Full)?;
-        self.lists.try_reserve(self.classes.count()).map_err(|_| Full)?;
-        let first = self.lists.len();
-        self.lists.resize(first + self.classes.count(), EMPTY);
-        self.alignments.push(fit.block.align());
+        self.by_class.try_reserve(self.classes.count()).map_err(|_| Full)?;
+        let first = self.by_class.len();
+        self.by_class.resize(first + self.classes.count(), EMPTY);
+        // At most 64 alignments of less than 2^12 classes each.
+        self.first_class[fit.block.align().trailing_zeros() as usize] = first as u32;
         Ok(first + fit.class)
     }
 
@@ -173,9 +169,9 @@ impl Cache {
 
     #[inline]
     fn remove(&mut self, index: u32) -> Free {
-        let list = self.slots[index as usize].list as usize;
-        unlink(&mut self.slots, &mut self.lists[list], index, |slot| &mut slot.by_class);
-        unlink(&mut self.slots, &mut self.by_age, index, |slot| &mut slot.by_age);
+        let Slot { list, free: Free { bucket, .. }, .. } = self.slots[index as usize];
+        unlink(&mut self.slots, &mut self.by_class[list as usize], index, |slot| &mut slot.by_class);
+        unlink(&mut self.slots, &mut self.by_bucket[bucket], index, |slot| &mut slot.by_bucket);
         let slot = &mut self.slots[index as usize];
         slot.by_class.older = self.unused;
         self.unused = index;

@@ -29,9 +29,9 @@ use limits::Limits;
 ///
 /// ```
 /// use std::alloc::Layout;
-/// use tenzor_memory::{BufferPool, Config, System};
+/// use tenzor_memory::BufferPool;
 ///
-/// let pool = BufferPool::new_in(Config::default(), System);
+/// let pool = BufferPool::new();
 /// let layout = Layout::from_size_align(4096, 64)?;
 /// let first = pool.get(layout)?;
 /// // SAFETY: `first` came from `get` with this layout and is not used afterwards.
@@ -60,10 +60,33 @@ struct State {
 // thread; where the backing needs one, `B` is not `Send`, and so neither is the pool.
 unsafe impl Send for State {}
 
+impl BufferPool {
+    /// A pool with the default configuration over the process's malloc.
+    pub fn new() -> Self {
+        Self::with_config(Config::default())
+    }
+
+    /// A pool over the process's malloc.
+    pub fn with_config(config: Config) -> Self {
+        Self::with_config_in(config, System)
+    }
+}
+
+impl Default for BufferPool {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<B: Backing> BufferPool<B> {
+    /// A pool with the default configuration over `backing`.
+    pub fn new_in(backing: B) -> Self {
+        Self::with_config_in(Config::default(), backing)
+    }
+
     /// An empty pool; nothing is taken from the backing before the first request. The configuration is normalised as
     /// [`Config`] tells.
-    pub fn new_in(config: Config, backing: B) -> Self {
+    pub fn with_config_in(config: Config, backing: B) -> Self {
         let config = config.normalised();
         let classes = SizeClasses::new(config.classes_per_bucket, config.alignment);
         let limits = Limits::new(&config);
@@ -104,25 +127,32 @@ impl<B: Backing> BufferPool<B> {
 
     #[inline]
     fn serve(&self, request: Layout, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
-        if request.size() == 0 {
-            return Ok(request.dangling_ptr());
-        }
-        let Some(fit) = self.classes.fit(request) else {
-            return Err(self.never_fits(request.size(), request.align()));
-        };
-        let mut state = self.state.lock();
-        let Some(ptr) = state.cache.take_newest(&fit) else {
-            return self.miss(state, request, &fit, zeroed);
-        };
-        state.counters.hit(fit.bucket, request.size(), fit.block.size());
-        drop(state);
-        if zeroed && !self.config.zero_on_free {
-            // SAFETY: a block of the cache has `fit.block.size() >= request.size()` writable bytes and no other owner.
+        let (ptr, is_zero) = self.find(request, zeroed)?;
+        if zeroed && !is_zero {
+            // SAFETY: the block has at least `request.size()` bytes and belongs to the caller alone.
             unsafe { ptr.write_bytes(0, request.size()) };
         }
         Ok(ptr)
     }
 
+    /// A buffer, and whether it is known to be all zero. If it has to come from the backing, it is asked for as `zeroed`.
+    #[inline]
+    fn find(&self, request: Layout, zeroed: bool) -> Result<(NonNull<u8>, bool), AllocError> {
+        if request.size() == 0 {
+            return Ok((request.dangling_ptr(), true));
+        }
+        let Some(fit) = self.classes.fit(request) else {
+            return Err(self.never_fits(request.size(), request.align()));
+        };
+        let mut state = self.state.lock();
+        match state.hit(request, &fit) {
+            Some(ptr) => Ok((ptr, self.config.zero_on_free)),
+            None => self.miss(state, request, &fit, zeroed),
+        }
+    }
+
+    /// Asks the backing, within the limit. What is pooled, or on its way to the backing in any thread, never stands in the way
+    /// of a request: it is given back, or waited for, and the backing is asked once more.
     #[cold]
     fn miss<'a>(
         &'a self,
@@ -130,73 +160,66 @@ impl<B: Backing> BufferPool<B> {
         request: Layout,
         fit: &Fit,
         zeroed: bool,
-    ) -> Result<NonNull<u8>, AllocError> {
+    ) -> Result<(NonNull<u8>, bool), AllocError> {
         let capacity = fit.block.size();
         if !self.limits.allow(0, capacity) {
-            return Err(self.refuse(state, AllocErrorKind::NeverFits, request.size(), request.align()));
+            return Err(self.refuse(state, AllocErrorKind::NeverFits, request, fit));
         }
-        // Checked before memory is taken; the pool yields before a request is refused.
-        while !self.limits.allow(state.counters.reserved(), capacity) {
-            let yielding = state.cache.bytes() + state.counters.returning();
-            if !self.limits.allow(state.counters.reserved() - yielding, capacity) {
-                return Err(self.refuse(state, AllocErrorKind::OverLimit, request.size(), request.align()));
-            }
-            let evicted = Evicted::gather(&mut state, |state| {
-                let enough = self.limits.allow(state.counters.reserved() - state.counters.returning(), capacity);
-                if enough { None } else { state.cache.take_oldest() }
-            });
-            drop(state);
-            if evicted.is_empty() {
-                // What is missing is on its way to the backing in another thread.
-                std::thread::yield_now();
-            }
-            state = self.give_back(evicted);
-        }
-        state.counters.miss_begins(capacity);
-        drop(state);
-        let granted = self.ask_backing(fit.block, zeroed).or_else(|Refused| {
-            self.clear();
-            self.ask_backing(fit.block, zeroed)
-        });
-        let mut state = self.state.lock();
-        match granted {
-            Ok(ptr) => {
-                state.counters.miss_served(fit.bucket, request.size(), capacity);
-                Ok(ptr)
-            }
-            Err(Refused) => {
+        let mut refusals = 0;
+        loop {
+            if self.limits.allow(state.counters.reserved(), capacity) {
+                state.counters.miss_begins(capacity);
+                drop(state);
+                let granted = self.ask_backing(fit.block, zeroed);
+                state = self.state.lock();
+                if let Ok(ptr) = granted {
+                    let pooled = state.cache.bytes();
+                    state.counters.miss_served(fit.bucket, request.size(), capacity, pooled);
+                    return Ok((ptr, zeroed));
+                }
                 state.counters.miss_failed(capacity);
-                Err(self.refuse(state, AllocErrorKind::BackingRefused, request.size(), request.align()))
+                refusals += 1;
+                if refusals > 1 && state.cache.bytes() + state.leaving() == 0 {
+                    return Err(self.refuse(state, AllocErrorKind::BackingRefused, request, fit));
+                }
+                state = self.release(state, 0).0;
+            } else {
+                if !self.limits.allow(state.counters.in_use_rounded(), capacity) {
+                    return Err(self.refuse(state, AllocErrorKind::OverLimit, request, fit));
+                }
+                let evicted = Evicted::gather(&mut state, |state| {
+                    let staying = state.counters.reserved() - state.leaving();
+                    if self.limits.allow(staying, capacity) { None } else { state.cache.take_oldest() }
+                });
+                state = self.give_back(state, evicted);
+            }
+            // Meanwhile another thread may have freed just what is asked for.
+            if let Some(ptr) = state.hit(request, fit) {
+                return Ok((ptr, self.config.zero_on_free));
             }
         }
     }
 
     fn ask_backing(&self, block: Layout, zeroed: bool) -> Result<NonNull<u8>, Refused> {
-        if zeroed { self.backing.allocate_zeroed(block) } else { self.backing.allocate(block) }
+        if zeroed { self.backing.obtain_zeroed(block) } else { self.backing.obtain(block) }
     }
 
     /// Counts and explains a request that no layout or no class can express.
+    #[cold]
     pub(crate) fn never_fits(&self, requested: usize, alignment: usize) -> AllocError {
-        self.refuse(self.state.lock(), AllocErrorKind::NeverFits, requested, alignment)
+        self.explain(self.state.lock(), AllocError::never_fits(requested, alignment))
     }
 
-    #[cold]
-    fn refuse(
-        &self,
-        mut state: LockGuard<'_, State>,
-        kind: AllocErrorKind,
-        requested: usize,
-        alignment: usize,
-    ) -> AllocError {
+    fn refuse(&self, state: LockGuard<'_, State>, kind: AllocErrorKind, request: Layout, fit: &Fit) -> AllocError {
+        let (requested, alignment) = (request.size(), request.align());
+        let rounded = Some(fit.block.size());
+        self.explain(state, AllocError { kind, rounded, ..AllocError::never_fits(requested, alignment) })
+    }
+
+    fn explain(&self, mut state: LockGuard<'_, State>, error: AllocError) -> AllocError {
         state.counters.refused();
-        AllocError {
-            kind,
-            requested,
-            alignment,
-            in_use: state.counters.in_use_rounded(),
-            pooled: state.cache.bytes(),
-            limit: self.config.limit,
-        }
+        let (in_use, pooled) = (state.counters.in_use_rounded(), state.cache.bytes());
+        AllocError { in_use, pooled, limit: self.config.limit, ..error }
     }
 
     /// Takes a buffer back: it is kept for reuse if it may be, and what has been idle longest makes room for it.
@@ -246,26 +269,33 @@ impl<B: Backing> BufferPool<B> {
                 }
                 pending.take()
             });
-            drop(state);
-            state = self.give_back(evicted);
+            state = self.give_back(state, evicted);
         }
     }
 
     /// Gives the buffers that have been idle longest back to the backing until at most `keep_bytes` (rounded) are pooled.
     /// Returns how many bytes were released.
     pub fn trim(&self, keep_bytes: usize) -> usize {
+        self.release(self.state.lock(), keep_bytes).1
+    }
+
+    /// Gives back what is pooled now beyond `keep` bytes; what other threads free meanwhile is not waited for.
+    fn release<'a>(&'a self, mut state: LockGuard<'a, State>, keep: usize) -> (LockGuard<'a, State>, usize) {
+        let goal = state.cache.bytes().saturating_sub(keep);
         let mut released = 0;
-        let mut state = self.state.lock();
         loop {
             let evicted = Evicted::gather(&mut state, |state| {
-                if state.cache.bytes() > keep_bytes { state.cache.take_oldest() } else { None }
+                if released < goal && state.cache.bytes() > keep {
+                    state.cache.take_oldest().inspect(|free| released += free.block.size())
+                } else {
+                    None
+                }
             });
-            if evicted.is_empty() {
-                return released;
+            let done = evicted.is_empty();
+            state = self.give_back(state, evicted);
+            if done {
+                return (state, released);
             }
-            released += evicted.bytes;
-            drop(state);
-            state = self.give_back(evicted);
         }
     }
 
@@ -306,12 +336,15 @@ impl<B: Backing> BufferPool<B> {
             self.state.lock().counters.resized(old.size(), new.size());
             ptr
         } else {
-            let moved = self.get(new)?;
+            let (moved, is_zero) = self.find(new, zeroed)?;
             // SAFETY: both are live blocks of at least that many bytes, and distinct, as `ptr` was not put back; `put`
             // gets the caller's word for `ptr` and `old`.
             unsafe {
                 ptr::copy_nonoverlapping(ptr.as_ptr(), moved.as_ptr(), old.size().min(new.size()));
                 self.put(ptr, old);
+            }
+            if is_zero {
+                return Ok(moved);
             }
             moved
         };
@@ -322,16 +355,38 @@ impl<B: Backing> BufferPool<B> {
         Ok(result)
     }
 
-    /// Hands evicted buffers to the backing, with the lock released, and accounts for them when they are gone.
-    fn give_back(&self, evicted: Evicted) -> LockGuard<'_, State> {
+    /// Hands evicted buffers to the backing, with the lock released, and accounts for them when they are gone. Without any,
+    /// lets other threads go on, so that a loop around this waits for what is on its way.
+    fn give_back<'a>(&'a self, state: LockGuard<'a, State>, evicted: Evicted) -> LockGuard<'a, State> {
+        let others_are_busy = state.counters.asked() + state.leaving() > 0;
+        drop(state);
         for free in evicted.buffers[..evicted.len].iter().flatten() {
             // SAFETY: the block came from the backing with this layout (`miss` is the only source, and the cache keeps
             // the layout of each alignment apart), and the cache, its only owner, gave it up.
-            unsafe { self.backing.deallocate(free.ptr, free.block) };
+            unsafe { self.backing.give_back(free.ptr, free.block) };
+        }
+        if evicted.is_empty() && others_are_busy {
+            std::thread::yield_now();
         }
         let mut state = self.state.lock();
         state.counters.returned(evicted.bytes);
         state
+    }
+}
+
+impl State {
+    /// Serves a request from the cache.
+    #[inline]
+    fn hit(&mut self, request: Layout, fit: &Fit) -> Option<NonNull<u8>> {
+        let ptr = self.cache.take_newest(fit)?;
+        self.counters.hit(fit.bucket, request.size(), fit.block.size());
+        Some(ptr)
+    }
+
+    /// Bytes on their way back to the backing: held, but neither in use, nor asked for, nor pooled.
+    fn leaving(&self) -> usize {
+        let counters = &self.counters;
+        counters.reserved() - counters.in_use_rounded() - counters.asked() - self.cache.bytes()
     }
 }
 
@@ -361,7 +416,7 @@ impl Evicted {
         while evicted.len < evicted.buffers.len()
             && let Some(free) = next(state)
         {
-            state.counters.return_begins(free.bucket, free.block.size());
+            state.counters.return_begins(free.bucket);
             evicted.buffers[evicted.len] = Some(free);
             evicted.len += 1;
             evicted.bytes += free.block.size();
