@@ -13,13 +13,13 @@ use crate::sys::available;
 use crate::table;
 
 /// Replays all traces and prints what came of it.
-pub(crate) fn run(sources: &[Source], rounds: u32, json: bool) -> Result<()> {
+pub(crate) fn run(sources: Vec<Result<Source>>, rounds: u32, json: bool) -> Result<()> {
     let traces = load(sources)?;
     let replays = traces.len() * Contender::ALL.len() * (rounds as usize + 1);
     let progress = Progress::new(replays as u64);
     let mut report = Report::new(rounds);
     for (source, trace) in traces {
-        let compared = compare(source, &trace, rounds, &progress)?;
+        let compared = compare(&source, &trace, rounds, &progress)?;
         if !json {
             progress.aside(|| write!(io::stdout(), "{}", table::of(&compared)))?;
         }
@@ -35,13 +35,13 @@ pub(crate) fn run(sources: &[Source], rounds: u32, json: bool) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// Reads all traces. If any is wrong, the error tells what is wrong with each.
-fn load(sources: &[Source]) -> Result<Vec<(&Source, Trace)>> {
+/// Checks all traces. If any is wrong, the error tells what is wrong with each.
+fn load(sources: Vec<Result<Source>>) -> Result<Vec<(Source, Trace)>> {
     let mut traces = Vec::new();
     let mut problems = Vec::new();
     for source in sources {
-        match source.load() {
-            Ok(trace) => traces.push((source, trace)),
+        match source.and_then(|source| source.trace().map(|trace| (source, trace))) {
+            Ok(loaded) => traces.push(loaded),
             Err(error) => problems.push(format!("{error:#}")),
         }
     }
@@ -56,7 +56,8 @@ fn compare(source: &Source, trace: &Trace, rounds: u32, progress: &Progress) -> 
     };
     ensure!(
         fits(&Contender::Malloc),
-        "{source}: its buffers take {} at once, more than this machine has to spare",
+        "{}: its buffers take {} at once, more than this machine has to spare",
+        source.name,
         table::bytes(trace.peak_live_bytes())
     );
     let mut contenders = Vec::new();

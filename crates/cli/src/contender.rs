@@ -1,6 +1,6 @@
 //! One allocator replaying one trace, in a process of its own: the task, its start, and what it prints.
 
-use std::path::PathBuf;
+use std::io::Write;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use tenzor::memory::trace::{Event, Trace};
 
 use crate::replay::{self, Footprint, Times};
-use crate::source::Source;
+use crate::source::{self, Source};
 use crate::sys::{Arena, Heap, Malloc, Pool};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -63,22 +63,23 @@ impl Contender {
     fn start<T: DeserializeOwned>(self, source: &Source, what: What, round: u32) -> Result<T> {
         let program = std::env::current_exe().context("cannot find this program to start it again")?;
         let mut command = Command::new(program);
-        command.arg("contend").arg(self.word()).arg(what.word());
-        command.arg("--round").arg(round.to_string());
-        match source {
-            Source::Embedded(_) => command.arg("--embedded").arg(source.to_string()),
-            Source::File(path) => command.arg("--").arg(path),
-        };
-        let output = command.stdin(Stdio::null()).output();
-        let output = output.context("cannot start this program again")?;
+        command.arg("contend").arg(self.word()).arg(what.word()).arg(round.to_string());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("cannot start this program again")?;
+        if let Some(mut input) = child.stdin.take() {
+            // A child that ends before it has read everything says why itself.
+            let _ = input.write_all(&source.bytes);
+        }
+        let output = child.wait_with_output().context("cannot wait for this program")?;
         let problem = String::from_utf8_lossy(&output.stderr);
+        let name = &source.name;
         ensure!(
             output.status.success(),
-            "{source}: {}: {}",
+            "{name}: {}: {}",
             self.name(),
             if problem.trim().is_empty() { output.status.to_string() } else { problem.trim().to_owned() },
         );
-        serde_json::from_slice(&output.stdout).with_context(|| format!("{source}: {}: unreadable figures", self.name()))
+        serde_json::from_slice(&output.stdout).with_context(|| format!("{name}: {}: unreadable figures", self.name()))
     }
 
     fn word(self) -> &'static str {
@@ -109,20 +110,12 @@ impl What {
 pub(crate) struct Task {
     contender: Contender,
     what: What,
-    #[arg(long, default_value_t = 0)]
     round: u32,
-    #[arg(long, conflicts_with = "file", required_unless_present = "file")]
-    embedded: Option<String>,
-    file: Option<PathBuf>,
 }
 
-/// Does a task, and prints what it found as one JSON object.
+/// Does a task with the trace from standard input, and prints what it found as one JSON object.
 pub(crate) fn run(task: &Task) -> Result<()> {
-    let source = match (&task.file, &task.embedded) {
-        (Some(path), _) => Source::File(path.clone()),
-        (None, name) => Source::embedded_named(name.as_deref().unwrap_or_default())?,
-    };
-    let trace = source.load()?;
+    let trace = source::parse(std::io::stdin().lock(), "standard input")?;
     let _held = std::hint::black_box(ballast(task.round));
     match task.contender {
         Contender::Malloc => replay_over(Malloc::default(), &trace, task.what),

@@ -33,12 +33,12 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
-    let sources = match args.command {
-        None => Source::embedded(),
-        Some(Command::Replay { files }) => files.into_iter().map(Source::File).collect(),
+    let sources: Vec<Result<Source>> = match args.command {
+        None => Source::embedded().map(Ok).collect(),
+        Some(Command::Replay { files }) => files.iter().map(|file| Source::file(file)).collect(),
         Some(Command::Contend(task)) => return contender::run(&task),
     };
-    compare::run(&sources, args.rounds, args.json)
+    compare::run(sources, args.rounds, args.json)
 }
 
 /// Whoever read our output has seen enough, as in `tenzor | head`: no failure.

@@ -18,7 +18,7 @@ impl Progress {
 
     /// Calls `replay`, one of those the bar counts, and shows meanwhile which it is.
     pub(crate) fn replay<T>(&self, source: &Source, contender: Contender, replay: impl FnOnce() -> T) -> T {
-        self.0.set_message(format!("{source}, {}", contender.name()));
+        self.0.set_message(format!("{}, {}", source.name, contender.name()));
         let result = replay();
         self.0.inc(1);
         result

@@ -37,8 +37,8 @@ pub(crate) struct TraceReport {
 impl TraceReport {
     pub(crate) fn new(source: &Source, trace: &Trace, contenders: Vec<ContenderReport>) -> Self {
         Self {
-            name: source.to_string(),
-            description: source.description(),
+            name: source.name.clone(),
+            description: source.description,
             requests: trace.requests(),
             requests_per_step: trace.requests_per_step(),
             distinct_sizes: trace.distinct_sizes(),

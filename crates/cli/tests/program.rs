@@ -90,6 +90,16 @@ fn the_facts_of_a_small_trace_are_exact() {
     assert!(output.stderr.is_empty(), "no progress in a pipe");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_trace_may_come_from_a_pipe() {
+    let mut command = tenzor();
+    command.args(["--json", "--rounds", "1", "replay", "/dev/stdin"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    write!(child.stdin.take().unwrap(), "{HEADER}\n{SMALL}").unwrap();
+    assert_eq!(json(&child.wait_with_output().unwrap())["traces"][0]["requests"], 10);
+}
+
 #[test]
 fn every_contender_reports_every_figure() {
     let report = json(&replay(&trace_file("figures.csv", SMALL)));

@@ -144,7 +144,8 @@ impl Trace {
         if !lines.advance()? {
             return Err(lines.error(format!("the header {HEADER}"), "an empty file"));
         }
-        if lines.text != HEADER.as_bytes() {
+        // Some spreadsheets begin a file with a byte order mark.
+        if lines.text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&lines.text) != HEADER.as_bytes() {
             return Err(lines.error(format!("the header {HEADER}"), quote(&lines.text)));
         }
         let mut checker = Checker::default();
@@ -556,6 +557,13 @@ f,3,0,0,0,11
         let steps: Vec<_> = trace.steps().map(<[Event]>::len).collect();
         assert_eq!(steps, [5, 1]);
         assert_eq!((trace.setup().len(), trace.tail().len()), (1, 1));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_error() {
+        let marked = format!("\u{feff}{HEADER}\n{SMALL}");
+        assert_eq!(Trace::parse(marked.as_bytes()).unwrap().requests(), 4);
+        assert!(Trace::parse("\u{feff}".as_bytes()).is_err());
     }
 
     #[test]
