@@ -105,6 +105,18 @@ impl SizeClasses {
         })
     }
 
+    /// The bucket and the capacity of a class. Constant time.
+    pub(crate) fn capacity_of(&self, class: usize) -> (usize, usize) {
+        let bucket = class >> self.shift;
+        let base = MIN_ALIGNMENT << bucket;
+        (bucket, base + (class - (bucket << self.shift)) * (base >> self.shift))
+    }
+
+    /// The classes of one bucket.
+    pub(crate) fn of_bucket(&self, bucket: usize) -> std::ops::Range<usize> {
+        bucket << self.shift..(bucket + 1) << self.shift
+    }
+
     /// The number of classes of all buckets.
     pub(crate) fn count(&self) -> usize {
         BUCKETS << self.shift
@@ -165,6 +177,8 @@ mod tests {
                 assert_eq!(fit.class, edge, "{size} with {classes} classes a bucket");
                 assert_eq!(fit.bucket, edge / classes);
                 assert!(bucket_range(fit.bucket).contains(&fit.block.size()));
+                assert!(rule.of_bucket(fit.bucket).contains(&fit.class));
+                assert_eq!(rule.capacity_of(fit.class), (fit.bucket, fit.block.size()));
             }
         }
     }

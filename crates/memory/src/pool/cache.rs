@@ -1,11 +1,11 @@
-//! The free buffers of a pool: by size class the last freed on top, and all of them by age. Safe code that follows no
-//! pointer.
+//! The free buffers of a pool. Safe code that follows no pointer.
 //!
-//! A free buffer stands in two doubly linked lists, both over indices into one vector of slots: that of its class and
-//! alignment, from which the newest is taken, and that of its bucket, from which the oldest is evicted. The oldest of all is
-//! the oldest of the buckets' oldest. Every operation takes constant time.
+//! Each size class has a queue in the order of insertion, for each alignment: a request takes from its newest end, which is
+//! constant time and a handful of instructions; an eviction takes the oldest of the oldest ends, which looks at those of the
+//! bucket's classes, or of all buckets that have any.
 
 use std::alloc::Layout;
+use std::collections::VecDeque;
 use std::ptr::NonNull;
 
 use crate::layout::{BUCKETS, Fit, SizeClasses};
@@ -22,45 +22,26 @@ pub(super) struct Free {
 #[derive(Debug)]
 pub(super) struct Cache {
     classes: SizeClasses,
-    slots: Vec<Slot>,
-    /// The first of the unused slots, linked by `by_class.older`.
-    unused: u32,
-    /// Where in `by_class` the lists of an alignment, by its log2, begin. Buffers of different alignments are never
-    /// interchanged, as each has to go back to the backing with the alignment it came with.
-    first_class: [u32; usize::BITS as usize],
-    /// The lists of all classes, for each alignment seen so far.
-    by_class: Vec<List>,
-    by_bucket: [List; BUCKETS],
+    /// The alignments seen so far, in order of appearance. Buffers of different alignments are never interchanged, as
+    /// each has to go back to the backing with the alignment it came with.
+    alignments: Vec<usize>,
+    /// Where in `queues` those of an alignment, by its log2, begin: one for each class.
+    first_queue: [u32; usize::BITS as usize],
+    queues: Vec<VecDeque<Idle>>,
     kept: [Kept; BUCKETS],
     bytes: usize,
-    /// Counts insertions; orders the oldest buffers of different classes.
+    /// Counts insertions.
     clock: u64,
 }
 
 #[derive(Debug)]
-struct Slot {
-    free: Free,
-    list: u32,
-    by_class: Links,
-    by_bucket: Links,
-    inserted: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Links {
-    newer: u32,
-    older: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct List {
-    newest: u32,
-    oldest: u32,
+struct Idle {
+    ptr: NonNull<u8>,
+    /// When it was inserted, to compare the ends of different queues.
+    since: u64,
 }
 
 const NONE: u32 = u32::MAX;
-const UNLINKED: Links = Links { newer: NONE, older: NONE };
-const EMPTY: List = List { newest: NONE, oldest: NONE };
 
 /// There was no memory to account for one more buffer.
 #[derive(Debug)]
@@ -70,11 +51,9 @@ impl Cache {
     pub(super) fn new(classes: SizeClasses) -> Self {
         Self {
             classes,
-            slots: Vec::new(),
-            unused: NONE,
-            first_class: [NONE; usize::BITS as usize],
-            by_class: Vec::new(),
-            by_bucket: [EMPTY; BUCKETS],
+            alignments: Vec::new(),
+            first_queue: [NONE; usize::BITS as usize],
+            queues: Vec::new(),
             kept: [Kept::default(); BUCKETS],
             bytes: 0,
             clock: 0,
@@ -92,49 +71,35 @@ impl Cache {
     /// Takes the buffer of this class and alignment that was inserted last.
     #[inline]
     pub(super) fn take_newest(&mut self, fit: &Fit) -> Option<NonNull<u8>> {
-        let list = self.list_of(fit)?;
-        let newest = self.by_class[list].newest;
-        (newest != NONE).then(|| self.remove(newest).ptr)
+        let queue = self.queue_of(fit)?;
+        let idle = self.queues[queue].pop_back()?;
+        self.forget(fit.bucket, fit.block.size());
+        Some(idle.ptr)
     }
 
     /// Takes the buffer that has been here longest.
     pub(super) fn take_oldest(&mut self) -> Option<Free> {
-        let oldest = self.by_bucket.iter().map(|list| list.oldest).filter(|&slot| slot != NONE);
-        let oldest = oldest.min_by_key(|&slot| self.slots[slot as usize].inserted)?;
-        Some(self.remove(oldest))
+        let buckets = (0..BUCKETS).filter(|&bucket| self.kept[bucket].buffers > 0);
+        let oldest = buckets.filter_map(|bucket| self.oldest_of(bucket)).min_by_key(|oldest| oldest.since)?;
+        self.take(oldest)
     }
 
     /// Takes the buffer of this bucket that has been here longest.
     pub(super) fn take_oldest_of(&mut self, bucket: usize) -> Option<Free> {
-        let oldest = self.by_bucket[bucket].oldest;
-        (oldest != NONE).then(|| self.remove(oldest))
+        let oldest = self.oldest_of(bucket)?;
+        self.take(oldest)
     }
 
     /// Adds a buffer as the newest.
     #[inline]
     pub(super) fn insert(&mut self, ptr: NonNull<u8>, fit: &Fit) -> Result<(), Full> {
-        let list = match self.list_of(fit) {
-            Some(list) => list,
+        let queue = match self.queue_of(fit) {
+            Some(queue) => queue,
             None => self.add_alignment(fit)?,
         };
-        let slot = Slot {
-            free: Free { ptr, block: fit.block, bucket: fit.bucket },
-            list: list as u32,
-            by_class: UNLINKED,
-            by_bucket: UNLINKED,
-            inserted: self.clock,
-        };
-        let index = self.unused;
-        let index = if index == NONE {
-            self.add_slot(slot)?
-        } else {
-            let place = &mut self.slots[index as usize];
-            self.unused = place.by_class.older;
-            *place = slot;
-            index
-        };
-        push(&mut self.slots, &mut self.by_class[list], index, |slot| &mut slot.by_class);
-        push(&mut self.slots, &mut self.by_bucket[fit.bucket], index, |slot| &mut slot.by_bucket);
+        let queue = &mut self.queues[queue];
+        queue.try_reserve(1).map_err(|_| Full)?;
+        queue.push_back(Idle { ptr, since: self.clock });
         self.clock += 1;
         self.bytes += fit.block.size();
         let kept = &mut self.kept[fit.bucket];
@@ -144,66 +109,56 @@ impl Cache {
     }
 
     #[inline]
-    fn list_of(&self, fit: &Fit) -> Option<usize> {
-        let first = self.first_class[fit.block.align().trailing_zeros() as usize];
+    fn queue_of(&self, fit: &Fit) -> Option<usize> {
+        let first = self.first_queue[fit.block.align().trailing_zeros() as usize];
         (first != NONE).then_some(first as usize + fit.class)
     }
 
     #[cold]
     fn add_alignment(&mut self, fit: &Fit) -> Result<usize, Full> {
-        self.by_class.try_reserve(self.classes.count()).map_err(|_| Full)?;
-        let first = self.by_class.len();
-        self.by_class.resize(first + self.classes.count(), EMPTY);
+        self.alignments.try_reserve(1).map_err(|_| Full)?;
+        self.queues.try_reserve(self.classes.count()).map_err(|_| Full)?;
         // At most 64 alignments of less than 2^12 classes each.
-        self.first_class[fit.block.align().trailing_zeros() as usize] = first as u32;
+        let first = self.queues.len();
+        self.first_queue[fit.block.align().trailing_zeros() as usize] = first as u32;
+        self.alignments.push(fit.block.align());
+        self.queues.resize_with(first + self.classes.count(), VecDeque::new);
         Ok(first + fit.class)
     }
 
-    #[cold]
-    fn add_slot(&mut self, slot: Slot) -> Result<u32, Full> {
-        let index = u32::try_from(self.slots.len()).ok().filter(|&index| index != NONE).ok_or(Full)?;
-        self.slots.try_reserve(1).map_err(|_| Full)?;
-        self.slots.push(slot);
-        Ok(index)
+    fn oldest_of(&self, bucket: usize) -> Option<Oldest> {
+        let classes = self.classes.of_bucket(bucket);
+        let ends = self.alignments.iter().enumerate().flat_map(|(index, &alignment)| {
+            let first = index * self.classes.count();
+            classes.clone().filter_map(move |class| {
+                let since = self.queues[first + class].front()?.since;
+                Some(Oldest { queue: first + class, class, alignment, since })
+            })
+        });
+        ends.min_by_key(|oldest| oldest.since)
+    }
+
+    fn take(&mut self, Oldest { queue, class, alignment, .. }: Oldest) -> Option<Free> {
+        let ptr = self.queues[queue].pop_front()?.ptr;
+        let (bucket, capacity) = self.classes.capacity_of(class);
+        self.forget(bucket, capacity);
+        // The layout that the fit of each buffer in this queue had, so it is valid.
+        Some(Free { ptr, block: Layout::from_size_align(capacity, alignment).ok()?, bucket })
     }
 
     #[inline]
-    fn remove(&mut self, index: u32) -> Free {
-        let Slot { list, free: Free { bucket, .. }, .. } = self.slots[index as usize];
-        unlink(&mut self.slots, &mut self.by_class[list as usize], index, |slot| &mut slot.by_class);
-        unlink(&mut self.slots, &mut self.by_bucket[bucket], index, |slot| &mut slot.by_bucket);
-        let slot = &mut self.slots[index as usize];
-        slot.by_class.older = self.unused;
-        self.unused = index;
-        let free = slot.free;
-        self.bytes -= free.block.size();
-        let kept = &mut self.kept[free.bucket];
+    fn forget(&mut self, bucket: usize, capacity: usize) {
+        self.bytes -= capacity;
+        let kept = &mut self.kept[bucket];
         kept.buffers -= 1;
-        kept.bytes -= free.block.size();
-        free
+        kept.bytes -= capacity;
     }
 }
 
-/// Links an unlinked slot as the newest of a list; `links` chooses which of its links the list runs through.
-#[inline]
-fn push(slots: &mut [Slot], list: &mut List, index: u32, links: impl Fn(&mut Slot) -> &mut Links) {
-    let older = std::mem::replace(&mut list.newest, index);
-    links(&mut slots[index as usize]).older = older;
-    match older {
-        NONE => list.oldest = index,
-        older => links(&mut slots[older as usize]).newer = index,
-    }
-}
-
-#[inline]
-fn unlink(slots: &mut [Slot], list: &mut List, index: u32, links: impl Fn(&mut Slot) -> &mut Links) {
-    let Links { newer, older } = *links(&mut slots[index as usize]);
-    match newer {
-        NONE => list.newest = older,
-        newer => links(&mut slots[newer as usize]).older = older,
-    }
-    match older {
-        NONE => list.oldest = newer,
-        older => links(&mut slots[older as usize]).newer = newer,
-    }
+/// The oldest end of a queue.
+struct Oldest {
+    queue: usize,
+    class: usize,
+    alignment: usize,
+    since: u64,
 }

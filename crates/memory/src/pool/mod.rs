@@ -169,6 +169,7 @@ impl<B: Backing> BufferPool<B> {
         loop {
             if self.limits.allow(state.counters.reserved(), capacity) {
                 state.counters.miss_begins(capacity);
+                let slack = state.slack();
                 drop(state);
                 let granted = self.ask_backing(fit.block, zeroed);
                 state = self.state.lock();
@@ -179,7 +180,8 @@ impl<B: Backing> BufferPool<B> {
                 }
                 state.counters.miss_failed(capacity);
                 refusals += 1;
-                if refusals > 1 && state.cache.bytes() + state.leaving() == 0 {
+                // A last word only if nothing was free all the while.
+                if refusals > 1 && slack.free == 0 && slack == state.slack() {
                     return Err(self.refuse(state, AllocErrorKind::BackingRefused, request, fit));
                 }
                 state = self.release(state, 0).0;
@@ -374,7 +376,20 @@ impl<B: Backing> BufferPool<B> {
     }
 }
 
+/// What may be free at one instant and is not at another.
+#[derive(Clone, Copy, PartialEq)]
+struct Slack {
+    /// Bytes pooled or on their way back to the backing.
+    free: usize,
+    /// How often something has come back there.
+    returns: u64,
+}
+
 impl State {
+    fn slack(&self) -> Slack {
+        Slack { free: self.cache.bytes() + self.leaving(), returns: self.counters.returns() }
+    }
+
     /// Serves a request from the cache.
     #[inline]
     fn hit(&mut self, request: Layout, fit: &Fit) -> Option<NonNull<u8>> {
