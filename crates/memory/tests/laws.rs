@@ -150,7 +150,10 @@ fn law_03_under_pressure_the_pool_yields_first() {
     drop(alloc.alloc::<u8>(256 << 10));
     assert!(alloc.alloc::<u8>(1 << 20).is_ok());
 
-    // Tried once more, and not twice.
+    // Tried once more, also where nothing was pooled …
+    let alloc = TensorAllocator::new_in(Failing::once(System, 1));
+    assert!(alloc.alloc::<u8>(100).is_ok());
+    // … and not twice.
     let backing = Failing::from(System, 3);
     let alloc = TensorAllocator::new_in(&backing);
     drop(alloc.alloc::<u8>(100));

@@ -5,7 +5,7 @@ mod common;
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -159,6 +159,49 @@ fn waits<B: Backing + Sync + Send>(slow: &Slow<B>, alloc: &TensorAllocator<&Slow
         }
         assert!(alloc.alloc::<u8>(500 << 10).is_ok());
     });
+}
+
+/// Grants one request, and refuses the next when it is told to.
+#[derive(Default)]
+struct Hesitant {
+    requests: AtomicUsize,
+    refuse: AtomicBool,
+}
+
+// SAFETY: what is granted is granted by `System`.
+unsafe impl Backing for Hesitant {
+    fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+        if self.requests.fetch_add(1, Ordering::AcqRel) == 0 {
+            return System.obtain(layout);
+        }
+        while !self.refuse.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
+        Err(Refused)
+    }
+
+    unsafe fn give_back(&self, block: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's word, passed on.
+        unsafe { System.give_back(block, layout) };
+    }
+}
+
+#[test]
+fn a_refused_request_takes_what_was_freed_meanwhile() {
+    let backing = Hesitant::default();
+    let alloc = TensorAllocator::new_in(&backing);
+    let kept = alloc.alloc::<u8>(1000).expect("memory");
+    let address = kept.as_ptr().addr();
+    thread::scope(|scope| {
+        let request = scope.spawn(|| alloc.alloc::<u8>(1000).map(|buffer| buffer.as_ptr().addr()));
+        while backing.requests.load(Ordering::Acquire) < 2 {
+            thread::yield_now();
+        }
+        drop(kept);
+        backing.refuse.store(true, Ordering::Release);
+        assert_eq!(request.join().expect("no panic"), Ok(address));
+    });
+    assert_eq!((alloc.stats().pool_hits, alloc.stats().pool_misses, alloc.stats().released), (1, 1, 0));
 }
 
 #[test]

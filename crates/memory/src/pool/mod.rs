@@ -167,6 +167,9 @@ impl<B: Backing> BufferPool<B> {
         }
         let mut refusals = 0;
         loop {
+            if refusals > 0 {
+                state = self.release(state, 0).0;
+            }
             if self.limits.allow(state.counters.reserved(), capacity) {
                 state.counters.miss_begins(capacity);
                 let slack = state.slack();
@@ -184,7 +187,6 @@ impl<B: Backing> BufferPool<B> {
                 if refusals > 1 && slack.free == 0 && slack == state.slack() {
                     return Err(self.refuse(state, AllocErrorKind::BackingRefused, request, fit));
                 }
-                state = self.release(state, 0).0;
             } else {
                 if !self.limits.allow(state.counters.in_use_rounded(), capacity) {
                     return Err(self.refuse(state, AllocErrorKind::OverLimit, request, fit));
