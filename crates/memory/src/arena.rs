@@ -88,7 +88,7 @@ struct Cursor {
     allocations: usize,
 }
 
-/// The cursor that no scope deeper than `depth` may rewind beyond.
+/// The cursor that no scope deeper than `depth` may rewind beyond. Such a scope is open as long as there is a floor.
 #[derive(Clone, Copy)]
 struct Floor {
     cursor: Cursor,
@@ -346,11 +346,11 @@ impl<B: Backing> ComputeArena<B> {
         }
         loop {
             if let Some(floor) = self.floor.get() {
-                if floor.depth < depth && floor.cursor > start {
+                if floor.cursor > start {
                     start = floor.cursor;
                 }
-                // No open scope is deeper than the one whose requests the floor protects.
-                if floor.depth + 1 >= depth {
+                // This is the last scope deeper than the one whose requests the floor protects.
+                if floor.depth + 1 == depth {
                     self.floor.set(None);
                 }
             }
