@@ -28,6 +28,9 @@ use crate::stats::Bytes;
 /// The least size of a block that the arena adds when it grows, in bytes.
 const MIN_BLOCK: usize = 64 << 10;
 
+/// The least alignment of a block, in bytes: only requests aligned to more than a page may have to pass a block over.
+const BLOCK_ALIGNMENT: usize = 4096;
+
 /// Scratch space for a computation: requests bump a cursor, and all of it is reclaimed at once.
 ///
 /// Dropping a buffer runs its elements' destructors and reclaims nothing; [`reset`](Self::reset) reclaims everything, the
@@ -186,7 +189,7 @@ impl<B: Backing> ComputeArena<B> {
     /// what they need themselves.
     pub fn with_capacity_in(bytes: usize, backing: B) -> Self {
         let arena = Self::new_in(backing);
-        if let Some(layout) = block_layout(bytes, MIN_ALIGNMENT)
+        if let Some(layout) = block_layout(bytes, BLOCK_ALIGNMENT)
             && bytes > 0
             && let Ok(block) = arena.add_block(layout)
         {
@@ -212,11 +215,11 @@ impl<B: Backing> ComputeArena<B> {
         self.depth.set(0);
         self.ended.get_mut().clear();
         self.go_back(Cursor::default());
+        let alignment = self.block_alignment();
         let blocks = self.blocks.get_mut();
         if blocks.len() > 1 {
             // What was placed in several blocks, each aligned for it, lies no further back in one block in which each of them
             // would begin at a multiple of the largest alignment.
-            let alignment = blocks.iter().map(|block| block.layout.align()).max().unwrap_or(MIN_ALIGNMENT);
             let mut sizes = blocks.iter().map(|block| align_up(block.layout.size(), alignment));
             let capacity = sizes.try_fold(0_usize, |sum, size| sum.checked_add(size?));
             self.release_blocks();
@@ -387,7 +390,7 @@ impl<B: Backing> ComputeArena<B> {
     /// Adds a block that holds the request: half as large as all blocks so far, so that the arena grows geometrically, or
     /// as large as it must be where the backing refuses that.
     fn grow(&self, request: Layout) -> Result<Block, AllocError> {
-        let alignment = request.align().max(MIN_ALIGNMENT);
+        let alignment = request.align().max(self.block_alignment());
         let least = block_layout(request.size(), alignment);
         let ample = block_layout(request.size().max(self.reserved.get() / 2).max(MIN_BLOCK), alignment);
         let Some(least) = least else {
@@ -396,6 +399,11 @@ impl<B: Backing> ComputeArena<B> {
         self.add_block(ample.unwrap_or(least))
             .or_else(|Refused| self.add_block(least))
             .map_err(|Refused| self.error(AllocErrorKind::BackingRefused, request.size(), request.align()))
+    }
+
+    /// The largest alignment of a block so far: what was asked for once is likely to be asked for again.
+    fn block_alignment(&self) -> usize {
+        self.blocks.borrow().iter().map(|block| block.layout.align()).max().unwrap_or(BLOCK_ALIGNMENT)
     }
 
     fn add_block(&self, layout: Layout) -> Result<Block, Refused> {
@@ -496,7 +504,7 @@ fn place(block: Block, offset: usize, request: Layout) -> Option<usize> {
 }
 
 fn block_layout(bytes: usize, alignment: usize) -> Option<Layout> {
-    Layout::from_size_align(align_up(bytes, MIN_ALIGNMENT)?, alignment.max(MIN_ALIGNMENT)).ok()
+    Layout::from_size_align(align_up(bytes, MIN_ALIGNMENT)?, alignment).ok()
 }
 
 /// A stretch of an arena's life: what is requested from it is reclaimed when it ends. See [`ComputeArena::scope`].
