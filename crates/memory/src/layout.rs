@@ -63,10 +63,18 @@ pub struct SizeClasses {
 /// Where a request belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fit {
-    /// What the backing is asked for: the class's capacity, at the alignment that all of the pool's buffers have or a larger one.
-    pub(crate) block: Layout,
+    pub(crate) capacity: usize,
+    /// That of all the pool's buffers, or a larger one that was asked for.
+    pub(crate) alignment: usize,
     pub(crate) class: usize,
     pub(crate) bucket: usize,
+}
+
+impl Fit {
+    /// What the backing is asked for; `None` when no allocation can be that large.
+    pub(crate) fn block(&self) -> Option<Layout> {
+        Layout::from_size_align(self.capacity, self.alignment).ok()
+    }
 }
 
 impl SizeClasses {
@@ -79,30 +87,33 @@ impl SizeClasses {
     }
 
     /// The least capacity of at least `size` bytes; `None` when it would exceed `isize::MAX`. Constant time.
+    pub fn capacity_for(&self, size: usize) -> Option<usize> {
+        self.class_for(size).map(|(_, capacity)| capacity)
+    }
+
+    /// The class of a request; `None` when its capacity would exceed `isize::MAX`. Constant time.
     #[inline]
-    pub const fn capacity_for(&self, size: usize) -> Option<usize> {
+    pub(crate) fn fit(&self, request: Layout) -> Option<Fit> {
+        let (class, capacity) = self.class_for(request.size())?;
+        let alignment = request.align().max(self.alignment);
+        Some(Fit { capacity, alignment, class, bucket: class >> self.shift })
+    }
+
+    #[inline]
+    fn class_for(&self, size: usize) -> Option<(usize, usize)> {
+        if size <= MIN_ALIGNMENT {
+            return Some((0, MIN_ALIGNMENT));
+        }
         if size > isize::MAX as usize {
             return None;
         }
-        let size = if size < MIN_ALIGNMENT { MIN_ALIGNMENT } else { size };
-        // `size` lies in (2^k, 2^(k+1)]: that range's classes are 2^k / classes apart.
-        let step = 1 << (size - 1).ilog2().saturating_sub(self.shift);
-        let capacity = (size + (step - 1)) & !(step - 1);
-        if capacity > isize::MAX as usize { None } else { Some(capacity) }
-    }
-
-    /// The class of a request; `None` when no allocation can be that large. Constant time.
-    #[inline]
-    pub(crate) fn fit(&self, request: Layout) -> Option<Fit> {
-        let capacity = self.capacity_for(request.size())?;
-        let k = capacity.ilog2();
-        let step_in_bucket = (capacity >> (k - self.shift)) - (1 << self.shift);
-        let bucket = (k - MIN_SHIFT) as usize;
-        Some(Fit {
-            block: Layout::from_size_align(capacity, request.align().max(self.alignment)).ok()?,
-            class: (bucket << self.shift) | step_in_bucket,
-            bucket,
-        })
+        // `size` lies in (2^k, 2^(k+1)], which is cut into steps of 2^(k - shift); `edge` counts those up to its class's edge.
+        let last = size - 1;
+        let k = last.ilog2();
+        let edge = (last >> (k - self.shift)) + 1;
+        let capacity = edge << (k - self.shift);
+        let class = ((k - MIN_SHIFT) << self.shift) as usize + edge - (1 << self.shift);
+        if capacity > isize::MAX as usize { None } else { Some((class, capacity)) }
     }
 
     /// The bucket and the capacity of a class. Constant time.
@@ -173,12 +184,12 @@ mod tests {
                     edge += 1;
                 }
                 let fit = rule.fit(Layout::from_size_align(size, 1).unwrap()).unwrap();
-                assert_eq!(fit.block.size(), all[edge], "{size} with {classes} classes a bucket");
+                assert_eq!(fit.capacity, all[edge], "{size} with {classes} classes a bucket");
                 assert_eq!(fit.class, edge, "{size} with {classes} classes a bucket");
                 assert_eq!(fit.bucket, edge / classes);
-                assert!(bucket_range(fit.bucket).contains(&fit.block.size()));
+                assert!(bucket_range(fit.bucket).contains(&fit.capacity));
                 assert!(rule.of_bucket(fit.bucket).contains(&fit.class));
-                assert_eq!(rule.capacity_of(fit.class), (fit.bucket, fit.block.size()));
+                assert_eq!(rule.capacity_of(fit.class), (fit.bucket, fit.capacity));
             }
         }
     }
@@ -189,7 +200,7 @@ mod tests {
             let rule = SizeClasses::new(classes, 64);
             let top = 1usize << (usize::BITS - 2);
             let fit = rule.fit(Layout::from_size_align(top, 1).unwrap()).unwrap();
-            assert_eq!((fit.bucket, fit.block.size()), (BUCKETS - 1, top));
+            assert_eq!((fit.bucket, fit.capacity), (BUCKETS - 1, top));
             assert!(fit.class < rule.count());
             assert_eq!(rule.capacity_for(isize::MAX as usize), None);
             assert_eq!(rule.capacity_for(usize::MAX), None);

@@ -73,7 +73,7 @@ impl Cache {
     pub(super) fn take_newest(&mut self, fit: &Fit) -> Option<NonNull<u8>> {
         let queue = self.queue_of(fit)?;
         let idle = self.queues[queue].pop_back()?;
-        self.forget(fit.bucket, fit.block.size());
+        self.forget(fit.bucket, fit.capacity);
         Some(idle.ptr)
     }
 
@@ -101,16 +101,16 @@ impl Cache {
         queue.try_reserve(1).map_err(|_| Full)?;
         queue.push_back(Idle { ptr, since: self.clock });
         self.clock += 1;
-        self.bytes += fit.block.size();
+        self.bytes += fit.capacity;
         let kept = &mut self.kept[fit.bucket];
         kept.buffers += 1;
-        kept.bytes += fit.block.size();
+        kept.bytes += fit.capacity;
         Ok(())
     }
 
     #[inline]
     fn queue_of(&self, fit: &Fit) -> Option<usize> {
-        let first = self.first_queue[fit.block.align().trailing_zeros() as usize];
+        let first = self.first_queue[fit.alignment.trailing_zeros() as usize];
         (first != NONE).then_some(first as usize + fit.class)
     }
 
@@ -120,8 +120,8 @@ impl Cache {
         self.queues.try_reserve(self.classes.count()).map_err(|_| Full)?;
         // At most 64 alignments of less than 2^12 classes each.
         let first = self.queues.len();
-        self.first_queue[fit.block.align().trailing_zeros() as usize] = first as u32;
-        self.alignments.push(fit.block.align());
+        self.first_queue[fit.alignment.trailing_zeros() as usize] = first as u32;
+        self.alignments.push(fit.alignment);
         self.queues.resize_with(first + self.classes.count(), VecDeque::new);
         Ok(first + fit.class)
     }

@@ -161,7 +161,11 @@ impl<B: Backing> BufferPool<B> {
         fit: &Fit,
         zeroed: bool,
     ) -> Result<(NonNull<u8>, bool), AllocError> {
-        let capacity = fit.block.size();
+        let capacity = fit.capacity;
+        let Some(block) = fit.block() else {
+            drop(state);
+            return Err(self.never_fits(request.size(), request.align()));
+        };
         if !self.limits.allow(0, capacity) {
             return Err(self.refuse(state, AllocErrorKind::NeverFits, request, fit));
         }
@@ -174,7 +178,7 @@ impl<B: Backing> BufferPool<B> {
                 state.counters.miss_begins(capacity);
                 let slack = state.slack();
                 drop(state);
-                let granted = self.ask_backing(fit.block, zeroed);
+                let granted = self.ask_backing(block, zeroed);
                 state = self.state.lock();
                 if let Ok(ptr) = granted {
                     let pooled = state.cache.bytes();
@@ -216,7 +220,7 @@ impl<B: Backing> BufferPool<B> {
 
     fn refuse(&self, state: LockGuard<'_, State>, kind: AllocErrorKind, request: Layout, fit: &Fit) -> AllocError {
         let (requested, alignment) = (request.size(), request.align());
-        let rounded = Some(fit.block.size());
+        let rounded = Some(fit.capacity);
         self.explain(state, AllocError { kind, rounded, ..AllocError::never_fits(requested, alignment) })
     }
 
@@ -239,15 +243,15 @@ impl<B: Backing> BufferPool<B> {
         }
         let Some(fit) = self.classes.fit(request) else { return };
         if self.config.zero_on_free {
-            // SAFETY: the block has `fit.block.size()` writable bytes, and the caller gives up all of them.
-            unsafe { ptr.write_bytes(0, fit.block.size()) };
+            // SAFETY: the block has `fit.capacity` writable bytes, and the caller gives up all of them.
+            unsafe { ptr.write_bytes(0, fit.capacity) };
             // Keeps the writes from being seen as dead where the memory goes straight back to the backing.
             black_box(ptr);
         }
         let mut state = self.state.lock();
-        state.counters.freed(fit.bucket, request.size(), fit.block.size());
+        state.counters.freed(fit.bucket, request.size(), fit.capacity);
         let full = self.limits.is_bucket_full(&state.cache, fit.bucket)
-            || self.limits.is_pool_full(&state.cache, fit.block.size());
+            || self.limits.is_pool_full(&state.cache, fit.capacity);
         if full || state.cache.insert(ptr, &fit).is_err() {
             self.put_when_full(state, ptr, &fit);
         }
@@ -255,8 +259,10 @@ impl<B: Backing> BufferPool<B> {
 
     #[cold]
     fn put_when_full<'a>(&'a self, mut state: LockGuard<'a, State>, ptr: NonNull<u8>, fit: &Fit) {
-        let mine = Free { ptr, block: fit.block, bucket: fit.bucket };
-        let keepable = self.limits.allow_keeping(fit.block.size());
+        // A buffer that was granted has a block; see `miss`.
+        let Some(block) = fit.block() else { return };
+        let mine = Free { ptr, block, bucket: fit.bucket };
+        let keepable = self.limits.allow_keeping(fit.capacity);
         let mut pending = Some(mine);
         while pending.is_some() {
             let evicted = Evicted::gather(&mut state, |state| {
@@ -264,7 +270,7 @@ impl<B: Backing> BufferPool<B> {
                     if self.limits.is_bucket_full(&state.cache, fit.bucket) {
                         return state.cache.take_oldest_of(fit.bucket);
                     }
-                    if self.limits.is_pool_full(&state.cache, fit.block.size()) {
+                    if self.limits.is_pool_full(&state.cache, fit.capacity) {
                         return state.cache.take_oldest();
                     }
                     if state.cache.insert(ptr, fit).is_ok() {
@@ -396,7 +402,7 @@ impl State {
     #[inline]
     fn hit(&mut self, request: Layout, fit: &Fit) -> Option<NonNull<u8>> {
         let ptr = self.cache.take_newest(fit)?;
-        self.counters.hit(fit.bucket, request.size(), fit.block.size());
+        self.counters.hit(fit.bucket, request.size(), fit.capacity);
         Some(ptr)
     }
 
