@@ -63,7 +63,7 @@ impl Contender {
     fn start<T: DeserializeOwned>(self, source: &Source, what: What, round: u32) -> Result<T> {
         let program = std::env::current_exe().context("cannot find this program to start it again")?;
         let mut command = Command::new(program);
-        command.arg("contend").arg(self.word()).arg(what.word()).arg(round.to_string());
+        command.arg("contend").args([word(self), word(what), round.to_string()]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("cannot start this program again")?;
         if let Some(mut input) = child.stdin.take() {
@@ -81,14 +81,6 @@ impl Contender {
         );
         serde_json::from_slice(&output.stdout).with_context(|| format!("{name}: {}: unreadable figures", self.name()))
     }
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Malloc => "malloc",
-            Self::Pool => "pool",
-            Self::Arena => "arena",
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -97,13 +89,9 @@ enum What {
     Footprint,
 }
 
-impl What {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Times => "times",
-            Self::Footprint => "footprint",
-        }
-    }
+/// How a value is written on the command line.
+fn word(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 #[derive(Debug, Args)]

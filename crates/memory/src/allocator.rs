@@ -110,6 +110,16 @@ impl<B: Backing> TensorAllocator<B> {
 
     /// Gives the buffers that have been idle longest back to the backing until at most `keep_bytes` (rounded) are pooled.
     /// Returns how many bytes were released.
+    ///
+    /// ```
+    /// let alloc = tenzor_memory::TensorAllocator::new();
+    /// drop(alloc.alloc::<u8>(4096)?);
+    /// drop(alloc.alloc::<u8>(1024)?);
+    /// assert_eq!(alloc.trim(2048), 4096);
+    /// alloc.clear_pool();
+    /// assert_eq!(alloc.stats().pooled_bytes, 0);
+    /// # Ok::<(), tenzor_memory::AllocError>(())
+    /// ```
     pub fn trim(&self, keep_bytes: usize) -> usize {
         self.pool.trim(keep_bytes)
     }

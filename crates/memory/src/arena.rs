@@ -371,20 +371,18 @@ impl<B: Backing> ComputeArena<B> {
     #[cold]
     fn next_block(&self, depth: usize, request: Layout) -> Result<NonNull<u8>, AllocError> {
         let next = self.cursor.get().block + 1;
-        let later = self.blocks.borrow().iter().copied().enumerate().skip(next).find_map(|(index, block)| {
-            let start = place(block, 0, request)?;
-            Some((index, block, start))
-        });
-        let (index, block, start) = match later {
+        let fits = |&(_, block): &(usize, Block)| place(block, 0, request).is_some();
+        let later = self.blocks.borrow().iter().copied().enumerate().skip(next).find(fits);
+        let (index, block) = match later {
             Some(found) => found,
             None => {
                 let block = self.grow(request)?;
-                (self.blocks.borrow().len() - 1, block, 0)
+                (self.blocks.borrow().len() - 1, block)
             }
         };
         self.current.set(block);
         self.cursor.set(Cursor { block: index, offset: 0, ..self.cursor.get() });
-        Ok(self.hand_out(depth, block, start, request))
+        Ok(self.hand_out(depth, block, 0, request))
     }
 
     /// Adds a block that holds the request: half as large as all blocks so far, so that the arena grows geometrically, or

@@ -74,6 +74,13 @@ macro_rules! typed_requests {
         /// As [`alloc`](Self::alloc), aligned to `alignment` bytes (a power of two), 64, or `align_of::<T>()`, whichever
         /// is largest.
         ///
+        /// ```
+        #[doc = $example]
+        /// let page = alloc.alloc_aligned::<u8>(4096, 4096)?;
+        /// assert!(page.as_ptr().addr() % 4096 == 0);
+        /// # Ok::<(), tenzor_memory::AllocError>(())
+        /// ```
+        ///
         /// # Errors
         /// As [`alloc`](Self::alloc), and when `alignment` is not a power of two.
         #[inline]

@@ -165,6 +165,17 @@ impl<T, A: Allocator> Buffer<T, A> {
     /// Takes the buffer apart, without dropping anything: address, number of elements, alignment in bytes, allocator.
     ///
     /// The memory is a live block of the allocator for the layout of `len * size_of::<T>()` bytes at that alignment.
+    ///
+    /// ```
+    /// use tenzor_memory::{Buffer, TensorAllocator};
+    ///
+    /// let alloc = TensorAllocator::new();
+    /// let (ptr, len, alignment, owner) = alloc.alloc_filled(100, 1.5)?.into_raw_parts();
+    /// // SAFETY: the parts that were just taken.
+    /// let buffer = unsafe { Buffer::from_raw_parts(ptr, len, alignment, owner) };
+    /// assert_eq!(buffer.iter().sum::<f64>(), 150.0);
+    /// # Ok::<(), tenzor_memory::AllocError>(())
+    /// ```
     pub fn into_raw_parts(self) -> (NonNull<T>, usize, usize, A) {
         let this = ManuallyDrop::new(self);
         let block = &this.block;

@@ -338,13 +338,11 @@ impl<B: Backing> BufferPool<B> {
         new: Layout,
         zeroed: bool,
     ) -> Result<NonNull<u8>, AllocError> {
-        let same_block = |(old, new): (Fit, Fit)| old == new;
-        let in_place = old.size() != 0
-            && new.size() != 0
-            && self.classes.fit(old).zip(self.classes.fit(new)).is_some_and(same_block);
-        let result = if in_place {
+        // What was granted has a fit, so that two of them are not equal for want of one.
+        let in_place = old.size() != 0 && new.size() != 0 && self.classes.fit(old) == self.classes.fit(new);
+        let (result, is_zero) = if in_place {
             self.state.lock().counters.resized(old.size(), new.size());
-            ptr
+            (ptr, false)
         } else {
             let (moved, is_zero) = self.find(new, zeroed)?;
             // SAFETY: both are live blocks of at least that many bytes, and distinct, as `ptr` was not put back; `put`
@@ -353,12 +351,9 @@ impl<B: Backing> BufferPool<B> {
                 ptr::copy_nonoverlapping(ptr.as_ptr(), moved.as_ptr(), old.size().min(new.size()));
                 self.put(ptr, old);
             }
-            if is_zero {
-                return Ok(moved);
-            }
-            moved
+            (moved, is_zero)
         };
-        if zeroed && new.size() > old.size() {
+        if zeroed && !is_zero && new.size() > old.size() {
             // SAFETY: the block of `result` has at least `new.size()` bytes and belongs to the caller alone.
             unsafe { result.add(old.size()).write_bytes(0, new.size() - old.size()) };
         }
