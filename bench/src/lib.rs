@@ -1,1 +1,0 @@
-//! Tenzor beside its peers.

@@ -1,0 +1,148 @@
+//! Real programs under Tenzor and its peers: builds a worker for each allocator, runs every program under every one of them in
+//! turns, each time in a process of its own, and writes what came of it to `bench/RESULTS.md` and `bench/results.svg`.
+
+mod chart;
+mod contenders;
+mod programs;
+mod report;
+mod summary;
+mod worker;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+
+use contenders::{COUNTING, Contender};
+use programs::Program;
+use worker::{Figures, Manner};
+
+#[derive(Debug, Parser)]
+#[command(name = "tenzor-bench", about = "Runs real programs under Tenzor and its peers")]
+struct Args {
+    /// How often each allocator runs each program for its times
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+
+    /// Only these programs
+    #[arg(long, value_name = "PROGRAM", value_delimiter = ',')]
+    only: Vec<String>,
+
+    /// Only these allocators
+    #[arg(long, value_name = "PEER", value_delimiter = ',')]
+    peers: Vec<String>,
+
+    /// Threads of the libraries' thread pools
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    threads: u32,
+
+    /// In one run for each allocator, wait so long at the end and see what is still resident; 0: do without
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    idle: u32,
+
+    /// Write the figures of every run to a file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Run nothing, and report what --json wrote
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    from: Option<PathBuf>,
+
+    /// Tiny sizes, one round, writes nothing: shows that everything runs
+    #[arg(long)]
+    quick: bool,
+
+    /// Print the report, but leave RESULTS.md and results.svg alone
+    #[arg(long)]
+    no_write: bool,
+}
+
+/// One run of one program.
+#[derive(Debug, Serialize, Deserialize)]
+struct Run {
+    program: String,
+    contender: String,
+    /// None: not for its times.
+    round: Option<u32>,
+    figures: Figures,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    let runs = match &args.from {
+        Some(file) => serde_json::from_slice(&fs::read(file)?).with_context(|| file.display().to_string())?,
+        None => {
+            let programs = chosen(programs::ALL.iter(), &args.only, |program| program.name)?;
+            // Left out until it exists, unless it is asked for.
+            let asked = |contender: &&Contender| !args.peers.is_empty() || contender.name != "tenzor";
+            let contenders = chosen(contenders::ALL.iter().filter(asked), &args.peers, |contender| contender.name)?;
+            compare(args, &programs, &contenders)?
+        }
+    };
+    if let Some(file) = &args.json {
+        fs::write(file, serde_json::to_vec(&runs)?).with_context(|| file.display().to_string())?;
+    }
+    let results = summary::results(&runs);
+    let section = report::section(&results);
+    println!("{section}");
+    if !args.quick && !args.no_write {
+        let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+        report::write(&home.join("RESULTS.md"), &section)?;
+        chart::draw(&home.join("results.svg"), &results)?;
+    }
+    Ok(())
+}
+
+/// Those with these names, or all if there are none.
+fn chosen<T>(all: impl Iterator<Item = T> + Clone, names: &[String], name: fn(&T) -> &'static str) -> Result<Vec<T>> {
+    if let Some(unknown) = names.iter().find(|wanted| !all.clone().any(|one| name(&one) == **wanted)) {
+        bail!("there is no {unknown}; there are: {}", all.map(|one| name(&one)).collect::<Vec<_>>().join(", "));
+    }
+    Ok(all.filter(|one| names.is_empty() || names.iter().any(|wanted| wanted == name(one))).collect())
+}
+
+fn compare(args: &Args, programs: &[&'static Program], contenders: &[&'static Contender]) -> Result<Vec<Run>> {
+    let workers: Vec<_> = contenders.iter().copied().chain([&COUNTING]).collect();
+    worker::build(&workers, programs)?;
+    let manner = Manner { quick: args.quick, threads: args.threads, idle: 0 };
+    let mut runs = Vec::new();
+    for program in programs {
+        let able: Vec<_> =
+            contenders.iter().filter(|contender| program.preallocates() || !contender.is_preallocated()).collect();
+        let mut add = |contender: &Contender, round: Option<u32>, figures: Figures| {
+            eprintln!("{} {}", program.name, contender.name);
+            runs.push(Run { program: program.name.into(), contender: contender.name.into(), round, figures });
+        };
+        // In turns, so that whatever else the machine is doing meets all of them; and nobody is always first.
+        for round in 0..if args.quick { 1 } else { args.rounds } {
+            let turns = able.iter().cycle().skip(round as usize).take(able.len());
+            for contender in turns {
+                add(contender, Some(round), worker::start(contender, program, manner)?.wait()?);
+            }
+        }
+        if program.idles() {
+            add(&COUNTING, None, worker::start(&COUNTING, program, manner)?.wait()?);
+        }
+        if program.idles() && args.idle > 0 && !args.quick {
+            // No times are taken of these, so they may all run, and wait, at once.
+            let manner = Manner { idle: args.idle, ..manner };
+            let started = able.iter().map(|contender| Ok((contender, worker::start(contender, program, manner)?)));
+            for (contender, running) in started.collect::<Result<Vec<_>>>()? {
+                add(contender, None, running.wait()?);
+            }
+        }
+    }
+    Ok(runs)
+}
