@@ -8,7 +8,8 @@ mod report;
 mod summary;
 mod worker;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -43,7 +44,7 @@ struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     idle: u32,
 
-    /// Write the figures of every run to a file
+    /// Write the figures of every run to a file, a line of JSON each
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
@@ -55,9 +56,16 @@ struct Args {
     #[arg(long)]
     quick: bool,
 
-    /// Print the report, but leave RESULTS.md and results.svg alone
+    /// Print the report, but leave RESULTS.md and results.svg alone, as do --only, --peers, --threads and --quick
     #[arg(long)]
     no_write: bool,
+}
+
+impl Args {
+    /// Whether what comes of it is what RESULTS.md should tell.
+    fn is_complete(&self) -> bool {
+        self.only.is_empty() && self.peers.is_empty() && self.threads == 1 && !self.quick
+    }
 }
 
 /// One run of one program.
@@ -82,7 +90,10 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     let runs = match &args.from {
-        Some(file) => serde_json::from_slice(&fs::read(file)?).with_context(|| file.display().to_string())?,
+        Some(file) => {
+            let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+            text.lines().map(serde_json::from_str).collect::<Result<Vec<_>, _>>()?
+        }
         None => {
             let programs = chosen(programs::ALL.iter(), &args.only, |program| program.name)?;
             // Left out until it exists, unless it is asked for.
@@ -91,13 +102,10 @@ fn run(args: &Args) -> Result<()> {
             compare(args, &programs, &contenders)?
         }
     };
-    if let Some(file) = &args.json {
-        fs::write(file, serde_json::to_vec(&runs)?).with_context(|| file.display().to_string())?;
-    }
     let results = summary::results(&runs);
     let section = report::section(&results);
     println!("{section}");
-    if !args.quick && !args.no_write {
+    if args.is_complete() && !args.no_write {
         let home = Path::new(env!("CARGO_MANIFEST_DIR"));
         report::write(&home.join("RESULTS.md"), &section)?;
         chart::draw(&home.join("results.svg"), &results)?;
@@ -117,30 +125,37 @@ fn compare(args: &Args, programs: &[&'static Program], contenders: &[&'static Co
     let workers: Vec<_> = contenders.iter().copied().chain([&COUNTING]).collect();
     worker::build(&workers, programs)?;
     let manner = Manner { quick: args.quick, threads: args.threads, idle: 0 };
+    let mut json: Box<dyn Write> = match &args.json {
+        Some(file) => Box::new(File::create(file).with_context(|| file.display().to_string())?),
+        None => Box::new(io::sink()),
+    };
     let mut runs = Vec::new();
     for program in programs {
         let able: Vec<_> =
             contenders.iter().filter(|contender| program.preallocates() || !contender.is_preallocated()).collect();
         let mut add = |contender: &Contender, round: Option<u32>, figures: Figures| {
             eprintln!("{} {}", program.name, contender.name);
-            runs.push(Run { program: program.name.into(), contender: contender.name.into(), round, figures });
+            let run = Run { program: program.name.into(), contender: contender.name.into(), round, figures };
+            writeln!(json, "{}", serde_json::to_string(&run)?)?;
+            runs.push(run);
+            anyhow::Ok(())
         };
         // In turns, so that whatever else the machine is doing meets all of them; and nobody is always first.
         for round in 0..if args.quick { 1 } else { args.rounds } {
             let turns = able.iter().cycle().skip(round as usize).take(able.len());
             for contender in turns {
-                add(contender, Some(round), worker::start(contender, program, manner)?.wait()?);
+                add(contender, Some(round), worker::start(contender, program, manner)?.wait()?)?;
             }
         }
         if program.idles() {
-            add(&COUNTING, None, worker::start(&COUNTING, program, manner)?.wait()?);
+            add(&COUNTING, None, worker::start(&COUNTING, program, manner)?.wait()?)?;
         }
         if program.idles() && args.idle > 0 && !args.quick {
             // No times are taken of these, so they may all run, and wait, at once.
             let manner = Manner { idle: args.idle, ..manner };
             let started = able.iter().map(|contender| Ok((contender, worker::start(contender, program, manner)?)));
             for (contender, running) in started.collect::<Result<Vec<_>>>()? {
-                add(contender, None, running.wait()?);
+                add(contender, None, running.wait()?)?;
             }
         }
     }

@@ -41,8 +41,20 @@ pub(crate) fn section(results: &Results) -> String {
         let _ = writeln!(text, "![time and memory of each program under each allocator](results.svg)\n");
         let _ = writeln!(text, "### All whole programs together, geometric means\n\n{}\n", summary(results));
     }
-    for result in &results.programs {
+    let (chains, others): (Vec<_>, Vec<_>) =
+        results.programs.iter().partition(|result| result.program.kind == Kind::Chain);
+    for result in others {
         let _ = writeln!(text, "### {}\n\n{}\n\n{}\n", result.program.name, description(result), table(result));
+    }
+    if !chains.is_empty() {
+        let _ = writeln!(
+            text,
+            "### Chains\n\nmax(a·b + c, 0)·d − e over arrays of f32, operation by operation, each into a new \
+            buffer. `preallocated` is the same arithmetic over buffers that were mapped and touched beforehand.\n"
+        );
+        let to_preallocated = |row: &Row| row.time_to_preallocated.map(ratio);
+        let _ = writeln!(text, "{}\n", across("time / preallocated", &chains, to_preallocated));
+        let _ = writeln!(text, "{}\n", across("faults a step", &chains, |row| Some(faults(row.faults_per_step))));
     }
     if !results.pairs.is_empty() {
         let _ = writeln!(text, "### Pairs of one request and its release, nanoseconds\n\n{}", pairs(results));
@@ -71,7 +83,7 @@ const COLUMNS: [Column; 10] = [
     ("time / best", |row| (!row.contender.is_preallocated()).then(|| ratio(row.time_to_best))),
     ("time / preallocated", |row| row.time_to_preallocated.map(ratio)),
     ("a step", |row| Some(time(row.step_seconds))),
-    ("faults a step", |row| Some(format!("{:.1}", row.faults_per_step))),
+    ("faults a step", |row| Some(faults(row.faults_per_step))),
     ("2 threads / 1", |row| row.scaling.map(ratio)),
     ("peak / live", |row| row.peak_to_live.map(ratio)),
     ("without weights", |row| row.activations_to_live.map(ratio)),
@@ -90,33 +102,48 @@ fn table(result: &ProgramResult) -> Table {
     markdown(["allocator"].into_iter().chain(columns.iter().map(|column| column.0)), rows)
 }
 
+/// One figure of many programs: a row for each of them, a column for each contender.
+fn across(what: &str, results: &[&ProgramResult], figure: impl Fn(&Row) -> Option<String>) -> Table {
+    let contenders = present(results);
+    let rows = results.iter().map(|result| {
+        let figures =
+            contenders.iter().map(|contender| result.row(contender.name).and_then(&figure).unwrap_or_else(missing));
+        [result.program.name.to_owned()].into_iter().chain(figures).collect()
+    });
+    markdown([what].into_iter().chain(contenders.iter().map(|contender| contender.name)), rows)
+}
+
+fn present(results: &[&ProgramResult]) -> Vec<&'static Contender> {
+    let there = |contender: &&Contender| results.iter().any(|result| result.row(contender.name).is_some());
+    contenders::ALL.iter().filter(there).collect()
+}
+
 fn summary(results: &Results) -> Table {
-    let whole = || results.programs.iter().filter(|result| result.program.kind == Kind::Whole);
-    let row_of = |result: &'_ ProgramResult, name: &str| -> Option<usize> {
-        result.rows.iter().position(|row| row.contender.name == name)
-    };
-    let mean = |contender: &Contender, figure: &dyn Fn(&ProgramResult, &Row) -> Option<f64>| {
-        let figures = whole().map(|result| figure(result, &result.rows[row_of(result, contender.name)?]));
-        figures.collect::<Option<Vec<_>>>().and_then(geometric_mean).map_or_else(missing, ratio)
-    };
-    let against = |name: &'static str| {
-        move |result: &ProgramResult, row: &Row| {
-            let other = result.rows.iter().find(|row| row.contender.name == name)?;
-            Some(row.peak_resident / other.peak_resident)
-        }
-    };
-    let contenders = contenders::ALL.iter().filter(|one| whole().any(|result| row_of(result, one.name).is_some()));
-    let rows = contenders.map(|contender| {
+    let whole: Vec<_> = results.programs.iter().filter(|result| result.program.kind == Kind::Whole).collect();
+    let rows = present(&whole).into_iter().map(|contender| {
+        let of_all = |figure: &dyn Fn(&ProgramResult, &Row) -> Option<f64>| -> Option<Vec<f64>> {
+            whole.iter().map(|result| figure(result, result.row(contender.name)?)).collect()
+        };
+        let mean = |figure: &dyn Fn(&ProgramResult, &Row) -> Option<f64>| {
+            of_all(figure).and_then(geometric_mean).map_or_else(missing, ratio)
+        };
+        let peak_to =
+            |other: &'static str| mean(&|result, row| Some(row.peak_resident / result.row(other)?.peak_resident));
+        let worst =
+            of_all(&|_, row| Some(row.time_to_best)).and_then(|ratios| ratios.into_iter().max_by(f64::total_cmp));
         vec![
             contender.name.to_owned(),
-            mean(contender, &|_, row| Some(row.time_to_best)),
-            mean(contender, &|_, row| row.peak_to_live),
-            mean(contender, &|_, row| row.idle_to_live),
-            mean(contender, &against("glibc")),
-            mean(contender, &against("mimalloc-v3")),
+            mean(&|_, row| Some(row.time_to_best)),
+            worst.map_or_else(missing, ratio),
+            mean(&|_, row| row.peak_to_live),
+            mean(&|_, row| row.idle_to_live),
+            peak_to("glibc"),
+            peak_to("mimalloc-v3"),
         ]
     });
-    markdown(["allocator", "time / best", "peak / live", "idle / live", "peak / glibc's", "peak / mimalloc-v3's"], rows)
+    let header =
+        ["allocator", "time / best", "worst", "peak / live", "idle / live", "peak / glibc's", "peak / mimalloc-v3's"];
+    markdown(header, rows)
 }
 
 fn pairs(results: &Results) -> String {
@@ -157,6 +184,10 @@ fn missing() -> String {
 
 fn ratio(value: f64) -> String {
     format!("{value:.2}")
+}
+
+fn faults(number: f64) -> String {
+    format!("{number:.*}", usize::from(number < 100.0))
 }
 
 fn time(seconds: f64) -> String {

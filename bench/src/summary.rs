@@ -47,37 +47,41 @@ pub(crate) fn results(runs: &[Run]) -> Results {
     }
 }
 
-fn steps<'a>(runs: &'a [Run], program: &Program, contender: &Contender) -> Vec<(bool, &'a Steps)> {
-    let of_both = runs.iter().filter(|run| run.program == program.name && run.contender == contender.name);
-    of_both
-        .filter_map(|run| match &run.figures {
-            Figures::Steps(steps) => Some((run.round.is_some(), steps)),
-            Figures::Pairs { .. } => None,
-        })
-        .collect()
+impl ProgramResult {
+    pub(crate) fn row(&self, contender: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.contender.name == contender)
+    }
 }
 
 fn program_result(program: &'static Program, runs: &[Run]) -> Option<ProgramResult> {
-    let live = steps(runs, program, &COUNTING).into_iter().find_map(|(_, steps)| steps.live);
+    let of = |contender: &Contender| -> Vec<(&Run, &Steps)> {
+        let both = runs.iter().filter(|run| run.program == program.name && run.contender == contender.name);
+        both.filter_map(|run| match &run.figures {
+            Figures::Steps(steps) => Some((run, steps)),
+            Figures::Pairs { .. } => None,
+        })
+        .collect()
+    };
+    let live = of(&COUNTING).into_iter().find_map(|(_, steps)| steps.live);
     let mut rows: Vec<_> =
-        contenders::ALL.iter().filter_map(|contender| row(contender, live, &steps(runs, program, contender))).collect();
+        contenders::ALL.iter().filter_map(|contender| row(contender, program.kind, live, &of(contender))).collect();
     let allocators = rows.iter().filter(|row| !row.contender.is_preallocated());
     let best = allocators.map(|row| row.step_seconds).min_by(f64::total_cmp)?;
     let preallocated = rows.iter().find(|row| row.contender.is_preallocated()).map(|row| row.step_seconds);
     for row in &mut rows {
         row.time_to_best = row.step_seconds / best;
         row.time_to_preallocated = preallocated.map(|preallocated| row.step_seconds / preallocated);
-        if program.kind != Kind::Whole {
-            row.activations_to_live = None;
-        }
     }
     Some(ProgramResult { program, live, rows })
 }
 
-fn row(contender: &'static Contender, live: Option<Live>, runs: &[(bool, &Steps)]) -> Option<Row> {
-    let timed = || runs.iter().filter(|(timed, _)| *timed).map(|(_, steps)| *steps);
+fn row(contender: &'static Contender, kind: Kind, live: Option<Live>, runs: &[(&Run, &Steps)]) -> Option<Row> {
+    let timed = || runs.iter().filter(|(run, _)| run.round.is_some()).map(|(_, steps)| *steps);
     let median_of = |figure: fn(&Steps) -> f64| median(timed().map(figure));
+    let peak_resident = median_of(|steps| steps.peak_resident as f64)?;
+    let activations = median_of(|steps| steps.peak_resident as f64 - steps.resident_after_setup as f64)?;
     let idle = runs.iter().find_map(|(_, steps)| steps.resident_idle);
+    // What was there before is no use of an allocator.
     let live = live.filter(|_| !contender.is_preallocated());
     Some(Row {
         contender,
@@ -85,13 +89,11 @@ fn row(contender: &'static Contender, live: Option<Live>, runs: &[(bool, &Steps)
         time_to_best: 1.0,
         time_to_preallocated: None,
         faults_per_step: median_of(|steps| steps.faults as f64 / f64::from(steps.steps))?,
-        peak_resident: median_of(|steps| steps.peak_resident as f64)?,
-        peak_to_live: live
-            .zip(median_of(|steps| steps.peak_resident as f64))
-            .map(|(live, peak)| peak / live.peak as f64),
+        peak_resident,
+        peak_to_live: live.map(|live| peak_resident / live.peak as f64),
         activations_to_live: live
-            .zip(median_of(|steps| steps.peak_resident as f64 - steps.resident_after_setup as f64))
-            .map(|(live, activations)| activations / live.peak.saturating_sub(live.after_setup).max(1) as f64),
+            .filter(|_| kind == Kind::Whole)
+            .map(|live| activations / live.peak.saturating_sub(live.after_setup).max(1) as f64),
         idle_to_live: live.zip(idle).map(|(live, idle)| idle as f64 / live.idle.max(1) as f64),
         scaling: median(timed().filter_map(|steps| Some(2.0 * steps.seconds_alone? / steps.seconds))),
         huge: median_of(|steps| steps.huge as f64)?,

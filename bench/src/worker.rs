@@ -70,6 +70,7 @@ pub(crate) fn build(contenders: &[&Contender], programs: &[&Program]) -> Result<
     fs::create_dir_all(binary(""))?;
     for worker in workers {
         let features: Vec<_> = needs.iter().map(|need| (*need).to_owned()).chain([format!("peer-{worker}")]).collect();
+        eprintln!("building the worker for {worker}");
         let status = Command::new("cargo")
             .args(["build", "--quiet", "--release", "--no-default-features", "--features", &features.join(",")])
             .arg("--manifest-path")

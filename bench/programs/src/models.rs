@@ -126,6 +126,6 @@ impl SimpleBackend for Weights {
 /// Rows of tokens below `bound`.
 fn tokens(rows: usize, columns: usize, bound: usize) -> Result<Tensor> {
     let mut random = Random::new(3);
-    let tokens: Vec<u32> = (0..rows * columns).map(|_| random.below(bound as u32)).collect();
+    let tokens: Vec<u32> = (0..rows * columns).map(|_| random.uniform(0, bound - 1) as u32).collect();
     Ok(Tensor::from_vec(tokens, (rows, columns), CPU)?)
 }

@@ -41,7 +41,7 @@ pub(crate) fn program(quick: bool) -> Program {
     let mut random = Random::new(1);
     let input = TensorData::new(random.floats(rows * inputs, 1.0), [rows, inputs]);
     let input = Tensor::<2>::from_data(input, &device);
-    let labels = (0..rows).map(|_| random.below(classes as u32) as i32).collect();
+    let labels = (0..rows).map(|_| random.uniform(0, classes - 1) as i32).collect();
     let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [rows]), &device);
     Program::new(quick, 5, 120, move || {
         if let Some(current) = model.take() {

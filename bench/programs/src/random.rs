@@ -26,16 +26,12 @@ impl Random {
         (0..count).map(|_| (self.next() as i32 as f32) * (scale / 2_147_483_648.0)).collect()
     }
 
-    pub(crate) fn below(&mut self, bound: u32) -> u32 {
-        (self.unit() * f64::from(bound)) as u32
-    }
-
-    /// A size between the two, both of them possible.
+    /// Between the two, both of them possible.
     pub(crate) fn uniform(&mut self, low: usize, high: usize) -> usize {
         low + (self.unit() * (high - low + 1) as f64) as usize
     }
 
-    /// A size between the two, each doubling of it as likely as any other.
+    /// Between the two, each doubling as likely as any other.
     pub(crate) fn log_uniform(&mut self, low: usize, high: usize) -> usize {
         (low as f64 * (high as f64 / low as f64).powf(self.unit())) as usize
     }
