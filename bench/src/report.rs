@@ -14,6 +14,17 @@ use crate::summary::{ProgramResult, Results, Row, geometric_mean};
 const BEGIN: &str = "<!-- programs:begin -->\n";
 const END: &str = "<!-- programs:end -->\n";
 
+const INTRODUCTION: &str = "\
+## Real programs under every allocator
+
+    cargo run --release -p tenzor-bench
+
+Written by that command. Every program runs in a process of its own under each allocator, in turns; libraries on one thread
+(`RAYON_NUM_THREADS=1`), in the versions of `bench/programs/Cargo.lock`. `time / best` is against the fastest allocator. Live bytes
+are what the program requests, resident ones what the process holds, program text included; `without weights` is the peak above
+what the set-up left, resident over live; `idle` is ten seconds after the last step, without doing anything. Tuned allocators
+keep what is freed, on huge pages: their settings stand in `bench/src/contenders.rs`.";
+
 /// Puts the section between its markers, or at the end if there are none yet.
 pub(crate) fn write(file: &Path, section: &str) -> Result<()> {
     let context = || file.display().to_string();
@@ -26,17 +37,7 @@ pub(crate) fn write(file: &Path, section: &str) -> Result<()> {
 
 pub(crate) fn section(results: &Results) -> String {
     let mut text = String::new();
-    let _ = writeln!(text, "## Real programs under every allocator\n");
-    let _ = writeln!(text, "    cargo run --release -p tenzor-bench\n");
-    let _ = writeln!(
-        text,
-        "Written by that command. Every program in a process of its own under each allocator, in turns; medians of {} rounds. \
-         Libraries run on one thread. `time / best` is against the fastest allocator; live bytes are what the program requests, \
-         resident ones what the process holds, program text included; `without weights` is the peak above what the set-up left, \
-         both resident and live; `idle` is ten seconds after the last step. Tuned allocators keep what is freed, on huge pages: \
-         their settings stand in `bench/src/contenders.rs`.\n",
-        results.rounds
-    );
+    let _ = writeln!(text, "{INTRODUCTION} Medians of {} rounds.\n", results.rounds);
     if results.programs.iter().any(|result| result.program.kind == Kind::Whole) {
         let _ = writeln!(text, "![time and memory of each program under each allocator](results.svg)\n");
         let _ = writeln!(text, "### All whole programs together, geometric means\n\n{}\n", summary(results));
@@ -46,18 +47,15 @@ pub(crate) fn section(results: &Results) -> String {
     for result in others {
         let _ = writeln!(text, "### {}\n\n{}\n\n{}\n", result.program.name, description(result), table(result));
     }
-    if !chains.is_empty() {
-        let _ = writeln!(
-            text,
-            "### Chains\n\nmax(a·b + c, 0)·d − e over arrays of f32, operation by operation, each into a new \
-            buffer. `preallocated` is the same arithmetic over buffers that were mapped and touched beforehand.\n"
-        );
+    if let Some(first) = chains.first() {
+        let what = first.program.description;
+        let _ = writeln!(text, "### Chains\n\n{what}; `preallocated`: over buffers mapped and touched beforehand.\n");
         let to_preallocated = |row: &Row| row.time_to_preallocated.map(ratio);
         let _ = writeln!(text, "{}\n", across("time / preallocated", &chains, to_preallocated));
         let _ = writeln!(text, "{}\n", across("faults a step", &chains, |row| Some(faults(row.faults_per_step))));
     }
     if !results.pairs.is_empty() {
-        let _ = writeln!(text, "### Pairs of one request and its release, nanoseconds\n\n{}", pairs(results));
+        let _ = writeln!(text, "### Pairs of one request and its release\n\n{}", pairs(results));
     }
     text
 }
@@ -79,7 +77,7 @@ fn description(result: &ProgramResult) -> String {
 
 type Column = (&'static str, fn(&Row) -> Option<String>);
 
-const COLUMNS: [Column; 10] = [
+const COLUMNS: [Column; 11] = [
     ("time / best", |row| (!row.contender.is_preallocated()).then(|| ratio(row.time_to_best))),
     ("time / preallocated", |row| row.time_to_preallocated.map(ratio)),
     ("a step", |row| Some(time(row.step_seconds))),
@@ -89,6 +87,7 @@ const COLUMNS: [Column; 10] = [
     ("without weights", |row| row.activations_to_live.map(ratio)),
     ("idle / live", |row| row.idle_to_live.map(ratio)),
     ("peak", |row| Some(mebibytes(row.peak_resident))),
+    ("idle", |row| row.resident_idle.map(mebibytes)),
     ("huge pages", |row| Some(mebibytes(row.huge))),
 ];
 
@@ -148,19 +147,14 @@ fn summary(results: &Results) -> Table {
 
 fn pairs(results: &Results) -> String {
     let Some((_, first)) = results.pairs.first() else { return String::new() };
-    let mut modes: Vec<_> = first.iter().map(|pair| pair.mode.as_str()).collect();
-    modes.sort_unstable();
-    modes.dedup();
     let mut text = String::new();
-    for mode in modes {
+    for mode in ["untouched", "untouched, aligned to 64", "first touch", "written"] {
         let rows = first.iter().filter(|pair| pair.mode == mode).map(|of_size| {
             let same = |pair: &&crate::worker::Pair| pair.mode == mode && pair.size == of_size.size;
-            let times = results.pairs.iter().map(|(_, pairs)| {
-                pairs
-                    .iter()
-                    .find(same)
-                    .map_or_else(missing, |pair| format!("{:.*}", usize::from(pair.ns < 100.0), pair.ns))
-            });
+            let times = results
+                .pairs
+                .iter()
+                .map(|(_, pairs)| pairs.iter().find(same).map_or_else(missing, |pair| time(pair.ns * 1e-9)));
             [size(of_size.size)].into_iter().chain(times).collect()
         });
         let header = [mode].into_iter().chain(results.pairs.iter().map(|(contender, _)| contender.name));
@@ -194,7 +188,8 @@ fn time(seconds: f64) -> String {
     match seconds {
         1.0.. => format!("{seconds:.2} s"),
         1e-3.. => format!("{:.2} ms", seconds * 1e3),
-        _ => format!("{:.1} µs", seconds * 1e6),
+        1e-6.. => format!("{:.1} µs", seconds * 1e6),
+        _ => format!("{:.1} ns", seconds * 1e9),
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) struct Row {
     /// The same above what the set-up left.
     pub(crate) activations_to_live: Option<f64>,
     pub(crate) idle_to_live: Option<f64>,
+    pub(crate) resident_idle: Option<f64>,
     /// Throughput of two threads over that of one.
     pub(crate) scaling: Option<f64>,
     pub(crate) huge: f64,
@@ -80,7 +81,7 @@ fn row(contender: &'static Contender, kind: Kind, live: Option<Live>, runs: &[(&
     let median_of = |figure: fn(&Steps) -> f64| median(timed().map(figure));
     let peak_resident = median_of(|steps| steps.peak_resident as f64)?;
     let activations = median_of(|steps| steps.peak_resident as f64 - steps.resident_after_setup as f64)?;
-    let idle = runs.iter().find_map(|(_, steps)| steps.resident_idle);
+    let resident_idle = runs.iter().find_map(|(_, steps)| steps.resident_idle).map(|bytes| bytes as f64);
     // What was there before is no use of an allocator.
     let live = live.filter(|_| !contender.is_preallocated());
     Some(Row {
@@ -94,7 +95,12 @@ fn row(contender: &'static Contender, kind: Kind, live: Option<Live>, runs: &[(&
         activations_to_live: live
             .filter(|_| kind == Kind::Whole)
             .map(|live| activations / live.peak.saturating_sub(live.after_setup).max(1) as f64),
-        idle_to_live: live.zip(idle).map(|(live, idle)| idle as f64 / live.idle.max(1) as f64),
+        // A program that holds nothing when it is idle has no such ratio.
+        idle_to_live: live
+            .filter(|live| live.idle > 1 << 20)
+            .zip(resident_idle)
+            .map(|(live, resident)| resident / live.idle as f64),
+        resident_idle,
         scaling: median(timed().filter_map(|steps| Some(2.0 * steps.seconds_alone? / steps.seconds))),
         huge: median_of(|steps| steps.huge as f64)?,
     })
