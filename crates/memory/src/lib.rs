@@ -17,19 +17,24 @@ mod backing;
 mod buffer;
 mod config;
 mod error;
+mod global;
+mod heap;
 pub mod layout;
 mod pool;
+mod process;
 mod provider;
 mod stats;
 mod sync;
+mod sys;
 pub mod trace;
 
 pub use allocator::{OwnedBuffer, PoolBuffer, TensorAllocator};
 pub use arena::{ArenaBuffer, ArenaUsage, ComputeArena, Scope, ScopeBuffer};
-pub use backing::{Backing, Failing, Fault, FromAllocator, Limited, Refused, System, Tracking};
+pub use backing::{Backing, Failing, Fault, FromAllocator, Limited, Pages, Refused, System, Tracking};
 pub use buffer::{Buffer, Slots};
 pub use config::Config;
 pub use error::{AllocError, AllocErrorKind};
+pub use global::TenzorAlloc;
 pub use pool::BufferPool;
 pub use stats::{BucketStats, Stats};
 

@@ -10,7 +10,7 @@ pub(crate) type LockGuard<'a, T> = MutexGuard<'a, T>;
 pub(crate) struct Lock<T>(Mutex<T>);
 
 impl<T> Lock<T> {
-    pub(crate) fn new(value: T) -> Self {
+    pub(crate) const fn new(value: T) -> Self {
         Self(Mutex::new(value))
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use common::{layout, ops, random_size};
 use tenzor_memory::allocator_api2::alloc::Global;
 use tenzor_memory::{
-    Backing, ComputeArena, Config, Failing, Fault, FromAllocator, Limited, System, TensorAllocator, Tracking,
+    Backing, ComputeArena, Config, Failing, Fault, FromAllocator, Limited, Pages, System, TensorAllocator, Tracking,
 };
 
 struct Live {
@@ -69,6 +69,7 @@ fn conforms(backing: impl Backing) {
 #[test]
 fn every_backing_conforms() {
     conforms(System);
+    conforms(Pages);
     conforms(FromAllocator(Global));
     conforms(Limited::new(System, 1 << 30));
     conforms(Failing::every(System, 0));

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 mod adaptors;
+mod pages;
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::fmt;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use allocator_api2::alloc::Allocator;
 
 pub use adaptors::{Failing, Fault, Limited, Tracking};
+pub use pages::Pages;
 
 /// Where a pool or an arena gets its memory from.
 ///

@@ -4,6 +4,8 @@
 //! steps; every step is a size class, and its upper edge is its **capacity**: the size of each of its buffers. A request
 //! gets the least capacity that holds it, so any buffer of a class serves any request of that class.
 
+pub(crate) mod blocks;
+
 use std::alloc::Layout;
 
 /// The capacity of the smallest class, and the least alignment of every buffer, in bytes.
@@ -142,6 +144,11 @@ impl SizeClasses {
 pub fn bucket_range(bucket: usize) -> std::ops::RangeInclusive<usize> {
     let least = MIN_ALIGNMENT << bucket.min(BUCKETS - 1);
     least..=least + (least - 1)
+}
+
+/// The bucket that contains a capacity; the first one also what is smaller.
+pub(crate) fn bucket_of(capacity: usize) -> usize {
+    (capacity.max(MIN_ALIGNMENT).ilog2() - MIN_SHIFT) as usize
 }
 
 /// The layout of `count` values of `T`, aligned to `alignment` and to `least` bytes, a power of two; `None` when the size

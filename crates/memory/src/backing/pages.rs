@@ -1,0 +1,49 @@
+//! Memory straight from the operating system.
+#![allow(unsafe_code)]
+
+use std::alloc::Layout;
+use std::ptr::NonNull;
+
+use super::{Backing, Refused};
+use crate::process;
+
+/// The process's own heap of pages: memory from the operating system, in one large address range.
+///
+/// Free memory coalesces and serves requests of every size, without system calls; huge pages where they pay; what the
+/// recent working set does not need goes back to the system. All users of `Pages` in a process share the one heap, that of
+/// [`TenzorAlloc`](crate::TenzorAlloc).
+///
+/// ```
+/// use tenzor_memory::{Pages, TensorAllocator};
+///
+/// let alloc = TensorAllocator::new_in(Pages);
+/// let weights = alloc.alloc_zeroed::<f32>(1 << 20)?; // fresh pages are zero: nothing is written
+/// assert!(weights.iter().all(|w| *w == 0.0));
+/// # Ok::<(), tenzor_memory::AllocError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pages;
+
+// SAFETY: the heap grants disjoint ranges of memory that is never unmapped, as aligned as asked (`layout::blocks`), and
+// what it does not name as dirty is zero (`heap::units`). It does not unwind and asks nobody above it.
+unsafe impl Backing for Pages {
+    fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+        if layout.size() == 0 {
+            return Ok(layout.dangling_ptr());
+        }
+        process::obtain(layout).ok_or(Refused)
+    }
+
+    fn obtain_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+        if layout.size() == 0 {
+            return Ok(layout.dangling_ptr());
+        }
+        process::obtain_zeroed(layout).ok_or(Refused)
+    }
+
+    unsafe fn give_back(&self, block: NonNull<u8>, layout: Layout) {
+        if layout.size() != 0 {
+            process::give_back(block, layout);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The `#[global_allocator]`.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::ptr::{self, NonNull};
+
+use crate::process;
+use crate::stats::Stats;
+
+const DEFAULT_THRESHOLD: usize = 1;
+
+/// The global allocator: requests come from the process's heap of [`Pages`](crate::Pages), behind a cache for each thread;
+/// those below a threshold can be left to another allocator, `Inner`.
+///
+/// ```
+/// use tenzor_memory::TenzorAlloc;
+///
+/// #[global_allocator]
+/// static GLOBAL: TenzorAlloc = TenzorAlloc::new();
+///
+/// let tensor = vec![0f32; 1 << 20];
+/// assert_eq!(tensor.iter().sum::<f32>(), 0.0);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct TenzorAlloc<Inner = std::alloc::System> {
+    inner: Inner,
+    threshold: usize,
+}
+
+impl TenzorAlloc {
+    /// Over the process's malloc.
+    pub const fn new() -> Self {
+        Self::new_in(std::alloc::System)
+    }
+}
+
+impl Default for TenzorAlloc {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Calls of their own, so that the path to the heap needs no stack frame for what is inlined here.
+impl<Inner: GlobalAlloc> TenzorAlloc<Inner> {
+    /// # Safety
+    /// As for [`GlobalAlloc::alloc`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn inner_alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's word, passed on.
+        unsafe { self.inner.alloc(layout) }
+    }
+
+    /// # Safety
+    /// As for [`GlobalAlloc::dealloc`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn inner_dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller's word, passed on.
+        unsafe { self.inner.dealloc(block, layout) };
+    }
+}
+
+impl<Inner> TenzorAlloc<Inner> {
+    /// Over `inner`.
+    pub const fn new_in(inner: Inner) -> Self {
+        Self { inner, threshold: DEFAULT_THRESHOLD }
+    }
+
+    /// Sets the size in bytes from which requests are served by the heap; smaller ones go to `Inner`. Default: 1, as the heap
+    /// is the faster one at every size, and no larger.
+    ///
+    /// ```
+    /// use tenzor_memory::TenzorAlloc;
+    ///
+    /// #[global_allocator]
+    /// static GLOBAL: TenzorAlloc = TenzorAlloc::new().with_threshold(1024);
+    /// # let text = String::from("from the process's malloc");
+    /// ```
+    #[must_use]
+    pub const fn with_threshold(mut self, bytes: usize) -> Self {
+        self.threshold = bytes;
+        self
+    }
+
+    /// What was requested of [`Pages`](crate::Pages) by the whole process so far.
+    pub fn stats(&self) -> Stats {
+        process::stats()
+    }
+
+    /// Gives all free memory back to the operating system; returns how many bytes.
+    pub fn trim(&self) -> usize {
+        process::trim()
+    }
+}
+
+// SAFETY: the heap grants what a global allocator has to (see `backing::Pages`), and so does `Inner`; a block returns to where
+// it came from, as its layout alone decides.
+unsafe impl<Inner: GlobalAlloc> GlobalAlloc for TenzorAlloc<Inner> {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.size() < self.threshold {
+            // SAFETY: the caller's word, passed on.
+            return unsafe { self.inner_alloc(layout) };
+        }
+        process::obtain(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if layout.size() < self.threshold {
+            // SAFETY: the caller's word, passed on.
+            return unsafe { self.inner.alloc_zeroed(layout) };
+        }
+        process::obtain_zeroed(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if layout.size() < self.threshold {
+            // SAFETY: the caller's word, passed on; the layout says that the block came from there.
+            return unsafe { self.inner_dealloc(block, layout) };
+        }
+        // SAFETY: the caller's block was granted, so it is not null.
+        process::give_back(unsafe { NonNull::new_unchecked(block) }, layout);
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, old: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller promises that the size, rounded up to the alignment, does not overflow.
+        let new = unsafe { Layout::from_size_align_unchecked(size, old.align()) };
+        let inner = (old.size() < self.threshold, size < self.threshold);
+        if inner == (true, true) {
+            // SAFETY: the caller's word, passed on.
+            return unsafe { self.inner.realloc(block, old, size) };
+        }
+        if inner == (false, false)
+            && let Some(start) = NonNull::new(block)
+            && process::resize(start, old, new, false)
+        {
+            return block;
+        }
+        // SAFETY: both blocks are as large as said, and disjoint; the old one is the caller's to free.
+        unsafe {
+            let moved = self.alloc(new);
+            if !moved.is_null() {
+                ptr::copy_nonoverlapping(block, moved, old.size().min(size));
+                self.dealloc(block, old);
+            }
+            moved
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! The page heap: ranges of pages, taken where they cost the least.
+#![allow(unsafe_code)]
+
+use std::ptr::NonNull;
+
+use super::extents::{Extent, Extents, Node};
+use super::retention::{Retention, TICKS};
+use super::slabs::Slab;
+use super::units::{UNIT, Unit, Units};
+use crate::layout::blocks::PAGE;
+use crate::sys::{Os, Table};
+
+/// The address space to reserve, and the least to do with; what lies between is tried in halves.
+const RESERVE: usize = 1 << 40;
+const LEAST: usize = 64 << 20;
+
+/// Only the first so many units take part in moves, 32 GiB: each may become a mapping of its own, and a process may have
+/// 65,530.
+const MOVABLE: u32 = 16 << 10;
+
+/// Pages that are committed at a time.
+const COMMIT: u32 = 16 * UNIT;
+
+/// A granted range of pages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    pub(crate) start: u32,
+    /// The least range that holds all its pages that may not be zero.
+    pub(crate) dirty: (u32, u32),
+}
+
+/// Pages by number, counted from the heap's base.
+#[derive(Debug)]
+pub(crate) struct PageHeap<O> {
+    os: O,
+    base: Option<NonNull<u8>>,
+    /// The bytes reserved from there, tables included.
+    #[cfg(test)]
+    reserved: usize,
+    /// Pages reserved, and pages that are accessible.
+    pages: u32,
+    committed: u32,
+    extents: Extents,
+    units: Units,
+    retention: Retention,
+    in_use: u32,
+    runs: usize,
+    /// Ticks since the last grant.
+    idle: usize,
+    /// How often a run took memory from the system.
+    misses: u64,
+    peak_resident: u32,
+}
+
+// SAFETY: the heap owns its address range; nothing in it belongs to a thread.
+unsafe impl<O: Send> Send for PageHeap<O> {}
+
+impl<O: Os> PageHeap<O> {
+    pub(crate) const fn new(os: O) -> Self {
+        Self {
+            os,
+            base: None,
+            #[cfg(test)]
+            reserved: 0,
+            pages: 0,
+            committed: 0,
+            extents: Extents::empty(),
+            units: Units::empty(),
+            retention: Retention::new(),
+            in_use: 0,
+            runs: 0,
+            idle: 0,
+            misses: 0,
+            peak_resident: 0,
+        }
+    }
+
+    /// Reserves the address range, and returns the table of slabs that stands beside it; `None` when that was done
+    /// before, or there is none.
+    pub(crate) fn start(&mut self) -> Option<Table<Slab>> {
+        if self.base.is_some() {
+            return None;
+        }
+        let mut bytes = RESERVE;
+        while bytes >= LEAST {
+            let pages = bytes / PAGE;
+            let tables = [
+                Table::<u32>::bytes(pages),
+                Table::<Unit>::bytes(pages / UNIT as usize),
+                // No two extents touch; a slab has at least a page.
+                Table::<Node>::bytes(pages / 2 + 2),
+                Table::<Slab>::bytes(pages),
+            ];
+            let reserved = bytes + tables.iter().sum::<usize>();
+            if let Some(base) = self.os.reserve(reserved) {
+                let [tags, units, extents, slabs] = tables.map({
+                    let mut offset = bytes;
+                    move |bytes| {
+                        // SAFETY: within the reserved range.
+                        let at = unsafe { base.add(offset) };
+                        offset += bytes;
+                        at
+                    }
+                });
+                // SAFETY: each table has its own part of the reserved range, as large as `bytes` says; if there is no memory
+                // for the first extent, nothing has been in use.
+                unsafe {
+                    self.extents =
+                        Extents::new(Table::new(extents, pages / 2 + 2), Table::new(tags, pages), pages as u32);
+                    if !self.extents.grow(&self.os, 64, 0) {
+                        self.os.release(base, reserved);
+                        return None;
+                    }
+                    self.units = Units::new(Table::new(units, pages / UNIT as usize));
+                    self.base = Some(base);
+                    #[cfg(test)]
+                    {
+                        self.reserved = reserved;
+                    }
+                    self.pages = pages as u32;
+                    self.extents.give(self.units.extent(0, self.pages));
+                    return Some(Table::new(slabs, pages));
+                }
+            }
+            bytes /= 2;
+        }
+        None
+    }
+
+    pub(crate) fn os(&self) -> &O {
+        &self.os
+    }
+
+    pub(crate) fn in_use(&self) -> u32 {
+        self.in_use
+    }
+
+    pub(crate) fn resident(&self) -> u32 {
+        self.units.resident()
+    }
+
+    pub(crate) fn peak_resident(&self) -> u32 {
+        self.peak_resident
+    }
+
+    pub(crate) fn misses(&self) -> u64 {
+        self.misses
+    }
+
+    /// The address of a page.
+    pub(crate) fn address(&self, page: u32) -> NonNull<u8> {
+        match self.base {
+            // SAFETY: pages are numbered within the reserved range.
+            Some(base) => unsafe { base.add(page as usize * PAGE) },
+            None => std::process::abort(),
+        }
+    }
+
+    /// The page at an address of the heap.
+    pub(crate) fn page(&self, at: NonNull<u8>) -> u32 {
+        let base = self.base.map_or(0, |base| base.addr().get());
+        ((at.addr().get() - base) / PAGE) as u32
+    }
+
+    pub(crate) fn extents(&mut self) -> &mut Extents {
+        &mut self.extents
+    }
+
+    /// Takes `pages` pages that start at a multiple of `align` pages. `None` when there is no memory.
+    pub(crate) fn take(&mut self, pages: u32, align: u32) -> Option<Run> {
+        let wanted = pages.checked_add(align - 1)?;
+        // Each live run can leave at most one extent behind it, and a run can be cut from the middle of one.
+        if self.runs + 4 > self.extents.capacity() && !self.extents.grow(&self.os, 2 * self.runs + 64, 0) {
+            return None;
+        }
+        let number = self.extents.best(wanted, |extent| match extent.dirty >= wanted {
+            true => 0,
+            false => self.units.extent(extent.start, extent.start + pages).fresh,
+        })?;
+        let extent = self.extents.get(number);
+        // The heap's first page is aligned to a huge page only.
+        let skew = (self.address(0).addr().get() / PAGE) as u32 % align;
+        let start = (extent.start + skew).next_multiple_of(align) - skew;
+        let end = start + pages;
+        if !self.commit(end) {
+            return None;
+        }
+        let dirty = self.hand_out(number, start, end);
+        self.runs += 1;
+        Some(Run { start, dirty })
+    }
+
+    /// Takes the pages behind a live run that grows from `pages` to `more`; `None` when they are not free.
+    pub(crate) fn extend(&mut self, start: u32, pages: u32, more: u32) -> Option<Run> {
+        let (from, end) = (start + pages, start + more);
+        let number = self.extents.starting_at(from)?;
+        if self.extents.get(number).pages < more - pages || !self.commit(end) {
+            return None;
+        }
+        let dirty = self.hand_out(number, from, end);
+        Some(Run { start, dirty })
+    }
+
+    /// Frees a run.
+    pub(crate) fn give(&mut self, start: u32, pages: u32) {
+        self.runs -= 1;
+        self.cut(start, pages);
+    }
+
+    /// Frees a part of a run.
+    pub(crate) fn cut(&mut self, start: u32, pages: u32) {
+        self.in_use -= pages;
+        self.extents.give(Extent::used(start, pages));
+    }
+
+    /// Makes the pages before `end` accessible.
+    fn commit(&mut self, end: u32) -> bool {
+        if end <= self.committed {
+            return true;
+        }
+        let ample = end.saturating_add(COMMIT).min(self.pages) / UNIT * UNIT;
+        for goal in [ample, end.next_multiple_of(UNIT).min(self.pages)] {
+            let bytes = (goal - self.committed) as usize * PAGE;
+            let tables = self.extents.grow(&self.os, 0, goal) && self.units.grow(&self.os, goal);
+            // SAFETY: the range is reserved, and nothing beyond `committed` is in use.
+            if tables && unsafe { self.os.commit(self.address(self.committed), bytes) } {
+                self.committed = goal;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Pages of a free extent are in use from now on. Returns the least range of them that may not be zero.
+    fn hand_out(&mut self, number: u32, start: u32, end: u32) -> (u32, u32) {
+        self.idle = 0;
+        self.in_use += end - start;
+        self.retention.in_use(self.in_use);
+        let extent = self.extents.get(number);
+        if end - extent.start <= extent.dirty {
+            self.cut_out(number, extent, extent.rest(end, 0, 0), start);
+            return (start, end);
+        }
+        let moved = self.supply(number, start, end);
+        let before = self.units.extent(start, end);
+        let resident = self.units.resident();
+        let dirty = self.use_first(start, end, before.fresh);
+        let rest = match moved {
+            true => self.units.extent(end, extent.end()),
+            false => extent.rest(end, self.units.resident() - resident, before.zero),
+        };
+        self.cut_out(number, extent, rest, start);
+        if before.fresh > 0 {
+            self.purge_to(self.retention.budget(), self.retention.limit());
+            self.peak_resident = self.peak_resident.max(self.units.resident());
+        }
+        dirty
+    }
+
+    /// Leaves `rest` of a free extent, and what lies before `start`: it is cut in front only for the sake of alignment.
+    fn cut_out(&mut self, number: u32, extent: Extent, mut rest: Extent, start: u32) {
+        if extent.start == start {
+            self.extents.update(number, rest);
+            return;
+        }
+        let front = self.units.extent(extent.start, start);
+        rest = self.units.extent(rest.start, rest.end());
+        self.extents.update(number, rest);
+        self.extents.give(front);
+    }
+
+    /// Before pages of a free extent are used: where that would take more memory from the system than the budget allows, memory
+    /// of free units elsewhere is moved there. Returns whether any was.
+    fn supply(&mut self, number: u32, start: u32, end: u32) -> bool {
+        let budget = self.retention.budget();
+        let mut resident = self.units.resident();
+        let mut moved = false;
+        for unit in start / UNIT..end.div_ceil(UNIT) {
+            if !self.units.is_fresh(unit) {
+                continue;
+            }
+            let covered = end.min((unit + 1) * UNIT) - start.max(unit * UNIT);
+            if resident + UNIT <= budget || (covered < UNIT && resident + covered <= budget) {
+                resident += covered;
+                continue;
+            }
+            if unit >= MOVABLE || !self.move_to(unit, number, start, end) {
+                break;
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    /// Moves the memory of some free unit outside of `start..end` to a fresh one.
+    fn move_to(&mut self, unit: u32, target: u32, start: u32, end: u32) -> bool {
+        for number in 1..=self.extents.last() {
+            let extent = self.extents.get(number);
+            if extent.resident() < UNIT {
+                continue;
+            }
+            let last = (extent.end().min(self.committed) / UNIT).min(MOVABLE);
+            for from in (extent.start.div_ceil(UNIT)..last).rev() {
+                let apart = (from + 1) * UNIT <= start || from * UNIT >= end;
+                if !apart || !self.units.is_full(from) {
+                    continue;
+                }
+                let (source, goal) = (self.address(from * UNIT), self.address(unit * UNIT));
+                // SAFETY: both units are committed, one is free and nobody needs the contents of the other, as it is fresh.
+                if !unsafe { self.os.remap(source, goal, UNIT as usize * PAGE) } {
+                    return false;
+                }
+                self.units.moved(from, unit);
+                if number != target {
+                    self.extents.update(number, self.units.extent(extent.start, extent.end()));
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Marks pages that are used for the first time since they were purged, or ever. Returns as `hand_out`.
+    fn use_first(&mut self, start: u32, end: u32, fresh: u32) -> (u32, u32) {
+        let dirty = self.units.dirty_within(start, end);
+        self.misses += u64::from(fresh > 0);
+        let spare = self.retention.budget().saturating_sub(self.units.resident() + fresh);
+        let huge = UNIT as usize * PAGE;
+        let (os, base) = (&self.os, self.base);
+        self.units.touch(start, end, spare, |from, to| {
+            if let Some(base) = base {
+                // SAFETY: the units are committed: `end` is, and commits cover whole units.
+                unsafe { os.prefer_huge(base.add(from as usize * huge), (to - from) as usize * huge) };
+            }
+        });
+        dirty
+    }
+
+    /// Gives free memory back until at most `budget` pages are resident, as far as there are whole units; and until at
+    /// most `limit` are, whatever it takes. Returns the pages given back.
+    pub(crate) fn purge_to(&mut self, budget: u32, limit: u32) -> u32 {
+        let before = self.units.resident();
+        for (whole, target) in [(true, budget), (false, limit)] {
+            let mut number = 0;
+            while self.units.resident() > target && number < self.extents.last() {
+                number += 1;
+                let extent = self.extents.get(number);
+                if extent.resident() > 0 {
+                    self.purge_extent(&extent, target, whole);
+                    self.extents.update(number, self.units.extent(extent.start, extent.end()));
+                }
+            }
+        }
+        before - self.units.resident()
+    }
+
+    /// Purges a free extent's pages from the highest down.
+    fn purge_extent(&mut self, extent: &Extent, target: u32, whole: bool) {
+        let grain = if whole { UNIT } else { (self.os.page_size() / PAGE) as u32 };
+        let low = extent.start.next_multiple_of(grain);
+        let mut high = extent.end().min(self.committed) / grain * grain;
+        while high > low && self.units.resident() > target {
+            // A part of a unit at a time: what is fresh anyway is skipped.
+            let mut from = low.max((high - 1) / UNIT * UNIT);
+            if !whole {
+                let needed = (self.units.resident() - target).next_multiple_of(grain);
+                from = from.max(high.saturating_sub(needed));
+            }
+            if self.units.extent(from, high).resident() > 0 {
+                let bytes = (high - from) as usize * PAGE;
+                // SAFETY: the pages are free and committed.
+                if unsafe { self.os.purge(self.address(from), bytes) } {
+                    self.units.purge(from, high);
+                }
+            }
+            high = from;
+        }
+    }
+
+    /// Time has passed: gives back what the last ticks did not need, and everything free if they needed nothing. Returns
+    /// whether there is more to come.
+    pub(crate) fn tick(&mut self) -> bool {
+        self.idle += 1;
+        self.retention.tick(self.in_use);
+        if self.idle > TICKS {
+            self.trim();
+            return false;
+        }
+        self.purge_to(self.retention.budget(), self.retention.limit());
+        true
+    }
+
+    /// Gives all free memory back.
+    pub(crate) fn trim(&mut self) -> u32 {
+        self.purge_to(self.in_use, self.in_use)
+    }
+}
+
+#[cfg(test)]
+impl<O: Os> PageHeap<O> {
+    /// Compares everything that is kept twice.
+    pub(crate) fn check(&self) {
+        let mut free: Vec<Extent> = (1..=self.extents.last())
+            .map(|number| self.extents.get(number))
+            .filter(|extent| extent.pages > 0)
+            .collect();
+        free.sort_by_key(|extent| extent.start);
+        for pair in free.windows(2) {
+            assert!(pair[0].end() < pair[1].start, "extents overlap or touch: {pair:?}");
+        }
+        for extent in &free {
+            let known = self.units.extent(extent.start, extent.end());
+            assert_eq!(extent.fresh, known.fresh, "{extent:?}");
+            assert!(extent.zero >= known.zero, "{extent:?}");
+            self.extents.check(extent);
+        }
+        let pages: u32 = free.iter().map(|extent| extent.pages).sum();
+        assert_eq!(pages + self.in_use, self.pages);
+        let idle: u32 = free.iter().map(Extent::resident).sum();
+        assert_eq!(self.in_use + idle, self.units.resident());
+        assert!(self.units.resident() <= self.retention.limit().max(self.in_use));
+    }
+
+    /// Unmaps everything.
+    pub(crate) fn release(&mut self) {
+        if let Some(base) = self.base {
+            // SAFETY: the whole reservation; the test uses nothing of it any more.
+            unsafe { self.os.release(base, self.reserved) };
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Small blocks: slabs of equal blocks, cut from runs of pages.
+//!
+//! Which of a slab's blocks are free is told by bits beside it, not by links in the blocks: a write through a dangling
+//! pointer cannot corrupt them, and a free touches no cold memory.
+
+use bytemuck::Zeroable;
+
+use super::pages::PageHeap;
+use crate::layout::blocks::{PAGE, SLAB_BLOCKS, SLAB_CLASSES, class_capacity, class_pages};
+use crate::sys::{Os, Table};
+
+const WORDS: usize = SLAB_BLOCKS / 64;
+
+#[derive(Clone, Copy, Debug, Default, Zeroable)]
+pub(crate) struct Slab {
+    /// Blocks that are not handed out, and how many.
+    free: [u64; WORDS],
+    count: u16,
+    class: u16,
+    start: u32,
+    /// The list of its class, if it has free blocks; that of the vacant numbers.
+    previous: u32,
+    next: u32,
+}
+
+/// All slabs, by number. Number 0 is none.
+#[derive(Debug)]
+pub(crate) struct Slabs {
+    slabs: Table<Slab>,
+    /// The slabs of each class that have free blocks.
+    partial: [u32; SLAB_CLASSES],
+    vacant: u32,
+    unused: u32,
+}
+
+impl Slabs {
+    pub(crate) const fn empty() -> Self {
+        Self { slabs: Table::empty(), partial: [0; SLAB_CLASSES], vacant: 0, unused: 1 }
+    }
+
+    pub(crate) fn new(slabs: Table<Slab>) -> Self {
+        Self { slabs, ..Self::empty() }
+    }
+
+    /// Takes up to `wanted` blocks of a class, each passed to `take` as the page that starts its slab and the offset from
+    /// there, in bytes; fewer only if there is no memory.
+    pub(crate) fn take<O: Os>(
+        &mut self,
+        pages: &mut PageHeap<O>,
+        class: usize,
+        mut wanted: usize,
+        mut take: impl FnMut(u32, usize),
+    ) {
+        while wanted > 0 {
+            let number = match self.partial[class] {
+                0 => match self.new_slab(pages, class) {
+                    Some(number) => number,
+                    None => return,
+                },
+                number => number,
+            };
+            let slab = &mut self.slabs[number];
+            for word in 0..WORDS {
+                while slab.free[word] != 0 && wanted > 0 {
+                    let bit = slab.free[word].trailing_zeros();
+                    slab.free[word] &= slab.free[word] - 1;
+                    slab.count -= 1;
+                    wanted -= 1;
+                    take(slab.start, (word * 64 + bit as usize) * class_capacity(class));
+                }
+            }
+            if slab.count == 0 {
+                self.unlink(number);
+            }
+        }
+    }
+
+    /// Takes a block back; one that starts so many bytes into the page.
+    pub(crate) fn give<O: Os>(&mut self, pages: &mut PageHeap<O>, page: u32, offset: usize) {
+        // A block that is in no slab, or is free already, was never ours to free.
+        let Some(number) = pages.extents().slab_of(page) else { std::process::abort() };
+        let slab = &mut self.slabs[number];
+        let class = usize::from(slab.class);
+        let block = ((page - slab.start) as usize * PAGE + offset) / class_capacity(class);
+        let (word, bit) = (block / 64, 1 << (block % 64));
+        if slab.free[word] & bit != 0 {
+            std::process::abort();
+        }
+        slab.free[word] |= bit;
+        slab.count += 1;
+        let (count, start) = (slab.count, slab.start);
+        if count == 1 {
+            self.link(class, number);
+        }
+        if usize::from(count) == blocks(class) {
+            self.unlink(number);
+            self.slabs[number] = Slab { next: self.vacant, ..Slab::default() };
+            self.vacant = number;
+            pages.extents().mark(start, class_pages(class), 0);
+            pages.give(start, class_pages(class));
+        }
+    }
+
+    fn new_slab<O: Os>(&mut self, pages: &mut PageHeap<O>, class: usize) -> Option<u32> {
+        let number = if self.vacant == 0 { self.unused } else { self.vacant };
+        if !self.slabs.grow(pages.os(), number as usize + 1) {
+            return None;
+        }
+        let run = pages.take(class_pages(class), 1)?;
+        if self.vacant == 0 {
+            self.unused += 1;
+        } else {
+            self.vacant = self.slabs[number].next;
+        }
+        pages.extents().mark(run.start, class_pages(class), number);
+        let count = blocks(class);
+        let free = std::array::from_fn(|word| match count.saturating_sub(word * 64) {
+            0 => 0,
+            bits @ 1..64 => (1 << bits) - 1,
+            _ => u64::MAX,
+        });
+        self.slabs[number] =
+            Slab { free, count: count as u16, class: class as u16, start: run.start, previous: 0, next: 0 };
+        self.link(class, number);
+        Some(number)
+    }
+
+    fn link(&mut self, class: usize, number: u32) {
+        let next = std::mem::replace(&mut self.partial[class], number);
+        if next != 0 {
+            self.slabs[next].previous = number;
+        }
+        self.slabs[number].previous = 0;
+        self.slabs[number].next = next;
+    }
+
+    fn unlink(&mut self, number: u32) {
+        let Slab { class, previous, next, .. } = self.slabs[number];
+        if next != 0 {
+            self.slabs[next].previous = previous;
+        }
+        if previous != 0 {
+            self.slabs[previous].next = next;
+        } else {
+            self.partial[usize::from(class)] = next;
+        }
+    }
+}
+
+/// The blocks of a slab.
+fn blocks(class: usize) -> usize {
+    class_pages(class) as usize * PAGE / class_capacity(class)
+}

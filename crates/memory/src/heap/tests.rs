@@ -1,0 +1,199 @@
+//! The heap against a naive model: who wrote this byte?
+#![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::alloc::Layout;
+use std::cell::Cell;
+use std::ptr::NonNull;
+
+use super::*;
+use crate::layout::blocks::Place;
+use crate::sys::Linux;
+
+/// Refuses calls to the system as a rule says.
+#[derive(Debug, Default)]
+struct Faulty {
+    calls: Cell<u64>,
+    /// Every call with a number that this divides is refused; 0 refuses none.
+    every: Cell<u64>,
+}
+
+impl Faulty {
+    fn fails(&self) -> bool {
+        self.calls.set(self.calls.get() + 1);
+        self.every.get() != 0 && self.calls.get().is_multiple_of(self.every.get())
+    }
+}
+
+// SAFETY: what is not refused, Linux does.
+unsafe impl Os for Faulty {
+    fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
+        if self.fails() { None } else { Linux.reserve(bytes) }
+    }
+    unsafe fn commit(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        // SAFETY: passed on.
+        !self.fails() && unsafe { Linux.commit(start, bytes) }
+    }
+    unsafe fn prefer_huge(&self, start: NonNull<u8>, bytes: usize) {
+        if !self.fails() {
+            // SAFETY: passed on.
+            unsafe { Linux.prefer_huge(start, bytes) };
+        }
+    }
+    unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        // SAFETY: passed on.
+        !self.fails() && unsafe { Linux.purge(start, bytes) }
+    }
+    unsafe fn remap(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> bool {
+        // SAFETY: passed on.
+        !self.fails() && unsafe { Linux.remap(from, to, bytes) }
+    }
+    unsafe fn release(&self, start: NonNull<u8>, bytes: usize) {
+        // SAFETY: passed on.
+        unsafe { Linux.release(start, bytes) };
+    }
+    fn page_size(&self) -> usize {
+        Linux.page_size()
+    }
+}
+
+/// By layouts, as the heap's users do.
+impl<O: Os> Heap<O> {
+    fn obtain(&mut self, layout: Layout) -> Option<Granted> {
+        match blocks::place(layout)? {
+            Place::Run(run) => self.obtain_run(run, layout.size()),
+            Place::Class(class) => {
+                let mut granted = None;
+                self.obtain_blocks(class, 1, |block| granted = Some(block));
+                granted.map(|start| Granted { start, dirty: 0..layout.size() })
+            }
+        }
+    }
+
+    fn give_back(&mut self, block: NonNull<u8>, layout: Layout) {
+        match blocks::place(layout).unwrap() {
+            Place::Run(run) => self.give_back_run(run, block),
+            Place::Class(class) => self.give_back_block(class, block),
+        }
+    }
+}
+
+struct Live {
+    block: NonNull<u8>,
+    layout: Layout,
+    stamp: u64,
+}
+
+/// Writes a stamp to each 64th word and to the last byte.
+fn write(live: &Live) {
+    let bytes = live.layout.size();
+    for at in (0..bytes.saturating_sub(8)).step_by(512) {
+        // SAFETY: within the block.
+        unsafe { live.block.add(at).cast::<u64>().write_unaligned(live.stamp ^ at as u64) };
+    }
+    // SAFETY: within the block.
+    unsafe { live.block.add(bytes - 1).write(live.stamp as u8) };
+}
+
+fn verify(live: &Live, bytes: usize) {
+    for at in (0..bytes.saturating_sub(8)).step_by(512) {
+        // SAFETY: within the block.
+        let found = unsafe { live.block.add(at).cast::<u64>().read_unaligned() };
+        assert_eq!(found, live.stamp ^ at as u64, "byte {at} of {:?}", live.layout);
+    }
+    if bytes == live.layout.size() {
+        // SAFETY: within the block.
+        assert_eq!(unsafe { live.block.add(bytes - 1).read() }, live.stamp as u8);
+    }
+}
+
+/// Random operations; `largest` is a power of two.
+fn run(seed: u64, operations: u64, largest: u32, every: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut heap = Heap::new(Faulty { every: Cell::new(every), ..Faulty::default() });
+    let mut live: Vec<Live> = vec![];
+    let (mut refused, mut stamp) = (0, 0);
+    for operation in 0..operations {
+        match random.u32(0..100) {
+            0..50 => {
+                let power = random.u32(0..=largest);
+                let size = random.usize(1..=1 << power);
+                let align = 1 << if random.u32(0..8) == 0 { random.u32(0..=22) } else { random.u32(0..=6) };
+                let layout = Layout::from_size_align(size, align).unwrap();
+                stamp += 1;
+                match heap.obtain(layout) {
+                    None => refused += 1,
+                    Some(Granted { start: block, dirty }) => {
+                        assert_eq!(block.addr().get() % align, 0);
+                        assert!(dirty.end <= size);
+                        // SAFETY: the block was just granted.
+                        let bytes = unsafe { std::slice::from_raw_parts(block.as_ptr(), size) };
+                        let clean = bytes.iter().enumerate().filter(|(at, _)| !dirty.contains(at)).step_by(97);
+                        for (at, byte) in clean {
+                            assert_eq!(*byte, 0, "byte {at} is not zero");
+                        }
+                        let block = Live { block, layout, stamp };
+                        write(&block);
+                        live.push(block);
+                    }
+                }
+            }
+            50..90 if !live.is_empty() => {
+                let gone = live.swap_remove(random.usize(0..live.len()));
+                verify(&gone, gone.layout.size());
+                heap.give_back(gone.block, gone.layout);
+            }
+            90..98 if !live.is_empty() => {
+                let index = random.usize(0..live.len());
+                let old = live[index].layout;
+                let size = random.usize(1..=2 * old.size());
+                let new = Layout::from_size_align(size, old.align()).unwrap();
+                let (Some(Place::Run(before)), Some(Place::Run(after))) = (blocks::place(old), blocks::place(new))
+                else {
+                    continue;
+                };
+                if let Some(dirty) = heap.resize(live[index].block, (before, old.size()), (after, size)) {
+                    verify(&live[index], old.size().min(size).saturating_sub(8));
+                    if size > old.size() {
+                        // SAFETY: the block now has `size` bytes.
+                        let bytes = unsafe { std::slice::from_raw_parts(live[index].block.as_ptr(), size) };
+                        assert!(bytes[dirty.end.max(old.size())..].iter().all(|byte| *byte == 0));
+                    }
+                    live[index].layout = new;
+                    write(&live[index]);
+                }
+            }
+            98 => _ = heap.tick(),
+            _ if operation % 7 == 0 => _ = heap.trim(),
+            _ => {}
+        }
+        if operation % 64 == 0 {
+            heap.check();
+        }
+    }
+    assert!(every != 0 || refused == 0);
+    for gone in live {
+        verify(&gone, gone.layout.size());
+        heap.give_back(gone.block, gone.layout);
+    }
+    heap.check();
+    assert_eq!(heap.pages.in_use(), 0, "everything came back");
+    heap.pages.release();
+}
+
+fn operations(least: u64) -> u64 {
+    std::env::var("TENZOR_TEST_OPS").ok().and_then(|n| n.parse::<u64>().ok()).map_or(least, |n| n.max(least))
+}
+
+#[test]
+fn nobody_loses_a_byte() {
+    for (seed, largest) in [(1, 12), (2, 17), (3, 20), (4, 23)] {
+        run(seed, operations(20_000), largest, 0);
+    }
+}
+
+#[test]
+fn every_refusal_of_the_system_is_survived() {
+    for every in 1..40 {
+        run(every, 1000, 20, every);
+    }
+}

@@ -1,0 +1,225 @@
+//! How the heap rounds requests: small ones to classes of blocks, large ones to runs of pages.
+//!
+//! Everything follows from the request's layout, so that a free needs neither a header nor a look-up. Blocks below 8 KiB
+//! are cut from slabs: classes step by 16 bytes up to 128 and by a quarter of a power of two above. Up to 64 KiB a class
+//! is a number of pages. A larger block is a run of pages of its own.
+
+use std::alloc::Layout;
+
+/// The grain of the heap's bookkeeping in bytes: the page of x86-64, and a divisor of every other page size.
+pub(crate) const PAGE: usize = 4096;
+
+/// The largest block of a slab, in bytes.
+const SLAB_BLOCK: usize = 7 << 10;
+
+/// The largest block that has a class, in bytes: what thread caches hold.
+const CLASS_BLOCK: usize = 64 << 10;
+
+/// Classes of slab blocks, and classes in all.
+pub(crate) const SLAB_CLASSES: usize = 31;
+pub(crate) const CLASSES: usize = SLAB_CLASSES + CLASS_BLOCK / PAGE - 1;
+
+/// The most blocks that a slab has.
+pub(crate) const SLAB_BLOCKS: usize = 256;
+
+const FINEST: usize = 16;
+
+/// A buffer of this size or more starts at an offset of its own into its first page, in bytes: see [`Place::Run`].
+const COLOURED: usize = 1 << 20;
+
+/// Offsets within a page are multiples of this.
+const LINE: usize = 64;
+
+/// Capacity in bytes of each class.
+const CAPACITIES: [u32; CLASSES] = {
+    let mut capacities = [0; CLASSES];
+    let mut class = 0;
+    while class < CLASSES {
+        capacities[class] = if class < 8 {
+            (FINEST * (class + 1)) as u32
+        } else if class < SLAB_CLASSES {
+            let (octave, step) = ((class - 8) / 4, (class - 8) % 4 + 1);
+            ((128 + 32 * step) << octave) as u32
+        } else {
+            (PAGE * (class - SLAB_CLASSES + 2)) as u32
+        };
+        class += 1;
+    }
+    capacities
+};
+
+/// The class of each size up to [`SLAB_BLOCK`], in steps of [`FINEST`].
+const CLASS_OF: [u8; SLAB_BLOCK / FINEST] = {
+    let mut classes = [0; SLAB_BLOCK / FINEST];
+    let (mut step, mut class) = (0, 0);
+    while step < classes.len() {
+        if (step + 1) * FINEST > CAPACITIES[class] as usize {
+            class += 1;
+        }
+        classes[step] = class as u8;
+        step += 1;
+    }
+    classes
+};
+
+/// The pages of a slab of each class: of 4 to 16 (fewer, where these would be too many blocks) the number that leaves the
+/// least unused.
+const SLAB_PAGES: [u8; SLAB_CLASSES] = {
+    let mut all = [0; SLAB_CLASSES];
+    let mut class = 0;
+    while class < SLAB_CLASSES {
+        let capacity = CAPACITIES[class] as usize;
+        let (mut best, mut pages) = (0, 1);
+        while pages <= 16 {
+            let blocks = pages * PAGE / capacity;
+            let large_enough = pages >= 4 || (pages + 1) * PAGE / capacity > SLAB_BLOCKS;
+            if blocks <= SLAB_BLOCKS && blocks >= 4 && large_enough {
+                // Unused bytes in proportion to the pages, compared crosswise.
+                let unused = pages * PAGE % capacity;
+                if best == 0 || unused * best < (best * PAGE % capacity) * pages {
+                    best = pages;
+                }
+            }
+            pages += 1;
+        }
+        all[class] = best as u8;
+        class += 1;
+    }
+    all
+};
+
+/// Where the heap puts a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A block of a class.
+    Class(usize),
+    /// A run of pages of its own.
+    Run(Run),
+}
+
+/// What a request needs that has no class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) pages: u32,
+    /// It starts at a multiple of so many pages.
+    pub(crate) align: u32,
+    /// The buffer starts at a multiple of 64 bytes into its first page that follows from the page's number. So do equal
+    /// buffers, one behind the other, not start at equal offsets in pages and huge pages, where they would compete for the
+    /// same cache sets and memory banks.
+    pub(crate) coloured: bool,
+}
+
+impl Run {
+    pub(crate) fn capacity(&self) -> usize {
+        self.pages as usize * PAGE
+    }
+}
+
+/// The place of a request that is not zero-sized; `None` if it is too large for any heap. Constant time.
+#[inline]
+pub(crate) fn place(request: Layout) -> Option<Place> {
+    match class(request) {
+        Some(class) => Some(Place::Class(class)),
+        None => run(request).map(Place::Run),
+    }
+}
+
+/// The class of a small request, which is not zero-sized. Its capacity is a multiple of the request's alignment.
+#[inline]
+pub(crate) fn class(request: Layout) -> Option<usize> {
+    // The last byte, counted from 0, once the size is rounded up to the alignment. All capacities from a multiple of a power
+    // of two up are multiples of it too, or of their step, which is larger. A larger alignment than a page's makes the
+    // size exceed that of all slab blocks.
+    let last = (request.size().wrapping_sub(1)) | (request.align() - 1);
+    if last < SLAB_BLOCK {
+        Some(usize::from(CLASS_OF[last / FINEST]))
+    } else if last < CLASS_BLOCK && request.align() <= PAGE {
+        Some(SLAB_CLASSES + last / PAGE - 1)
+    } else {
+        None
+    }
+}
+
+/// The run for a request that has no class.
+#[inline]
+pub(crate) fn run(request: Layout) -> Option<Run> {
+    let coloured = request.size() >= COLOURED && request.align() <= LINE;
+    let bytes = request.size().checked_add(if coloured { PAGE - LINE } else { 0 })?;
+    let pages = u32::try_from(bytes.div_ceil(PAGE)).ok()?;
+    let align = u32::try_from(request.align().div_ceil(PAGE)).ok()?;
+    Some(Run { pages, align, coloured })
+}
+
+/// How far into its first page a coloured run's buffer starts.
+pub(crate) fn colour(start: u32) -> usize {
+    start as usize % (PAGE / LINE) * LINE
+}
+
+/// The bytes of each block of a class.
+#[inline]
+pub(crate) const fn class_capacity(class: usize) -> usize {
+    CAPACITIES[class] as usize
+}
+
+/// The pages of a slab, or of a block if the class has no slabs.
+pub(crate) fn class_pages(class: usize) -> u32 {
+    match SLAB_PAGES.get(class) {
+        Some(&pages) => u32::from(pages),
+        None => CAPACITIES[class] / PAGE as u32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(size: usize, align: usize) -> Layout {
+        Layout::from_size_align(size, align).unwrap()
+    }
+
+    #[test]
+    fn a_class_is_the_least_that_holds_its_sizes() {
+        assert_eq!(CAPACITIES[SLAB_CLASSES - 1] as usize, SLAB_BLOCK);
+        assert_eq!(CAPACITIES[CLASSES - 1] as usize, CLASS_BLOCK);
+        assert!(CAPACITIES.is_sorted_by(|a, b| a < b));
+        for size in 1..=CLASS_BLOCK {
+            let class = class(layout(size, 1)).unwrap();
+            assert!(class_capacity(class) >= size);
+            assert!(class == 0 || class_capacity(class - 1) < size, "{size}");
+        }
+        assert_eq!(class(layout(CLASS_BLOCK + 1, 1)), None);
+    }
+
+    #[test]
+    fn a_class_is_as_aligned_as_its_requests() {
+        for power in 0..=12 {
+            let align = 1 << power;
+            for size in 1..=CLASS_BLOCK {
+                let capacity = class_capacity(class(layout(size, align)).unwrap());
+                assert!(capacity >= size && capacity.is_multiple_of(align), "{size} aligned to {align} in {capacity}");
+            }
+        }
+        assert!(matches!(place(layout(8200, 8192)), Some(Place::Run(Run { pages: 3, align: 2, coloured: false }))));
+    }
+
+    #[test]
+    fn slabs_waste_little() {
+        for class in 0..SLAB_CLASSES {
+            let (bytes, capacity) = (class_pages(class) as usize * PAGE, class_capacity(class));
+            let blocks = bytes / capacity;
+            assert!((4..=SLAB_BLOCKS).contains(&blocks), "{capacity}");
+            assert!((bytes - blocks * capacity) * 32 <= bytes, "{capacity}: {blocks} in {bytes}");
+        }
+    }
+
+    #[test]
+    fn runs_hold_what_they_are_asked_for() {
+        for size in [CLASS_BLOCK + 1, COLOURED - 1, COLOURED, (256 << 20) + 5] {
+            let Some(Place::Run(Run { pages, coloured, .. })) = place(layout(size, 64)) else { panic!("{size}") };
+            let offset = if coloured { (0..64).map(colour).max().unwrap() } else { 0 };
+            assert!(pages as usize * PAGE >= size + offset);
+            assert_eq!(coloured, size >= COLOURED);
+        }
+        assert_eq!(place(layout(1 << 50, 1)), None);
+    }
+}

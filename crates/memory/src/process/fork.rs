@@ -1,0 +1,55 @@
+//! Forks: the child finds the heap whole, whatever other threads were doing.
+//!
+//! The heap's lock is held while the process forks. What lay in the caches of other threads stays where it is, lost to
+//! the child: its copy of a stack may be of another instant than its copy of the stack's top.
+#![allow(unsafe_code)]
+
+use std::cell::UnsafeCell;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::purger::Purger;
+use super::{CURRENT, SHARED, Shared};
+use crate::sync::LockGuard;
+use crate::sys;
+
+static PREPARED: AtomicBool = AtomicBool::new(false);
+
+/// Prepares for forks, once.
+#[inline]
+pub(super) fn survive() {
+    if !PREPARED.load(Relaxed) && !PREPARED.swap(true, Relaxed) {
+        sys::at_fork(before, in_parent, in_child);
+    }
+}
+
+struct Held(UnsafeCell<Option<LockGuard<'static, Shared>>>);
+
+// SAFETY: only the thread that forks uses it, between the handlers, and it holds the lock meanwhile.
+unsafe impl Sync for Held {}
+
+static HELD: Held = Held(UnsafeCell::new(None));
+
+extern "C" fn before() {
+    let guard = SHARED.lock();
+    // SAFETY: we hold the lock, so no other thread is between the handlers.
+    unsafe { *HELD.0.get() = Some(guard) };
+}
+
+extern "C" fn in_parent() {
+    // SAFETY: this thread put the guard there.
+    drop(unsafe { (*HELD.0.get()).take() });
+}
+
+extern "C" fn in_child() {
+    // SAFETY: as above; the child's only thread is a copy of the one that put it there.
+    let Some(mut shared) = (unsafe { (*HELD.0.get()).take() }) else { return };
+    shared.purger = Purger::Asleep;
+    let mine = CURRENT.get();
+    for cache in shared.caches() {
+        if !std::ptr::eq(cache, mine) && cache.taken.load(Relaxed) {
+            shared.tallies.retire(cache);
+            cache.taken.store(false, Relaxed);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The thread that gives idle memory back. It is there only while there is something to give back.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::{Shared, lock};
+use crate::heap::TICKS;
+use crate::sync::LockGuard;
+use crate::sys;
+
+/// How long free memory stays idle before it is given back, in milliseconds; `NEVER` for ever.
+pub(super) static DECAY: AtomicU64 = AtomicU64::new(4000);
+pub(super) const NEVER: u64 = u64::MAX;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purger {
+    /// There is none, as there was nothing to do.
+    Asleep,
+    Awake,
+    /// The system refused a thread.
+    Unavailable,
+}
+
+/// Starts the thread if there is something to do and nobody does it.
+#[inline]
+pub(super) fn wake_if_needed(shared: LockGuard<'_, Shared>) {
+    if shared.purger == Purger::Asleep && shared.heap.is_idle() {
+        wake(shared);
+    }
+}
+
+#[cold]
+fn wake(mut shared: LockGuard<'_, Shared>) {
+    if DECAY.load(Relaxed) == NEVER {
+        return;
+    }
+    shared.purger = Purger::Awake;
+    // A new thread takes memory.
+    drop(shared);
+    if !sys::spawn(purge) {
+        lock().purger = Purger::Unavailable;
+    }
+}
+
+fn purge() {
+    loop {
+        let decay = DECAY.load(Relaxed);
+        if decay != NEVER {
+            std::thread::sleep(Duration::from_millis((decay / TICKS as u64).max(1)));
+        }
+        let mut shared = lock();
+        if decay == NEVER || !shared.heap.tick() {
+            shared.purger = Purger::Asleep;
+            return;
+        }
+    }
+}
