@@ -96,9 +96,7 @@ fn run(args: &Args) -> Result<()> {
         }
         None => {
             let programs = chosen(programs::ALL.iter(), &args.only, |program| program.name)?;
-            // Left out until it exists, unless it is asked for.
-            let asked = |contender: &&Contender| !args.peers.is_empty() || contender.name != "tenzor";
-            let contenders = chosen(contenders::ALL.iter().filter(asked), &args.peers, |contender| contender.name)?;
+            let contenders = chosen(contenders::ALL.iter(), &args.peers, |contender| contender.name)?;
             compare(args, &programs, &contenders)?
         }
     };
