@@ -1,5 +1,7 @@
 //! What a user can set.
 
+use std::time::Duration;
+
 use crate::layout::{normalise_alignment, normalise_classes};
 
 /// The settings of a [`TensorAllocator`](crate::TensorAllocator) or [`BufferPool`](crate::BufferPool).
@@ -35,7 +37,15 @@ pub struct Config {
     /// Overwrite each buffer with zeros when it is freed, so that no later owner and no reader of the pool sees its
     /// contents. Zeroed requests are then served from the pool without writing. Default: `false`.
     pub zero_on_free: bool,
+    /// Keep what the recent working set reuses, and no more: what is in use and pooled together stays within a sixteenth of the
+    /// recent peak of what was in use. The other caps hold as well. Default: `false`.
+    pub adaptive: bool,
+    /// How long the process's heap ([`Pages`](crate::Pages), [`TenzorAlloc`](crate::TenzorAlloc)) keeps memory that is free and
+    /// not reached for; `None` for ever. A pool has no clock and does not look at it. Default: 4 seconds.
+    pub decay: Option<Duration>,
 }
+
+pub(crate) const DEFAULT_DECAY: Duration = Duration::from_secs(4);
 
 impl Default for Config {
     fn default() -> Self {
@@ -46,11 +56,30 @@ impl Default for Config {
             alignment: 64,
             limit: None,
             zero_on_free: false,
+            adaptive: false,
+            decay: Some(DEFAULT_DECAY),
         }
     }
 }
 
 impl Config {
+    /// No fixed caps: the pool keeps what the recent working set reuses, and no more.
+    ///
+    /// ```
+    /// use tenzor_memory::{Config, TensorAllocator};
+    ///
+    /// let alloc = TensorAllocator::with_config(Config::adaptive());
+    /// let step = || alloc.alloc::<f32>(1 << 20).map(drop);
+    /// (step()?, step()?);
+    /// assert_eq!(alloc.stats().pool_hits, 1);
+    /// assert!(alloc.stats().pooled_bytes <= 4 << 20);
+    /// # Ok::<(), tenzor_memory::AllocError>(())
+    /// ```
+    pub fn adaptive() -> Self {
+        let none = usize::MAX;
+        Self { max_pool_size: none, max_buffers_per_bucket: none, adaptive: true, ..Self::default() }
+    }
+
     /// Sets [`max_pool_size`](Self::max_pool_size), in bytes.
     #[must_use]
     pub fn with_max_pool_size(self, bytes: usize) -> Self {
@@ -73,6 +102,18 @@ impl Config {
     #[must_use]
     pub fn with_alignment(self, bytes: usize) -> Self {
         Self { alignment: bytes, ..self }
+    }
+
+    /// Sets [`adaptive`](Self::adaptive).
+    #[must_use]
+    pub fn with_adaptive(self, adaptive: bool) -> Self {
+        Self { adaptive, ..self }
+    }
+
+    /// Sets [`decay`](Self::decay).
+    #[must_use]
+    pub fn with_decay(self, decay: Option<Duration>) -> Self {
+        Self { decay, ..self }
     }
 
     /// Sets [`limit`](Self::limit), in bytes.

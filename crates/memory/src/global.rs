@@ -4,6 +4,7 @@
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::{self, NonNull};
 
+use crate::config::Config;
 use crate::process;
 use crate::stats::Stats;
 
@@ -83,6 +84,30 @@ impl<Inner> TenzorAlloc<Inner> {
         self
     }
 
+    /// Applies `config` to the process's heap from now on: its `decay`, its `limit` for what is in use and free together, and
+    /// its `max_pool_size` for what is free. Without it, [`Config::adaptive`] holds, and these environment variables:
+    ///
+    /// | variable | sets | example |
+    /// |---|---|---|
+    /// | `TENZOR_DECAY_MS` | `decay`, in milliseconds | `10000`, `never` |
+    /// | `TENZOR_LIMIT` | `limit`, in bytes | `8G` |
+    /// | `TENZOR_MAX_POOL_SIZE` | `max_pool_size`, in bytes | `512M` |
+    ///
+    /// ```
+    /// use tenzor_memory::{Config, TenzorAlloc};
+    ///
+    /// #[global_allocator]
+    /// static GLOBAL: TenzorAlloc = TenzorAlloc::new();
+    ///
+    /// fn main() {
+    ///     GLOBAL.configure(&Config::adaptive().with_limit(Some(8 << 30)).with_decay(None));
+    ///     // …
+    /// }
+    /// ```
+    pub fn configure(&self, config: &Config) {
+        process::configure(config);
+    }
+
     /// What was requested of [`Pages`](crate::Pages) by the whole process so far.
     pub fn stats(&self) -> Stats {
         process::stats()
@@ -135,9 +160,13 @@ unsafe impl<Inner: GlobalAlloc> GlobalAlloc for TenzorAlloc<Inner> {
         }
         if inner == (false, false)
             && let Some(start) = NonNull::new(block)
-            && process::resize(start, old, new, false)
         {
-            return block;
+            if process::resize(start, old, new, false) {
+                return block;
+            }
+            if let Some(moved) = process::relocate(start, old, new) {
+                return moved.as_ptr();
+            }
         }
         // SAFETY: both blocks are as large as said, and disjoint; the old one is the caller's to free.
         unsafe {

@@ -23,6 +23,7 @@ pub mod layout;
 mod pool;
 mod process;
 mod provider;
+mod retention;
 mod stats;
 mod sync;
 mod sys;

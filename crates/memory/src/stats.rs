@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::layout::{BUCKETS, bucket_range};
+use crate::retention::Retention;
 
 /// A snapshot of an allocator's statistics, taken at one instant.
 ///
@@ -183,8 +184,14 @@ pub(crate) struct Counters {
     returns: u64,
     peak_reserved: usize,
     failures: u64,
+    /// Of `in_use_rounded`; a tick is so many frees.
+    recent: Retention,
+    frees: u32,
     buckets: [BucketCounters; BUCKETS],
 }
+
+/// Frees in a tick: several steps of most programs.
+const TICK: u32 = 4096;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct BucketCounters {
@@ -213,6 +220,8 @@ impl Counters {
             returns: 0,
             peak_reserved: 0,
             failures: 0,
+            recent: Retention::new(),
+            frees: 0,
             buckets: [BucketCounters::default(); BUCKETS],
         }
     }
@@ -224,6 +233,11 @@ impl Counters {
 
     pub(crate) fn in_use_rounded(&self) -> usize {
         self.in_use_rounded
+    }
+
+    /// The largest [`in_use_rounded`](Self::in_use_rounded) of late.
+    pub(crate) fn recent_peak(&self) -> usize {
+        self.recent.peak()
     }
 
     pub(crate) fn asked(&self) -> usize {
@@ -257,6 +271,7 @@ impl Counters {
     #[inline]
     fn handed_out(&mut self, requested: usize, capacity: usize) {
         self.in_use_rounded += capacity;
+        self.recent.in_use(self.in_use_rounded);
         self.grew(requested);
     }
 
@@ -284,6 +299,11 @@ impl Counters {
         self.buckets[bucket].frees += 1;
         self.shrank(requested);
         self.in_use_rounded -= capacity;
+        self.frees += 1;
+        if self.frees == TICK {
+            self.frees = 0;
+            self.recent.tick(self.in_use_rounded);
+        }
     }
 
     /// A buffer changed its requested size within its class.

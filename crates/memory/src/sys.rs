@@ -1,6 +1,7 @@
 //! The operating system: reserved addresses and the physical memory behind them. The only place with system calls.
 #![allow(unsafe_code)]
 
+use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::ops::{Index, IndexMut};
 use std::ptr::NonNull;
@@ -233,4 +234,20 @@ pub(crate) fn at_fork(before: extern "C" fn(), in_parent: extern "C" fn(), in_ch
     // SAFETY: the functions are valid for ever. Without memory for the registration, forks of a busy process may find the
     // heap locked; there is nobody to tell.
     unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
+}
+
+/// An environment variable. Nothing is allocated.
+pub(crate) fn environment(name: &CStr) -> Option<&'static CStr> {
+    // SAFETY: the name ends with a zero. The text stays unless the program changes its environment at this very moment, which
+    // is its own word not to do (`std::env::set_var` is unsafe for that).
+    unsafe {
+        let text = libc::getenv(name.as_ptr());
+        (!text.is_null()).then(|| CStr::from_ptr(text))
+    }
+}
+
+/// Writes to standard error. Nothing is allocated.
+pub(crate) fn complain(text: &[u8]) {
+    // SAFETY: the text is as long as it says. If it cannot be written, there is nobody else to tell.
+    unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
 }

@@ -311,6 +311,13 @@ impl Extents {
         best.map(|(_, number)| number)
     }
 
+    /// An extent of those with fresh pages that are the largest.
+    pub(crate) fn freshest(&self) -> Option<u32> {
+        let word = 63 - self.fresh.words.leading_zeros();
+        let bin = 64 * word + 63 - self.fresh.filled.get(word as usize)?.leading_zeros();
+        self.fresh.heads.get(bin as usize).copied()
+    }
+
     /// The largest number that an extent has had.
     pub(crate) fn last(&self) -> u32 {
         self.unused - 1

@@ -3,14 +3,12 @@
 //! | module | decides |
 //! |---|---|
 //! | `slabs` | which block serves a small request |
-//! | `pages` | which pages serve a large one, and when memory is given back |
+//! | `pages` | which pages serve a large one, how many may be resident, which are given back |
 //! | `extents` | which free ranges there are, by size and by neighbourhood |
 //! | `units` | which pages are resident, and which may not be zero |
-//! | `retention` | how much may be resident |
 
 mod extents;
 mod pages;
-mod retention;
 mod slabs;
 #[cfg(test)]
 mod tests;
@@ -19,10 +17,9 @@ mod units;
 use std::ops::Range;
 use std::ptr::NonNull;
 
-pub(crate) use self::retention::TICKS;
-
 use self::pages::PageHeap;
 use self::slabs::Slabs;
+use self::units::UNIT;
 use crate::layout::blocks::{self, PAGE, Run, SLAB_CLASSES, class_pages};
 use crate::sys::Os;
 
@@ -33,6 +30,17 @@ pub(crate) struct Granted {
     /// The bytes of it that may not be zero.
     pub(crate) dirty: Range<usize>,
 }
+
+/// A moved block.
+#[derive(Debug)]
+pub(crate) struct Relocated {
+    pub(crate) start: NonNull<u8>,
+    /// The bytes of it that are there already; the others are to be copied.
+    pub(crate) moved: Range<usize>,
+}
+
+/// Runs of fewer pages are copied as fast as their whole units are moved.
+const WORTHWHILE: u32 = 4 * UNIT;
 
 #[derive(Debug)]
 pub(crate) struct Heap<O> {
@@ -122,9 +130,36 @@ impl<O: Os> Heap<O> {
         Some(old_size..end.clamp(old_size.min(size), size))
     }
 
+    /// Moves what was granted for `old` to where `new` fits, without copying what can be moved instead.
+    pub(crate) fn relocate(&mut self, block: NonNull<u8>, old: (Run, usize), new: Run) -> Option<Relocated> {
+        let (old, size) = old;
+        if old.pages < WORTHWHILE || (old.align, old.coloured) != (new.align, new.coloured) || old.align > 1 {
+            return None;
+        }
+        let page = self.pages.page(block);
+        let offset = block.addr().get() - self.pages.address(page).addr().get();
+        let (start, from, to) = self.pages.relocate(page, old.pages, new.pages)?;
+        // Pages that differ by whole units have the same colour.
+        let start = self.pages.address(start).map_addr(|addr| addr.saturating_add(offset));
+        let byte = |page: u32| (page as usize * PAGE).saturating_sub(offset).min(size);
+        Some(Relocated { start, moved: byte(from)..byte(to) })
+    }
+
+    /// Takes back what was left by a move.
+    pub(crate) fn leave(&mut self, run: Run, start: NonNull<u8>) {
+        let page = self.pages.page(start);
+        self.pages.leave(page, run.pages);
+    }
+
     /// See [`PageHeap::tick`].
     pub(crate) fn tick(&mut self) -> bool {
         self.pages.tick()
+    }
+
+    /// The most bytes that may be in use, and resident but free, from now on; both in whole pages.
+    pub(crate) fn set_limits(&mut self, in_use: usize, idle: usize) {
+        let pages = |bytes: usize| u32::try_from(bytes / PAGE).unwrap_or(u32::MAX);
+        self.pages.set_limits(pages(in_use), pages(idle));
     }
 
     /// Gives all free pages back to the system; returns how many bytes.

@@ -4,10 +4,10 @@
 use std::ptr::NonNull;
 
 use super::extents::{Extent, Extents, Node};
-use super::retention::{Retention, TICKS};
 use super::slabs::Slab;
 use super::units::{UNIT, Unit, Units};
 use crate::layout::blocks::PAGE;
+use crate::retention::{Retention, TICKS};
 use crate::sys::{Os, Table};
 
 /// The address space to reserve, and the least to do with; what lies between is tried in halves.
@@ -44,6 +44,9 @@ pub(crate) struct PageHeap<O> {
     units: Units,
     retention: Retention,
     in_use: u32,
+    /// The most pages that may be in use, and resident but free.
+    limit: u32,
+    idle_limit: u32,
     runs: usize,
     /// Ticks since the last grant.
     idle: usize,
@@ -68,6 +71,8 @@ impl<O: Os> PageHeap<O> {
             units: Units::empty(),
             retention: Retention::new(),
             in_use: 0,
+            limit: u32::MAX,
+            idle_limit: u32::MAX,
             runs: 0,
             idle: 0,
             misses: 0,
@@ -166,35 +171,108 @@ impl<O: Os> PageHeap<O> {
         &mut self.extents
     }
 
+    pub(crate) fn set_limits(&mut self, in_use: u32, idle: u32) {
+        (self.limit, self.idle_limit) = (in_use, idle);
+    }
+
+    /// The most pages that may be resident, as far as it takes whole units to keep to it: a peak is seldom packed without
+    /// any gaps, nor does it end with a unit.
+    fn budget(&self) -> u32 {
+        let peak = self.retention.peak();
+        self.capped(peak + peak / 48 + UNIT as usize)
+    }
+
+    /// The most pages that may be resident at the price of breaking huge pages.
+    fn hard_budget(&self) -> u32 {
+        let peak = self.retention.peak();
+        self.capped(peak + peak / 12 + UNIT as usize)
+    }
+
+    fn capped(&self, pages: usize) -> u32 {
+        let pages = u32::try_from(pages).unwrap_or(u32::MAX);
+        pages.min(self.limit).min(self.in_use.saturating_add(self.idle_limit))
+    }
+
+    /// Whether so many pages more may be in use.
+    fn allows(&self, more: u32) -> bool {
+        more <= self.limit.saturating_sub(self.in_use)
+    }
+
     /// Takes `pages` pages that start at a multiple of `align` pages. `None` when there is no memory.
     pub(crate) fn take(&mut self, pages: u32, align: u32) -> Option<Run> {
-        let wanted = pages.checked_add(align - 1)?;
-        // Each live run can leave at most one extent behind it, and a run can be cut from the middle of one.
-        if self.runs + 4 > self.extents.capacity() && !self.extents.grow(&self.os, 2 * self.runs + 64, 0) {
+        if !self.allows(pages) {
             return None;
         }
+        self.prepare()?;
+        let wanted = pages.checked_add(align - 1)?;
         let number = self.extents.best(wanted, |extent| match extent.dirty >= wanted {
             true => 0,
             false => self.units.extent(extent.start, extent.start + pages).fresh,
         })?;
-        let extent = self.extents.get(number);
         // The heap's first page is aligned to a huge page only.
         let skew = (self.address(0).addr().get() / PAGE) as u32 % align;
-        let start = (extent.start + skew).next_multiple_of(align) - skew;
-        let end = start + pages;
-        if !self.commit(end) {
+        let start = (self.extents.get(number).start + skew).next_multiple_of(align) - skew;
+        if !self.commit(start + pages) {
             return None;
         }
-        let dirty = self.hand_out(number, start, end);
+        let dirty = self.hand_out(number, start, start + pages);
         self.runs += 1;
         Some(Run { start, dirty })
+    }
+
+    /// Room for what the next run may leave behind: each live run at most one extent, and two more where one is cut.
+    fn prepare(&mut self) -> Option<()> {
+        (self.runs + 4 <= self.extents.capacity() || self.extents.grow(&self.os, 2 * self.runs + 64, 0)).then_some(())
+    }
+
+    /// Takes `more` pages for a live run of `pages`, and moves the memory of its whole units there. The result is the new start,
+    /// and from where to where memory was moved, in pages from the run's start: the rest is for the caller to copy before it
+    /// calls [`leave`](Self::leave).
+    pub(crate) fn relocate(&mut self, start: u32, pages: u32, more: u32) -> Option<(u32, u32, u32)> {
+        self.prepare()?;
+        let number = self.extents.freshest()?;
+        let extent = self.extents.get(number);
+        // Units fall on units. Memory that is resident there would be lost.
+        let from = extent.start + extent.dirty;
+        let goal = from + (start % UNIT + UNIT - from % UNIT) % UNIT;
+        let end = goal.checked_add(more)?;
+        if !self.allows(more - pages.min(more)) || end > extent.end() || !self.commit(end) {
+            return None;
+        }
+        let first = start.next_multiple_of(UNIT);
+        let mut moved = first;
+        while moved + UNIT <= start + pages {
+            let (unit, to) = (moved / UNIT, (moved - start + goal) / UNIT);
+            let (source, target) = (self.address(moved), self.address(to * UNIT));
+            // SAFETY: both units are committed; one is the caller's, and the other is free.
+            if unit.max(to) >= MOVABLE || !unsafe { self.os.remap(source, target, UNIT as usize * PAGE) } {
+                break;
+            }
+            self.units.purge(to * UNIT, (to + 1) * UNIT);
+            self.units.moved(unit, to);
+            moved += UNIT;
+        }
+        if moved == first {
+            return None;
+        }
+        self.extents.update(number, self.units.extent(extent.start, extent.end()));
+        self.in_use -= pages;
+        self.hand_out(number, goal, end);
+        self.runs += 1;
+        Some((goal, first - start, moved - start))
+    }
+
+    /// Frees a run whose memory was moved.
+    pub(crate) fn leave(&mut self, start: u32, pages: u32) {
+        self.runs -= 1;
+        self.extents.give(self.units.extent(start, start + pages));
     }
 
     /// Takes the pages behind a live run that grows from `pages` to `more`; `None` when they are not free.
     pub(crate) fn extend(&mut self, start: u32, pages: u32, more: u32) -> Option<Run> {
         let (from, end) = (start + pages, start + more);
         let number = self.extents.starting_at(from)?;
-        if self.extents.get(number).pages < more - pages || !self.commit(end) {
+        if !self.allows(more - pages) || self.extents.get(number).pages < more - pages || !self.commit(end) {
             return None;
         }
         let dirty = self.hand_out(number, from, end);
@@ -211,6 +289,9 @@ impl<O: Os> PageHeap<O> {
     pub(crate) fn cut(&mut self, start: u32, pages: u32) {
         self.in_use -= pages;
         self.extents.give(Extent::used(start, pages));
+        if self.units.resident() - self.in_use > self.idle_limit {
+            self.purge_to(self.budget(), self.budget());
+        }
     }
 
     /// Makes the pages before `end` accessible.
@@ -235,7 +316,7 @@ impl<O: Os> PageHeap<O> {
     fn hand_out(&mut self, number: u32, start: u32, end: u32) -> (u32, u32) {
         self.idle = 0;
         self.in_use += end - start;
-        self.retention.in_use(self.in_use);
+        self.retention.in_use(self.in_use as usize);
         let extent = self.extents.get(number);
         if end - extent.start <= extent.dirty {
             self.cut_out(number, extent, extent.rest(end, 0, 0), start);
@@ -251,7 +332,7 @@ impl<O: Os> PageHeap<O> {
         };
         self.cut_out(number, extent, rest, start);
         if before.fresh > 0 {
-            self.purge_to(self.retention.budget(), self.retention.limit());
+            self.purge_to(self.budget(), self.hard_budget());
             self.peak_resident = self.peak_resident.max(self.units.resident());
         }
         dirty
@@ -272,7 +353,7 @@ impl<O: Os> PageHeap<O> {
     /// Before pages of a free extent are used: where that would take more memory from the system than the budget allows, memory
     /// of free units elsewhere is moved there. Returns whether any was.
     fn supply(&mut self, number: u32, start: u32, end: u32) -> bool {
-        let budget = self.retention.budget();
+        let budget = self.budget();
         let mut resident = self.units.resident();
         let mut moved = false;
         for unit in start / UNIT..end.div_ceil(UNIT) {
@@ -324,7 +405,7 @@ impl<O: Os> PageHeap<O> {
     fn use_first(&mut self, start: u32, end: u32, fresh: u32) -> (u32, u32) {
         let dirty = self.units.dirty_within(start, end);
         self.misses += u64::from(fresh > 0);
-        let spare = self.retention.budget().saturating_sub(self.units.resident() + fresh);
+        let spare = self.budget().saturating_sub(self.units.resident() + fresh);
         let huge = UNIT as usize * PAGE;
         let (os, base) = (&self.os, self.base);
         self.units.touch(start, end, spare, |from, to| {
@@ -381,12 +462,12 @@ impl<O: Os> PageHeap<O> {
     /// whether there is more to come.
     pub(crate) fn tick(&mut self) -> bool {
         self.idle += 1;
-        self.retention.tick(self.in_use);
+        self.retention.tick(self.in_use as usize);
         if self.idle > TICKS {
             self.trim();
             return false;
         }
-        self.purge_to(self.retention.budget(), self.retention.limit());
+        self.purge_to(self.budget(), self.hard_budget());
         true
     }
 
@@ -418,7 +499,7 @@ impl<O: Os> PageHeap<O> {
         assert_eq!(pages + self.in_use, self.pages);
         let idle: u32 = free.iter().map(Extent::resident).sum();
         assert_eq!(self.in_use + idle, self.units.resident());
-        assert!(self.units.resident() <= self.retention.limit().max(self.in_use));
+        assert!(self.units.resident() <= self.hard_budget().max(self.in_use));
     }
 
     /// Unmaps everything.

@@ -2,12 +2,14 @@
 
 use super::cache::Cache;
 use crate::config::Config;
+use crate::stats::Counters;
 
 #[derive(Debug)]
 pub(super) struct Limits {
     max_pool_size: usize,
     max_buffers_per_bucket: usize,
     limit: usize,
+    adaptive: bool,
 }
 
 impl Limits {
@@ -16,6 +18,7 @@ impl Limits {
             max_pool_size: config.max_pool_size,
             max_buffers_per_bucket: config.max_buffers_per_bucket,
             limit: config.limit.unwrap_or(usize::MAX),
+            adaptive: config.adaptive,
         }
     }
 
@@ -35,9 +38,19 @@ impl Limits {
         cache.kept()[bucket].buffers >= self.max_buffers_per_bucket
     }
 
-    /// Whether `capacity` bytes more would be too many.
+    /// Whether `capacity` bytes more would be too many to keep.
     #[inline]
-    pub(super) fn is_pool_full(&self, cache: &Cache, capacity: usize) -> bool {
-        capacity > self.max_pool_size - cache.bytes()
+    pub(super) fn is_pool_full(&self, cache: &Cache, counters: &Counters, capacity: usize) -> bool {
+        capacity > self.max_pool_size - cache.bytes() || self.exceeds_working_set(cache, counters, capacity)
+    }
+
+    /// Whether `capacity` bytes more, in use or pooled, would be more than the recent working set had in use at once, and a
+    /// sixteenth. Never unless the pool is adaptive.
+    #[inline]
+    pub(super) fn exceeds_working_set(&self, cache: &Cache, counters: &Counters, capacity: usize) -> bool {
+        self.adaptive && {
+            let peak = counters.recent_peak().max(counters.in_use_rounded());
+            cache.bytes() + counters.in_use_rounded() + capacity > peak + peak / 16
+        }
     }
 }

@@ -169,6 +169,13 @@ impl<B: Backing> BufferPool<B> {
         if !self.limits.allow(0, capacity) {
             return Err(self.refuse(state, AllocErrorKind::NeverFits, request, fit));
         }
+        let evicted = Evicted::gather(&mut state, |state| {
+            let exceeds = self.limits.exceeds_working_set(&state.cache, &state.counters, capacity);
+            if exceeds { state.cache.take_oldest() } else { None }
+        });
+        if !evicted.is_empty() {
+            state = self.give_back(state, evicted);
+        }
         let mut refusals = 0;
         loop {
             if refusals > 0 {
@@ -251,7 +258,7 @@ impl<B: Backing> BufferPool<B> {
         let mut state = self.state.lock();
         state.counters.freed(fit.bucket, request.size(), fit.capacity);
         let full = self.limits.is_bucket_full(&state.cache, fit.bucket)
-            || self.limits.is_pool_full(&state.cache, fit.capacity);
+            || self.limits.is_pool_full(&state.cache, &state.counters, fit.capacity);
         if full || state.cache.insert(ptr, &fit).is_err() {
             self.put_when_full(state, ptr, &fit);
         }
@@ -270,7 +277,7 @@ impl<B: Backing> BufferPool<B> {
                     if self.limits.is_bucket_full(&state.cache, fit.bucket) {
                         return state.cache.take_oldest_of(fit.bucket);
                     }
-                    if self.limits.is_pool_full(&state.cache, fit.capacity) {
+                    if self.limits.is_pool_full(&state.cache, &state.counters, fit.capacity) {
                         return state.cache.take_oldest();
                     }
                     if state.cache.insert(ptr, fit).is_ok() {

@@ -5,7 +5,6 @@
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::purger::Purger;
@@ -13,14 +12,9 @@ use super::{CURRENT, SHARED, Shared};
 use crate::sync::LockGuard;
 use crate::sys;
 
-static PREPARED: AtomicBool = AtomicBool::new(false);
-
-/// Prepares for forks, once.
-#[inline]
+/// From now on.
 pub(super) fn survive() {
-    if !PREPARED.load(Relaxed) && !PREPARED.swap(true, Relaxed) {
-        sys::at_fork(before, in_parent, in_child);
-    }
+    sys::at_fork(before, in_parent, in_child);
 }
 
 struct Held(UnsafeCell<Option<LockGuard<'static, Shared>>>);

@@ -5,17 +5,21 @@
 mod cache;
 mod fork;
 mod purger;
+mod settings;
 mod tally;
 
 use std::alloc::Layout;
 use std::cell::Cell;
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 use self::cache::Cache;
+pub(crate) use self::settings::configure;
+
 use self::purger::Purger;
 use self::tally::Tallies;
-use crate::heap::{Granted, Heap};
+use crate::heap::{Granted, Heap, Relocated};
 use crate::layout::blocks::{self, Place, class_capacity};
 use crate::stats::Stats;
 use crate::sync::{Lock, LockGuard};
@@ -102,9 +106,20 @@ impl Shared {
     }
 }
 
+static STARTED: AtomicBool = AtomicBool::new(false);
+
 fn lock() -> LockGuard<'static, Shared> {
-    fork::survive();
-    SHARED.lock()
+    if STARTED.load(Relaxed) { SHARED.lock() } else { start() }
+}
+
+#[cold]
+fn start() -> LockGuard<'static, Shared> {
+    let mut shared = SHARED.lock();
+    if !STARTED.swap(true, Relaxed) {
+        fork::survive();
+        settings::from_environment(&mut shared);
+    }
+    shared
 }
 
 /// The calling thread's cache, given to it now if it has none; that of the homeless if it cannot have one.
@@ -176,7 +191,10 @@ fn obtain_class(class: usize, size: usize) -> Option<NonNull<u8>> {
     let mut shared = lock();
     let Shared { heap, tallies, .. } = &mut *shared;
     let misses = heap.misses();
-    let block = cache.refill(heap, class);
+    let block = cache.refill(heap, class).or_else(|| {
+        yield_to_request(cache, heap);
+        cache.refill(heap, class)
+    });
     match block {
         Some(_) => tallies.served(cache, Some(class), class_capacity(class), size, heap.misses() > misses),
         None => tallies.refused(),
@@ -200,12 +218,24 @@ fn obtain_run(request: Layout) -> Option<Granted> {
     let mut shared = lock();
     let Shared { heap, tallies, .. } = &mut *shared;
     let misses = heap.misses();
-    let granted = run.and_then(|run| heap.obtain_run(run, request.size()));
+    let granted = run.and_then(|run| {
+        heap.obtain_run(run, request.size()).or_else(|| {
+            yield_to_request(cache, heap);
+            heap.obtain_run(run, request.size())
+        })
+    });
     match (&granted, run) {
         (Some(_), Some(run)) => tallies.served(cache, None, run.capacity(), request.size(), heap.misses() > misses),
         _ => tallies.refused(),
     }
     granted
+}
+
+/// Under pressure, what is cached yields first.
+#[cold]
+fn yield_to_request(cache: &Cache, heap: &mut Heap<Linux>) {
+    cache.drain(heap);
+    heap.trim();
 }
 
 fn give_back_run(request: Layout, start: NonNull<u8>) {
@@ -245,6 +275,26 @@ pub(crate) fn resize(block: NonNull<u8>, old: Layout, new: Layout, zeroed: bool)
         unsafe { block.add(dirty.start).write_bytes(0, dirty.len()) };
     }
     true
+}
+
+/// Moves a large block to where another request of the same alignment fits, its memory rather than its bytes; `None` if that
+/// does not pay, or there is no memory.
+pub(crate) fn relocate(block: NonNull<u8>, old: Layout, new: Layout) -> Option<NonNull<u8>> {
+    let (Some(Place::Run(before)), Some(Place::Run(after))) = (blocks::place(old), blocks::place(new)) else {
+        return None;
+    };
+    let Relocated { start, moved } = lock().heap.relocate(block, (before, old.size()), after)?;
+    for range in [0..moved.start, moved.end..old.size()] {
+        // SAFETY: the range lies within both blocks, of which one is the caller's and the other was just granted.
+        unsafe { block.add(range.start).copy_to_nonoverlapping(start.add(range.start), range.len()) };
+    }
+    let cache = current();
+    let mut shared = lock();
+    shared.heap.leave(before, block);
+    shared.tallies.run_resized(before.capacity(), after.capacity());
+    shared.tallies.resized(cache, old.size(), new.size());
+    purger::wake_if_needed(shared);
+    Some(start)
 }
 
 /// Gives all free memory back to the operating system; returns how many bytes.

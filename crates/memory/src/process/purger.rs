@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::{Shared, lock};
-use crate::heap::TICKS;
+use crate::config::DEFAULT_DECAY;
+use crate::retention::TICKS;
 use crate::sync::LockGuard;
 use crate::sys;
 
 /// How long free memory stays idle before it is given back, in milliseconds; `NEVER` for ever.
-pub(super) static DECAY: AtomicU64 = AtomicU64::new(4000);
+pub(super) static DECAY: AtomicU64 = AtomicU64::new(DEFAULT_DECAY.as_millis() as u64);
 pub(super) const NEVER: u64 = u64::MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

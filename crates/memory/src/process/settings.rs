@@ -1,0 +1,83 @@
+//! What can be set of the process's heap, by the program or by `TENZOR_*` environment variables.
+
+use std::ffi::CStr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::purger::{DECAY, NEVER};
+use super::{Shared, lock};
+use crate::config::Config;
+use crate::sys;
+
+/// Applies what a configuration says of the heap, from now on.
+pub(crate) fn configure(config: &Config) {
+    DECAY.store(config.decay.map_or(NEVER, milliseconds), Relaxed);
+    lock().heap.set_limits(config.limit.unwrap_or(usize::MAX), config.max_pool_size);
+}
+
+fn milliseconds(decay: Duration) -> u64 {
+    u64::try_from(decay.as_millis()).unwrap_or(NEVER)
+}
+
+/// Applies the environment variables, once, before the first request is served. What cannot be understood is reported on
+/// standard error and has no effect.
+#[cold]
+pub(super) fn from_environment(shared: &mut Shared) {
+    if let Some(decay) = variable(c"TENZOR_DECAY_MS", "milliseconds, or 'never'", |text| match text {
+        b"never" => Some(NEVER),
+        digits => number(digits).map(|ms| ms as u64),
+    }) {
+        DECAY.store(decay, Relaxed);
+    }
+    let limit = variable(c"TENZOR_LIMIT", SIZE, bytes);
+    let idle = variable(c"TENZOR_MAX_POOL_SIZE", SIZE, bytes);
+    shared.heap.set_limits(limit.unwrap_or(usize::MAX), idle.unwrap_or(usize::MAX));
+}
+
+const SIZE: &str = "bytes, with K, M or G after them for their multiples";
+
+/// Reads a variable without allocating.
+fn variable<T>(name: &CStr, expected: &str, parse: fn(&[u8]) -> Option<T>) -> Option<T> {
+    let text = sys::environment(name)?.to_bytes();
+    let value = parse(text);
+    if value.is_none() {
+        let parts: [&[u8]; 7] =
+            [b"tenzor: ", name.to_bytes(), b": expected ", expected.as_bytes(), b", found \"", text, b"\"\n"];
+        parts.into_iter().for_each(sys::complain);
+    }
+    value
+}
+
+fn bytes(text: &[u8]) -> Option<usize> {
+    let (digits, shift) = match text {
+        [digits @ .., b'K' | b'k'] => (digits, 10),
+        [digits @ .., b'M' | b'm'] => (digits, 20),
+        [digits @ .., b'G' | b'g'] => (digits, 30),
+        digits => (digits, 0),
+    };
+    number(digits)?.checked_mul(1 << shift)
+}
+
+fn number(digits: &[u8]) -> Option<usize> {
+    let text = str::from_utf8(digits).ok()?;
+    // The standard library's parser would take a sign.
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_strictly() {
+        let good: [(&[u8], usize); 5] =
+            [(b"0", 0), (b"4096", 4096), (b"64K", 64 << 10), (b"3m", 3 << 20), (b"2G", 2 << 30)];
+        for (text, size) in good {
+            assert_eq!(bytes(text), Some(size));
+        }
+        let bad: [&[u8]; 8] = [b"", b"K", b"-1", b"+1", b"1.5G", b"1 K", b"99999999999999999999", b"99999999999999G"];
+        for text in bad {
+            assert_eq!(bytes(text), None);
+        }
+    }
+}
