@@ -179,13 +179,13 @@ impl<O: Os> PageHeap<O> {
     /// any gaps, nor does it end with a unit.
     fn budget(&self) -> u32 {
         let peak = self.retention.peak();
-        self.capped(peak + peak / 48 + UNIT as usize)
+        self.capped(peak + peak / 48 + (peak / 16).min(UNIT as usize))
     }
 
     /// The most pages that may be resident at the price of breaking huge pages.
     fn hard_budget(&self) -> u32 {
         let peak = self.retention.peak();
-        self.capped(peak + peak / 12 + UNIT as usize)
+        self.capped(peak + peak / 12 + (peak / 16).min(UNIT as usize))
     }
 
     fn capped(&self, pages: usize) -> u32 {
