@@ -108,12 +108,12 @@ impl<Inner> TenzorAlloc<Inner> {
         process::configure(config);
     }
 
-    /// What was requested of [`Pages`](crate::Pages) by the whole process so far.
+    /// As [`Pages::stats`](crate::Pages::stats).
     pub fn stats(&self) -> Stats {
         process::stats()
     }
 
-    /// Gives all free memory back to the operating system; returns how many bytes.
+    /// As [`Pages::trim`](crate::Pages::trim).
     pub fn trim(&self) -> usize {
         process::trim()
     }

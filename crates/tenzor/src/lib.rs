@@ -1,11 +1,14 @@
 #![doc = include_str!("../README.md")]
 #![doc = ""]
-#![doc = "The guides: [pooling](guide::pooling), [arenas](guide::arenas)."]
+#![doc = "The guides: [the heap](guide::heap), [pooling](guide::pooling), [arenas](guide::arenas)."]
 
 pub use tenzor_memory as memory;
 
 /// How the strategies work, and when to use which.
 pub mod guide {
+    #[doc = include_str!("../docs/heap.md")]
+    pub mod heap {}
+
     #[doc = include_str!("../docs/pooling.md")]
     pub mod pooling {}
 

@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 
 use super::{Backing, Refused};
 use crate::process;
+use crate::stats::Stats;
 
 /// The process's own heap of pages: memory from the operating system, in one large address range.
 ///
@@ -23,6 +24,39 @@ use crate::process;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pages;
+
+impl Pages {
+    /// What the whole process requested of the heap so far. What is reserved are the resident bytes, in whole pages; what of
+    /// them is not in use is pooled: free ranges, free blocks, those in the threads' caches.
+    ///
+    /// ```
+    /// use tenzor_memory::{Pages, TensorAllocator};
+    ///
+    /// let alloc = TensorAllocator::new_in(Pages);
+    /// let buffer = alloc.alloc::<u8>(1 << 20)?;
+    /// assert!(Pages.stats().bytes_in_use >= 1 << 20);
+    /// # Ok::<(), tenzor_memory::AllocError>(())
+    /// ```
+    pub fn stats(&self) -> Stats {
+        process::stats()
+    }
+
+    /// Gives the free memory of the heap, and what the calling thread's cache holds, back to the operating system; returns
+    /// how many bytes.
+    ///
+    /// ```
+    /// use tenzor_memory::{Pages, TensorAllocator};
+    ///
+    /// let alloc = TensorAllocator::new_in(Pages);
+    /// drop(alloc.alloc_filled(1 << 24, 1_u8)?);
+    /// alloc.clear_pool();
+    /// assert!(Pages.trim() >= 1 << 24);
+    /// # Ok::<(), tenzor_memory::AllocError>(())
+    /// ```
+    pub fn trim(&self) -> usize {
+        process::trim()
+    }
+}
 
 // SAFETY: the heap grants disjoint ranges of memory that is never unmapped, as aligned as asked (`layout::blocks`), and
 // what it does not name as dirty is zero (`heap::units`). It does not unwind and asks nobody above it.
