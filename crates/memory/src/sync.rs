@@ -1,5 +1,6 @@
-//! The locks in use; the only place that names them, so that model tests can swap them.
+//! The locks and atomics in use; the only place that names them, so that model tests can swap them.
 
+pub(crate) use std::sync::atomic;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(crate) type LockGuard<'a, T> = MutexGuard<'a, T>;

@@ -152,8 +152,23 @@ impl<O: Os> Heap<O> {
     }
 
     /// See [`PageHeap::tick`].
-    pub(crate) fn tick(&mut self) -> bool {
-        self.pages.tick()
+    pub(crate) fn tick(&mut self) {
+        self.pages.tick();
+    }
+
+    /// See [`PageHeap::decay`].
+    pub(crate) fn decay(&mut self) -> bool {
+        self.pages.decay()
+    }
+
+    /// See [`PageHeap::is_at_rest`].
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.pages.is_at_rest()
+    }
+
+    /// See [`PageHeap::is_idle`].
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pages.is_idle()
     }
 
     /// The most bytes that may be in use, and resident but free, from now on; both in whole pages.
@@ -170,11 +185,6 @@ impl<O: Os> Heap<O> {
     /// How often a request took memory from the system.
     pub(crate) fn misses(&self) -> u64 {
         self.pages.misses()
-    }
-
-    /// Whether there is memory to give back.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.pages.resident() > self.pages.in_use()
     }
 
     /// Resident bytes, in whole pages; and their peak.

@@ -18,6 +18,9 @@ const LEAST: usize = 64 << 20;
 /// 65,530.
 const MOVABLE: u32 = 16 << 10;
 
+/// Pages that decay under the lock at a time: some hundred microseconds.
+const DECAY_STEP: u32 = 32 * UNIT;
+
 /// Pages that are committed at a time.
 const COMMIT: u32 = 16 * UNIT;
 
@@ -136,6 +139,7 @@ impl<O: Os> PageHeap<O> {
         &self.os
     }
 
+    #[cfg(test)]
     pub(crate) fn in_use(&self) -> u32 {
         self.in_use
     }
@@ -458,17 +462,31 @@ impl<O: Os> PageHeap<O> {
         }
     }
 
-    /// Time has passed: gives back what the last ticks did not need, and everything free if they needed nothing. Returns
-    /// whether there is more to come.
-    pub(crate) fn tick(&mut self) -> bool {
+    /// Time has passed.
+    pub(crate) fn tick(&mut self) {
         self.idle += 1;
         self.retention.tick(self.in_use as usize);
-        if self.idle > TICKS {
-            self.trim();
-            return false;
-        }
-        self.purge_to(self.budget(), self.hard_budget());
-        true
+    }
+
+    /// Gives some of that back which the last ticks did not need, or of everything free if they needed nothing. Returns
+    /// whether there is more of it.
+    pub(crate) fn decay(&mut self) -> bool {
+        let (budget, limit) = match self.is_at_rest() {
+            true => (self.in_use, self.in_use),
+            false => (self.budget(), self.hard_budget()),
+        };
+        let step = self.units.resident().saturating_sub(DECAY_STEP);
+        self.purge_to(budget.max(step), limit.max(step)) > 0 && self.units.resident() > budget
+    }
+
+    /// Whether there were no requests for some ticks.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.idle > TICKS
+    }
+
+    /// Whether it is worth a thread to give free memory back in time.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.units.resident() - self.in_use > (self.in_use / 16).max(UNIT / 8)
     }
 
     /// Gives all free memory back.

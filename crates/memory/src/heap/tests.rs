@@ -175,7 +175,10 @@ fn run(seed: u64, operations: u64, largest: u32, every: u64) {
                     write(&live[index]);
                 }
             }
-            98 => _ = heap.tick(),
+            98 => {
+                heap.tick();
+                heap.decay();
+            }
             _ if operation % 7 == 0 => _ = heap.trim(),
             _ => {}
         }

@@ -9,9 +9,9 @@
 //! above the limit, nor that above the next stack's bottom.
 #![allow(unsafe_code)]
 
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicUsize};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicUsize};
 
 use crate::heap::Heap;
 use crate::layout::blocks::{CLASSES, SLAB_CLASSES, class_capacity};

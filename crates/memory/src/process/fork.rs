@@ -4,8 +4,8 @@
 //! the child: its copy of a stack may be of another instant than its copy of the stack's top.
 #![allow(unsafe_code)]
 
+use crate::sync::atomic::Ordering::Relaxed;
 use std::cell::UnsafeCell;
-use std::sync::atomic::Ordering::Relaxed;
 
 use super::purger::Purger;
 use super::{CURRENT, SHARED, Shared};

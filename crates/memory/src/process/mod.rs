@@ -8,11 +8,11 @@ mod purger;
 mod settings;
 mod tally;
 
+use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::Ordering::Relaxed;
 use std::alloc::Layout;
 use std::cell::Cell;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
 
 use self::cache::Cache;
 pub(crate) use self::settings::configure;

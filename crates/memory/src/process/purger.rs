@@ -1,7 +1,7 @@
 //! The thread that gives idle memory back. It is there only while there is something to give back.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::{Shared, lock};
@@ -19,8 +19,8 @@ pub(super) enum Purger {
     /// There is none, as there was nothing to do.
     Asleep,
     Awake,
-    /// The system refused a thread.
-    Unavailable,
+    /// There shall be none, or the system refused it.
+    Off,
 }
 
 /// Starts the thread if there is something to do and nobody does it.
@@ -34,13 +34,14 @@ pub(super) fn wake_if_needed(shared: LockGuard<'_, Shared>) {
 #[cold]
 fn wake(mut shared: LockGuard<'_, Shared>) {
     if DECAY.load(Relaxed) == NEVER {
+        shared.purger = Purger::Off;
         return;
     }
     shared.purger = Purger::Awake;
     // A new thread takes memory.
     drop(shared);
     if !sys::spawn(purge) {
-        lock().purger = Purger::Unavailable;
+        lock().purger = Purger::Off;
     }
 }
 
@@ -49,9 +50,12 @@ fn purge() {
         let decay = DECAY.load(Relaxed);
         if decay != NEVER {
             std::thread::sleep(Duration::from_millis((decay / TICKS as u64).max(1)));
+            lock().heap.tick();
+            // Whoever waits for the lock gets it in between.
+            while lock().heap.decay() {}
         }
         let mut shared = lock();
-        if decay == NEVER || !shared.heap.tick() {
+        if decay == NEVER || shared.heap.is_at_rest() {
             shared.purger = Purger::Asleep;
             return;
         }

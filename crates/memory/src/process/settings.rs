@@ -1,10 +1,10 @@
 //! What can be set of the process's heap, by the program or by `TENZOR_*` environment variables.
 
+use crate::sync::atomic::Ordering::Relaxed;
 use std::ffi::CStr;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::purger::{DECAY, NEVER};
+use super::purger::{DECAY, NEVER, Purger};
 use super::{Shared, lock};
 use crate::config::Config;
 use crate::sys;
@@ -12,7 +12,11 @@ use crate::sys;
 /// Applies what a configuration says of the heap, from now on.
 pub(crate) fn configure(config: &Config) {
     DECAY.store(config.decay.map_or(NEVER, milliseconds), Relaxed);
-    lock().heap.set_limits(config.limit.unwrap_or(usize::MAX), config.max_pool_size);
+    let mut shared = lock();
+    shared.heap.set_limits(config.limit.unwrap_or(usize::MAX), config.max_pool_size);
+    if shared.purger == Purger::Off {
+        shared.purger = Purger::Asleep;
+    }
 }
 
 fn milliseconds(decay: Duration) -> u64 {

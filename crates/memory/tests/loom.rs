@@ -1,0 +1,237 @@
+//! The caches of threads under loom: every interleaving of what they share. `ci/loom` runs it.
+//!
+//! The file of the cache is compiled here once more, over atomics that loom watches and a heap behind loom's lock.
+#![cfg(loom)]
+#![allow(missing_docs, unsafe_code, unreachable_pub, dead_code, clippy::expect_used)]
+
+#[path = "../src/process/cache.rs"]
+mod cache;
+
+#[path = "../src/layout/blocks.rs"]
+mod blocks;
+
+mod layout {
+    pub(crate) use crate::blocks;
+}
+
+mod sys {
+    pub trait Os {}
+    pub struct NoOs;
+    impl Os for NoOs {}
+}
+
+/// Free blocks of the one class in use.
+mod heap {
+    use std::marker::PhantomData;
+    use std::ptr::NonNull;
+
+    #[derive(Default)]
+    pub struct Heap<O> {
+        pub free: Vec<NonNull<u8>>,
+        pub os: PhantomData<O>,
+    }
+
+    // SAFETY: the blocks belong to whoever takes them.
+    unsafe impl<O> Send for Heap<O> {}
+
+    impl<O> Heap<O> {
+        pub fn obtain_blocks(&mut self, _: usize, wanted: usize, take: impl FnMut(NonNull<u8>)) {
+            let left = self.free.len().saturating_sub(wanted);
+            self.free.drain(left..).for_each(take);
+        }
+
+        pub fn give_back_block(&mut self, _: usize, block: NonNull<u8>) {
+            self.free.push(block);
+        }
+    }
+}
+
+/// loom's atomics, made when they are first used: those of std can be made in a constant.
+mod sync {
+    pub mod atomic {
+        pub use loom::sync::atomic::Ordering;
+
+        macro_rules! atomics {
+            ($($name:ident $(<$t:ident>)?: $value:ty),*) => {$(
+                pub struct $name $(<$t>)? {
+                    first: $value,
+                    atomic: std::sync::OnceLock<loom::sync::atomic::$name $(<$t>)?>,
+                }
+
+                impl $(<$t>)? std::fmt::Debug for $name $(<$t>)? {
+                    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str(stringify!($name))
+                    }
+                }
+
+                // SAFETY: loom's atomics are; the first value is only copied.
+                unsafe impl $(<$t>)? Sync for $name $(<$t>)? {}
+                // SAFETY: likewise.
+                unsafe impl $(<$t>)? Send for $name $(<$t>)? {}
+
+                impl $(<$t>)? $name $(<$t>)? {
+                    pub const fn new(first: $value) -> Self {
+                        Self { first, atomic: std::sync::OnceLock::new() }
+                    }
+
+                    fn atomic(&self) -> &loom::sync::atomic::$name $(<$t>)? {
+                        self.atomic.get_or_init(|| loom::sync::atomic::$name::new(self.first))
+                    }
+
+                    pub fn load(&self, order: Ordering) -> $value {
+                        self.atomic().load(order)
+                    }
+
+                    pub fn store(&self, value: $value, order: Ordering) {
+                        self.atomic().store(value, order);
+                    }
+                }
+            )*};
+        }
+
+        atomics!(AtomicBool: bool, AtomicIsize: isize, AtomicU32: u32, AtomicUsize: usize, AtomicPtr<T>: *mut T);
+    }
+}
+
+use std::ptr::NonNull;
+
+use cache::Cache;
+use heap::Heap;
+use loom::sync::{Arc, Mutex};
+use loom::thread;
+use sync::atomic::Ordering::Relaxed;
+use sys::NoOs;
+
+const CLASS: usize = 0;
+const SIZE: usize = 10;
+
+/// Never used itself, so that its atomics are not made yet.
+static TEMPLATE: Cache = Cache::barren();
+
+/// On the heap from the start: loom's threads have small stacks.
+fn cache() -> Box<Cache> {
+    let mut cache = Box::new_uninit();
+    // SAFETY: one cache is copied, and the original never used nor dropped.
+    let cache: Box<Cache> = unsafe {
+        std::ptr::copy_nonoverlapping(&raw const TEMPLATE, cache.as_mut_ptr(), 1);
+        cache.assume_init()
+    };
+    cache.begin();
+    cache.taken.store(true, Relaxed);
+    // What other threads read is made now: loom takes the making for a write.
+    cache.settle();
+    cache.held(CLASS);
+    cache
+}
+
+type Shared = Mutex<Heap<NoOs>>;
+
+/// As `process` does it.
+fn obtain(cache: &Cache, heap: &Shared) -> NonNull<u8> {
+    cache.pop(CLASS, SIZE).unwrap_or_else(|| {
+        let block = cache.refill(&mut *heap.lock().expect("no panics"), CLASS).expect("enough blocks");
+        cache.served(Some(CLASS), SIZE);
+        block
+    })
+}
+
+fn give_back(cache: &Cache, heap: &Shared, block: NonNull<u8>) {
+    if !cache.push(CLASS, SIZE, block) {
+        cache.overflow(&mut *heap.lock().expect("no panics"), CLASS, block);
+        cache.freed(Some(CLASS), SIZE);
+    }
+}
+
+/// A block as loom sees it: two threads that use it at once, or one without knowing of the other's writes, are found.
+type Cell = loom::cell::UnsafeCell<u64>;
+
+fn write(block: NonNull<u8>, value: u64) {
+    // SAFETY: the block is a cell that lives until the model ends; loom checks that it is used by one thread at a time.
+    unsafe { block.cast::<Cell>().as_ref() }.with_mut(|cell| unsafe { *cell = value });
+}
+
+fn read(block: NonNull<u8>) -> u64 {
+    // SAFETY: as above.
+    unsafe { block.cast::<Cell>().as_ref() }.with(|cell| unsafe { *cell })
+}
+
+fn heap_of(cells: &[Cell]) -> Shared {
+    let free = cells.iter().map(|cell| NonNull::from(cell).cast()).collect();
+    Mutex::new(Heap { free, os: std::marker::PhantomData })
+}
+
+fn model(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 100_000;
+    builder.check(body);
+}
+
+#[test]
+fn blocks_travel_between_threads_and_are_nobody_elses() {
+    model(3, || {
+        let cells: Arc<Vec<Cell>> = Arc::new((0..4).map(|_| Cell::new(0)).collect());
+        let heap = Arc::new(heap_of(&cells));
+        let threads: Vec<_> = (1..=2)
+            .map(|me| {
+                let (heap, cells) = (heap.clone(), cells.clone());
+                thread::spawn(move || {
+                    let cache = cache();
+                    let block = obtain(&cache, &heap);
+                    write(block, me);
+                    assert_eq!(read(block), me, "somebody else wrote here");
+                    give_back(&cache, &heap, block);
+                    let block = obtain(&cache, &heap);
+                    write(block, 10 + me);
+                    give_back(&cache, &heap, block);
+                    cache.drain(&mut *heap.lock().expect("no panics"));
+                    assert_eq!(cache.unsettled(), 0);
+                    drop(cells);
+                })
+            })
+            .collect();
+        let cache = cache();
+        let block = obtain(&cache, &heap);
+        write(block, 3);
+        give_back(&cache, &heap, block);
+        cache.drain(&mut *heap.lock().expect("no panics"));
+        for thread in threads {
+            thread.join().expect("no panics");
+        }
+        assert_eq!(heap.lock().expect("no panics").free.len(), 4, "a block was lost or doubled");
+    });
+}
+
+#[test]
+fn a_snapshot_errs_by_what_is_under_way_and_is_exact_at_rest() {
+    model(3, || {
+        let cells: Arc<Vec<Cell>> = Arc::new((0..4).map(|_| Cell::new(0)).collect());
+        let heap = Arc::new(heap_of(&cells));
+        let caches: Vec<_> = (0..2).map(|_| Arc::new(cache())).collect();
+        let threads: Vec<_> = caches
+            .iter()
+            .map(|cache| {
+                let (cache, heap) = (cache.clone(), heap.clone());
+                thread::spawn(move || {
+                    let first = obtain(&cache, &heap);
+                    give_back(&cache, &heap, first);
+                    let second = obtain(&cache, &heap);
+                    give_back(&cache, &heap, second);
+                    obtain(&cache, &heap);
+                })
+            })
+            .collect();
+        for cache in &caches {
+            assert!(cache.held(CLASS) <= 2, "more blocks than there can be");
+            let in_use = cache.unsettled();
+            assert!((-2 * SIZE as isize..=3 * SIZE as isize).contains(&in_use), "{in_use} bytes in use");
+        }
+        for thread in threads {
+            thread.join().expect("no panics");
+        }
+        for cache in &caches {
+            assert_eq!(cache.unsettled(), SIZE as isize);
+            assert_eq!(cache.settle(), (SIZE as isize, SIZE as isize), "in use now, and at most");
+        }
+    });
+}
