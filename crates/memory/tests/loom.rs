@@ -102,7 +102,8 @@ use loom::thread;
 use sync::atomic::Ordering::Relaxed;
 use sys::NoOs;
 
-const CLASS: usize = 0;
+/// The class of the largest blocks: two fill a stack.
+const CLASS: usize = blocks::CLASSES - 1;
 const SIZE: usize = 10;
 
 /// Never used itself, so that its atomics are not made yet.
@@ -170,7 +171,7 @@ fn model(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
 #[test]
 fn blocks_travel_between_threads_and_are_nobody_elses() {
     model(3, || {
-        let cells: Arc<Vec<Cell>> = Arc::new((0..4).map(|_| Cell::new(0)).collect());
+        let cells: Arc<Vec<Cell>> = Arc::new((0..8).map(|_| Cell::new(0)).collect());
         let heap = Arc::new(heap_of(&cells));
         let threads: Vec<_> = (1..=2)
             .map(|me| {
@@ -181,9 +182,15 @@ fn blocks_travel_between_threads_and_are_nobody_elses() {
                     write(block, me);
                     assert_eq!(read(block), me, "somebody else wrote here");
                     give_back(&cache, &heap, block);
-                    let block = obtain(&cache, &heap);
-                    write(block, 10 + me);
-                    give_back(&cache, &heap, block);
+                    // More than the stack holds.
+                    let blocks = [(); 3].map(|()| obtain(&cache, &heap));
+                    for (block, value) in blocks.into_iter().zip(10 * me..) {
+                        write(block, value);
+                    }
+                    for (block, value) in blocks.into_iter().zip(10 * me..) {
+                        assert_eq!(read(block), value, "somebody else wrote here");
+                        give_back(&cache, &heap, block);
+                    }
                     cache.drain(&mut *heap.lock().expect("no panics"));
                     assert_eq!(cache.unsettled(), 0);
                     drop(cells);
@@ -198,7 +205,7 @@ fn blocks_travel_between_threads_and_are_nobody_elses() {
         for thread in threads {
             thread.join().expect("no panics");
         }
-        assert_eq!(heap.lock().expect("no panics").free.len(), 4, "a block was lost or doubled");
+        assert_eq!(heap.lock().expect("no panics").free.len(), 8, "a block was lost or doubled");
     });
 }
 
