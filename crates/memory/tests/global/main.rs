@@ -1,0 +1,21 @@
+//! The global allocator as programs rely on it: whatever this test program allocates comes from it.
+#![allow(unsafe_code, missing_docs, clippy::expect_used, clippy::panic)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod block;
+mod forks;
+mod lives;
+mod misuse;
+mod model;
+mod process;
+mod refusals;
+mod resident;
+mod settings;
+mod traffic;
+
+use tenzor_memory::TenzorAlloc;
+
+#[global_allocator]
+static GLOBAL: TenzorAlloc = TenzorAlloc::new();

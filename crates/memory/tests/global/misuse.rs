@@ -1,0 +1,45 @@
+//! What must not be done, and is noticed: the process ends by the signal of `abort`.
+//!
+//! Noticed is a small block, of less than 8 KiB, that is freed a second time, once both frees have left the caches of the
+//! threads; and with them what was never a block of the heap. Not noticed are: the second free of a larger block; a block that
+//! was handed out again in between, which is then its next owner's that is freed; a layout other than the block's own; and
+//! writes to what was freed, though these damage no bookkeeping.
+
+use std::alloc::{Layout, alloc, dealloc};
+use std::os::unix::process::ExitStatusExt;
+use std::thread;
+
+use crate::GLOBAL;
+use crate::common::layout;
+use crate::process::in_child;
+
+/// Frees a block so often, by so many threads; what lay in their caches goes to the heap then.
+fn free(layout: Layout, threads: usize, times: usize) {
+    // SAFETY: none for the second free. That is the point.
+    unsafe {
+        let neighbours: Vec<_> = (0..100).map(|_| alloc(layout).addr()).collect();
+        let block = alloc(layout).addr();
+        for _ in 0..threads {
+            let free = move || (0..times).for_each(|_| dealloc(std::ptr::with_exposed_provenance_mut(block), layout));
+            thread::spawn(free).join().expect("no panic");
+        }
+        GLOBAL.trim();
+        assert_eq!(neighbours.len(), 100);
+    }
+}
+
+#[test]
+fn a_second_free_of_a_small_block_is_noticed() {
+    for (case, size) in [1, 16, 100, 1000, 4096, 7168].into_iter().enumerate() {
+        for (threads, times) in [(1, 2), (2, 1), (1, 1)] {
+            let case = (case * 10 + threads * 2 + times) as u64;
+            let end = in_child(case, |_| (), || free(layout(size, 1), threads, times));
+            let right = threads * times == 1;
+            let signal = if right { None } else { Some(libc::SIGABRT) };
+            assert!(
+                end.as_ref().is_none_or(|end| end.status.signal() == signal && end.status.success() == right),
+                "{size} bytes, {times} times by {threads} threads: {end:?}"
+            );
+        }
+    }
+}
