@@ -133,7 +133,8 @@ impl<O: Os> Heap<O> {
     /// Moves what was granted for `old` to where `new` fits, without copying what can be moved instead.
     pub(crate) fn relocate(&mut self, block: NonNull<u8>, old: (Run, usize), new: Run) -> Option<Relocated> {
         let (old, size) = old;
-        if old.pages < WORTHWHILE || (old.align, old.coloured) != (new.align, new.coloured) || old.align > 1 {
+        let alike = (old.align, old.coloured) == (new.align, new.coloured) && old.align == 1;
+        if old.pages < WORTHWHILE || new.pages < old.pages || !alike {
             return None;
         }
         let page = self.pages.page(block);
