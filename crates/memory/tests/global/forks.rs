@@ -15,6 +15,9 @@ use crate::traffic::{self, Exchange};
 const PATIENCE: Duration = Duration::from_secs(30);
 const LARGEST: usize = 100 << 10;
 
+/// Operations that take as long as a fork.
+const WORTH: usize = 20_000;
+
 /// Forks, runs `body` in the child and waits for its end.
 pub(crate) fn forked(body: impl FnOnce()) {
     // SAFETY: the child uses nothing but the allocator, and threads.
@@ -59,7 +62,7 @@ fn five_hundred_children_of_a_busy_process_live_and_end_well() {
                     }
                 });
             }
-            for _ in 0..ops(500).min(500) {
+            for _ in 0..(ops(500 * WORTH) / WORTH).clamp(20, 500) {
                 forked(|| {
                     inherited.clear(); // Each looks at its contents.
                     use_the_allocator(1);

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::GLOBAL;
 use crate::block::Block;
-use crate::common::{layout, random_size};
+use crate::common::{layout, ops, random_size};
 use crate::forks::forked;
+use crate::lives::{EXCHANGE, wave};
 use crate::process::{alone, alone_each, page_faults, resident, within};
 
 const MIB: usize = 1 << 20;
@@ -76,6 +77,25 @@ fn idle_memory_goes_back_at_once_by_a_trim() {
         assert!(fell.abs_diff(given_back) < MIB, "{given_back} bytes are said to be gone, {fell} are");
         assert!(resident() <= (program + live_bytes(&live)) / 10 * 11, "{}", GLOBAL.stats());
         assert!(live.iter().all(Block::is_intact), "live data was purged");
+    });
+}
+
+#[test]
+fn ten_thousand_threads_leave_nothing_behind() {
+    alone(|| {
+        const WAVE: usize = 40;
+        let waves = ops(10_000).min(10_000) / WAVE;
+        let measure = || {
+            EXCHANGE.clear();
+            GLOBAL.trim();
+            (GLOBAL.stats().bytes_in_use, resident())
+        };
+        (0..waves / 10).for_each(|_| wave(WAVE));
+        let (in_use, level) = measure();
+        (waves / 10..waves).for_each(|_| wave(WAVE));
+        let (still, end) = measure();
+        assert_eq!(still, in_use, "bytes in use");
+        assert!(end <= level + (1 << 20), "{level} bytes were resident after a tenth of the threads, now it is {end}");
     });
 }
 
