@@ -51,6 +51,9 @@ pub(crate) unsafe trait Os {
     /// The range is the whole of a reservation, and nobody uses it any more.
     unsafe fn release(&self, start: NonNull<u8>, bytes: usize);
 
+    /// How many bytes of addresses the process may have, if that is limited.
+    fn address_limit(&self) -> Option<usize>;
+
     /// The system's own page size in bytes: what is purged is a multiple of it.
     fn page_size(&self) -> usize;
 }
@@ -109,6 +112,13 @@ unsafe impl Os for Linux {
     unsafe fn release(&self, start: NonNull<u8>, bytes: usize) {
         // SAFETY: the range is ours and unused (the caller's word).
         unsafe { libc::munmap(start.as_ptr().cast(), bytes) };
+    }
+
+    fn address_limit(&self) -> Option<usize> {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: a plain query into a local.
+        let known = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) } == 0;
+        if known && limit.rlim_cur != libc::RLIM_INFINITY { usize::try_from(limit.rlim_cur).ok() } else { None }
     }
 
     fn page_size(&self) -> usize {

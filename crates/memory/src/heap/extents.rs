@@ -313,8 +313,8 @@ impl Extents {
 
     /// An extent of those with fresh pages that are the largest.
     pub(crate) fn freshest(&self) -> Option<u32> {
-        let word = 63 - self.fresh.words.leading_zeros();
-        let bin = 64 * word + 63 - self.fresh.filled.get(word as usize)?.leading_zeros();
+        let word = self.fresh.words.checked_ilog2()?;
+        let bin = 64 * word + self.fresh.filled.get(word as usize)?.checked_ilog2()?;
         self.fresh.heads.get(bin as usize).copied()
     }
 

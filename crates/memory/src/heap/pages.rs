@@ -12,7 +12,7 @@ use crate::sys::{Os, Table};
 
 /// The address space to reserve, and the least to do with; what lies between is tried in halves.
 const RESERVE: usize = 1 << 40;
-const LEAST: usize = 64 << 20;
+const LEAST: usize = 16 << 20;
 
 /// Only the first so many units take part in moves, 32 GiB: each may become a mapping of its own, and a process may have
 /// 65,530.
@@ -89,7 +89,11 @@ impl<O: Os> PageHeap<O> {
         if self.base.is_some() {
             return None;
         }
-        let mut bytes = RESERVE;
+        // Others need addresses as well: half of what there may be is theirs.
+        let mut bytes = match self.os.address_limit() {
+            Some(limit) => (limit / 2 / UNIT as usize / PAGE * UNIT as usize * PAGE).min(RESERVE),
+            None => RESERVE,
+        };
         while bytes >= LEAST {
             let pages = bytes / PAGE;
             let tables = [
@@ -130,7 +134,7 @@ impl<O: Os> PageHeap<O> {
                     return Some(Table::new(slabs, pages));
                 }
             }
-            bytes /= 2;
+            bytes = bytes / 2 / (UNIT as usize * PAGE) * UNIT as usize * PAGE;
         }
         None
     }
@@ -471,12 +475,10 @@ impl<O: Os> PageHeap<O> {
     /// Gives some of that back which the last ticks did not need, or of everything free if they needed nothing. Returns
     /// whether there is more of it.
     pub(crate) fn decay(&mut self) -> bool {
-        let (budget, limit) = match self.is_at_rest() {
-            true => (self.in_use, self.in_use),
-            false => (self.budget(), self.hard_budget()),
-        };
-        let step = self.units.resident().saturating_sub(DECAY_STEP);
-        self.purge_to(budget.max(step), limit.max(step)) > 0 && self.units.resident() > budget
+        // What is resident beyond the first budget is so because a step needed it, and the next one would.
+        let target = if self.is_at_rest() { self.in_use } else { self.hard_budget() };
+        let step = target.max(self.units.resident().saturating_sub(DECAY_STEP));
+        self.purge_to(step, step) > 0 && self.units.resident() > target
     }
 
     /// Whether there were no requests for some ticks.

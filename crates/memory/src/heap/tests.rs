@@ -51,6 +51,9 @@ unsafe impl Os for Faulty {
         // SAFETY: passed on.
         unsafe { Linux.release(start, bytes) };
     }
+    fn address_limit(&self) -> Option<usize> {
+        Linux.address_limit()
+    }
     fn page_size(&self) -> usize {
         Linux.page_size()
     }

@@ -19,20 +19,28 @@ pub(super) enum Purger {
     /// There is none, as there was nothing to do.
     Asleep,
     Awake,
-    /// There shall be none, or the system refused it.
+    /// There shall be none.
     Off,
+    /// The system refused one: it is asked again after so many frees.
+    Refused(u32),
 }
+
+const PATIENCE: u32 = 16;
 
 /// Starts the thread if there is something to do and nobody does it.
 #[inline]
 pub(super) fn wake_if_needed(shared: LockGuard<'_, Shared>) {
-    if shared.purger == Purger::Asleep && shared.heap.is_idle() {
+    if matches!(shared.purger, Purger::Asleep | Purger::Refused(_)) && shared.heap.is_idle() {
         wake(shared);
     }
 }
 
 #[cold]
 fn wake(mut shared: LockGuard<'_, Shared>) {
+    if let Purger::Refused(more @ 1..) = shared.purger {
+        shared.purger = Purger::Refused(more - 1);
+        return;
+    }
     if DECAY.load(Relaxed) == NEVER {
         shared.purger = Purger::Off;
         return;
@@ -41,7 +49,7 @@ fn wake(mut shared: LockGuard<'_, Shared>) {
     // A new thread takes memory.
     drop(shared);
     if !sys::spawn(purge) {
-        lock().purger = Purger::Off;
+        lock().purger = Purger::Refused(PATIENCE);
     }
 }
 

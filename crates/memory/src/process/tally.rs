@@ -156,7 +156,7 @@ impl From<Snapshot> for Stats {
         let buckets: Vec<BucketStats> = rows
             .iter()
             .enumerate()
-            .filter(|(_, (counted, ..))| counted.allocations > 0)
+            .filter(|(_, (counted, ..))| counted.allocations > 0 || counted.resized != 0)
             .map(|(bucket, &(counted, pooled_buffers, pooled_bytes))| BucketStats {
                 bucket,
                 hits: counted.allocations.saturating_sub(counted.misses),

@@ -70,7 +70,6 @@ fn a_large_block_grows_and_shrinks_by_any_size() {
 }
 
 #[test]
-#[ignore = "fails: a bucket has no row if it has blocks by resizes alone"]
 fn a_resized_block_is_in_the_bucket_of_its_new_size() {
     alone(|| {
         let mut block = Block::new(layout(70 << 20, 8), 1);

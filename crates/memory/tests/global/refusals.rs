@@ -54,7 +54,6 @@ fn no_more_memory() {
 }
 
 #[test]
-#[ignore = "fails: Extents::freshest subtracts with overflow"]
 fn large_blocks_grow_where_every_page_was_used_before() {
     alone_within(libc::RLIMIT_AS, 300 << 20, || {
         assert!(take_everything(&mut Vec::with_capacity(100_000)) > 100 * MIB);
@@ -64,7 +63,6 @@ fn large_blocks_grow_where_every_page_was_used_before() {
 }
 
 #[test]
-#[ignore = "fails: the reservation takes half of the address space or more, up to all but the last MiB"]
 fn there_is_address_space_left_for_others() {
     for limit in [150, 280, 300, 530, 1045, 2048] {
         alone_within(libc::RLIMIT_AS, limit << 20, || {
@@ -75,7 +73,6 @@ fn there_is_address_space_left_for_others() {
 }
 
 #[test]
-#[ignore = "fails: a thread that was refused once is never tried again"]
 fn idle_memory_goes_back_though_a_thread_was_refused() {
     alone(|| {
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
