@@ -180,7 +180,7 @@ fn run(seed: u64, operations: u64, largest: u32, every: u64) {
             }
             98 => {
                 heap.tick();
-                heap.decay();
+                while heap.decay() {}
             }
             _ if operation % 7 == 0 => _ = heap.trim(),
             _ => {}
