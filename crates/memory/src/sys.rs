@@ -33,6 +33,12 @@ pub(crate) unsafe trait Os {
     /// The range is committed.
     unsafe fn prefer_huge(&self, start: NonNull<u8>, bytes: usize);
 
+    /// Copies the small pages of a whole unit of [`HUGE`] into one huge page, now. Returns whether all of it is resident then.
+    ///
+    /// # Safety
+    /// The unit is committed.
+    unsafe fn collapse(&self, start: NonNull<u8>) -> bool;
+
     /// Gives the physical memory back and keeps the addresses.
     ///
     /// # Safety
@@ -97,6 +103,11 @@ unsafe impl Os for Linux {
         unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
     }
 
+    unsafe fn collapse(&self, start: NonNull<u8>) -> bool {
+        // SAFETY: the range is ours (the caller's word), and its contents stay.
+        allows_huge() && unsafe { libc::madvise(start.as_ptr().cast(), HUGE, libc::MADV_COLLAPSE) == 0 }
+    }
+
     unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> bool {
         // SAFETY: the range is ours, and nobody needs its contents (the caller's word).
         unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED) == 0 }
@@ -126,6 +137,22 @@ unsafe impl Os for Linux {
         let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
         usize::try_from(size).unwrap_or(PAGE).max(PAGE)
     }
+}
+
+/// Whether the machine's owner allows transparent huge pages at all: the kernel heeds that on a first touch only.
+fn allows_huge() -> bool {
+    let mut text = [0_u8; 64];
+    // SAFETY: the path ends with a zero, and the text is as long as it says.
+    unsafe {
+        let file =
+            libc::open(c"/sys/kernel/mm/transparent_hugepage/enabled".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if file < 0 {
+            return false;
+        }
+        libc::read(file, text.as_mut_ptr().cast(), text.len());
+        libc::close(file);
+    }
+    !text.windows(7).any(|part| part == b"[never]")
 }
 
 /// An array in reserved memory that grows in place and never moves; zero where it was not written.

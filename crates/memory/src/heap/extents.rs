@@ -4,10 +4,29 @@
 //! whoever frees a range finds its neighbours in constant time. By size, extents stand in bins, sixteen to a power of two
 //! and exact below 32 pages, as in TLSF (Masmano et al. 2004); unlike TLSF, the bins are searched for the best fit.
 //! Extents without a fresh page have bins of their own: they are preferred.
+//!
+//! The range has two **sides**, divided by the border. Small runs go to the first: thread caches and slabs hold them for long, and
+//! each would cut the space of the large ones in two.
 
 use bytemuck::Zeroable;
 
 use crate::sys::{Os, Table};
+
+/// The part of the range that a run is taken from, if it can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Small,
+    Large,
+}
+
+impl Side {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Small => Self::Large,
+            Self::Large => Self::Small,
+        }
+    }
+}
 
 /// How many extents are compared. Bins are narrow, so that longer searches win nothing.
 const SEARCH: usize = 64;
@@ -52,8 +71,13 @@ impl Extent {
         Self { start, pages, fresh: 0, zero: 0, dirty: pages }
     }
 
+    /// A free range whose pages were never in use.
+    pub(crate) fn fresh(start: u32, pages: u32) -> Self {
+        Self { start, pages, fresh: pages, zero: pages, dirty: 0 }
+    }
+
     /// Two ranges, one behind the other.
-    fn joined(left: Self, right: Self) -> Self {
+    pub(crate) fn joined(left: Self, right: Self) -> Self {
         Self {
             start: left.start,
             pages: left.pages + right.pages,
@@ -129,11 +153,13 @@ pub(crate) struct Extents {
     vacant: u32,
     unused: u32,
     tags: Table<u32>,
+    /// The first page of the large side: no extent crosses it.
+    border: u32,
     /// Pages beyond this one carry no tags; the range ends here.
     end: u32,
-    /// Extents without fresh pages, and the others.
-    resident: Bins,
-    fresh: Bins,
+    /// By sides, extents without fresh pages, and the others.
+    resident: [Bins; 2],
+    fresh: [Bins; 2],
 }
 
 impl Extents {
@@ -143,14 +169,23 @@ impl Extents {
             vacant: 0,
             unused: 1,
             tags: Table::empty(),
+            border: 0,
             end: 0,
-            resident: Bins::empty(),
-            fresh: Bins::empty(),
+            resident: [const { Bins::empty() }; 2],
+            fresh: [const { Bins::empty() }; 2],
         }
     }
 
-    pub(crate) fn new(nodes: Table<Node>, tags: Table<u32>, end: u32) -> Self {
-        Self { nodes, tags, end, ..Self::empty() }
+    pub(crate) fn new(nodes: Table<Node>, tags: Table<u32>, border: u32, end: u32) -> Self {
+        Self { nodes, tags, border, end, ..Self::empty() }
+    }
+
+    pub(crate) fn border(&self) -> u32 {
+        self.border
+    }
+
+    pub(crate) fn side(&self, page: u32) -> Side {
+        if page < self.border { Side::Small } else { Side::Large }
     }
 
     /// Room for so many extents within the first `pages` pages.
@@ -164,15 +199,20 @@ impl Extents {
     }
 
     fn bins(&mut self, extent: &Extent) -> &mut Bins {
-        if extent.fresh == 0 { &mut self.resident } else { &mut self.fresh }
+        let side = self.side(extent.start) as usize;
+        if extent.fresh == 0 { &mut self.resident[side] } else { &mut self.fresh[side] }
     }
 
     fn tag(&mut self, extent: &Extent, tag: u32) {
         self.tags[extent.start] = tag;
-        // The last extent has no neighbour behind it, and its end is not committed yet.
-        if extent.end() < self.end {
+        // Behind a side's last extent nobody looks for one, and its end is not committed yet.
+        if !self.is_last(extent) {
             self.tags[extent.end() - 1] = tag;
         }
+    }
+
+    fn is_last(&self, extent: &Extent) -> bool {
+        [self.border, self.end].contains(&extent.end())
     }
 
     /// Adds a free range that touches no other.
@@ -248,7 +288,7 @@ impl Extents {
 
     /// Adds a free range and joins it with its neighbours.
     pub(crate) fn give(&mut self, range: Extent) {
-        let left = range.start.checked_sub(1).and_then(|before| self.extent_at(before));
+        let left = self.ending_at(range.start);
         let right = self.starting_at(range.end());
         match (left, right) {
             (None, None) => self.insert(range),
@@ -261,9 +301,14 @@ impl Extents {
         }
     }
 
-    /// The extent that starts at a page.
+    /// The extent that starts at a page, on the side of the page before.
     pub(crate) fn starting_at(&self, page: u32) -> Option<u32> {
-        if page < self.end { self.extent_at(page) } else { None }
+        if page < self.end && page != self.border { self.extent_at(page) } else { None }
+    }
+
+    /// The extent that ends before a page, on the page's side.
+    fn ending_at(&self, page: u32) -> Option<u32> {
+        if page != self.border { self.extent_at(page.checked_sub(1)?) } else { None }
     }
 
     fn extent_at(&self, page: u32) -> Option<u32> {
@@ -279,11 +324,11 @@ impl Extents {
         self.nodes[number].extent
     }
 
-    /// The extent of at least `pages` pages that costs the least, of equal ones the smallest, at the lowest address: one
+    /// The extent of at least `pages` pages on a side that costs the least, of equal ones the smallest, at the lowest address: one
     /// without fresh pages costs nothing.
-    pub(crate) fn best(&self, pages: u32, cost: impl Fn(&Extent) -> u32) -> Option<u32> {
+    pub(crate) fn best(&self, side: Side, pages: u32, cost: impl Fn(&Extent) -> u32) -> Option<u32> {
         let mut best = None;
-        for (bins, costs) in [(&self.resident, false), (&self.fresh, true)] {
+        for (bins, costs) in [(&self.resident[side as usize], false), (&self.fresh[side as usize], true)] {
             let mut searched = 0;
             let mut from = bin(pages);
             while let Some(bin) = bins.next_filled(from)
@@ -311,11 +356,12 @@ impl Extents {
         best.map(|(_, number)| number)
     }
 
-    /// An extent of those with fresh pages that are the largest.
-    pub(crate) fn freshest(&self) -> Option<u32> {
-        let word = self.fresh.words.checked_ilog2()?;
-        let bin = 64 * word + self.fresh.filled.get(word as usize)?.checked_ilog2()?;
-        self.fresh.heads.get(bin as usize).copied()
+    /// An extent of those with fresh pages that are the largest on a side.
+    pub(crate) fn freshest(&self, side: Side) -> Option<u32> {
+        let bins = &self.fresh[side as usize];
+        let word = bins.words.checked_ilog2()?;
+        let bin = 64 * word + bins.filled.get(word as usize)?.checked_ilog2()?;
+        bins.heads.get(bin as usize).copied()
     }
 
     /// The largest number that an extent has had.
@@ -352,10 +398,10 @@ impl Extents {
     pub(crate) fn check(&self, extent: &Extent) {
         let number = self.extent_at(extent.start).unwrap();
         assert_eq!(self.nodes[number].extent, *extent);
-        if extent.end() < self.end {
+        if !self.is_last(extent) {
             assert_eq!(self.extent_at(extent.end() - 1), Some(number));
         }
-        let bins = if extent.fresh == 0 { &self.resident } else { &self.fresh };
+        let bins = &if extent.fresh == 0 { &self.resident } else { &self.fresh }[self.side(extent.start) as usize];
         let bin = bin(extent.pages);
         assert!(bins.filled[bin / 64] & (1 << (bin % 64)) != 0);
         assert_eq!(self.list(bins, bin).filter(|(other, _)| *other == number).count(), 1);

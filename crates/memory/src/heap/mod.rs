@@ -162,6 +162,11 @@ impl<O: Os> Heap<O> {
         self.pages.decay()
     }
 
+    /// See [`PageHeap::promote`].
+    pub(crate) fn promote(&mut self) -> bool {
+        self.pages.promote()
+    }
+
     /// See [`PageHeap::is_at_rest`].
     pub(crate) fn is_at_rest(&self) -> bool {
         self.pages.is_at_rest()

@@ -3,10 +3,10 @@
 
 use std::ptr::NonNull;
 
-use super::extents::{Extent, Extents, Node};
+use super::extents::{Extent, Extents, Node, Side};
 use super::slabs::Slab;
 use super::units::{UNIT, Unit, Units};
-use crate::layout::blocks::PAGE;
+use crate::layout::blocks::{CLASS_PAGES, PAGE};
 use crate::retention::{Retention, TICKS};
 use crate::sys::{Os, Table};
 
@@ -14,12 +14,21 @@ use crate::sys::{Os, Table};
 const RESERVE: usize = 1 << 40;
 const LEAST: usize = 16 << 20;
 
+/// The small side is one of so many equal parts of the address space. Where it is full, the other side serves.
+const PARTS: u32 = 256;
+
 /// Only the first so many units take part in moves, 32 GiB: each may become a mapping of its own, and a process may have
 /// 65,530.
 const MOVABLE: u32 = 16 << 10;
 
 /// Pages that decay under the lock at a time: some hundred microseconds.
 const DECAY_STEP: u32 = 32 * UNIT;
+
+/// Units that are looked at under the lock for one to promote.
+const PROMOTE_STEP: u32 = 1 << 10;
+
+/// Ticks after which a need of more memory is beyond doubt.
+const PROOF: usize = 8;
 
 /// Pages that are committed at a time.
 const COMMIT: u32 = 16 * UNIT;
@@ -40,17 +49,26 @@ pub(crate) struct PageHeap<O> {
     /// The bytes reserved from there, tables included.
     #[cfg(test)]
     reserved: usize,
-    /// Pages reserved, and pages that are accessible.
+    /// Pages reserved, and where the accessible ones of each side end.
     pages: u32,
-    committed: u32,
+    committed: [u32; 2],
     extents: Extents,
     units: Units,
     retention: Retention,
+    /// The peak at which the heap was last seen to grow, the pages that were given back for others to take their place since the
+    /// last tick and since that peak, and the ticks in which these were many.
+    settled: usize,
+    evicted: usize,
+    proven: usize,
+    /// Pages that may be resident beyond the budget, as steps that repeat were seen to need them.
+    slack: usize,
     in_use: u32,
     /// The most pages that may be in use, and resident but free.
     limit: u32,
     idle_limit: u32,
     runs: usize,
+    /// The unit to look at next for promotion.
+    promoted: u32,
     /// Ticks since the last grant.
     idle: usize,
     /// How often a run took memory from the system.
@@ -69,14 +87,19 @@ impl<O: Os> PageHeap<O> {
             #[cfg(test)]
             reserved: 0,
             pages: 0,
-            committed: 0,
+            committed: [0; 2],
             extents: Extents::empty(),
             units: Units::empty(),
             retention: Retention::new(),
+            settled: 0,
+            evicted: 0,
+            proven: 0,
+            slack: 0,
             in_use: 0,
             limit: u32::MAX,
             idle_limit: u32::MAX,
             runs: 0,
+            promoted: 0,
             idle: 0,
             misses: 0,
             peak_resident: 0,
@@ -117,9 +140,10 @@ impl<O: Os> PageHeap<O> {
                 // SAFETY: each table has its own part of the reserved range, as large as `bytes` says; if there is no memory
                 // for the first extent, nothing has been in use.
                 unsafe {
-                    self.extents =
-                        Extents::new(Table::new(extents, pages / 2 + 2), Table::new(tags, pages), pages as u32);
-                    if !self.extents.grow(&self.os, 64, 0) {
+                    let (extents, tags) = (Table::new(extents, pages / 2 + 2), Table::new(tags, pages));
+                    let border = (pages as u32 / PARTS).next_multiple_of(UNIT);
+                    self.extents = Extents::new(extents, tags, border, pages as u32);
+                    if !self.extents.grow(&self.os, 64, border) {
                         self.os.release(base, reserved);
                         return None;
                     }
@@ -130,7 +154,9 @@ impl<O: Os> PageHeap<O> {
                         self.reserved = reserved;
                     }
                     self.pages = pages as u32;
-                    self.extents.give(self.units.extent(0, self.pages));
+                    self.committed = [0, border];
+                    self.extents.give(Extent::fresh(0, border));
+                    self.extents.give(Extent::fresh(border, self.pages - border));
                     return Some(Table::new(slabs, pages));
                 }
             }
@@ -183,17 +209,17 @@ impl<O: Os> PageHeap<O> {
         (self.limit, self.idle_limit) = (in_use, idle);
     }
 
-    /// The most pages that may be resident, as far as it takes whole units to keep to it: a peak is seldom packed without
-    /// any gaps, nor does it end with a unit.
+    /// The most pages that may be resident: a peak is seldom packed without any gaps, and the fewer its blocks are, the larger
+    /// are these.
     fn budget(&self) -> u32 {
         let peak = self.retention.peak();
-        self.capped(peak + peak / 48 + (peak / 16).min(UNIT as usize))
+        self.capped(peak + peak / 32 + (peak / 8).min(2 * UNIT as usize) + self.slack)
     }
 
-    /// The most pages that may be resident at the price of breaking huge pages.
-    fn hard_budget(&self) -> u32 {
+    /// The most pages that may be resident when a huge page takes more than is asked for: nobody may come to use the rest.
+    fn huge_budget(&self) -> u32 {
         let peak = self.retention.peak();
-        self.capped(peak + peak / 12 + (peak / 16).min(UNIT as usize))
+        self.capped(peak + peak / 48 + (peak / 16).min(UNIT as usize))
     }
 
     fn capped(&self, pages: usize) -> u32 {
@@ -213,19 +239,23 @@ impl<O: Os> PageHeap<O> {
         }
         self.prepare()?;
         let wanted = pages.checked_add(align - 1)?;
-        let number = self.extents.best(wanted, |extent| match extent.dirty >= wanted {
-            true => 0,
-            false => self.units.extent(extent.start, extent.start + pages).fresh,
-        })?;
+        let side = if pages <= CLASS_PAGES { Side::Small } else { Side::Large };
         // The heap's first page is aligned to a huge page only.
         let skew = (self.address(0).addr().get() / PAGE) as u32 % align;
-        let start = (self.extents.get(number).start + skew).next_multiple_of(align) - skew;
-        if !self.commit(start + pages) {
-            return None;
+        for side in [side, side.other()] {
+            let number = self.extents.best(side, wanted, |extent| match extent.dirty >= wanted {
+                true => 0,
+                false => self.survey(extent.start, extent.start + pages).fresh,
+            });
+            let Some(number) = number else { continue };
+            let start = (self.extents.get(number).start + skew).next_multiple_of(align) - skew;
+            if self.commit(start + pages) {
+                let dirty = self.hand_out(number, start, start + pages);
+                self.runs += 1;
+                return Some(Run { start, dirty });
+            }
         }
-        let dirty = self.hand_out(number, start, start + pages);
-        self.runs += 1;
-        Some(Run { start, dirty })
+        None
     }
 
     /// Room for what the next run may leave behind: each live run at most one extent, and two more where one is cut.
@@ -238,7 +268,7 @@ impl<O: Os> PageHeap<O> {
     /// calls [`leave`](Self::leave).
     pub(crate) fn relocate(&mut self, start: u32, pages: u32, more: u32) -> Option<(u32, u32, u32)> {
         self.prepare()?;
-        let number = self.extents.freshest()?;
+        let number = self.extents.freshest(Side::Large)?;
         let extent = self.extents.get(number);
         // Units fall on units. Memory that is resident there would be lost.
         let from = extent.start + extent.dirty;
@@ -263,7 +293,7 @@ impl<O: Os> PageHeap<O> {
         if moved == first {
             return None;
         }
-        self.extents.update(number, self.units.extent(extent.start, extent.end()));
+        self.extents.update(number, self.survey(extent.start, extent.end()));
         self.in_use -= pages;
         self.hand_out(number, goal, end);
         self.runs += 1;
@@ -273,7 +303,7 @@ impl<O: Os> PageHeap<O> {
     /// Frees a run whose memory was moved.
     pub(crate) fn leave(&mut self, start: u32, pages: u32) {
         self.runs -= 1;
-        self.extents.give(self.units.extent(start, start + pages));
+        self.extents.give(self.survey(start, start + pages));
     }
 
     /// Takes the pages behind a live run that grows from `pages` to `more`; `None` when they are not free.
@@ -298,26 +328,39 @@ impl<O: Os> PageHeap<O> {
         self.in_use -= pages;
         self.extents.give(Extent::used(start, pages));
         if self.units.resident() - self.in_use > self.idle_limit {
-            self.purge_to(self.budget(), self.budget());
+            self.purge_to(self.budget());
         }
     }
 
-    /// Makes the pages before `end` accessible.
+    /// Makes the pages of a side before `end` accessible.
     fn commit(&mut self, end: u32) -> bool {
-        if end <= self.committed {
+        let side = self.extents.side(end - 1) as usize;
+        let (committed, last) = (self.committed[side], [self.extents.border(), self.pages][side]);
+        if end <= committed {
             return true;
         }
-        let ample = end.saturating_add(COMMIT).min(self.pages) / UNIT * UNIT;
-        for goal in [ample, end.next_multiple_of(UNIT).min(self.pages)] {
-            let bytes = (goal - self.committed) as usize * PAGE;
+        let ample = end.saturating_add(COMMIT).min(last) / UNIT * UNIT;
+        for goal in [ample, end.next_multiple_of(UNIT).min(last)] {
+            let bytes = (goal - committed) as usize * PAGE;
             let tables = self.extents.grow(&self.os, 0, goal) && self.units.grow(&self.os, goal);
             // SAFETY: the range is reserved, and nothing beyond `committed` is in use.
-            if tables && unsafe { self.os.commit(self.address(self.committed), bytes) } {
-                self.committed = goal;
+            if tables && unsafe { self.os.commit(self.address(committed), bytes) } {
+                self.committed[side] = goal;
                 return true;
             }
         }
         false
+    }
+
+    /// Where the accessible part of a free extent ends.
+    fn accessible(&self, extent: &Extent) -> u32 {
+        extent.end().min(self.committed[self.extents.side(extent.start) as usize])
+    }
+
+    /// A free range of one side, with what is known of its pages: what is not accessible yet is fresh.
+    fn survey(&self, start: u32, end: u32) -> Extent {
+        let known = self.committed[self.extents.side(start) as usize].clamp(start, end);
+        Extent::joined(self.units.extent(start, known), Extent::fresh(known, end - known))
     }
 
     /// Pages of a free extent are in use from now on. Returns the least range of them that may not be zero.
@@ -331,16 +374,17 @@ impl<O: Os> PageHeap<O> {
             return (start, end);
         }
         let moved = self.supply(number, start, end);
-        let before = self.units.extent(start, end);
+        let before = self.survey(start, end);
         let resident = self.units.resident();
         let dirty = self.use_first(start, end, before.fresh);
         let rest = match moved {
-            true => self.units.extent(end, extent.end()),
+            true => self.survey(end, extent.end()),
             false => extent.rest(end, self.units.resident() - resident, before.zero),
         };
         self.cut_out(number, extent, rest, start);
         if before.fresh > 0 {
-            self.purge_to(self.budget(), self.hard_budget());
+            let evicted = self.purge_to(self.budget());
+            self.learn(evicted as usize);
             self.peak_resident = self.peak_resident.max(self.units.resident());
         }
         dirty
@@ -352,14 +396,14 @@ impl<O: Os> PageHeap<O> {
             self.extents.update(number, rest);
             return;
         }
-        let front = self.units.extent(extent.start, start);
-        rest = self.units.extent(rest.start, rest.end());
+        let front = self.survey(extent.start, start);
+        rest = self.survey(rest.start, rest.end());
         self.extents.update(number, rest);
         self.extents.give(front);
     }
 
-    /// Before pages of a free extent are used: where that would take more memory from the system than the budget allows, memory
-    /// of free units elsewhere is moved there. Returns whether any was.
+    /// Before pages of a free extent are used: where that would take more memory from the system than the budget allows, free
+    /// memory is moved there from elsewhere. Returns whether any was.
     fn supply(&mut self, number: u32, start: u32, end: u32) -> bool {
         let budget = self.budget();
         let mut resident = self.units.resident();
@@ -373,7 +417,7 @@ impl<O: Os> PageHeap<O> {
                 resident += covered;
                 continue;
             }
-            if unit >= MOVABLE || !self.move_to(unit, number, start, end) {
+            if unit >= MOVABLE || !self.move_unit(unit, number, start, end) {
                 break;
             }
             moved = true;
@@ -382,26 +426,24 @@ impl<O: Os> PageHeap<O> {
     }
 
     /// Moves the memory of some free unit outside of `start..end` to a fresh one.
-    fn move_to(&mut self, unit: u32, target: u32, start: u32, end: u32) -> bool {
+    fn move_unit(&mut self, unit: u32, target: u32, start: u32, end: u32) -> bool {
         for number in 1..=self.extents.last() {
             let extent = self.extents.get(number);
             if extent.resident() < UNIT {
                 continue;
             }
-            let last = (extent.end().min(self.committed) / UNIT).min(MOVABLE);
+            let last = (self.accessible(&extent) / UNIT).min(MOVABLE);
             for from in (extent.start.div_ceil(UNIT)..last).rev() {
                 let apart = (from + 1) * UNIT <= start || from * UNIT >= end;
                 if !apart || !self.units.is_full(from) {
                     continue;
                 }
-                let (source, goal) = (self.address(from * UNIT), self.address(unit * UNIT));
-                // SAFETY: both units are committed, one is free and nobody needs the contents of the other, as it is fresh.
-                if !unsafe { self.os.remap(source, goal, UNIT as usize * PAGE) } {
+                if !self.remap(from * UNIT, unit * UNIT, UNIT) {
                     return false;
                 }
                 self.units.moved(from, unit);
                 if number != target {
-                    self.extents.update(number, self.units.extent(extent.start, extent.end()));
+                    self.extents.update(number, self.survey(extent.start, extent.end()));
                 }
                 return true;
             }
@@ -409,11 +451,17 @@ impl<O: Os> PageHeap<O> {
         false
     }
 
+    /// Moves the memory of free pages to fresh ones.
+    fn remap(&self, from: u32, to: u32, pages: u32) -> bool {
+        // SAFETY: both ranges are committed, the one is free and nobody needs the contents of the other, as it is fresh.
+        unsafe { self.os.remap(self.address(from), self.address(to), pages as usize * PAGE) }
+    }
+
     /// Marks pages that are used for the first time since they were purged, or ever. Returns as `hand_out`.
     fn use_first(&mut self, start: u32, end: u32, fresh: u32) -> (u32, u32) {
         let dirty = self.units.dirty_within(start, end);
         self.misses += u64::from(fresh > 0);
-        let spare = self.budget().saturating_sub(self.units.resident() + fresh);
+        let spare = self.huge_budget().saturating_sub(self.units.resident() + fresh);
         let huge = UNIT as usize * PAGE;
         let (os, base) = (&self.os, self.base);
         self.units.touch(start, end, spare, |from, to| {
@@ -425,18 +473,18 @@ impl<O: Os> PageHeap<O> {
         dirty
     }
 
-    /// Gives free memory back until at most `budget` pages are resident, as far as there are whole units; and until at
-    /// most `limit` are, whatever it takes. Returns the pages given back.
-    pub(crate) fn purge_to(&mut self, budget: u32, limit: u32) -> u32 {
+    /// Gives free memory back until at most `target` pages are resident: first whole units, then what breaks huge pages. Returns
+    /// the pages given back.
+    pub(crate) fn purge_to(&mut self, target: u32) -> u32 {
         let before = self.units.resident();
-        for (whole, target) in [(true, budget), (false, limit)] {
+        for whole in [true, false] {
             let mut number = 0;
             while self.units.resident() > target && number < self.extents.last() {
                 number += 1;
                 let extent = self.extents.get(number);
                 if extent.resident() > 0 {
                     self.purge_extent(&extent, target, whole);
-                    self.extents.update(number, self.units.extent(extent.start, extent.end()));
+                    self.extents.update(number, self.survey(extent.start, extent.end()));
                 }
             }
         }
@@ -447,7 +495,7 @@ impl<O: Os> PageHeap<O> {
     fn purge_extent(&mut self, extent: &Extent, target: u32, whole: bool) {
         let grain = if whole { UNIT } else { (self.os.page_size() / PAGE) as u32 };
         let low = extent.start.next_multiple_of(grain);
-        let mut high = extent.end().min(self.committed) / grain * grain;
+        let mut high = self.accessible(extent) / grain * grain;
         while high > low && self.units.resident() > target {
             // A part of a unit at a time: what is fresh anyway is skipped.
             let mut from = low.max((high - 1) / UNIT * UNIT);
@@ -455,7 +503,7 @@ impl<O: Os> PageHeap<O> {
                 let needed = (self.units.resident() - target).next_multiple_of(grain);
                 from = from.max(high.saturating_sub(needed));
             }
-            if self.units.extent(from, high).resident() > 0 {
+            if self.survey(from, high).resident() > 0 {
                 let bytes = (high - from) as usize * PAGE;
                 // SAFETY: the pages are free and committed.
                 if unsafe { self.os.purge(self.address(from), bytes) } {
@@ -466,19 +514,67 @@ impl<O: Os> PageHeap<O> {
         }
     }
 
+    /// So many pages were given back for others to take their place. Where no more than before is in use, steps repeat whose gaps
+    /// need more than the budget.
+    fn learn(&mut self, evicted: usize) {
+        let peak = self.retention.peak();
+        if peak > self.settled + self.settled / 64 {
+            self.settled = peak;
+        } else {
+            self.evicted += evicted;
+            self.slack += evicted / 4;
+            self.limit_slack();
+        }
+    }
+
+    fn limit_slack(&mut self) {
+        let peak = self.retention.peak();
+        self.slack = self.slack.min(peak / 24 + peak / 64 * self.proven);
+    }
+
     /// Time has passed.
     pub(crate) fn tick(&mut self) {
         self.idle += 1;
+        if self.is_at_rest() {
+            self.proven = 0;
+        } else if self.evicted > self.retention.peak() / 64 {
+            self.proven = (self.proven + 1).min(PROOF);
+        }
+        self.evicted = 0;
         self.retention.tick(self.in_use as usize);
+        self.settled = self.settled.min(self.retention.peak());
+        self.limit_slack();
     }
 
     /// Gives some of that back which the last ticks did not need, or of everything free if they needed nothing. Returns
     /// whether there is more of it.
     pub(crate) fn decay(&mut self) -> bool {
-        // What is resident beyond the first budget is so because a step needed it, and the next one would.
-        let target = if self.is_at_rest() { self.in_use } else { self.hard_budget() };
+        let target = if self.is_at_rest() { self.in_use } else { self.budget() };
         let step = target.max(self.units.resident().saturating_sub(DECAY_STEP));
-        self.purge_to(step, step) > 0 && self.units.resident() > target
+        self.purge_to(step) > 0 && self.units.resident() > target
+    }
+
+    /// Puts a unit that grew full by small pages onto a huge one. Returns whether there may be more of these.
+    pub(crate) fn promote(&mut self) -> bool {
+        if self.is_at_rest() {
+            return false;
+        }
+        let [small, large] = self.committed.map(|end| end / UNIT);
+        let border = self.extents.border() / UNIT;
+        if (small..border).contains(&self.promoted) {
+            self.promoted = border;
+        }
+        let last = if self.promoted < border { small } else { large };
+        let end = (self.promoted + PROMOTE_STEP).min(last);
+        let Some(unit) = self.units.next_small(self.promoted, end) else {
+            self.promoted = if end < large { end } else { 0 };
+            return end < large;
+        };
+        self.promoted = unit + 1;
+        // SAFETY: the unit is committed.
+        let whole = unsafe { self.os.collapse(self.address(unit * UNIT)) };
+        self.units.set_whole(unit, whole);
+        true
     }
 
     /// Whether there were no requests for some ticks.
@@ -493,7 +589,7 @@ impl<O: Os> PageHeap<O> {
 
     /// Gives all free memory back.
     pub(crate) fn trim(&mut self) -> u32 {
-        self.purge_to(self.in_use, self.in_use)
+        self.purge_to(self.in_use)
     }
 }
 
@@ -507,10 +603,12 @@ impl<O: Os> PageHeap<O> {
             .collect();
         free.sort_by_key(|extent| extent.start);
         for pair in free.windows(2) {
-            assert!(pair[0].end() < pair[1].start, "extents overlap or touch: {pair:?}");
+            let apart = pair[0].end() < pair[1].start;
+            let at_border = pair[0].end() == pair[1].start && pair[1].start == self.extents.border();
+            assert!(apart || at_border, "extents overlap or touch: {pair:?}");
         }
         for extent in &free {
-            let known = self.units.extent(extent.start, extent.end());
+            let known = self.survey(extent.start, extent.end());
             assert_eq!(extent.fresh, known.fresh, "{extent:?}");
             assert!(extent.zero >= known.zero, "{extent:?}");
             self.extents.check(extent);
@@ -519,7 +617,7 @@ impl<O: Os> PageHeap<O> {
         assert_eq!(pages + self.in_use, self.pages);
         let idle: u32 = free.iter().map(Extent::resident).sum();
         assert_eq!(self.in_use + idle, self.units.resident());
-        assert!(self.units.resident() <= self.hard_budget().max(self.in_use));
+        assert!(self.units.resident() <= self.budget().max(self.in_use));
     }
 
     /// Unmaps everything.

@@ -3,6 +3,7 @@
 
 use std::alloc::Layout;
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::ptr::NonNull;
 
 use super::*;
@@ -38,6 +39,10 @@ unsafe impl Os for Faulty {
             // SAFETY: passed on.
             unsafe { Linux.prefer_huge(start, bytes) };
         }
+    }
+    unsafe fn collapse(&self, start: NonNull<u8>) -> bool {
+        // SAFETY: passed on.
+        !self.fails() && unsafe { Linux.collapse(start) }
     }
     unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> bool {
         // SAFETY: passed on.
@@ -180,7 +185,7 @@ fn run(seed: u64, operations: u64, largest: u32, every: u64) {
             }
             98 => {
                 heap.tick();
-                while heap.decay() {}
+                while heap.decay() || heap.promote() {}
             }
             _ if operation % 7 == 0 => _ = heap.trim(),
             _ => {}
@@ -217,4 +222,43 @@ fn every_refusal_of_the_system_is_survived() {
     for every in 1..40 {
         run(every, 1000, 20, every);
     }
+}
+
+#[test]
+fn random_sizes_leave_few_gaps() {
+    for seed in 0..8 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut heap = Heap::new(Linux);
+        let mut live = VecDeque::new();
+        let (mut bytes, mut peak) = (0, 0);
+        for _ in 0..4000 {
+            let size = (1024.0 * 16384.0_f64.powf(random.f64())) as usize;
+            let layout = Layout::from_size_align(size, 64).unwrap();
+            if live.len() == 16 {
+                let (block, old): (_, Layout) = live.pop_front().unwrap();
+                bytes -= old.size();
+                heap.give_back(block, old);
+            }
+            live.push_back((heap.obtain(layout).unwrap().start, layout));
+            bytes += size;
+            peak = peak.max(bytes);
+        }
+        let resident = heap.peak_resident() as f64 / peak as f64;
+        assert!(resident < 1.15, "{resident} with seed {seed}");
+        heap.pages.release();
+    }
+}
+
+#[test]
+fn small_blocks_do_not_cut_the_space_of_large_ones() {
+    let mut heap = Heap::new(Linux);
+    let [large, small] = [1 << 20, 8 << 10].map(|bytes| Layout::from_size_align(bytes, 64).unwrap());
+    let blocks: Vec<_> = (0..64).map(|_| (heap.obtain(large).unwrap(), heap.obtain(small).unwrap())).collect();
+    for (block, _) in &blocks {
+        heap.give_back(block.start, large);
+    }
+    let misses = heap.misses();
+    assert!(heap.obtain(Layout::from_size_align(64 << 20, 64).unwrap()).is_some());
+    assert_eq!(heap.misses(), misses);
+    heap.pages.release();
 }

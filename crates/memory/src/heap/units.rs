@@ -21,6 +21,8 @@ pub(crate) struct Unit {
     whole: bool,
     /// The system was asked for huge pages here; it remembers.
     advised: bool,
+    /// The system did not make one huge page of the small ones.
+    stuck: bool,
 }
 
 impl Unit {
@@ -73,17 +75,10 @@ impl Units {
         self.resident
     }
 
-    /// The known part of `start..end`: beyond the table's end all is fresh.
-    fn known(&self, start: u32, end: u32) -> (u32, u32) {
-        let known = self.units.len().saturating_mul(UNIT as usize).min(u32::MAX as usize) as u32;
-        (start.min(known), end.min(known))
-    }
-
     /// A free range, with what is known of its pages.
     pub(crate) fn extent(&self, start: u32, end: u32) -> Extent {
-        let (from, to) = self.known(start, end);
         let (mut dirty, mut resident) = (0, 0);
-        for (number, first, last) in parts(from, to) {
+        for (number, first, last) in parts(start, end) {
             let unit = &self.units[number];
             let bits: u32 = (0..WORDS).map(|word| (unit.dirty[word] & mask(word, first, last)).count_ones()).sum();
             dirty += bits;
@@ -96,9 +91,8 @@ impl Units {
 
     /// The least range that holds all dirty pages of `start..end`.
     pub(crate) fn dirty_within(&self, start: u32, end: u32) -> (u32, u32) {
-        let (from, to) = self.known(start, end);
         let mut hull = (end, start);
-        for (number, first, last) in parts(from, to) {
+        for (number, first, last) in parts(start, end) {
             let unit = &self.units[number];
             for word in 0..WORDS {
                 let bits = unit.dirty[word] & mask(word, first, last);
@@ -125,7 +119,7 @@ impl Units {
     pub(crate) fn moved(&mut self, from: u32, to: u32) {
         self.units[to] = self.units[from];
         let advised = self.units[from].advised;
-        self.units[from] = Unit { dirty: [0; WORDS], whole: false, advised };
+        self.units[from] = Unit { dirty: [0; WORDS], whole: false, advised, stuck: false };
     }
 
     /// Marks `start..end` as handed out. A fresh unit becomes whole if the range covers it, or if `spare` pages beyond the
@@ -161,10 +155,22 @@ impl Units {
         }
     }
 
+    /// The first unit from `from` to `to` that is full of small pages.
+    pub(crate) fn next_small(&self, from: u32, to: u32) -> Option<u32> {
+        (from..to).find(|&number| {
+            let unit = &self.units[number];
+            !unit.whole && !unit.stuck && unit.dirty == [u64::MAX; WORDS]
+        })
+    }
+
+    /// A full unit is one huge page now, or will not be.
+    pub(crate) fn set_whole(&mut self, unit: u32, whole: bool) {
+        (self.units[unit].whole, self.units[unit].stuck) = (whole, !whole);
+    }
+
     /// Marks `start..end` as purged.
     pub(crate) fn purge(&mut self, start: u32, end: u32) {
-        let (from, to) = self.known(start, end);
-        for (number, first, last) in parts(from, to) {
+        for (number, first, last) in parts(start, end) {
             let unit = &mut self.units[number];
             let before = unit.resident();
             for word in 0..WORDS {
@@ -174,7 +180,7 @@ impl Units {
                 }
                 unit.dirty[word] &= !mask(word, first, last);
             }
-            unit.whole = false;
+            (unit.whole, unit.stuck) = (false, false);
             self.resident -= before - unit.resident();
         }
     }

@@ -15,6 +15,9 @@ const SLAB_BLOCK: usize = 7 << 10;
 /// The largest block that has a class, in bytes: what thread caches hold.
 const CLASS_BLOCK: usize = 64 << 10;
 
+/// The most pages that a block of a class, or a slab, has.
+pub(crate) const CLASS_PAGES: u32 = (CLASS_BLOCK / PAGE) as u32;
+
 /// Classes of slab blocks, and classes in all.
 pub(crate) const SLAB_CLASSES: usize = 31;
 pub(crate) const CLASSES: usize = SLAB_CLASSES + CLASS_BLOCK / PAGE - 1;

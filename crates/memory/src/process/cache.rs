@@ -18,7 +18,7 @@ use crate::layout::blocks::{CLASSES, SLAB_CLASSES, class_capacity};
 use crate::sys::Os;
 
 /// The most bytes that the blocks of one cache may have.
-pub(crate) const CACHE_BYTES: usize = 512 << 10;
+pub(crate) const CACHE_BYTES: usize = 256 << 10;
 
 /// The most blocks and about the most bytes in one stack.
 const STACK_BLOCKS: usize = 64;
