@@ -142,11 +142,12 @@ impl<O: Os> PageHeap<O> {
                 unsafe {
                     let (extents, tags) = (Table::new(extents, pages / 2 + 2), Table::new(tags, pages));
                     let border = (pages as u32 / PARTS).next_multiple_of(UNIT);
-                    self.extents = Extents::new(extents, tags, border, pages as u32);
-                    if !self.extents.grow(&self.os, 64, border) {
+                    let mut extents = Extents::new(extents, tags, border, pages as u32);
+                    if !extents.grow(&self.os, 64, border) {
                         self.os.release(base, reserved);
                         return None;
                     }
+                    self.extents = extents;
                     self.units = Units::new(Table::new(units, pages / UNIT as usize));
                     self.base = Some(base);
                     #[cfg(test)]
