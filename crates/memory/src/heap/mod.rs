@@ -167,6 +167,11 @@ impl<O: Os> Heap<O> {
         self.pages.promote()
     }
 
+    /// See [`PageHeap::keep_shared`].
+    pub(crate) fn keep_shared(&mut self) {
+        self.pages.keep_shared();
+    }
+
     /// See [`PageHeap::is_at_rest`].
     pub(crate) fn is_at_rest(&self) -> bool {
         self.pages.is_at_rest()

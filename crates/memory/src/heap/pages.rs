@@ -67,8 +67,8 @@ pub(crate) struct PageHeap<O> {
     limit: u32,
     idle_limit: u32,
     runs: usize,
-    /// The unit to look at next for promotion.
-    promoted: u32,
+    /// The unit to look at next for promotion; `None` if no unit shall be promoted.
+    promoted: Option<u32>,
     /// Ticks since the last grant.
     idle: usize,
     /// How often a run took memory from the system.
@@ -99,7 +99,7 @@ impl<O: Os> PageHeap<O> {
             limit: u32::MAX,
             idle_limit: u32::MAX,
             runs: 0,
-            promoted: 0,
+            promoted: Some(0),
             idle: 0,
             misses: 0,
             peak_resident: 0,
@@ -557,25 +557,27 @@ impl<O: Os> PageHeap<O> {
 
     /// Puts a unit that grew full by small pages onto a huge one. Returns whether there may be more of these.
     pub(crate) fn promote(&mut self) -> bool {
-        if self.is_at_rest() {
-            return false;
-        }
+        let Some(mut from) = self.promoted.filter(|_| !self.is_at_rest()) else { return false };
         let [small, large] = self.committed.map(|end| end / UNIT);
         let border = self.extents.border() / UNIT;
-        if (small..border).contains(&self.promoted) {
-            self.promoted = border;
+        if (small..border).contains(&from) {
+            from = border;
         }
-        let last = if self.promoted < border { small } else { large };
-        let end = (self.promoted + PROMOTE_STEP).min(last);
-        let Some(unit) = self.units.next_small(self.promoted, end) else {
-            self.promoted = if end < large { end } else { 0 };
-            return end < large;
-        };
-        self.promoted = unit + 1;
-        // SAFETY: the unit is committed.
-        let whole = unsafe { self.os.collapse(self.address(unit * UNIT)) };
-        self.units.set_whole(unit, whole);
-        true
+        let end = (from + PROMOTE_STEP).min(if from < border { small } else { large });
+        let unit = self.units.next_small(from, end);
+        if let Some(unit) = unit {
+            // SAFETY: the unit is committed.
+            let whole = unsafe { self.os.collapse(self.address(unit * UNIT)) };
+            self.units.set_whole(unit, whole);
+        }
+        let next = unit.map_or(end, |unit| unit + 1);
+        self.promoted = Some(if next < large { next } else { 0 });
+        next < large
+    }
+
+    /// The process is a fork's child: a huge page would be a copy of what it shares with its parent.
+    pub(crate) fn keep_shared(&mut self) {
+        self.promoted = None;
     }
 
     /// Whether there were no requests for some ticks.
@@ -619,6 +621,10 @@ impl<O: Os> PageHeap<O> {
         let idle: u32 = free.iter().map(Extent::resident).sum();
         assert_eq!(self.in_use + idle, self.units.resident());
         assert!(self.units.resident() <= self.budget().max(self.in_use));
+    }
+
+    pub(crate) fn whole(&self) -> usize {
+        self.units.whole()
     }
 
     /// Unmaps everything.

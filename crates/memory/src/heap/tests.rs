@@ -16,6 +16,8 @@ struct Faulty {
     calls: Cell<u64>,
     /// Every call with a number that this divides is refused; 0 refuses none.
     every: Cell<u64>,
+    /// Calls of `collapse`.
+    collapsed: Cell<usize>,
 }
 
 impl Faulty {
@@ -41,6 +43,7 @@ unsafe impl Os for Faulty {
         }
     }
     unsafe fn collapse(&self, start: NonNull<u8>) -> bool {
+        self.collapsed.set(self.collapsed.get() + 1);
         // SAFETY: passed on.
         !self.fails() && unsafe { Linux.collapse(start) }
     }
@@ -261,4 +264,31 @@ fn small_blocks_do_not_cut_the_space_of_large_ones() {
     assert!(heap.obtain(Layout::from_size_align(64 << 20, 64).unwrap()).is_some());
     assert_eq!(heap.misses(), misses);
     heap.pages.release();
+}
+
+#[test]
+fn what_grew_by_small_pages_comes_onto_huge_ones_once() {
+    for forked in [false, true] {
+        let mut heap = Heap::new(Faulty::default());
+        let layout = Layout::from_size_align(32 << 10, 64).unwrap();
+        // Five units and a half on the small side.
+        let blocks: Vec<_> = (0..11 << 5).map(|_| heap.obtain(layout).unwrap().start).collect();
+        assert_eq!(heap.pages.whole(), 0, "there is no budget for the rest of a huge page");
+        if forked {
+            heap.keep_shared();
+        }
+        heap.tick();
+        while heap.promote() {}
+        // Where the system cannot do it, it was asked.
+        let asked = heap.pages.os().collapsed.get();
+        assert_eq!(asked, if forked { 0 } else { 5 });
+        assert!([0, asked].contains(&heap.pages.whole()));
+        while heap.promote() {}
+        assert_eq!(heap.pages.os().collapsed.get(), asked, "asked again");
+        heap.check();
+        for block in blocks {
+            heap.give_back(block, layout);
+        }
+        heap.pages.release();
+    }
 }

@@ -184,4 +184,10 @@ impl Units {
             self.resident -= before - unit.resident();
         }
     }
+
+    /// Units that are one huge page.
+    #[cfg(test)]
+    pub(crate) fn whole(&self) -> usize {
+        (0..self.units.len() as u32).filter(|&unit| self.units[unit].whole).count()
+    }
 }

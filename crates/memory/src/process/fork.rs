@@ -39,6 +39,7 @@ extern "C" fn in_child() {
     // SAFETY: as above; the child's only thread is a copy of the one that put it there.
     let Some(mut shared) = (unsafe { (*HELD.0.get()).take() }) else { return };
     shared.purger = Purger::Asleep;
+    shared.heap.keep_shared();
     let mine = CURRENT.get();
     for cache in shared.caches() {
         if !std::ptr::eq(cache, mine) && cache.taken.load(Relaxed) {
