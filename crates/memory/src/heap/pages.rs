@@ -621,6 +621,10 @@ impl<O: Os> PageHeap<O> {
         let idle: u32 = free.iter().map(Extent::resident).sum();
         assert_eq!(self.in_use + idle, self.units.resident());
         assert!(self.units.resident() <= self.budget().max(self.in_use));
+        let peak = self.retention.peak();
+        assert!(self.slack <= peak / 24 + peak / 64 * self.proven, "{} pages of slack", self.slack);
+        let border = self.extents.border();
+        assert!(free.iter().all(|extent| extent.end() <= border || extent.start >= border), "across the border");
     }
 
     pub(crate) fn whole(&self) -> usize {

@@ -16,6 +16,8 @@ struct Faulty {
     calls: Cell<u64>,
     /// Every call with a number that this divides is refused; 0 refuses none.
     every: Cell<u64>,
+    /// The addresses there are, if it is not 0.
+    addresses: usize,
     /// Calls of `collapse`.
     collapsed: Cell<usize>,
 }
@@ -60,7 +62,7 @@ unsafe impl Os for Faulty {
         unsafe { Linux.release(start, bytes) };
     }
     fn address_limit(&self) -> Option<usize> {
-        Linux.address_limit()
+        if self.addresses > 0 { Some(self.addresses) } else { Linux.address_limit() }
     }
     fn page_size(&self) -> usize {
         Linux.page_size()
@@ -288,6 +290,85 @@ fn what_grew_by_small_pages_comes_onto_huge_ones_once() {
         heap.check();
         for block in blocks {
             heap.give_back(block, layout);
+        }
+        heap.pages.release();
+    }
+}
+
+#[test]
+fn each_side_serves_to_its_last_page() {
+    // Half of the addresses are the heap's: a small side of 2 MiB, and 14 MiB.
+    let mut heap = Heap::new(Faulty { addresses: 32 << 20, ..Faulty::default() });
+    for _ in 0..2 {
+        let live: Vec<Live> = [14, 2]
+            .map(|mib| Layout::from_size_align(mib << 20, 4096).unwrap())
+            .map(|layout| Live { block: heap.obtain(layout).unwrap().start, layout, stamp: layout.size() as u64 })
+            .into();
+        assert!(heap.obtain(Layout::from_size_align(1, 1).unwrap()).is_none());
+        heap.check();
+        live.iter().for_each(write);
+        for gone in live {
+            verify(&gone, gone.layout.size());
+            heap.give_back(gone.block, gone.layout);
+            heap.check();
+        }
+        heap.trim();
+    }
+    heap.pages.release();
+}
+
+#[test]
+fn no_block_grows_beyond_the_limit() {
+    let mut heap = Heap::new(Linux);
+    heap.set_limits(40 << 20, usize::MAX);
+    let [old, fits, exceeds] = [20, 36, 60].map(|mib| Layout::from_size_align(mib << 20, 64).unwrap());
+    let run = |layout| match blocks::place(layout) {
+        Some(Place::Run(run)) => (run, Layout::size(&layout)),
+        _ => panic!("no run"),
+    };
+    let block = heap.obtain(old).unwrap().start;
+    assert!(heap.resize(block, run(old), run(exceeds)).is_none());
+    assert!(heap.relocate(block, run(old), run(exceeds).0).is_none());
+    assert!(heap.resize(block, run(old), run(fits)).is_some());
+    heap.check();
+    heap.pages.release();
+}
+
+#[test]
+fn units_are_promoted_whenever_they_fill() {
+    let mut heap = Heap::new(Faulty::default());
+    let layout = Layout::from_size_align(128 << 10, 64).unwrap();
+    let mut promoted = 0;
+    for _ in 0..4 {
+        // A unit at a time, and a block of the next.
+        for _ in 0..17 {
+            heap.obtain(layout).unwrap();
+        }
+        while heap.promote() {}
+        let before = std::mem::replace(&mut promoted, heap.pages.os().collapsed.get());
+        assert!(promoted > before, "nothing was promoted");
+        // What is huge, or refused to be, is left alone.
+        while heap.promote() {}
+        assert_eq!(heap.pages.os().collapsed.get(), promoted);
+    }
+    heap.pages.release();
+}
+
+#[test]
+fn a_moved_block_is_as_aligned_as_before() {
+    let [old, new] = [20, 40].map(|mib| Layout::from_size_align(mib << 20, 4 << 20).unwrap());
+    // Whatever stands behind it, free units start at even and at odd ones.
+    for others in 1..4 {
+        let mut heap = Heap::new(Linux);
+        let block = heap.obtain(old).unwrap().start;
+        for _ in 0..others {
+            heap.obtain(Layout::from_size_align(2 << 20, 4096).unwrap()).unwrap();
+        }
+        let (Some(Place::Run(before)), Some(Place::Run(after))) = (blocks::place(old), blocks::place(new)) else {
+            panic!("no runs");
+        };
+        if let Some(Relocated { start, .. }) = heap.relocate(block, (before, old.size()), after) {
+            assert_eq!(start.addr().get() % old.align(), 0);
         }
         heap.pages.release();
     }

@@ -81,6 +81,24 @@ fn a_resized_block_is_in_the_bucket_of_its_new_size() {
 }
 
 #[test]
+fn a_moved_block_is_counted_with_its_new_size() {
+    const MIB: usize = 1 << 20;
+    alone(|| {
+        let before = GLOBAL.stats();
+        let mut blocks: Vec<_> = (0..2).map(|i| Block::new(layout(20 * MIB, 64), i)).collect();
+        // The other one stands in its way.
+        blocks[0].resize(40 * MIB);
+        let stats = GLOBAL.stats();
+        assert_eq!((stats.bytes_in_use_rounded - before.bytes_in_use_rounded) / MIB, 60, "{stats}");
+        assert_eq!((stats.bytes_in_use - before.bytes_in_use) / MIB, 60, "{stats}");
+        let rows: u64 = stats.buckets.iter().map(|row| row.buffers_in_use).sum();
+        assert_eq!(rows, stats.allocations - stats.deallocations, "{stats}");
+        drop(blocks);
+        assert!(GLOBAL.stats().bytes_in_use_rounded < before.bytes_in_use_rounded + MIB);
+    });
+}
+
+#[test]
 fn eight_threads_free_each_others_blocks_while_memory_is_given_back() {
     let exchange = Exchange::new();
     let done = AtomicBool::new(false);

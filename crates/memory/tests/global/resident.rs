@@ -156,3 +156,39 @@ fn a_repeated_step_without_any_order_finds_its_memory_too() {
         assert_eq!(faults, 0, "in program {seed}");
     });
 }
+
+#[test]
+fn the_thread_that_gives_memory_back_comes_and_goes() {
+    alone(|| {
+        let threads = || std::fs::read_dir("/proc/self/task").expect("Linux tells").count();
+        let reserved = || GLOBAL.stats().reserved_bytes;
+        GLOBAL.configure(&Config::adaptive().with_decay(Some(Duration::from_millis(100))));
+        let alone = threads();
+        // What is idle is much by itself, though little beside what is in use.
+        let live: Vec<_> = (0..100).map(|i| Block::new(layout(MIB, 64), i)).collect();
+        for _ in 0..3 {
+            drop((0..40).map(|i| Block::new(layout(MIB, 64), i)).collect::<Vec<_>>());
+            assert!(reserved() > 130 * MIB && threads() == alone + 1);
+            assert!(within(Duration::from_secs(5), || reserved() < 110 * MIB), "{}", GLOBAL.stats());
+            assert!(within(Duration::from_secs(5), || threads() == alone), "it does not end");
+        }
+        assert!(live.iter().all(Block::is_intact), "live data was purged");
+    });
+}
+
+#[test]
+fn a_thread_caches_no_more_than_its_share() {
+    alone(|| {
+        for _ in 0..3 {
+            for size in
+                (4..16).flat_map(|power| [1, 2, 3, 4].map(|quarter| (1_usize << power) + (quarter << (power - 2))))
+            {
+                drop((0..200).map(|i| Block::new(layout(size.min(64 << 10), 8), i)).collect::<Vec<_>>());
+            }
+        }
+        let stats = GLOBAL.stats();
+        let cached: usize = stats.buckets.iter().map(|row| row.pooled_bytes).sum();
+        // That of the main thread is no more than it used.
+        assert!((100 << 10..320 << 10).contains(&cached), "{cached} bytes are cached: {stats}");
+    });
+}
