@@ -464,13 +464,19 @@ impl<O: Os> PageHeap<O> {
         self.misses += u64::from(fresh > 0);
         let spare = self.huge_budget().saturating_sub(self.units.resident() + fresh);
         let huge = UNIT as usize * PAGE;
-        let (os, base) = (&self.os, self.base);
-        self.units.touch(start, end, spare, |from, to| {
-            if let Some(base) = base {
-                // SAFETY: the units are committed: `end` is, and commits cover whole units.
-                unsafe { os.prefer_huge(base.add(from as usize * huge), (to - from) as usize * huge) };
-            }
-        });
+        let (os, base, promotes) = (&self.os, self.base, self.promoted.is_some());
+        let Some(base) = base else { return dirty };
+        // SAFETY: pages are numbered within the reserved range.
+        let address = |unit: u32| unsafe { base.add(unit as usize * huge) };
+        self.units.touch(
+            start,
+            end,
+            spare,
+            // SAFETY: the units are committed: `end` is, and commits cover whole units.
+            |from, to| unsafe { os.prefer_huge(address(from), (to - from) as usize * huge) },
+            // SAFETY: as above.
+            |unit| promotes && unsafe { os.collapse(address(unit)) },
+        );
         dirty
     }
 

@@ -373,3 +373,16 @@ fn a_moved_block_is_as_aligned_as_before() {
         heap.pages.release();
     }
 }
+
+#[test]
+fn what_fills_the_larger_part_of_a_unit_has_it_on_a_huge_page_at_once() {
+    let mut heap = Heap::new(Faulty::default());
+    let layout = Layout::from_size_align(4 << 20, 64).unwrap();
+    // Each takes two units and a page.
+    heap.obtain(layout).unwrap();
+    assert_eq!(heap.pages.os().collapsed.get(), 0);
+    heap.obtain(layout).unwrap();
+    assert_eq!(heap.pages.os().collapsed.get(), 1);
+    heap.check();
+    heap.pages.release();
+}

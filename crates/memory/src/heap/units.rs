@@ -123,14 +123,26 @@ impl Units {
     }
 
     /// Marks `start..end` as handed out. A fresh unit becomes whole if the range covers it, or if `spare` pages beyond the
-    /// range allow for the rest of it. Calls `advise` with each run of units that shall be huge.
-    pub(crate) fn touch(&mut self, start: u32, end: u32, mut spare: u32, mut advise: impl FnMut(u32, u32)) {
+    /// range allow for the rest of it: calls `advise` with each run of such units. One that is full now, and for the larger part
+    /// was not resident, becomes whole if `collapse` makes it so: that is cheaper than its faults would be.
+    pub(crate) fn touch(
+        &mut self,
+        start: u32,
+        end: u32,
+        mut spare: u32,
+        mut advise: impl FnMut(u32, u32),
+        collapse: impl Fn(u32) -> bool,
+    ) {
         let mut run: Option<(u32, u32)> = None;
         for (number, first, last) in parts(start, end) {
             let unit = &mut self.units[number];
-            let before = unit.resident();
-            let rest = UNIT - (last - first);
-            if unit.is_fresh() && rest <= spare {
+            let (before, fresh) = (unit.resident(), unit.is_fresh());
+            for word in 0..WORDS {
+                unit.dirty[word] |= mask(word, first, last);
+            }
+            let after = unit.resident();
+            let rest = UNIT - after;
+            if fresh && rest <= spare {
                 spare -= rest;
                 unit.whole = true;
                 if !unit.advised {
@@ -144,9 +156,8 @@ impl Units {
                         }
                     }
                 }
-            }
-            for word in 0..WORDS {
-                unit.dirty[word] |= mask(word, first, last);
+            } else if !unit.whole && !unit.stuck && rest == 0 && after - before > UNIT / 2 {
+                (unit.whole, unit.stuck) = if collapse(number) { (true, false) } else { (false, true) };
             }
             self.resident += unit.resident() - before;
         }
