@@ -162,7 +162,7 @@ fn the_thread_that_gives_memory_back_comes_and_goes() {
     alone(|| {
         let threads = || std::fs::read_dir("/proc/self/task").expect("Linux tells").count();
         let reserved = || GLOBAL.stats().reserved_bytes;
-        GLOBAL.configure(&Config::adaptive().with_decay(Some(Duration::from_millis(100))));
+        GLOBAL.configure(&Config::adaptive().with_decay(Some(Duration::from_millis(400))));
         let alone = threads();
         // What is idle is much by itself, though little beside what is in use.
         let live: Vec<_> = (0..100).map(|i| Block::new(layout(MIB, 64), i)).collect();
