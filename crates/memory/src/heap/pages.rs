@@ -8,7 +8,7 @@ use super::slabs::Slab;
 use super::units::{UNIT, Unit, Units};
 use crate::layout::blocks::{CLASS_PAGES, PAGE};
 use crate::retention::{Retention, TICKS};
-use crate::sys::{Os, Table};
+use crate::sys::{HUGE, Os, Table};
 
 /// The address space to reserve, and the least to do with; what lies between is tried in halves.
 const RESERVE: usize = 1 << 40;
@@ -114,7 +114,7 @@ impl<O: Os> PageHeap<O> {
         }
         // Others need addresses as well: half of what there may be is theirs.
         let mut bytes = match self.os.address_limit() {
-            Some(limit) => (limit / 2 / UNIT as usize / PAGE * UNIT as usize * PAGE).min(RESERVE),
+            Some(limit) => (limit / 2 / HUGE * HUGE).min(RESERVE),
             None => RESERVE,
         };
         while bytes >= LEAST {
@@ -161,7 +161,7 @@ impl<O: Os> PageHeap<O> {
                     return Some(Table::new(slabs, pages));
                 }
             }
-            bytes = bytes / 2 / (UNIT as usize * PAGE) * UNIT as usize * PAGE;
+            bytes = bytes / 2 / HUGE * HUGE;
         }
         None
     }
@@ -281,14 +281,9 @@ impl<O: Os> PageHeap<O> {
         let first = start.next_multiple_of(UNIT);
         let mut moved = first;
         while moved + UNIT <= start + pages {
-            let (unit, to) = (moved / UNIT, (moved - start + goal) / UNIT);
-            let (source, target) = (self.address(moved), self.address(to * UNIT));
-            // SAFETY: both units are committed; one is the caller's, and the other is free.
-            if unit.max(to) >= MOVABLE || !unsafe { self.os.remap(source, target, UNIT as usize * PAGE) } {
+            if !self.move_memory(moved / UNIT, (moved - start + goal) / UNIT) {
                 break;
             }
-            self.units.purge(to * UNIT, (to + 1) * UNIT);
-            self.units.moved(unit, to);
             moved += UNIT;
         }
         if moved == first {
@@ -304,7 +299,7 @@ impl<O: Os> PageHeap<O> {
     /// Frees a run whose memory was moved.
     pub(crate) fn leave(&mut self, start: u32, pages: u32) {
         self.runs -= 1;
-        self.extents.give(self.survey(start, start + pages));
+        self.extents.give(self.units.extent(start, start + pages));
     }
 
     /// Takes the pages behind a live run that grows from `pages` to `more`; `None` when they are not free.
@@ -375,7 +370,7 @@ impl<O: Os> PageHeap<O> {
             return (start, end);
         }
         let moved = self.supply(number, start, end);
-        let before = self.survey(start, end);
+        let before = self.units.extent(start, end);
         let resident = self.units.resident();
         let dirty = self.use_first(start, end, before.fresh);
         let rest = match moved {
@@ -397,7 +392,7 @@ impl<O: Os> PageHeap<O> {
             self.extents.update(number, rest);
             return;
         }
-        let front = self.survey(extent.start, start);
+        let front = self.units.extent(extent.start, start);
         rest = self.survey(rest.start, rest.end());
         self.extents.update(number, rest);
         self.extents.give(front);
@@ -409,7 +404,7 @@ impl<O: Os> PageHeap<O> {
         let budget = self.budget();
         let mut resident = self.units.resident();
         let mut moved = false;
-        for unit in start / UNIT..end.div_ceil(UNIT) {
+        for unit in start / UNIT..end.div_ceil(UNIT).min(MOVABLE) {
             if !self.units.is_fresh(unit) {
                 continue;
             }
@@ -418,7 +413,7 @@ impl<O: Os> PageHeap<O> {
                 resident += covered;
                 continue;
             }
-            if unit >= MOVABLE || !self.move_unit(unit, number, start, end) {
+            if !self.supply_unit(unit, number, start, end) {
                 break;
             }
             moved = true;
@@ -427,7 +422,7 @@ impl<O: Os> PageHeap<O> {
     }
 
     /// Moves the memory of some free unit outside of `start..end` to a fresh one.
-    fn move_unit(&mut self, unit: u32, target: u32, start: u32, end: u32) -> bool {
+    fn supply_unit(&mut self, unit: u32, target: u32, start: u32, end: u32) -> bool {
         for number in 1..=self.extents.last() {
             let extent = self.extents.get(number);
             if extent.resident() < UNIT {
@@ -439,10 +434,9 @@ impl<O: Os> PageHeap<O> {
                 if !apart || !self.units.is_full(from) {
                     continue;
                 }
-                if !self.remap(from * UNIT, unit * UNIT, UNIT) {
+                if !self.move_memory(from, unit) {
                     return false;
                 }
-                self.units.moved(from, unit);
                 if number != target {
                     self.extents.update(number, self.survey(extent.start, extent.end()));
                 }
@@ -452,10 +446,16 @@ impl<O: Os> PageHeap<O> {
         false
     }
 
-    /// Moves the memory of free pages to fresh ones.
-    fn remap(&self, from: u32, to: u32, pages: u32) -> bool {
-        // SAFETY: both ranges are committed, the one is free and nobody needs the contents of the other, as it is fresh.
-        unsafe { self.os.remap(self.address(from), self.address(to), pages as usize * PAGE) }
+    /// Moves the memory of one unit to another that is committed and free. What lay there is lost.
+    fn move_memory(&mut self, from: u32, to: u32) -> bool {
+        let (source, target) = (self.address(from * UNIT), self.address(to * UNIT));
+        // SAFETY: both units are committed, and nobody needs the contents of `to` (the callers' choice of units).
+        if from.max(to) >= MOVABLE || !unsafe { self.os.remap(source, target, HUGE) } {
+            return false;
+        }
+        self.units.purge(to * UNIT, (to + 1) * UNIT);
+        self.units.moved(from, to);
+        true
     }
 
     /// Marks pages that are used for the first time since they were purged, or ever. Returns as `hand_out`.
@@ -463,17 +463,16 @@ impl<O: Os> PageHeap<O> {
         let dirty = self.units.dirty_within(start, end);
         self.misses += u64::from(fresh > 0);
         let spare = self.huge_budget().saturating_sub(self.units.resident() + fresh);
-        let huge = UNIT as usize * PAGE;
         let (os, base, promotes) = (&self.os, self.base, self.promoted.is_some());
         let Some(base) = base else { return dirty };
         // SAFETY: pages are numbered within the reserved range.
-        let address = |unit: u32| unsafe { base.add(unit as usize * huge) };
+        let address = |unit: u32| unsafe { base.add(unit as usize * HUGE) };
         self.units.touch(
             start,
             end,
             spare,
             // SAFETY: the units are committed: `end` is, and commits cover whole units.
-            |from, to| unsafe { os.prefer_huge(address(from), (to - from) as usize * huge) },
+            |from, to| unsafe { os.prefer_huge(address(from), (to - from) as usize * HUGE) },
             // SAFETY: as above.
             |unit| promotes && unsafe { os.collapse(address(unit)) },
         );
@@ -510,7 +509,7 @@ impl<O: Os> PageHeap<O> {
                 let needed = (self.units.resident() - target).next_multiple_of(grain);
                 from = from.max(high.saturating_sub(needed));
             }
-            if self.survey(from, high).resident() > 0 {
+            if self.units.extent(from, high).resident() > 0 {
                 let bytes = (high - from) as usize * PAGE;
                 // SAFETY: the pages are free and committed.
                 if unsafe { self.os.purge(self.address(from), bytes) } {

@@ -30,6 +30,11 @@ impl Unit {
         if self.whole { UNIT } else { self.dirty.iter().map(|word| word.count_ones()).sum() }
     }
 
+    /// A full unit is one huge page now, or will not be.
+    fn set_whole(&mut self, whole: bool) {
+        (self.whole, self.stuck) = (whole, !whole);
+    }
+
     fn is_fresh(&self) -> bool {
         !self.whole && self.dirty == [0; WORDS]
     }
@@ -157,7 +162,7 @@ impl Units {
                     }
                 }
             } else if !unit.whole && !unit.stuck && rest == 0 && after - before > UNIT / 2 {
-                (unit.whole, unit.stuck) = if collapse(number) { (true, false) } else { (false, true) };
+                unit.set_whole(collapse(number));
             }
             self.resident += unit.resident() - before;
         }
@@ -176,7 +181,7 @@ impl Units {
 
     /// A full unit is one huge page now, or will not be.
     pub(crate) fn set_whole(&mut self, unit: u32, whole: bool) {
-        (self.units[unit].whole, self.units[unit].stuck) = (whole, !whole);
+        self.units[unit].set_whole(whole);
     }
 
     /// Marks `start..end` as purged.
