@@ -14,6 +14,7 @@ mod allocator;
 mod api;
 mod arena;
 mod backing;
+mod biased;
 mod buffer;
 mod config;
 mod error;

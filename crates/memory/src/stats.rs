@@ -174,8 +174,11 @@ impl fmt::Display for Bytes {
 pub(crate) struct Counters {
     bytes_allocated: usize,
     bytes_freed: usize,
-    peak_in_use: usize,
-    in_use_rounded: usize,
+    peak_in_use: isize,
+    /// Negative while a thread's stock has not told yet what another thread gave back.
+    in_use_rounded: isize,
+    /// Rounded bytes in the stocks of threads. What was not settled moved between these two: their sum is always right.
+    stocked: isize,
     /// Held from the backing, or asked of it, or on the way back to it.
     reserved: usize,
     /// The part of `reserved` that the backing has been asked for and has not granted yet.
@@ -186,12 +189,12 @@ pub(crate) struct Counters {
     failures: u64,
     /// Of `in_use_rounded`; a tick is so many frees.
     recent: Retention,
-    frees: u32,
+    frees: u64,
     buckets: [BucketCounters; BUCKETS],
 }
 
 /// Frees in a tick: several steps of most programs.
-const TICK: u32 = 4096;
+const TICK: u64 = 4096;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct BucketCounters {
@@ -199,6 +202,60 @@ struct BucketCounters {
     misses: u64,
     frees: u64,
     released: u64,
+}
+
+/// What a thread's stock counts by itself, until it is [settled](Counters::settle).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tab {
+    /// Requested bytes.
+    allocated: usize,
+    freed: usize,
+    /// The most that came in use so far.
+    peak: isize,
+    /// Rounded bytes in the stock: now, when it was settled, and at least since.
+    stocked: usize,
+    settled: usize,
+    least: usize,
+    /// The number of the pool's frees, without those of other threads since it was settled.
+    clock: u64,
+    start: u64,
+    /// The free after this one makes a tick.
+    due: u64,
+}
+
+impl Tab {
+    #[inline]
+    pub(crate) fn handed_out(&mut self, requested: usize, capacity: usize) {
+        self.allocated = self.allocated.wrapping_add(requested);
+        let in_use = self.allocated.wrapping_sub(self.freed).cast_signed();
+        if in_use > self.peak {
+            self.peak = in_use;
+        }
+        self.stocked -= capacity;
+        if self.stocked < self.least {
+            self.least = self.stocked;
+        }
+    }
+
+    /// Counts a free, and returns its number.
+    #[inline]
+    pub(crate) fn taken_back(&mut self, requested: usize, capacity: usize) -> u64 {
+        self.freed = self.freed.wrapping_add(requested);
+        self.stocked += capacity;
+        self.clock += 1;
+        self.clock
+    }
+
+    /// Whether the next free makes a tick, for which the stock is to be settled.
+    #[inline]
+    pub(crate) fn is_due(&self) -> bool {
+        self.clock >= self.due
+    }
+
+    fn restock(&mut self, stocked: usize) {
+        debug_assert!(self.stocked == self.settled && self.stocked == self.least, "not settled");
+        (self.stocked, self.settled, self.least) = (stocked, stocked, stocked);
+    }
 }
 
 /// What a pool knows of the free buffers of one bucket.
@@ -215,6 +272,7 @@ impl Counters {
             bytes_freed: 0,
             peak_in_use: 0,
             in_use_rounded: 0,
+            stocked: 0,
             reserved: 0,
             asked: 0,
             returns: 0,
@@ -231,8 +289,23 @@ impl Counters {
         self.reserved
     }
 
+    /// As far as the stocks of threads were settled.
     pub(crate) fn in_use_rounded(&self) -> usize {
-        self.in_use_rounded
+        usize::try_from(self.in_use_rounded).unwrap_or(0)
+    }
+
+    /// Rounded bytes in use, or in the stocks of threads.
+    pub(crate) fn in_use_or_stocked(&self) -> usize {
+        usize::try_from(self.in_use_rounded + self.stocked).unwrap_or(0)
+    }
+
+    pub(crate) fn stocked(&self) -> usize {
+        usize::try_from(self.stocked).unwrap_or(0)
+    }
+
+    /// How often a buffer was freed.
+    pub(crate) fn frees(&self) -> u64 {
+        self.frees
     }
 
     /// The largest [`in_use_rounded`](Self::in_use_rounded) of late.
@@ -265,13 +338,13 @@ impl Counters {
         self.asked -= capacity;
         self.buckets[bucket].misses += 1;
         self.handed_out(requested, capacity);
-        self.peak_reserved = self.peak_reserved.max(self.in_use_rounded + pooled);
+        self.peak_reserved = self.peak_reserved.max(self.in_use_or_stocked() + pooled);
     }
 
     #[inline]
     fn handed_out(&mut self, requested: usize, capacity: usize) {
-        self.in_use_rounded += capacity;
-        self.recent.in_use(self.in_use_rounded);
+        self.in_use_rounded += capacity.cast_signed();
+        self.recent.in_use(self.in_use_rounded());
         self.grew(requested);
     }
 
@@ -290,20 +363,59 @@ impl Counters {
     }
 
     #[inline]
-    fn in_use(&self) -> usize {
-        self.bytes_allocated.wrapping_sub(self.bytes_freed)
+    fn in_use(&self) -> isize {
+        self.bytes_allocated.wrapping_sub(self.bytes_freed).cast_signed()
     }
 
     #[inline]
     pub(crate) fn freed(&mut self, bucket: usize, requested: usize, capacity: usize) {
         self.buckets[bucket].frees += 1;
         self.shrank(requested);
-        self.in_use_rounded -= capacity;
-        self.frees += 1;
-        if self.frees == TICK {
-            self.frees = 0;
-            self.recent.tick(self.in_use_rounded);
+        self.in_use_rounded -= capacity.cast_signed();
+        self.count_frees(1);
+    }
+
+    #[inline]
+    fn count_frees(&mut self, frees: u64) {
+        let tick = self.frees / TICK;
+        self.frees += frees;
+        if self.frees / TICK != tick {
+            self.recent.tick(self.in_use_rounded());
         }
+    }
+
+    /// Takes over what a thread's stock counted since this was called last.
+    pub(crate) fn settle(&mut self, tab: &mut Tab) {
+        self.peak_in_use = self.peak_in_use.max(self.in_use() + tab.peak);
+        self.bytes_allocated = self.bytes_allocated.wrapping_add(tab.allocated);
+        self.bytes_freed = self.bytes_freed.wrapping_add(tab.freed);
+        let most_in_use = self.in_use_rounded + (tab.settled - tab.least).cast_signed();
+        self.recent.in_use(usize::try_from(most_in_use).unwrap_or(0));
+        let came_in_use = tab.settled.cast_signed() - tab.stocked.cast_signed();
+        self.in_use_rounded += came_in_use;
+        self.stocked -= came_in_use;
+        self.count_frees(tab.clock - tab.start);
+        let due = (self.frees / TICK + 1) * TICK - 1;
+        let (stocked, clock) = (tab.stocked, self.frees);
+        *tab = Tab { stocked, settled: stocked, least: stocked, start: clock, clock, due, ..Tab::default() };
+    }
+
+    /// A free buffer goes to a thread's stock, which was settled.
+    pub(crate) fn stock(&mut self, tab: &mut Tab, capacity: usize) {
+        self.stocked += capacity.cast_signed();
+        tab.restock(tab.stocked + capacity);
+    }
+
+    /// A free buffer goes home from a thread's stock, which was settled.
+    pub(crate) fn unstock(&mut self, tab: &mut Tab, capacity: usize) {
+        self.stocked -= capacity.cast_signed();
+        tab.restock(tab.stocked - capacity);
+    }
+
+    /// Takes over what a thread's stock counted by class.
+    pub(crate) fn take_over(&mut self, bucket: usize, hits: u64, frees: u64) {
+        self.buckets[bucket].hits += hits;
+        self.buckets[bucket].frees += frees;
     }
 
     /// A buffer changed its requested size within its class.
@@ -350,19 +462,20 @@ impl Counters {
         let pool_hits = buckets.iter().map(|row| row.hits).sum();
         let pool_misses = buckets.iter().map(|row| row.misses).sum();
         let pooled_bytes = kept.iter().map(|kept| kept.bytes).sum();
+        let in_use_rounded = self.in_use_rounded();
         Stats {
             allocations: pool_hits + pool_misses,
             deallocations: self.buckets.iter().map(|counted| counted.frees).sum(),
             bytes_allocated: self.bytes_allocated,
             bytes_freed: self.bytes_freed,
-            bytes_in_use: self.in_use(),
-            peak_bytes_in_use: self.peak_in_use,
-            bytes_in_use_rounded: self.in_use_rounded,
+            bytes_in_use: usize::try_from(self.in_use()).unwrap_or(0),
+            peak_bytes_in_use: usize::try_from(self.peak_in_use).unwrap_or(0),
+            bytes_in_use_rounded: in_use_rounded,
             pool_hits,
             pool_misses,
             pooled_bytes,
             pooled_buffers: kept.iter().map(|kept| kept.buffers).sum(),
-            overhead_bytes: self.reserved - self.in_use_rounded - pooled_bytes,
+            overhead_bytes: self.reserved - in_use_rounded - pooled_bytes,
             reserved_bytes: self.reserved,
             peak_reserved_bytes: self.peak_reserved,
             released: buckets.iter().map(|row| row.released).sum(),

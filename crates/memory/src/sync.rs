@@ -1,4 +1,4 @@
-//! The locks and atomics in use; the only place that names them, so that model tests can swap them.
+//! The locks, atomics and fences in use; the only place that names them, so that model tests can swap them.
 
 pub(crate) use std::sync::atomic;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,4 +19,16 @@ impl<T> Lock<T> {
     pub(crate) fn lock(&self) -> LockGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Orders the thread's stores before its later loads, for who calls [`fence_threads`](crate::sys::fence_threads). To the processor
+/// it is nothing.
+#[inline]
+pub(crate) fn store_load_fence() {
+    atomic::compiler_fence(atomic::Ordering::SeqCst);
+}
+
+/// Lets other threads go on.
+pub(crate) fn pause() {
+    std::thread::yield_now();
 }

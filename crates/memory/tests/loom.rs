@@ -1,8 +1,11 @@
-//! The caches of threads under loom: every interleaving of what they share. `ci/loom` runs it.
+//! What threads have of their own, under loom: every interleaving of what they share. `ci/loom` runs it.
 //!
-//! The file of the cache is compiled here once more, over atomics that loom watches and a heap behind loom's lock.
+//! The files are compiled here once more, over atomics that loom watches and a heap behind loom's lock.
 #![cfg(loom)]
 #![allow(missing_docs, unsafe_code, unreachable_pub, dead_code, clippy::expect_used)]
+
+#[path = "../src/biased.rs"]
+mod biased;
 
 #[path = "../src/process/cache.rs"]
 mod cache;
@@ -18,6 +21,12 @@ mod sys {
     pub trait Os {}
     pub struct NoOs;
     impl Os for NoOs {}
+
+    /// With [`store_load_fence`](crate::sync::store_load_fence) a full fence as well, it is what the system's is with a nothing.
+    pub(crate) fn fence_threads() -> bool {
+        loom::sync::atomic::fence(loom::sync::atomic::Ordering::SeqCst);
+        true
+    }
 }
 
 /// Free blocks of the one class in use.
@@ -48,6 +57,19 @@ mod heap {
 
 /// loom's atomics, made when they are first used: those of std can be made in a constant.
 mod sync {
+    pub(crate) use loom::thread::yield_now as pause;
+
+    thread_local! {
+        /// loom's threads are all on one of the system's.
+        pub(crate) static FENCED: std::cell::Cell<bool> = const { std::cell::Cell::new(true) };
+    }
+
+    pub(crate) fn store_load_fence() {
+        if FENCED.get() {
+            loom::sync::atomic::fence(loom::sync::atomic::Ordering::SeqCst);
+        }
+    }
+
     pub mod atomic {
         pub use loom::sync::atomic::Ordering;
 
@@ -95,6 +117,7 @@ mod sync {
 
 use std::ptr::NonNull;
 
+use biased::{Biased, shut_all};
 use cache::Cache;
 use heap::Heap;
 use loom::sync::{Arc, Mutex};
@@ -241,4 +264,57 @@ fn a_snapshot_errs_by_what_is_under_way_and_is_exact_at_rest() {
             assert_eq!(cache.settle(), (SIZE as isize, SIZE as isize), "in use now, and at most");
         }
     });
+}
+
+/// An owner that comes and goes, and others that shut it out under a lock: the value is never two threads' at once, and no
+/// change is lost.
+fn an_owner_and_others(others: usize, preemptions: usize) {
+    model(preemptions, move || {
+        let value = Arc::new((Mutex::new(()), Biased::new(Cell::new(0))));
+        // Its atomics are made now: loom takes the making for a write.
+        // SAFETY: this thread is the owner.
+        unsafe { value.1.enter(|_| None::<()>) };
+        let visitors: Vec<_> = (0..others)
+            .map(|_| {
+                let value = value.clone();
+                thread::spawn(move || {
+                    let lock = value.0.lock().expect("no panics");
+                    // SAFETY: we hold the lock, and are not the owner.
+                    let shut = unsafe {
+                        shut_all(std::iter::once(&value.1), |cell| cell.with_mut(|sum| unsafe { *sum += 1 }))
+                    };
+                    assert!(shut);
+                    drop(lock);
+                })
+            })
+            .collect();
+        for _ in 0..2 {
+            // SAFETY: this thread is the owner.
+            let entered = unsafe { value.1.enter(|cell| Some(cell.with_mut(|sum| unsafe { *sum += 1 }))) };
+            if entered.is_none() {
+                let lock = value.0.lock().expect("no panics");
+                // SAFETY: the owner, with the lock.
+                unsafe { value.1.locked() }.with_mut(|sum| unsafe { *sum += 1 });
+                drop(lock);
+            }
+        }
+        for visitor in visitors {
+            visitor.join().expect("no panics");
+        }
+        // SAFETY: nobody else is left.
+        assert_eq!(unsafe { value.1.locked() }.with(|sum| unsafe { *sum }), 2 + others as u64);
+    });
+}
+
+#[test]
+fn a_biased_value_is_one_threads_at_a_time() {
+    an_owner_and_others(1, 5);
+    an_owner_and_others(2, 3);
+}
+
+#[test]
+#[should_panic(expected = "Concurrent write accesses")]
+fn without_its_fence_a_biased_value_is_two_threads_at_once() {
+    sync::FENCED.set(false);
+    an_owner_and_others(1, 5);
 }

@@ -11,6 +11,8 @@ use std::ptr::NonNull;
 use common::{bucket, capacity, layout, ops, random_size};
 use tenzor_memory::{AllocErrorKind, BufferPool, Config, Stats, System, Tracking};
 
+const LARGEST: usize = 100_000;
+
 /// A free buffer of the model.
 #[derive(Clone, Copy, Debug)]
 struct Idle {
@@ -25,7 +27,13 @@ struct Model {
     idle: Vec<Idle>,
     expect: Stats,
     by_bucket: HashMap<usize, [u64; 4]>,
+    /// The most that was in use (rounded) in each of the last ticks, and now.
+    peaks: Vec<usize>,
 }
+
+/// Frees in a tick, and how many ticks an adaptive pool remembers.
+const TICK: u64 = 4096;
+const TICKS: usize = 4;
 
 const HITS: usize = 0;
 const MISSES: usize = 1;
@@ -34,7 +42,7 @@ const RELEASED: usize = 3;
 
 impl Model {
     fn new(config: Config) -> Self {
-        Self { config, idle: Vec::new(), expect: Stats::default(), by_bucket: HashMap::new() }
+        Self { config, idle: Vec::new(), expect: Stats::default(), by_bucket: HashMap::new(), peaks: vec![0] }
     }
 
     fn capacity(&self, size: usize) -> usize {
@@ -47,6 +55,13 @@ impl Model {
 
     fn pooled(&self) -> usize {
         self.idle.iter().map(|idle| idle.capacity).sum()
+    }
+
+    /// Whether `more` bytes beside all that is held are more than the recent steps needed.
+    fn exceeds(&self, more: usize) -> bool {
+        let in_use = self.expect.bytes_in_use_rounded;
+        let peak = self.peaks.iter().rev().take(TICKS).fold(in_use, |peak, &other| peak.max(other));
+        self.config.adaptive && self.pooled() + in_use + more > peak + peak / 16
     }
 
     fn release(&mut self, index: usize) {
@@ -79,12 +94,18 @@ impl Model {
                 self.release(0);
             }
         }
+        while found.is_none() && !self.idle.is_empty() && self.exceeds(capacity) {
+            self.release(0);
+        }
         if found.is_none() {
             self.expect.reserved_bytes += capacity;
             self.expect.peak_reserved_bytes = self.expect.peak_reserved_bytes.max(self.expect.reserved_bytes);
         }
         self.count(bucket(capacity), if found.is_some() { HITS } else { MISSES });
         self.expect.bytes_in_use_rounded += capacity;
+        if let Some(peak) = self.peaks.last_mut() {
+            *peak = self.expect.bytes_in_use_rounded.max(*peak);
+        }
         self.handed_out(request.size());
         Ok(found.map(|idle| idle.address))
     }
@@ -103,6 +124,9 @@ impl Model {
         self.expect.bytes_freed += request.size();
         self.expect.bytes_in_use -= request.size();
         self.expect.bytes_in_use_rounded -= capacity;
+        if self.by_bucket.values().map(|counts| counts[FREES]).sum::<u64>().is_multiple_of(TICK) {
+            self.peaks.push(self.expect.bytes_in_use_rounded);
+        }
         self.idle.push(Idle { address, capacity, align });
         if capacity > self.config.max_pool_size || self.config.max_buffers_per_bucket == 0 {
             self.release(self.idle.len() - 1);
@@ -112,7 +136,7 @@ impl Model {
             let oldest = self.idle.iter().position(|idle| bucket(idle.capacity) == mine);
             self.release(oldest.expect("the bucket is not empty"));
         }
-        while self.pooled() > self.config.max_pool_size {
+        while self.pooled() > self.config.max_pool_size || (!self.idle.is_empty() && self.exceeds(0)) {
             self.release(0);
         }
     }
@@ -178,16 +202,17 @@ fn verify(live: &Live, upto: usize) {
     }
 }
 
-fn run(config: Config, seed: u64, operations: usize, max_size: usize) {
+/// Compares the statistics after each so many operations: in between, the thread keeps some of them to itself.
+fn run(config: Config, seed: u64, operations: usize, pace: usize) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let ledger = Tracking::new(System);
     let pool = BufferPool::with_config_in(config, &ledger);
     let config = *pool.config();
     let mut model = Model::new(config);
     let mut live: Vec<Live> = Vec::new();
-    let sizes: Vec<usize> = (0..12).map(|_| random_size(&mut rng, max_size)).collect();
+    let sizes: Vec<usize> = (0..12).map(|_| random_size(&mut rng, LARGEST)).collect();
     let random_layout = |rng: &mut fastrand::Rng| {
-        let size = if rng.u8(..) < 200 { sizes[rng.usize(..sizes.len())] } else { random_size(rng, max_size) };
+        let size = if rng.u8(..) < 200 { sizes[rng.usize(..sizes.len())] } else { random_size(rng, LARGEST) };
         layout(size, if rng.u8(..) < 230 { 1 << rng.u32(0..=6) } else { 1 << rng.u32(7..=13) })
     };
     for operation in 0..operations {
@@ -263,6 +288,9 @@ fn run(config: Config, seed: u64, operations: usize, max_size: usize) {
             pool.clear();
             model.trim(0);
         }
+        if operation % pace != 0 {
+            continue;
+        }
         let stats = pool.stats();
         model.check(&stats);
         assert!(stats.bytes_in_use <= stats.bytes_in_use_rounded && stats.bytes_in_use_rounded <= stats.reserved_bytes);
@@ -271,7 +299,7 @@ fn run(config: Config, seed: u64, operations: usize, max_size: usize) {
         assert!(stats.buckets.iter().all(|row| row.pooled_buffers <= config.max_buffers_per_bucket));
         assert!(config.limit.is_none_or(|limit| stats.reserved_bytes <= limit));
         assert_eq!(ledger.live_bytes(), stats.reserved_bytes);
-        if operation % 512 == 0 {
+        if operation % 500 == 0 {
             let mut expected: BTreeMap<usize, Layout> = BTreeMap::new();
             let align = |align: usize| align.max(config.alignment);
             expected.extend(model.idle.iter().map(|idle| (idle.address, layout(idle.capacity, idle.align))));
@@ -307,12 +335,15 @@ fn the_pool_does_what_the_model_does() {
         base.with_limit(Some(300 << 10)).with_max_pool_size(1 << 20).with_max_buffers_per_bucket(40),
         base.with_zero_on_free(true).with_max_pool_size(1 << 20),
         base.with_alignment(4096).with_classes_per_bucket(2),
+        Config::adaptive(),
+        base.with_adaptive(true).with_max_buffers_per_bucket(100),
         base.with_max_buffers_per_bucket(0),
         base.with_max_pool_size(0),
     ];
-    let operations = ops(1_000_000) / configs.len() + 1;
+    let operations = ops(1_000_000) / configs.len() / 2 + 1;
     for (seed, config) in configs.into_iter().enumerate() {
-        run(config, seed as u64, operations, 100_000);
+        run(config, seed as u64, operations, 1);
+        run(config, seed as u64 + 100, operations, 50);
     }
 }
 

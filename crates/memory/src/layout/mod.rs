@@ -11,6 +11,9 @@ use std::alloc::Layout;
 /// The capacity of the smallest class, and the least alignment of every buffer, in bytes.
 pub const MIN_ALIGNMENT: usize = 64;
 
+/// The largest small request in bytes: beside the computing on more, what a lock costs does not count.
+pub(crate) const SMALL: usize = 64 << 10;
+
 const MIN_SHIFT: u32 = MIN_ALIGNMENT.trailing_zeros();
 
 /// The number of buckets: the last one holds the largest power of two that an allocation may have.
@@ -103,19 +106,38 @@ impl SizeClasses {
 
     #[inline]
     fn class_for(&self, size: usize) -> Option<(usize, usize)> {
-        if size <= MIN_ALIGNMENT {
-            return Some((0, MIN_ALIGNMENT));
-        }
         if size > isize::MAX as usize {
             return None;
         }
-        // `size` lies in (2^k, 2^(k+1)], which is cut into steps of 2^(k - shift); `edge` counts those up to its class's edge.
+        let (class, capacity) = self.class_of(size);
+        if capacity > isize::MAX as usize { None } else { Some((class, capacity)) }
+    }
+
+    /// The class and its capacity of a request of 1 to [`SMALL`] bytes that needs no more than the pool's own alignment.
+    #[inline]
+    pub(crate) fn small(&self, request: Layout) -> Option<(usize, usize)> {
+        let fits = request.size().wrapping_sub(1) < SMALL && request.align() <= self.alignment;
+        fits.then(|| self.class_of(request.size()))
+    }
+
+    /// The number of classes of small requests.
+    pub(crate) fn small_count(&self) -> usize {
+        self.class_of(SMALL).0 + 1
+    }
+
+    /// The class and its capacity of a size of at most `isize::MAX` bytes.
+    #[inline]
+    fn class_of(&self, size: usize) -> (usize, usize) {
+        if size <= MIN_ALIGNMENT {
+            return (0, MIN_ALIGNMENT);
+        }
+        // `size` lies in (2^k, 2^(k+1)], which is cut into steps of 2^(k - shift); `edge` counts those up to its class's edge,
+        // and as many as a bucket has lie below 2^k.
         let last = size - 1;
         let k = last.ilog2();
         let edge = (last >> (k - self.shift)) + 1;
-        let capacity = edge << (k - self.shift);
-        let class = ((k - MIN_SHIFT) << self.shift) as usize + edge - (1 << self.shift);
-        if capacity > isize::MAX as usize { None } else { Some((class, capacity)) }
+        let before = ((k - MIN_SHIFT) as usize).wrapping_sub(1) << self.shift;
+        (before.wrapping_add(edge), edge << (k - self.shift))
     }
 
     /// The bucket and the capacity of a class. Constant time.

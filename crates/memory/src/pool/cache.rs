@@ -30,15 +30,17 @@ pub(super) struct Cache {
     queues: Vec<VecDeque<Idle>>,
     kept: [Kept; BUCKETS],
     bytes: usize,
-    /// Counts insertions.
-    clock: u64,
+    /// What is leased to the stocks of threads, whether it lies there or not.
+    leased: [usize; BUCKETS],
+    leased_bytes: usize,
 }
 
-#[derive(Debug)]
-struct Idle {
-    ptr: NonNull<u8>,
-    /// When it was inserted, to compare the ends of different queues.
-    since: u64,
+/// A free buffer of some class.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Idle {
+    pub(super) ptr: NonNull<u8>,
+    /// The number of frees when it was freed, to compare the ends of different queues.
+    pub(super) since: u64,
 }
 
 const NONE: u32 = u32::MAX;
@@ -56,7 +58,8 @@ impl Cache {
             queues: Vec::new(),
             kept: [Kept::default(); BUCKETS],
             bytes: 0,
-            clock: 0,
+            leased: [0; BUCKETS],
+            leased_bytes: 0,
         }
     }
 
@@ -68,13 +71,38 @@ impl Cache {
         &self.kept
     }
 
+    /// The buffers of a bucket that are kept here, or may lie in stocks.
+    pub(super) fn buffers_kept_or_leased(&self, bucket: usize) -> usize {
+        self.kept[bucket].buffers + self.leased[bucket]
+    }
+
+    pub(super) fn bytes_leased(&self) -> usize {
+        self.leased_bytes
+    }
+
+    pub(super) fn bytes_kept_or_leased(&self) -> usize {
+        self.bytes + self.leased_bytes
+    }
+
+    /// A buffer may lie in a stock from now on.
+    pub(super) fn lease(&mut self, bucket: usize, capacity: usize) {
+        self.leased[bucket] += 1;
+        self.leased_bytes += capacity;
+    }
+
+    /// So many buffers less may lie in stocks.
+    pub(super) fn end_leases(&mut self, bucket: usize, capacity: usize, buffers: usize) {
+        self.leased[bucket] -= buffers;
+        self.leased_bytes -= buffers * capacity;
+    }
+
     /// Takes the buffer of this class and alignment that was inserted last.
     #[inline]
-    pub(super) fn take_newest(&mut self, fit: &Fit) -> Option<NonNull<u8>> {
+    pub(super) fn take_newest(&mut self, fit: &Fit) -> Option<Idle> {
         let queue = self.queue_of(fit)?;
         let idle = self.queues[queue].pop_back()?;
         self.forget(fit.bucket, fit.capacity);
-        Some(idle.ptr)
+        Some(idle)
     }
 
     /// Takes the buffer that has been here longest.
@@ -90,17 +118,16 @@ impl Cache {
         self.take(oldest)
     }
 
-    /// Adds a buffer as the newest.
+    /// Adds a buffer as the newest of its class and alignment.
     #[inline]
-    pub(super) fn insert(&mut self, ptr: NonNull<u8>, fit: &Fit) -> Result<(), Full> {
+    pub(super) fn insert(&mut self, fit: &Fit, idle: Idle) -> Result<(), Full> {
         let queue = match self.queue_of(fit) {
             Some(queue) => queue,
             None => self.add_alignment(fit)?,
         };
         let queue = &mut self.queues[queue];
         queue.try_reserve(1).map_err(|_| Full)?;
-        queue.push_back(Idle { ptr, since: self.clock });
-        self.clock += 1;
+        queue.push_back(idle);
         self.bytes += fit.capacity;
         let kept = &mut self.kept[fit.bucket];
         kept.buffers += 1;

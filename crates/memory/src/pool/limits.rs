@@ -35,13 +35,14 @@ impl Limits {
     /// Whether one more buffer in this bucket would be too many.
     #[inline]
     pub(super) fn is_bucket_full(&self, cache: &Cache, bucket: usize) -> bool {
-        cache.kept()[bucket].buffers >= self.max_buffers_per_bucket
+        cache.buffers_kept_or_leased(bucket) >= self.max_buffers_per_bucket
     }
 
     /// Whether `capacity` bytes more would be too many to keep.
     #[inline]
     pub(super) fn is_pool_full(&self, cache: &Cache, counters: &Counters, capacity: usize) -> bool {
-        capacity > self.max_pool_size - cache.bytes() || self.exceeds_working_set(cache, counters, capacity)
+        capacity > self.max_pool_size - cache.bytes_kept_or_leased()
+            || self.exceeds_working_set(cache, counters, capacity)
     }
 
     /// Whether `capacity` bytes more, in use or pooled, would be more than the recent working set had in use at once, and a
@@ -50,7 +51,7 @@ impl Limits {
     pub(super) fn exceeds_working_set(&self, cache: &Cache, counters: &Counters, capacity: usize) -> bool {
         self.adaptive && {
             let peak = counters.recent_peak().max(counters.in_use_rounded());
-            cache.bytes() + counters.in_use_rounded() + capacity > peak + peak / 16
+            cache.bytes() + counters.in_use_or_stocked() + capacity > peak + peak / 16
         }
     }
 }

@@ -7,21 +7,29 @@
 
 mod cache;
 mod limits;
+mod stock;
+mod threads;
 
 use std::alloc::Layout;
 use std::fmt;
 use std::hint::black_box;
+use std::mem;
+use std::ops::{Deref, DerefMut, Range};
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 
 use crate::backing::{Backing, Refused, System};
+use crate::biased::shut_all;
 use crate::config::Config;
 use crate::error::{AllocError, AllocErrorKind};
-use crate::layout::{Fit, SizeClasses};
+use crate::layout::{BUCKETS, Fit, SMALL, SizeClasses};
 use crate::stats::{Counters, Stats};
 use crate::sync::{Lock, LockGuard};
 
-use cache::{Cache, Free};
+use cache::{Cache, Free, Idle};
 use limits::Limits;
+use stock::Stock;
+use threads::Member;
 
 /// A pool of buffers by size class, over a backing. Thread-safe.
 ///
@@ -47,6 +55,7 @@ pub struct BufferPool<B: Backing = System> {
     config: Config,
     classes: SizeClasses,
     limits: Limits,
+    identity: u64,
     state: Lock<State>,
     backing: B,
 }
@@ -54,10 +63,17 @@ pub struct BufferPool<B: Backing = System> {
 struct State {
     cache: Cache,
     counters: Counters,
+    /// The stocks of all threads; of those that ended, until what lies there went home.
+    members: Vec<Arc<Member>>,
+    /// How often there was no room for a buffer beside the leases of other threads.
+    crowded: u32,
 }
 
-// SAFETY: the pointers in `cache` are the only ones to their blocks (the invariant of `put`), and memory has no home
-// thread; where the backing needs one, `B` is not `Send`, and so neither is the pool.
+/// All leases are called in every so many times: it costs as much as a hundred hits.
+const PATIENCE: u32 = 32;
+
+// SAFETY: the pointers in `cache` and in stocks are the only ones to their blocks (the invariant of `put`), and memory has no
+// home thread; where the backing needs one, `B` is not `Send`, and so neither is the pool.
 unsafe impl Send for State {}
 
 impl BufferPool {
@@ -90,8 +106,9 @@ impl<B: Backing> BufferPool<B> {
         let config = config.normalised();
         let classes = SizeClasses::new(config.classes_per_bucket, config.alignment);
         let limits = Limits::new(&config);
-        let state = Lock::new(State { cache: Cache::new(classes), counters: Counters::new() });
-        Self { config, classes, limits, state, backing }
+        let state = State { cache: Cache::new(classes), counters: Counters::new(), members: Vec::new(), crowded: 0 };
+        let identity = threads::new_pool();
+        Self { config, classes, limits, identity, state: Lock::new(state), backing }
     }
 
     /// The configuration in force.
@@ -141,14 +158,42 @@ impl<B: Backing> BufferPool<B> {
         if request.size() == 0 {
             return Ok((request.dangling_ptr(), true));
         }
+        if let Some((member, class)) = self.nearby(request)
+            // SAFETY: *Owned*: the stock is the calling thread's.
+            && let Some(ptr) = unsafe { member.stock.enter(|stock| stock.pop(class, request.size())) }
+        {
+            return Ok((ptr, self.config.zero_on_free));
+        }
+        self.find_shared(request, zeroed)
+    }
+
+    #[inline(never)]
+    fn find_shared(&self, request: Layout, zeroed: bool) -> Result<(NonNull<u8>, bool), AllocError> {
         let Some(fit) = self.classes.fit(request) else {
             return Err(self.never_fits(request.size(), request.align()));
         };
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         match state.hit(request, &fit) {
             Some(ptr) => Ok((ptr, self.config.zero_on_free)),
             None => self.miss(state, request, &fit, zeroed),
         }
+    }
+
+    /// The calling thread's stock, and the class of a request for which it may serve.
+    #[inline]
+    fn nearby(&self, request: Layout) -> Option<(&Member, (usize, usize))> {
+        let class = self.classes.small(request)?;
+        // SAFETY: valid as long as the pool.
+        Some((unsafe { threads::nearby(self.identity)?.as_ref() }, class))
+    }
+
+    /// Takes the lock, and settles what the calling thread's stock counted.
+    fn lock(&self) -> Held<'_> {
+        // SAFETY: valid as long as the pool.
+        let mine = threads::mine(self.identity).map(|mine| unsafe { mine.as_ref() });
+        let mut held = Held { state: self.state.lock(), mine };
+        held.settle_own();
+        held
     }
 
     /// Asks the backing, within the limit. What is pooled, or on its way to the backing in any thread, never stands in the way
@@ -156,7 +201,7 @@ impl<B: Backing> BufferPool<B> {
     #[cold]
     fn miss<'a>(
         &'a self,
-        mut state: LockGuard<'a, State>,
+        mut state: Held<'a>,
         request: Layout,
         fit: &Fit,
         zeroed: bool,
@@ -169,11 +214,20 @@ impl<B: Backing> BufferPool<B> {
         if !self.limits.allow(0, capacity) {
             return Err(self.refuse(state, AllocErrorKind::NeverFits, request, fit));
         }
-        let evicted = Evicted::gather(&mut state, |state| {
-            let exceeds = self.limits.exceeds_working_set(&state.cache, &state.counters, capacity);
-            if exceeds { state.cache.take_oldest() } else { None }
-        });
-        if !evicted.is_empty() {
+        if state.adopt()
+            && let Some(ptr) = state.hit(request, fit)
+        {
+            return Ok((ptr, self.config.zero_on_free));
+        }
+        while self.limits.exceeds_working_set(&state.cache, &state.counters, capacity) {
+            state.close_own(0..BUCKETS);
+            let evicted = Evicted::gather(&mut state, |state| {
+                let exceeds = self.limits.exceeds_working_set(&state.cache, &state.counters, capacity);
+                if exceeds { state.cache.take_oldest() } else { None }
+            });
+            if evicted.is_empty() {
+                break;
+            }
             state = self.give_back(state, evicted);
         }
         let mut refusals = 0;
@@ -186,7 +240,7 @@ impl<B: Backing> BufferPool<B> {
                 let slack = state.slack();
                 drop(state);
                 let granted = self.ask_backing(block, zeroed);
-                state = self.state.lock();
+                state = self.lock();
                 if let Ok(ptr) = granted {
                     let pooled = state.cache.bytes();
                     state.counters.miss_served(fit.bucket, request.size(), capacity, pooled);
@@ -194,11 +248,16 @@ impl<B: Backing> BufferPool<B> {
                 }
                 state.counters.miss_failed(capacity);
                 refusals += 1;
+                state.close_all();
                 // A last word only if nothing was free all the while.
                 if refusals > 1 && slack.free == 0 && slack == state.slack() {
                     return Err(self.refuse(state, AllocErrorKind::BackingRefused, request, fit));
                 }
             } else {
+                state.close_all();
+                if let Some(ptr) = state.hit(request, fit) {
+                    return Ok((ptr, self.config.zero_on_free));
+                }
                 if !self.limits.allow(state.counters.in_use_rounded(), capacity) {
                     return Err(self.refuse(state, AllocErrorKind::OverLimit, request, fit));
                 }
@@ -222,18 +281,19 @@ impl<B: Backing> BufferPool<B> {
     /// Counts and explains a request that no layout or no class can express.
     #[cold]
     pub(crate) fn never_fits(&self, requested: usize, alignment: usize) -> AllocError {
-        self.explain(self.state.lock(), AllocError::never_fits(requested, alignment))
+        self.explain(self.lock(), AllocError::never_fits(requested, alignment))
     }
 
-    fn refuse(&self, state: LockGuard<'_, State>, kind: AllocErrorKind, request: Layout, fit: &Fit) -> AllocError {
+    fn refuse(&self, state: Held<'_>, kind: AllocErrorKind, request: Layout, fit: &Fit) -> AllocError {
         let (requested, alignment) = (request.size(), request.align());
         let rounded = Some(fit.capacity);
         self.explain(state, AllocError { kind, rounded, ..AllocError::never_fits(requested, alignment) })
     }
 
-    fn explain(&self, mut state: LockGuard<'_, State>, error: AllocError) -> AllocError {
+    fn explain(&self, mut state: Held<'_>, error: AllocError) -> AllocError {
         state.counters.refused();
-        let (in_use, pooled) = (state.counters.in_use_rounded(), state.cache.bytes());
+        state.visit(|_, _| ());
+        let (in_use, pooled) = (state.counters.in_use_rounded(), state.cache.bytes() + state.counters.stocked());
         AllocError { in_use, pooled, limit: self.config.limit, ..error }
     }
 
@@ -248,39 +308,116 @@ impl<B: Backing> BufferPool<B> {
         if request.size() == 0 {
             return;
         }
-        let Some(fit) = self.classes.fit(request) else { return };
         if self.config.zero_on_free {
-            // SAFETY: the block has `fit.capacity` writable bytes, and the caller gives up all of them.
-            unsafe { ptr.write_bytes(0, fit.capacity) };
-            // Keeps the writes from being seen as dead where the memory goes straight back to the backing.
-            black_box(ptr);
+            self.wipe(ptr, request);
         }
-        let mut state = self.state.lock();
-        state.counters.freed(fit.bucket, request.size(), fit.capacity);
-        let full = self.limits.is_bucket_full(&state.cache, fit.bucket)
-            || self.limits.is_pool_full(&state.cache, &state.counters, fit.capacity);
-        if full || state.cache.insert(ptr, &fit).is_err() {
-            self.put_when_full(state, ptr, &fit);
+        if let Some((member, class)) = self.nearby(request)
+            // SAFETY: *Owned*: the stock is the calling thread's.
+            && unsafe { member.stock.enter(|stock| stock.push(ptr, class, request.size())) }.is_some()
+        {
+            return;
         }
+        self.put_shared(ptr, request);
     }
 
     #[cold]
-    fn put_when_full<'a>(&'a self, mut state: LockGuard<'a, State>, ptr: NonNull<u8>, fit: &Fit) {
+    fn wipe(&self, ptr: NonNull<u8>, request: Layout) {
+        let Some(capacity) = self.classes.capacity_for(request.size()) else { return };
+        // SAFETY: the block has that many writable bytes, and the caller of `put` gives up all of them.
+        unsafe { ptr.write_bytes(0, capacity) };
+        // Keeps the writes from being seen as dead where the memory goes straight back to the backing.
+        black_box(ptr);
+    }
+
+    #[inline(never)]
+    fn put_shared(&self, ptr: NonNull<u8>, request: Layout) {
+        let Some(fit) = self.classes.fit(request) else { return };
+        let fit = &fit;
+        let mut state = self.lock();
+        state.counters.freed(fit.bucket, request.size(), fit.capacity);
+        // The next free is a later one, also if it comes to the stock.
+        state.settle_own();
+        let idle = Idle { ptr, since: state.counters.frees() };
+        if state.lay(fit, idle) {
+            return;
+        }
+        for buckets in [fit.bucket..fit.bucket + 1, 0..BUCKETS] {
+            if self.is_full(&state, fit) {
+                state.adopt();
+                state.close_own(buckets);
+            }
+        }
+        // The room may be leased to threads that do not use it.
+        if self.is_full(&state, fit) && state.cache.bytes_leased() > 0 {
+            state.crowded += 1;
+            if state.crowded.is_multiple_of(PATIENCE) {
+                state.close_all();
+            }
+        }
+        let keeps =
+            !self.is_full(&state, fit) && (self.stow(&mut state, fit, idle) || state.cache.insert(fit, idle).is_ok());
+        if !keeps {
+            self.put_when_full(state, idle, fit);
+        }
+    }
+
+    /// Whether a buffer of this class more, kept or in a stock, would be too many.
+    fn is_full(&self, state: &State, fit: &Fit) -> bool {
+        self.limits.is_bucket_full(&state.cache, fit.bucket)
+            || self.limits.is_pool_full(&state.cache, &state.counters, fit.capacity)
+    }
+
+    /// Puts a buffer into the calling thread's stock, on a new lease or in the place of older ones of its class, while the pool is not
+    /// full. Returns whether it is there.
+    fn stow<'a>(&'a self, held: &mut Held<'a>, fit: &Fit, idle: Idle) -> bool {
+        if fit.capacity > SMALL || (held.mine.is_none() && !self.enlist(held)) {
+            return false;
+        }
+        if let Some((state, stock)) = held.own()
+            && !stock.widen(&mut state.cache, &mut state.counters, fit)
+        {
+            for _ in 0..stock.len(fit).div_ceil(2) {
+                if self.is_full(state, fit) || !stock.send_home(&mut state.cache, &mut state.counters, fit) {
+                    break;
+                }
+            }
+        }
+        held.lay(fit, idle)
+    }
+
+    /// Gives the calling thread a stock, if there is memory for it.
+    fn enlist<'a>(&'a self, held: &mut Held<'a>) -> bool {
+        held.adopt();
+        let Some(mut stock) = Stock::new(&self.config, self.classes) else { return false };
+        held.counters.settle(&mut stock.tab);
+        let member = Arc::new(Member::new(stock));
+        if held.members.try_reserve(1).is_err() || !threads::enlist(self.identity, &member) {
+            return false;
+        }
+        held.members.push(member);
+        // SAFETY: valid as long as the pool.
+        held.mine = threads::mine(self.identity).map(|mine| unsafe { mine.as_ref() });
+        true
+    }
+
+    #[cold]
+    fn put_when_full<'a>(&'a self, mut state: Held<'a>, idle: Idle, fit: &Fit) {
         // A buffer that was granted has a block; see `miss`.
         let Some(block) = fit.block() else { return };
-        let mine = Free { ptr, block, bucket: fit.bucket };
+        let mine = Free { ptr: idle.ptr, block, bucket: fit.bucket };
         let keepable = self.limits.allow_keeping(fit.capacity);
         let mut pending = Some(mine);
         while pending.is_some() {
             let evicted = Evicted::gather(&mut state, |state| {
                 if keepable && pending.is_some() {
+                    // Without any to evict, the room is leased to other threads.
                     if self.limits.is_bucket_full(&state.cache, fit.bucket) {
-                        return state.cache.take_oldest_of(fit.bucket);
+                        return state.cache.take_oldest_of(fit.bucket).or_else(|| pending.take());
                     }
                     if self.limits.is_pool_full(&state.cache, &state.counters, fit.capacity) {
-                        return state.cache.take_oldest();
+                        return state.cache.take_oldest().or_else(|| pending.take());
                     }
-                    if state.cache.insert(ptr, fit).is_ok() {
+                    if state.cache.insert(fit, idle).is_ok() {
                         pending = None;
                     }
                 }
@@ -293,11 +430,12 @@ impl<B: Backing> BufferPool<B> {
     /// Gives the buffers that have been idle longest back to the backing until at most `keep_bytes` (rounded) are pooled.
     /// Returns how many bytes were released.
     pub fn trim(&self, keep_bytes: usize) -> usize {
-        self.release(self.state.lock(), keep_bytes).1
+        self.release(self.lock(), keep_bytes).1
     }
 
     /// Gives back what is pooled now beyond `keep` bytes; what other threads free meanwhile is not waited for.
-    fn release<'a>(&'a self, mut state: LockGuard<'a, State>, keep: usize) -> (LockGuard<'a, State>, usize) {
+    fn release<'a>(&'a self, mut state: Held<'a>, keep: usize) -> (Held<'a>, usize) {
+        state.close_all();
         let goal = state.cache.bytes().saturating_sub(keep);
         let mut released = 0;
         loop {
@@ -323,8 +461,10 @@ impl<B: Backing> BufferPool<B> {
 
     /// The statistics of this instant.
     pub fn stats(&self) -> Stats {
-        let state = self.state.lock();
-        let (counters, kept) = (state.counters.clone(), *state.cache.kept());
+        let mut state = self.lock();
+        let mut kept = *state.cache.kept();
+        state.visit(|state, stock| stock.report(&mut state.counters, &mut kept));
+        let counters = state.counters.clone();
         drop(state);
         counters.snapshot(&kept)
     }
@@ -348,7 +488,7 @@ impl<B: Backing> BufferPool<B> {
         // What was granted has a fit, so that two of them are not equal for want of one.
         let in_place = old.size() != 0 && new.size() != 0 && self.classes.fit(old) == self.classes.fit(new);
         let (result, is_zero) = if in_place {
-            self.state.lock().counters.resized(old.size(), new.size());
+            self.lock().counters.resized(old.size(), new.size());
             (ptr, false)
         } else {
             let (moved, is_zero) = self.find(new, zeroed)?;
@@ -369,7 +509,7 @@ impl<B: Backing> BufferPool<B> {
 
     /// Hands evicted buffers to the backing, with the lock released, and accounts for them when they are gone. Without any,
     /// lets other threads go on, so that a loop around this waits for what is on its way.
-    fn give_back<'a>(&'a self, state: LockGuard<'a, State>, evicted: Evicted) -> LockGuard<'a, State> {
+    fn give_back<'a>(&'a self, state: Held<'a>, evicted: Evicted) -> Held<'a> {
         let others_are_busy = state.counters.asked() + state.leaving() > 0;
         drop(state);
         for free in evicted.buffers[..evicted.len].iter().flatten() {
@@ -380,7 +520,7 @@ impl<B: Backing> BufferPool<B> {
         if evicted.is_empty() && others_are_busy {
             std::thread::yield_now();
         }
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.counters.returned(evicted.bytes);
         state
     }
@@ -400,24 +540,129 @@ impl State {
         Slack { free: self.cache.bytes() + self.leaving(), returns: self.counters.returns() }
     }
 
-    /// Serves a request from the cache.
-    #[inline]
-    fn hit(&mut self, request: Layout, fit: &Fit) -> Option<NonNull<u8>> {
-        let ptr = self.cache.take_newest(fit)?;
-        self.counters.hit(fit.bucket, request.size(), fit.capacity);
-        Some(ptr)
-    }
-
     /// Bytes on their way back to the backing: held, but neither in use, nor asked for, nor pooled.
     fn leaving(&self) -> usize {
         let counters = &self.counters;
-        counters.reserved() - counters.in_use_rounded() - counters.asked() - self.cache.bytes()
+        counters.reserved() - counters.in_use_or_stocked() - counters.asked() - self.cache.bytes()
+    }
+}
+
+/// The pool's state, locked, and the calling thread's stock.
+struct Held<'a> {
+    state: LockGuard<'a, State>,
+    mine: Option<&'a Member>,
+}
+
+impl Deref for Held<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Held<'_> {
+    fn own(&mut self) -> Option<(&mut State, &mut Stock)> {
+        // SAFETY: *Owned* and *Locked*: the stock is the calling thread's, which holds the lock meanwhile.
+        self.mine.map(|mine| (&mut *self.state, unsafe { mine.stock.locked() }))
+    }
+
+    fn settle_own(&mut self) {
+        if let Some((state, stock)) = self.own() {
+            state.counters.settle(&mut stock.tab);
+        }
+    }
+
+    /// Serves a request from what is pooled here.
+    fn hit(&mut self, request: Layout, fit: &Fit) -> Option<NonNull<u8>> {
+        // The stock was shut when we came.
+        if let Some((_, stock)) = self.own()
+            && stock.len(fit) > 0
+        {
+            return stock.pop((fit.class, fit.capacity), request.size());
+        }
+        let ptr = self.cache.take_newest(fit)?.ptr;
+        self.counters.hit(fit.bucket, request.size(), fit.capacity);
+        if let Some((state, stock)) = self.own() {
+            stock.refill(&mut state.cache, &mut state.counters, fit);
+        }
+        Some(ptr)
+    }
+
+    /// Puts a buffer into the calling thread's stock, if there is room. Returns whether there was.
+    fn lay(&mut self, fit: &Fit, idle: Idle) -> bool {
+        self.own().is_some_and(|(state, stock)| stock.lay(&mut state.counters, fit, idle))
+    }
+
+    /// Sends what lies in the calling thread's stock home.
+    fn close_own(&mut self, buckets: Range<usize>) {
+        if let Some((state, stock)) = self.own() {
+            stock.close(&mut state.cache, &mut state.counters, buckets);
+        }
+    }
+
+    /// Sends what lies in all stocks home.
+    fn close_all(&mut self) {
+        self.visit(|state, stock| stock.close(&mut state.cache, &mut state.counters, 0..BUCKETS));
+    }
+
+    /// Visits all stocks, settled.
+    fn visit(&mut self, mut visit: impl FnMut(&mut State, &mut Stock)) {
+        let members = mem::take(&mut self.members);
+        let others = members.iter().filter(|member| !self.mine.is_some_and(|mine| ptr::eq(mine, &raw const ***member)));
+        let others = others.filter(|member| member.is_here() || member.is_gone()).map(|member| &member.stock);
+        // SAFETY: *Locked*: we hold the lock, and our own is not among them.
+        unsafe {
+            shut_all(others, |stock| {
+                self.state.counters.settle(&mut stock.tab);
+                visit(&mut self.state, stock);
+            });
+        }
+        self.settle_own();
+        if let Some((state, stock)) = self.own() {
+            visit(state, stock);
+        }
+        self.members = members;
+    }
+
+    /// Sends what threads that ended left behind home. Returns whether there were any.
+    fn adopt(&mut self) -> bool {
+        let State { cache, counters, members, .. } = &mut *self.state;
+        let before = members.len();
+        members.retain(|member| {
+            if !member.is_gone() {
+                return true;
+            }
+            // SAFETY: *Owned* and *Locked*: there is no owner any more, and we hold the lock.
+            let stock = unsafe { member.stock.locked() };
+            counters.settle(&mut stock.tab);
+            stock.close(cache, counters, 0..BUCKETS);
+            !stock.retire(counters)
+        });
+        members.len() < before
     }
 }
 
 impl<B: Backing> Drop for BufferPool<B> {
     fn drop(&mut self) {
         self.clear();
+        // What there was no memory to send home.
+        for member in mem::take(&mut self.lock().members) {
+            // SAFETY: nobody else can use the pool or its stocks any more.
+            let stock = unsafe { member.stock.locked() };
+            while (member.is_here() || member.is_gone())
+                && let Some(free) = stock.take_any()
+            {
+                // SAFETY: as in `give_back`.
+                unsafe { self.backing.give_back(free.ptr, free.block) };
+            }
+        }
     }
 }
 
@@ -451,5 +696,30 @@ impl Evicted {
 
     fn is_empty(&self) -> bool {
         self.len == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn stocks_of_threads_that_ended_do_not_pile_up() {
+        let pool = Arc::new(BufferPool::new());
+        let layout = Layout::new::<[u64; 40]>();
+        for _ in 0..1000 {
+            let pool_there = Arc::clone(&pool);
+            let thread = thread::spawn(move || {
+                let ptr = pool_there.get(layout).unwrap();
+                // SAFETY: just got with this layout.
+                unsafe { pool_there.put(ptr, layout) };
+            });
+            thread.join().unwrap();
+            assert_eq!(pool.state.lock().members.len(), 1);
+        }
+        let stats = pool.stats();
+        assert_eq!((stats.pool_misses, stats.pool_hits, stats.deallocations), (1, 999, 1000));
     }
 }

@@ -14,7 +14,7 @@ use crate::sys;
 
 /// From now on.
 pub(super) fn survive() {
-    sys::at_fork(before, in_parent, in_child);
+    sys::at_fork(Some(before), Some(in_parent), Some(in_child));
 }
 
 struct Held(UnsafeCell<Option<LockGuard<'static, Shared>>>);

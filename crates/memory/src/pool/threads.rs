@@ -1,0 +1,137 @@
+//! Which stock is whose: each thread has one of its own in every pool to which it gave a small buffer.
+//!
+//! A stock has two owners: the pool, and the thread, which leaves it behind when it ends. A pool that is dropped empties
+//! its stocks; their threads forget them when they next come by. After a fork, the stocks of threads that the child does not
+//! have are lost to it: one of them may have been in the middle of something.
+#![allow(unsafe_code)]
+
+use std::cell::{Cell, RefCell};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use super::stock::Stock;
+use crate::biased::Biased;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use crate::sys;
+
+#[derive(Debug)]
+pub(super) struct Member {
+    /// Its owner is the thread that enlisted it.
+    pub(super) stock: Biased<Stock>,
+    /// The thread ended.
+    gone: AtomicBool,
+    /// The process whose thread it is, by the number of forks that led to it.
+    process: AtomicU32,
+}
+
+impl Member {
+    pub(super) fn new(stock: Stock) -> Self {
+        Self { stock: Biased::new(stock), gone: AtomicBool::new(false), process: AtomicU32::new(FORKS.load(Relaxed)) }
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Acquire)
+    }
+
+    /// Whether its thread is one of this process.
+    pub(super) fn is_here(&self) -> bool {
+        self.process.load(Relaxed) == FORKS.load(Relaxed)
+    }
+}
+
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// A pool's identity, never used twice. No thread can have stocks where the system has no fence for all threads.
+pub(super) fn new_pool() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    if sys::can_fence_threads() { NEXT.fetch_add(1, Relaxed) } else { NO_POOL }
+}
+
+const NO_POOL: u64 = u64::MAX;
+const NOBODY: (u64, NonNull<Member>) = (0, NonNull::dangling());
+
+/// How many pools a thread can use alternately without the registry.
+const NEAR: usize = 4;
+
+thread_local! {
+    static NEARBY: [Cell<(u64, NonNull<Member>)>; NEAR] = const { [const { Cell::new(NOBODY) }; NEAR] };
+    static REGISTRY: Registry = const { Registry(RefCell::new(Vec::new())) };
+}
+
+/// All stocks of a thread. Its destructor is the thread's end.
+struct Registry(RefCell<Vec<(u64, Arc<Member>)>>);
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        NEARBY.with(|nearby| nearby.iter().for_each(|near| near.set(NOBODY)));
+        self.0.get_mut().iter().for_each(|(_, member)| member.gone.store(true, Release));
+    }
+}
+
+/// The calling thread's stock of a pool, if it is one of those used last.
+///
+/// It is valid as long as the pool, which keeps the stocks of all threads that did not end.
+#[inline]
+pub(super) fn nearby(pool: u64) -> Option<NonNull<Member>> {
+    NEARBY.with(|nearby| {
+        let (near, member) = nearby[pool as usize % NEAR].get();
+        (near == pool).then_some(member)
+    })
+}
+
+/// The calling thread's stock of a pool, valid as that of [`nearby`].
+pub(super) fn mine(pool: u64) -> Option<NonNull<Member>> {
+    nearby(pool).or_else(|| {
+        let find = |registry: &Registry| {
+            let registry = registry.0.borrow();
+            registry.iter().find(|(other, _)| *other == pool).map(|(_, member)| NonNull::from(&**member))
+        };
+        let member = REGISTRY.try_with(find).ok()??;
+        remember(pool, member);
+        Some(member)
+    })
+}
+
+/// Gives the calling thread a stock of a pool; `false` if it cannot have one.
+pub(super) fn enlist(pool: u64, member: &Arc<Member>) -> bool {
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    if pool == NO_POOL {
+        return false;
+    }
+    if !REGISTERED.swap(true, Relaxed) {
+        sys::at_fork(None, None, Some(in_child));
+    }
+    let add = |registry: &Registry| {
+        let mut registry = registry.0.borrow_mut();
+        // Those of pools that are no more.
+        registry.retain(|(_, member)| Arc::strong_count(member) > 1);
+        let room = registry.try_reserve(1).is_ok();
+        if room {
+            registry.push((pool, Arc::clone(member)));
+        }
+        room
+    };
+    let enlisted = REGISTRY.try_with(add).unwrap_or(false);
+    if enlisted {
+        remember(pool, NonNull::from(&**member));
+    }
+    enlisted
+}
+
+fn remember(pool: u64, member: NonNull<Member>) {
+    NEARBY.with(|nearby| nearby[pool as usize % NEAR].set((pool, member)));
+}
+
+/// The thread that forked is the one that goes on.
+extern "C" fn in_child() {
+    let process = FORKS.load(Relaxed).wrapping_add(1);
+    FORKS.store(process, Relaxed);
+    let keep = |registry: &Registry| {
+        if let Ok(registry) = registry.0.try_borrow() {
+            registry.iter().for_each(|(_, member)| member.process.store(process, Relaxed));
+        }
+    };
+    // A thread that forks at its very end has left its stocks.
+    let _ = REGISTRY.try_with(keep);
+}

@@ -1,0 +1,314 @@
+//! What threads keep of a pool for themselves: it counts, it stands in nobody's way, and nobody loses it.
+#![allow(unsafe_code, missing_docs, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::thread;
+
+use common::{ops, random_size};
+use tenzor_memory::{Buffer, BufferPool, Config, Limited, OwnedBuffer, Stats, System, TensorAllocator, Tracking};
+
+type Alloc = TensorAllocator<Arc<Tracking<System>>>;
+
+fn tracked(config: Config) -> (Arc<Tracking<System>>, Alloc) {
+    let ledger = Arc::new(Tracking::new(System));
+    (ledger.clone(), TensorAllocator::with_config_in(config, ledger))
+}
+
+fn one_of<B: tenzor_memory::Backing>(alloc: &TensorAllocator<B>, bytes: usize) {
+    drop(alloc.alloc::<u8>(bytes).expect("memory"));
+}
+
+/// A thread that does one thing and then stays alive, idle.
+fn meanwhile<T>(first: impl FnOnce() + Send, then: impl FnOnce() -> T) -> T {
+    let (did, stay) = (Barrier::new(2), Barrier::new(2));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            first();
+            did.wait();
+            stay.wait();
+        });
+        did.wait();
+        let result = then();
+        stay.wait();
+        result
+    })
+}
+
+#[test]
+fn what_lies_with_another_thread_counts() {
+    let (ledger, alloc) = tracked(Config::default());
+    meanwhile(
+        || one_of(&alloc, 1000),
+        || {
+            let stats = alloc.stats();
+            assert_eq!((stats.allocations, stats.deallocations, stats.bytes_in_use), (1, 1, 0));
+            assert_eq!((stats.pooled_buffers, stats.pooled_bytes, stats.reserved_bytes), (1, 1024, 1024));
+            assert_eq!((stats.buckets[0].pooled_buffers, ledger.live_bytes()), (1, 1024));
+        },
+    );
+}
+
+#[test]
+fn what_a_thread_that_ended_left_serves_the_others() {
+    let (_, alloc) = tracked(Config::default());
+    let sizes = [64, 100, 1000, 5000, 60_000];
+    let there = alloc.clone();
+    thread::spawn(move || sizes.iter().for_each(|&size| one_of(&there, size))).join().expect("no panic");
+    sizes.iter().for_each(|&size| one_of(&alloc, size));
+    assert_eq!((alloc.stats().pool_misses, alloc.stats().pool_hits), (5, 5));
+}
+
+#[test]
+fn what_lies_with_another_thread_is_not_in_the_way() {
+    let limited = Config::default().with_limit(Some(128 << 10));
+    let pooled_elsewhere = |alloc: &TensorAllocator<_>| {
+        meanwhile(
+            || drop([(); 2].map(|()| alloc.alloc::<u8>(60 << 10).expect("memory"))),
+            || {
+                assert_eq!(alloc.stats().pooled_bytes, 120 << 10);
+                alloc.alloc::<u8>(100 << 10).is_ok()
+            },
+        )
+    };
+    assert!(pooled_elsewhere(&TensorAllocator::with_config_in(limited, Limited::new(System, usize::MAX))));
+    assert!(pooled_elsewhere(&TensorAllocator::new_in(Limited::new(System, 128 << 10))));
+}
+
+#[test]
+fn what_lies_with_another_thread_is_trimmed() {
+    let (ledger, alloc) = tracked(Config::default());
+    let released = meanwhile(|| one_of(&alloc, 1000), || alloc.trim(0));
+    assert_eq!((released, alloc.stats().pooled_bytes, ledger.live_blocks()), (1024, 0, 0));
+}
+
+#[test]
+fn an_error_counts_what_lies_with_another_thread() {
+    let alloc = TensorAllocator::with_config(Config::default().with_limit(Some(1 << 20)));
+    let error = meanwhile(|| one_of(&alloc, 1000), || alloc.alloc::<u8>(2 << 20).err());
+    assert_eq!(error.map(|error| (error.in_use(), error.pooled())), Some((0, 1024)));
+}
+
+#[test]
+fn threads_that_idle_do_not_keep_the_room_of_one_that_works() {
+    let (_, alloc) = tracked(Config::default());
+    let (did, stay) = (Barrier::new(5), Barrier::new(5));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                drop([(); 2].map(|()| alloc.alloc::<u8>(1000).expect("memory")));
+                did.wait();
+                stay.wait();
+            });
+        }
+        did.wait();
+        let step = || drop([(); 8].map(|()| alloc.alloc::<u8>(1000).expect("memory")));
+        (0..20).for_each(|_| step());
+        let before = alloc.stats();
+        (0..100).for_each(|_| step());
+        let after = alloc.stats();
+        assert_eq!((after.pool_hits - before.pool_hits, after.pool_misses - before.pool_misses), (800, 0));
+        stay.wait();
+    });
+}
+
+/// Never more than the caps, at any moment, and never numbers that do not add up.
+fn check(stats: &Stats, config: &Config) {
+    assert!(stats.pooled_bytes <= config.max_pool_size, "{stats}");
+    assert!(stats.buckets.iter().all(|row| row.pooled_buffers <= config.max_buffers_per_bucket), "{stats}");
+    assert!(stats.bytes_in_use <= stats.bytes_in_use_rounded, "{stats}");
+    assert_eq!(stats.bytes_in_use_rounded + stats.pooled_bytes + stats.overhead_bytes, stats.reserved_bytes, "{stats}");
+    let in_use: u64 = stats.buckets.iter().map(|row| row.buffers_in_use).sum();
+    assert_eq!(stats.allocations - stats.deallocations, in_use, "{stats}");
+}
+
+#[test]
+fn caps_and_sums_hold_at_every_moment() {
+    for config in [
+        Config::default(),
+        Config::default().with_max_pool_size(256 << 10).with_max_buffers_per_bucket(5),
+        Config::adaptive().with_classes_per_bucket(64),
+        Config::default().with_max_buffers_per_bucket(1).with_limit(Some(4 << 20)),
+    ] {
+        let (ledger, alloc) = tracked(config);
+        let busy = AtomicBool::new(true);
+        let (sender, receiver) = mpsc::sync_channel::<Buffer<u8, &Alloc>>(16);
+        let receiver = Mutex::new(receiver);
+        let received = || receiver.lock().expect("no panics").try_recv();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while busy.load(Ordering::Relaxed) {
+                    check(&alloc.stats(), alloc.config());
+                    thread::yield_now();
+                }
+            });
+            let workers: Vec<_> = (0..4)
+                .map(|id| {
+                    let (alloc, sender, received) = (&alloc, sender.clone(), &received);
+                    scope.spawn(move || {
+                        let mut rng = fastrand::Rng::with_seed(id);
+                        let mut own = Vec::new();
+                        for _ in 0..ops(200_000) / 16 {
+                            let size = random_size(&mut rng, 100 << 10).max(1);
+                            let mut buffer = alloc.alloc::<u8>(size).expect("memory").init_with(|_| 0);
+                            (buffer[0], buffer[size - 1]) = (id as u8, id as u8);
+                            match rng.u8(..) {
+                                0..80 => drop(sender.try_send(buffer)),
+                                80..160 => own.push(buffer),
+                                _ => drop(buffer),
+                            }
+                            if let Ok(other) = received() {
+                                assert_eq!(other.first(), other.last(), "somebody else wrote here");
+                            }
+                            if own.len() > 20 {
+                                own.clear();
+                            }
+                        }
+                    })
+                })
+                .collect();
+            workers.into_iter().for_each(|worker| worker.join().expect("no panic"));
+            while received().is_ok() {}
+            busy.store(false, Ordering::Relaxed);
+        });
+        drop((sender, receiver));
+        let stats = alloc.stats();
+        check(&stats, alloc.config());
+        assert_eq!((stats.bytes_in_use, stats.overhead_bytes, stats.pooled_bytes), (0, 0, ledger.live_bytes()));
+        drop(alloc);
+        assert_eq!((ledger.live_blocks(), ledger.faults().len()), (0, 0));
+    }
+}
+
+#[test]
+fn a_pool_that_is_dropped_takes_everything_along() {
+    let (ledger, alloc) = tracked(Config::default());
+    let (did, stay) = (Barrier::new(4), Barrier::new(4));
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            let alloc = alloc.clone();
+            scope.spawn(|| {
+                [100, 1000, 10_000].iter().for_each(|&size| one_of(&alloc, size));
+                drop(alloc);
+                did.wait();
+                stay.wait();
+                // Its stock of the old pool is of no use any more.
+                let other = TensorAllocator::new();
+                (0..10).for_each(|_| one_of(&other, 1000));
+                assert_eq!((other.stats().pool_misses, other.stats().pool_hits), (1, 9));
+            });
+        }
+        did.wait();
+        drop(alloc);
+        assert_eq!((ledger.live_blocks(), ledger.faults().len()), (0, 0));
+        stay.wait();
+    });
+}
+
+#[test]
+fn a_thread_uses_more_pools_in_turns_than_it_has_at_hand() {
+    let pools: Vec<_> = (0..9).map(|_| tracked(Config::default())).collect();
+    for round in 0..100 {
+        for (_, alloc) in &pools {
+            one_of(alloc, 100 + round);
+        }
+    }
+    for (ledger, alloc) in pools {
+        let stats = alloc.stats();
+        assert_eq!(stats.allocations, 100);
+        assert_eq!((stats.pooled_bytes, stats.pooled_buffers as u64), (ledger.live_bytes(), stats.pool_misses));
+        drop(alloc);
+        assert_eq!((ledger.live_blocks(), ledger.faults().len()), (0, 0));
+    }
+}
+
+thread_local! {
+    static EARLY: RefCell<Option<OwnedBuffer<u64, Arc<Tracking<System>>>>> = const { RefCell::new(None) };
+    static LATE: RefCell<Option<OwnedBuffer<u64, Arc<Tracking<System>>>>> = const { RefCell::new(None) };
+}
+
+#[test]
+fn destructors_of_thread_locals_free_as_any_other_code() {
+    let (ledger, alloc) = tracked(Config::default());
+    let there = alloc.clone();
+    let thread = thread::spawn(move || {
+        // One is dropped before the thread's stocks are left, one after that, whatever the order is.
+        EARLY.set(Some(there.alloc_filled(50, 1).expect("memory").into_owned()));
+        one_of(&there, 1000);
+        LATE.set(Some(there.alloc_filled(500, 2).expect("memory").into_owned()));
+    });
+    thread.join().expect("no panic");
+    let stats = alloc.stats();
+    assert_eq!((stats.bytes_in_use, stats.deallocations, stats.pooled_buffers), (0, 3, 3));
+    drop(alloc);
+    assert_eq!((ledger.live_blocks(), ledger.faults().len()), (0, 0));
+}
+
+#[test]
+fn ten_thousand_threads_come_and_go() {
+    let (ledger, alloc) = tracked(Config::default());
+    let (sender, receiver) = mpsc::sync_channel::<OwnedBuffer<u8, Arc<Tracking<System>>>>(4);
+    thread::scope(|scope| {
+        scope.spawn(move || receiver.into_iter().for_each(drop));
+        for i in 0..ops(10_000) / 4 {
+            let threads = [(); 4].map(|()| {
+                let (alloc, sender) = (alloc.clone(), sender.clone());
+                thread::spawn(move || {
+                    let buffer = alloc.alloc_filled(100 + i % 7, 1).expect("memory");
+                    one_of(&alloc, 3000);
+                    sender.send(buffer.into_owned()).expect("a receiver");
+                })
+            });
+            threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        }
+        drop(sender);
+    });
+    assert_eq!(alloc.stats().bytes_in_use, 0);
+    assert!(ledger.peak_bytes() < 100 << 10, "{} bytes at the peak", ledger.peak_bytes());
+}
+
+#[test]
+fn the_child_of_a_fork_goes_on_without_the_stocks_of_others() {
+    let (_, alloc) = tracked(Config::default());
+    [100, 1000].iter().for_each(|&size| one_of(&alloc, size));
+    meanwhile(
+        || [100, 1000, 10_000].iter().for_each(|&size| one_of(&alloc, size)),
+        || {
+            // SAFETY: the child uses nothing but the pool, whose other threads hold no lock, and ends.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                let mine = alloc.stats();
+                [100, 1000].iter().for_each(|&size| one_of(&alloc, size));
+                let hits = alloc.stats().pool_hits - mine.pool_hits;
+                // What a thread of this process has is reached as ever.
+                let trimmed = meanwhile(|| one_of(&alloc, 20_000), || alloc.trim(0));
+                let fine = hits == 2 && trimmed == 104 + 1024 + (20 << 10) && alloc.alloc::<u8>(1000).is_ok();
+                // SAFETY: ends the process, and leaves alone what belongs to the parent.
+                unsafe { libc::_exit(i32::from(!fine)) };
+            }
+            let mut status = 0;
+            // SAFETY: it is our child.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            assert_eq!(status, 0, "the child's end");
+            assert_eq!(alloc.trim(0), 2 * (104 + 1024) + 10_240);
+        },
+    );
+}
+
+#[test]
+fn over_aligned_buffers_are_never_mixed_with_others() {
+    let pool = BufferPool::new();
+    let [plain, aligned] = [64, 4096].map(|align| common::layout(1000, align));
+    for _ in 0..100 {
+        for layout in [plain, aligned, aligned, plain] {
+            let ptr = pool.get(layout).expect("memory");
+            assert!(ptr.addr().get().is_multiple_of(layout.align()));
+            // SAFETY: just got with this layout.
+            unsafe { pool.put(ptr, layout) };
+        }
+    }
+    assert_eq!(pool.stats().pool_misses, 2);
+}
