@@ -705,6 +705,29 @@ mod tests {
 
     use super::*;
 
+    /// Gets so many buffers, puts them back, and returns how many of them lie in the thread's stock then.
+    fn stocked(pool: &BufferPool, size: usize, count: usize) -> usize {
+        let layout = Layout::from_size_align(size, 64).unwrap();
+        let buffers: Vec<_> = (0..count).map(|_| pool.get(layout).unwrap()).collect();
+        // SAFETY: just got with this layout.
+        buffers.into_iter().for_each(|ptr| unsafe { pool.put(ptr, layout) });
+        let fit = pool.classes.fit(layout).unwrap();
+        pool.lock().own().map_or(0, |(_, stock)| stock.len(&fit))
+    }
+
+    #[test]
+    fn what_is_used_now_takes_over_the_room_of_what_was_used_before() {
+        let pool = BufferPool::new();
+        for size in [520, 600, 700, 520] {
+            assert_eq!(stocked(&pool, size, 1), 1, "{size} bytes");
+        }
+        assert_eq!(stocked(&pool, 65 << 10, 1), 0);
+        let pool = BufferPool::with_config(Config::adaptive());
+        assert_eq!(stocked(&pool, 60 << 10, 8), 4);
+        assert_eq!(stocked(&pool, 40 << 10, 1), 1);
+        assert_eq!(stocked(&pool, 1000, 8), 8);
+    }
+
     #[test]
     fn stocks_of_threads_that_ended_do_not_pile_up() {
         let pool = Arc::new(BufferPool::new());
