@@ -22,14 +22,15 @@ fn one_of<B: tenzor_memory::Backing>(alloc: &TensorAllocator<B>, bytes: usize) {
     drop(alloc.alloc::<u8>(bytes).expect("memory"));
 }
 
-/// A thread that does one thing and then stays alive, idle.
-fn meanwhile<T>(first: impl FnOnce() + Send, then: impl FnOnce() -> T) -> T {
+/// What comes of `then` while another thread, which did `first` and keeps what came of it, is idle.
+fn meanwhile<K, T>(first: impl FnOnce() -> K + Send, then: impl FnOnce() -> T) -> T {
     let (did, stay) = (Barrier::new(2), Barrier::new(2));
     thread::scope(|scope| {
         scope.spawn(|| {
-            first();
+            let kept = first();
             did.wait();
             stay.wait();
+            drop(kept);
         });
         did.wait();
         let result = then();
@@ -88,8 +89,12 @@ fn what_lies_with_another_thread_is_trimmed() {
 #[test]
 fn an_error_counts_what_lies_with_another_thread() {
     let alloc = TensorAllocator::with_config(Config::default().with_limit(Some(1 << 20)));
-    let error = meanwhile(|| one_of(&alloc, 1000), || alloc.alloc::<u8>(2 << 20).err());
-    assert_eq!(error.map(|error| (error.in_use(), error.pooled())), Some((0, 1024)));
+    let here_and_there = || {
+        drop([(); 2].map(|()| alloc.alloc::<u8>(1000).expect("memory")));
+        alloc.alloc::<u8>(1000).expect("memory")
+    };
+    let error = meanwhile(here_and_there, || alloc.alloc::<u8>(2 << 20).err());
+    assert_eq!(error.map(|error| (error.in_use(), error.pooled())), Some((1024, 1024)));
 }
 
 #[test]
@@ -235,7 +240,8 @@ fn destructors_of_thread_locals_free_as_any_other_code() {
     let (ledger, alloc) = tracked(Config::default());
     let there = alloc.clone();
     let thread = thread::spawn(move || {
-        // One is dropped before the thread's stocks are left, one after that, whatever the order is.
+        // The last to come is the first to go: one of them is dropped before the thread leaves its stocks, one after that.
+        EARLY.set(None);
         EARLY.set(Some(there.alloc_filled(50, 1).expect("memory").into_owned()));
         one_of(&there, 1000);
         LATE.set(Some(there.alloc_filled(500, 2).expect("memory").into_owned()));
@@ -283,9 +289,14 @@ fn the_child_of_a_fork_goes_on_without_the_stocks_of_others() {
                 let mine = alloc.stats();
                 [100, 1000].iter().for_each(|&size| one_of(&alloc, size));
                 let hits = alloc.stats().pool_hits - mine.pool_hits;
-                // What a thread of this process has is reached as ever.
+                // What threads of this process have is reached as ever.
+                let trimmed_there = thread::scope(|scope| scope.spawn(|| alloc.trim(0)).join().expect("no panic"));
+                [100, 1000].iter().for_each(|&size| one_of(&alloc, size));
                 let trimmed = meanwhile(|| one_of(&alloc, 20_000), || alloc.trim(0));
-                let fine = hits == 2 && trimmed == 104 + 1024 + (20 << 10) && alloc.alloc::<u8>(1000).is_ok();
+                let fine = hits == 2
+                    && trimmed_there == 104 + 1024
+                    && trimmed == 104 + 1024 + (20 << 10)
+                    && alloc.alloc::<u8>(1000).is_ok();
                 // SAFETY: ends the process, and leaves alone what belongs to the parent.
                 unsafe { libc::_exit(i32::from(!fine)) };
             }

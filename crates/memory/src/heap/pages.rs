@@ -63,6 +63,8 @@ pub(crate) struct PageHeap<O> {
     /// Pages that may be resident beyond the budget, as steps that repeat were seen to need them.
     slack: usize,
     in_use: u32,
+    /// The run that was given back last, by its start and its pages: it is free, but in no extent yet.
+    last: Option<(u32, u32)>,
     /// The most pages that may be in use, and resident but free.
     limit: u32,
     idle_limit: u32,
@@ -96,6 +98,7 @@ impl<O: Os> PageHeap<O> {
             proven: 0,
             slack: 0,
             in_use: 0,
+            last: None,
             limit: u32::MAX,
             idle_limit: u32::MAX,
             runs: 0,
@@ -233,16 +236,24 @@ impl<O: Os> PageHeap<O> {
         more <= self.limit.saturating_sub(self.in_use)
     }
 
-    /// Takes `pages` pages that start at a multiple of `align` pages. `None` when there is no memory.
+    /// Takes `pages` pages that start at a multiple of `align` pages, a power of two. `None` when there is no memory.
     pub(crate) fn take(&mut self, pages: u32, align: u32) -> Option<Run> {
         if !self.allows(pages) {
             return None;
         }
+        if let Some((start, length)) = self.last
+            && length == pages
+            && (start + self.skew(align)) & (align - 1) == 0
+        {
+            self.last = None;
+            self.count_in_use(pages);
+            self.runs += 1;
+            return Some(Run { start, dirty: (start, start + pages) });
+        }
+        self.merge();
         self.prepare()?;
         let wanted = pages.checked_add(align - 1)?;
-        let side = if pages <= CLASS_PAGES { Side::Small } else { Side::Large };
-        // The heap's first page is aligned to a huge page only.
-        let skew = (self.address(0).addr().get() / PAGE) as u32 % align;
+        let (side, skew) = (if pages <= CLASS_PAGES { Side::Small } else { Side::Large }, self.skew(align));
         for side in [side, side.other()] {
             let number = self.extents.best(side, wanted, |extent| match extent.dirty >= wanted {
                 true => 0,
@@ -259,6 +270,11 @@ impl<O: Os> PageHeap<O> {
         None
     }
 
+    /// How far the heap's first page lies behind a multiple of `align` pages: it is aligned to a huge page only.
+    fn skew(&self, align: u32) -> u32 {
+        (self.address(0).addr().get() / PAGE) as u32 & (align - 1)
+    }
+
     /// Room for what the next run may leave behind: each live run at most one extent, and two more where one is cut.
     fn prepare(&mut self) -> Option<()> {
         (self.runs + 4 <= self.extents.capacity() || self.extents.grow(&self.os, 2 * self.runs + 64, 0)).then_some(())
@@ -268,6 +284,7 @@ impl<O: Os> PageHeap<O> {
     /// and from where to where memory was moved, in pages from the run's start: the rest is for the caller to copy before it
     /// calls [`leave`](Self::leave).
     pub(crate) fn relocate(&mut self, start: u32, pages: u32, more: u32) -> Option<(u32, u32, u32)> {
+        self.merge();
         self.prepare()?;
         let number = self.extents.freshest(Side::Large)?;
         let extent = self.extents.get(number);
@@ -304,6 +321,7 @@ impl<O: Os> PageHeap<O> {
 
     /// Takes the pages behind a live run that grows from `pages` to `more`; `None` when they are not free.
     pub(crate) fn extend(&mut self, start: u32, pages: u32, more: u32) -> Option<Run> {
+        self.merge();
         let (from, end) = (start + pages, start + more);
         let number = self.extents.starting_at(from)?;
         if !self.allows(more - pages) || self.extents.get(number).pages < more - pages || !self.commit(end) {
@@ -316,15 +334,29 @@ impl<O: Os> PageHeap<O> {
     /// Frees a run.
     pub(crate) fn give(&mut self, start: u32, pages: u32) {
         self.runs -= 1;
-        self.cut(start, pages);
+        self.in_use -= pages;
+        self.merge();
+        self.last = Some((start, pages));
+        self.keep_within_idle_limit();
     }
 
     /// Frees a part of a run.
     pub(crate) fn cut(&mut self, start: u32, pages: u32) {
         self.in_use -= pages;
         self.extents.give(Extent::used(start, pages));
+        self.keep_within_idle_limit();
+    }
+
+    fn keep_within_idle_limit(&mut self) {
         if self.units.resident() - self.in_use > self.idle_limit {
             self.purge_to(self.budget());
+        }
+    }
+
+    /// Puts the run that was given back last among the free extents.
+    fn merge(&mut self) {
+        if let Some((start, pages)) = self.last.take() {
+            self.extents.give(Extent::used(start, pages));
         }
     }
 
@@ -359,11 +391,15 @@ impl<O: Os> PageHeap<O> {
         Extent::joined(self.units.extent(start, known), Extent::fresh(known, end - known))
     }
 
+    fn count_in_use(&mut self, pages: u32) {
+        self.idle = 0;
+        self.in_use += pages;
+        self.retention.in_use(self.in_use as usize);
+    }
+
     /// Pages of a free extent are in use from now on. Returns the least range of them that may not be zero.
     fn hand_out(&mut self, number: u32, start: u32, end: u32) -> (u32, u32) {
-        self.idle = 0;
-        self.in_use += end - start;
-        self.retention.in_use(self.in_use as usize);
+        self.count_in_use(end - start);
         let extent = self.extents.get(number);
         if end - extent.start <= extent.dirty {
             self.cut_out(number, extent, extent.rest(end, 0, 0), start);
@@ -482,6 +518,7 @@ impl<O: Os> PageHeap<O> {
     /// Gives free memory back until at most `target` pages are resident: first whole units, then what breaks huge pages. Returns
     /// the pages given back.
     pub(crate) fn purge_to(&mut self, target: u32) -> u32 {
+        self.merge();
         let before = self.units.resident();
         for whole in [true, false] {
             let mut number = 0;
@@ -609,6 +646,9 @@ impl<O: Os> PageHeap<O> {
             .map(|number| self.extents.get(number))
             .filter(|extent| extent.pages > 0)
             .collect();
+        let idle: u32 = free.iter().map(Extent::resident).sum();
+        let last = self.last.map_or(0, |(_, pages)| pages);
+        assert_eq!(self.in_use + idle + last, self.units.resident());
         free.sort_by_key(|extent| extent.start);
         for pair in free.windows(2) {
             let apart = pair[0].end() < pair[1].start;
@@ -622,9 +662,7 @@ impl<O: Os> PageHeap<O> {
             self.extents.check(extent);
         }
         let pages: u32 = free.iter().map(|extent| extent.pages).sum();
-        assert_eq!(pages + self.in_use, self.pages);
-        let idle: u32 = free.iter().map(Extent::resident).sum();
-        assert_eq!(self.in_use + idle, self.units.resident());
+        assert_eq!(pages + self.in_use + last, self.pages);
         assert!(self.units.resident() <= self.budget().max(self.in_use));
         let peak = self.retention.peak();
         assert!(self.slack <= peak / 24 + peak / 64 * self.proven, "{} pages of slack", self.slack);

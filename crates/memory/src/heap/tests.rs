@@ -386,3 +386,38 @@ fn what_fills_the_larger_part_of_a_unit_has_it_on_a_huge_page_at_once() {
     heap.check();
     heap.pages.release();
 }
+
+#[test]
+fn what_was_freed_last_is_at_hand_first() {
+    let mut heap = Heap::new(Linux);
+    let [plain, aligned, both] =
+        [(200, 64), (200, 64 << 10), (400, 64)].map(|(kib, align)| Layout::from_size_align(kib << 10, align).unwrap());
+    let blocks = [(); 4].map(|()| heap.obtain(plain).unwrap().start);
+    for freed in [[0, 2], [2, 0]] {
+        freed.iter().for_each(|&block| heap.give_back(blocks[block], plain));
+        heap.check();
+        for block in freed.into_iter().rev() {
+            assert_eq!(heap.obtain(plain).unwrap().start, blocks[block]);
+        }
+        heap.check();
+    }
+    // Not if it is not aligned as asked.
+    let off = blocks.iter().position(|block| block.addr().get() % aligned.align() != 0).unwrap();
+    heap.give_back(blocks[off], plain);
+    let other = heap.obtain(aligned).unwrap().start;
+    assert_eq!(other.addr().get() % aligned.align(), 0);
+    assert_eq!(heap.obtain(plain).unwrap().start, blocks[off]);
+    // And it is free like any other: for its neighbours, for more, and for the system.
+    let run = |layout| match blocks::place(layout) {
+        Some(Place::Run(run)) => (run, Layout::size(&layout)),
+        _ => panic!("no run"),
+    };
+    heap.give_back(blocks[1], plain);
+    assert!(heap.resize(blocks[0], run(plain), run(both)).is_some());
+    heap.give_back(blocks[0], both);
+    assert_eq!(heap.obtain(both).unwrap().start, blocks[0]);
+    heap.give_back(blocks[2], plain);
+    assert!(heap.trim() >= plain.size());
+    heap.check();
+    heap.pages.release();
+}

@@ -184,7 +184,9 @@ impl<B: Backing> BufferPool<B> {
     fn nearby(&self, request: Layout) -> Option<(&Member, (usize, usize))> {
         let class = self.classes.small(request)?;
         // SAFETY: valid as long as the pool.
-        Some((unsafe { threads::nearby(self.identity)?.as_ref() }, class))
+        let member = unsafe { threads::nearby(self.identity)?.as_ref() };
+        debug_assert!(!member.is_gone(), "a stock that its thread left");
+        Some((member, class))
     }
 
     /// Takes the lock, and settles what the calling thread's stock counted.
@@ -730,8 +732,10 @@ mod tests {
 
     #[test]
     fn stocks_of_threads_that_ended_do_not_pile_up() {
-        let pool = Arc::new(BufferPool::new());
-        let layout = Layout::new::<[u64; 40]>();
+        let pool = Arc::new(BufferPool::with_config(Config::adaptive()));
+        // Enough for all, so that nobody misses.
+        assert!(stocked(&pool, 320, 1100) > 0);
+        let layout = Layout::from_size_align(320, 64).unwrap();
         for _ in 0..1000 {
             let pool_there = Arc::clone(&pool);
             let thread = thread::spawn(move || {
@@ -740,9 +744,9 @@ mod tests {
                 unsafe { pool_there.put(ptr, layout) };
             });
             thread.join().unwrap();
-            assert_eq!(pool.state.lock().members.len(), 1);
+            assert!(pool.state.lock().members.len() <= 3);
         }
         let stats = pool.stats();
-        assert_eq!((stats.pool_misses, stats.pool_hits, stats.deallocations), (1, 999, 1000));
+        assert_eq!((stats.pool_misses, stats.pool_hits, stats.deallocations), (1100, 1000, 2100));
     }
 }

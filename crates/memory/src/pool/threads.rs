@@ -135,3 +135,23 @@ extern "C" fn in_child() {
     // A thread that forks at its very end has left its stocks.
     let _ = REGISTRY.try_with(keep);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::layout::SizeClasses;
+
+    #[test]
+    fn stocks_of_pools_that_are_no_more_are_forgotten() {
+        let stock = || Stock::new(&Config::default(), SizeClasses::new(8, 64)).unwrap();
+        let kept = Arc::new(Member::new(stock()));
+        assert!(enlist(new_pool(), &kept));
+        for _ in 0..100 {
+            let pool = new_pool();
+            assert!(enlist(pool, &Arc::new(Member::new(stock()))));
+            assert!(mine(pool).is_some());
+        }
+        assert_eq!(REGISTRY.with(|registry| registry.0.borrow().len()), 2);
+    }
+}
