@@ -64,6 +64,28 @@ fn what_a_thread_that_ended_left_serves_the_others() {
 }
 
 #[test]
+fn threads_that_ended_keep_no_room() {
+    let (_, alloc) = tracked(Config::default());
+    let kept = alloc.alloc::<u8>(1000).expect("memory");
+    let address = kept.as_ptr().addr();
+    // As many as the bucket keeps.
+    let together = Arc::new(Barrier::new(4));
+    let threads = [(); 4].map(|()| {
+        let (alloc, together) = (alloc.clone(), together.clone());
+        thread::spawn(move || {
+            let two = [(); 2].map(|()| alloc.alloc::<u8>(1000).expect("memory"));
+            together.wait();
+            drop(two);
+        })
+    });
+    threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+    assert_eq!(alloc.stats().pooled_buffers, 8);
+    drop(kept);
+    assert_eq!(alloc.alloc::<u8>(1000).expect("memory").as_ptr().addr(), address);
+    assert_eq!((alloc.stats().pooled_buffers, alloc.stats().released), (8, 1));
+}
+
+#[test]
 fn what_lies_with_another_thread_is_not_in_the_way() {
     let limited = Config::default().with_limit(Some(128 << 10));
     let pooled_elsewhere = |alloc: &TensorAllocator<_>| {
