@@ -345,3 +345,13 @@ fn over_aligned_buffers_are_never_mixed_with_others() {
     }
     assert_eq!(pool.stats().pool_misses, 2);
 }
+
+#[test]
+fn an_adaptive_pool_forgets_also_while_its_lock_is_hardly_taken() {
+    let (ledger, alloc) = tracked(Config::adaptive());
+    drop((0..100).map(|_| alloc.alloc::<u8>(60_000).expect("memory")).collect::<Vec<_>>());
+    assert!(alloc.stats().pooled_bytes > 6_000_000);
+    // Five times the frees of a tick.
+    (0..5 * 4096).for_each(|_| one_of(&alloc, 1000));
+    assert!(ledger.live_bytes() < 2048, "{}", alloc.stats());
+}

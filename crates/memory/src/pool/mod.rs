@@ -340,7 +340,8 @@ impl<B: Backing> BufferPool<B> {
         // The next free is a later one, also if it comes to the stock.
         state.settle_own();
         let idle = Idle { ptr, since: state.counters.frees() };
-        if state.lay(fit, idle) {
+        // A tick may have passed: what the stock takes is within the working set only as long as that does not shrink.
+        if !self.limits.exceeds_working_set(&state.cache, &state.counters, fit.capacity) && state.lay(fit, idle) {
             return;
         }
         for buckets in [fit.bucket..fit.bucket + 1, 0..BUCKETS] {
@@ -724,7 +725,7 @@ mod tests {
             assert_eq!(stocked(&pool, size, 1), 1, "{size} bytes");
         }
         assert_eq!(stocked(&pool, 65 << 10, 1), 0);
-        let pool = BufferPool::with_config(Config::adaptive());
+        let pool = BufferPool::with_config(Config::default().with_max_buffers_per_bucket(1000));
         assert_eq!(stocked(&pool, 60 << 10, 8), 4);
         assert_eq!(stocked(&pool, 40 << 10, 1), 1);
         assert_eq!(stocked(&pool, 1000, 8), 8);
