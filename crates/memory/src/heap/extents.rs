@@ -356,6 +356,29 @@ impl Extents {
         best.map(|(_, number)| number)
     }
 
+    /// Whether a free range without any fresh page, which is none of the extents yet, would be the best on its side for as many pages
+    /// as it has, once it is joined with its neighbours; and whether these would be its own pages.
+    pub(crate) fn is_best(&self, range: &Extent) -> bool {
+        if self.ending_at(range.start).is_some() {
+            return false;
+        }
+        let right = self.starting_at(range.end());
+        let Some(behind) = right.map(|right| self.get(right)) else { return true };
+        let (first, last) = (bin(range.pages), bin(range.pages + behind.pages));
+        // The first bin with an extent that may be better, or as good.
+        let rival = |bins: &Bins| {
+            let found = bins.next_filled(first)?;
+            let head = bins.heads[found];
+            if Some(head) == right && self.nodes[head].next == 0 { bins.next_filled(found + 1) } else { Some(found) }
+        };
+        let side = self.side(range.start) as usize;
+        let [resident, fresh] = [&self.resident[side], &self.fresh[side]].map(rival);
+        match behind.fresh {
+            0 => resident.is_none_or(|bin| bin > last),
+            _ => resident.is_none() && fresh.is_none_or(|bin| bin > last),
+        }
+    }
+
     /// An extent of those with fresh pages that are the largest on a side.
     pub(crate) fn freshest(&self, side: Side) -> Option<u32> {
         let bins = &self.fresh[side as usize];

@@ -63,8 +63,8 @@ pub(crate) struct PageHeap<O> {
     /// Pages that may be resident beyond the budget, as steps that repeat were seen to need them.
     slack: usize,
     in_use: u32,
-    /// The run that was given back last, by its start and its pages: it is free, but in no extent yet.
-    last: Option<(u32, u32)>,
+    /// The run that was given back last: it is free, but none of the extents yet.
+    last: Option<Extent>,
     /// The most pages that may be in use, and resident but free.
     limit: u32,
     idle_limit: u32,
@@ -241,19 +241,21 @@ impl<O: Os> PageHeap<O> {
         if !self.allows(pages) {
             return None;
         }
-        if let Some((start, length)) = self.last
-            && length == pages
-            && (start + self.skew(align)) & (align - 1) == 0
+        let side = if pages <= CLASS_PAGES { Side::Small } else { Side::Large };
+        if let Some(last) = self.last
+            && (last.pages, align, self.extents.side(last.start)) == (pages, 1, side)
+            && self.extents.is_best(&last)
         {
             self.last = None;
             self.count_in_use(pages);
             self.runs += 1;
-            return Some(Run { start, dirty: (start, start + pages) });
+            return Some(Run { start: last.start, dirty: (last.start, last.end()) });
         }
         self.merge();
         self.prepare()?;
         let wanted = pages.checked_add(align - 1)?;
-        let (side, skew) = (if pages <= CLASS_PAGES { Side::Small } else { Side::Large }, self.skew(align));
+        // The heap's first page is aligned to a huge page only.
+        let skew = (self.address(0).addr().get() / PAGE) as u32 & (align - 1);
         for side in [side, side.other()] {
             let number = self.extents.best(side, wanted, |extent| match extent.dirty >= wanted {
                 true => 0,
@@ -268,11 +270,6 @@ impl<O: Os> PageHeap<O> {
             }
         }
         None
-    }
-
-    /// How far the heap's first page lies behind a multiple of `align` pages: it is aligned to a huge page only.
-    fn skew(&self, align: u32) -> u32 {
-        (self.address(0).addr().get() / PAGE) as u32 & (align - 1)
     }
 
     /// Room for what the next run may leave behind: each live run at most one extent, and two more where one is cut.
@@ -336,7 +333,7 @@ impl<O: Os> PageHeap<O> {
         self.runs -= 1;
         self.in_use -= pages;
         self.merge();
-        self.last = Some((start, pages));
+        self.last = Some(Extent::used(start, pages));
         self.keep_within_idle_limit();
     }
 
@@ -355,8 +352,8 @@ impl<O: Os> PageHeap<O> {
 
     /// Puts the run that was given back last among the free extents.
     fn merge(&mut self) {
-        if let Some((start, pages)) = self.last.take() {
-            self.extents.give(Extent::used(start, pages));
+        if let Some(last) = self.last.take() {
+            self.extents.give(last);
         }
     }
 
@@ -647,7 +644,7 @@ impl<O: Os> PageHeap<O> {
             .filter(|extent| extent.pages > 0)
             .collect();
         let idle: u32 = free.iter().map(Extent::resident).sum();
-        let last = self.last.map_or(0, |(_, pages)| pages);
+        let last = self.last.map_or(0, |last| last.pages);
         assert_eq!(self.in_use + idle + last, self.units.resident());
         free.sort_by_key(|extent| extent.start);
         for pair in free.windows(2) {
