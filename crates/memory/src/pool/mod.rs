@@ -532,7 +532,7 @@ impl<B: Backing> BufferPool<B> {
 /// What may be free at one instant and is not at another.
 #[derive(Clone, Copy, PartialEq)]
 struct Slack {
-    /// Bytes pooled or on their way back to the backing.
+    /// Bytes pooled, in stocks as well, or on their way back to the backing.
     free: usize,
     /// How often something has come back there.
     returns: u64,
@@ -540,7 +540,8 @@ struct Slack {
 
 impl State {
     fn slack(&self) -> Slack {
-        Slack { free: self.cache.bytes() + self.leaving(), returns: self.counters.returns() }
+        let free = self.cache.bytes() + self.counters.stocked() + self.leaving();
+        Slack { free, returns: self.counters.returns() }
     }
 
     /// Bytes on their way back to the backing: held, but neither in use, nor asked for, nor pooled.
