@@ -172,9 +172,8 @@ impl fmt::Display for Bytes {
 /// Sums over the whole life of a pool wrap around, as their differences stay right.
 #[derive(Clone, Debug)]
 pub(crate) struct Counters {
-    bytes_allocated: usize,
-    bytes_freed: usize,
-    peak_in_use: isize,
+    /// As far as the stocks of threads were settled.
+    requested: Flow,
     /// Negative while a thread's stock has not told yet what another thread gave back.
     in_use_rounded: isize,
     /// Rounded bytes in the stocks of threads. What was not settled moved between these two: their sum is always right.
@@ -207,15 +206,8 @@ struct BucketCounters {
 /// What a thread's stock counts by itself, until it is [settled](Counters::settle).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tab {
-    /// Requested bytes.
-    allocated: usize,
-    freed: usize,
-    /// The most that came in use so far.
-    peak: isize,
-    /// Rounded bytes in the stock: now, when it was settled, and at least since.
-    stocked: usize,
-    settled: usize,
-    least: usize,
+    requested: Flow,
+    rounded: Flow,
     /// The number of the pool's frees, without those of other threads since it was settled.
     clock: u64,
     start: u64,
@@ -223,25 +215,57 @@ pub(crate) struct Tab {
     due: u64,
 }
 
+/// Bytes on their ways out and back. With a sum for each, a pair of a request and a free waits for one store to come back from the
+/// store buffer, not for two.
+#[derive(Clone, Copy, Debug, Default)]
+struct Flow {
+    out: usize,
+    back: usize,
+    /// The most that was out at once.
+    peak: isize,
+}
+
+impl Flow {
+    #[inline]
+    fn handed_out(&mut self, bytes: usize) {
+        self.out = self.out.wrapping_add(bytes);
+        // A branch, as it is hardly ever taken and spares the store.
+        if self.in_use() > self.peak {
+            self.peak = self.in_use();
+        }
+    }
+
+    #[inline]
+    fn taken_back(&mut self, bytes: usize) {
+        self.back = self.back.wrapping_add(bytes);
+    }
+
+    /// Takes over what went out and back since, in another place.
+    fn add(&mut self, later: &Self) {
+        self.peak = self.peak.max(self.in_use() + later.peak);
+        self.out = self.out.wrapping_add(later.out);
+        self.back = self.back.wrapping_add(later.back);
+    }
+
+    /// Negative if more came back than was handed out here.
+    #[inline]
+    fn in_use(&self) -> isize {
+        self.out.wrapping_sub(self.back).cast_signed()
+    }
+}
+
 impl Tab {
     #[inline]
     pub(crate) fn handed_out(&mut self, requested: usize, capacity: usize) {
-        self.allocated = self.allocated.wrapping_add(requested);
-        let in_use = self.allocated.wrapping_sub(self.freed).cast_signed();
-        if in_use > self.peak {
-            self.peak = in_use;
-        }
-        self.stocked -= capacity;
-        if self.stocked < self.least {
-            self.least = self.stocked;
-        }
+        self.requested.handed_out(requested);
+        self.rounded.handed_out(capacity);
     }
 
     /// Counts a free, and returns its number.
     #[inline]
     pub(crate) fn taken_back(&mut self, requested: usize, capacity: usize) -> u64 {
-        self.freed = self.freed.wrapping_add(requested);
-        self.stocked += capacity;
+        self.requested.taken_back(requested);
+        self.rounded.taken_back(capacity);
         self.clock += 1;
         self.clock
     }
@@ -250,11 +274,6 @@ impl Tab {
     #[inline]
     pub(crate) fn is_due(&self) -> bool {
         self.clock >= self.due
-    }
-
-    fn restock(&mut self, stocked: usize) {
-        debug_assert!(self.stocked == self.settled && self.stocked == self.least, "not settled");
-        (self.stocked, self.settled, self.least) = (stocked, stocked, stocked);
     }
 }
 
@@ -268,9 +287,7 @@ pub(crate) struct Kept {
 impl Counters {
     pub(crate) fn new() -> Self {
         Self {
-            bytes_allocated: 0,
-            bytes_freed: 0,
-            peak_in_use: 0,
+            requested: Flow::default(),
             in_use_rounded: 0,
             stocked: 0,
             reserved: 0,
@@ -345,32 +362,13 @@ impl Counters {
     fn handed_out(&mut self, requested: usize, capacity: usize) {
         self.in_use_rounded += capacity.cast_signed();
         self.recent.in_use(self.in_use_rounded());
-        self.grew(requested);
-    }
-
-    #[inline]
-    fn grew(&mut self, bytes: usize) {
-        self.bytes_allocated = self.bytes_allocated.wrapping_add(bytes);
-        // A branch, as it is hardly ever taken and spares the store.
-        if self.in_use() > self.peak_in_use {
-            self.peak_in_use = self.in_use();
-        }
-    }
-
-    #[inline]
-    fn shrank(&mut self, bytes: usize) {
-        self.bytes_freed = self.bytes_freed.wrapping_add(bytes);
-    }
-
-    #[inline]
-    fn in_use(&self) -> isize {
-        self.bytes_allocated.wrapping_sub(self.bytes_freed).cast_signed()
+        self.requested.handed_out(requested);
     }
 
     #[inline]
     pub(crate) fn freed(&mut self, bucket: usize, requested: usize, capacity: usize) {
         self.buckets[bucket].frees += 1;
-        self.shrank(requested);
+        self.requested.taken_back(requested);
         self.in_use_rounded -= capacity.cast_signed();
         self.count_frees(1);
     }
@@ -385,35 +383,43 @@ impl Counters {
     }
 
     /// Takes over what a thread's stock counted since this was called last.
+    #[inline]
     pub(crate) fn settle(&mut self, tab: &mut Tab) {
-        self.peak_in_use = self.peak_in_use.max(self.in_use() + tab.peak);
-        self.bytes_allocated = self.bytes_allocated.wrapping_add(tab.allocated);
-        self.bytes_freed = self.bytes_freed.wrapping_add(tab.freed);
-        let most_in_use = self.in_use_rounded + (tab.settled - tab.least).cast_signed();
-        self.recent.in_use(usize::try_from(most_in_use).unwrap_or(0));
-        let came_in_use = tab.settled.cast_signed() - tab.stocked.cast_signed();
+        // Every request and every free has a size.
+        if tab.requested.out | tab.requested.back != 0 {
+            self.take_over(tab);
+        }
+        self.set_clock(tab);
+    }
+
+    fn take_over(&mut self, tab: &mut Tab) {
+        self.requested.add(&tab.requested);
+        let came_in_use = tab.rounded.in_use();
+        self.recent.in_use(usize::try_from(self.in_use_rounded + tab.rounded.peak).unwrap_or(0));
         self.in_use_rounded += came_in_use;
         self.stocked -= came_in_use;
         self.count_frees(tab.clock - tab.start);
-        let due = (self.frees / TICK + 1) * TICK - 1;
-        let (stocked, clock) = (tab.stocked, self.frees);
-        *tab = Tab { stocked, settled: stocked, least: stocked, start: clock, clock, due, ..Tab::default() };
+        *tab = Tab::default();
     }
 
-    /// A free buffer goes to a thread's stock, which was settled.
-    pub(crate) fn stock(&mut self, tab: &mut Tab, capacity: usize) {
+    /// The next free of a thread's stock, which was settled, is a later one than those counted here.
+    pub(crate) fn set_clock(&self, tab: &mut Tab) {
+        (tab.start, tab.clock) = (self.frees, self.frees);
+        tab.due = (self.frees / TICK + 1) * TICK - 1;
+    }
+
+    /// A free buffer goes to a thread's stock.
+    pub(crate) fn stock(&mut self, capacity: usize) {
         self.stocked += capacity.cast_signed();
-        tab.restock(tab.stocked + capacity);
     }
 
-    /// A free buffer goes home from a thread's stock, which was settled.
-    pub(crate) fn unstock(&mut self, tab: &mut Tab, capacity: usize) {
+    /// A free buffer goes home from a thread's stock.
+    pub(crate) fn unstock(&mut self, capacity: usize) {
         self.stocked -= capacity.cast_signed();
-        tab.restock(tab.stocked - capacity);
     }
 
-    /// Takes over what a thread's stock counted by class.
-    pub(crate) fn take_over(&mut self, bucket: usize, hits: u64, frees: u64) {
+    /// Adds what a thread's stock counted by class.
+    pub(crate) fn add(&mut self, bucket: usize, hits: u64, frees: u64) {
         self.buckets[bucket].hits += hits;
         self.buckets[bucket].frees += frees;
     }
@@ -421,9 +427,9 @@ impl Counters {
     /// A buffer changed its requested size within its class.
     pub(crate) fn resized(&mut self, old: usize, new: usize) {
         if new >= old {
-            self.grew(new - old);
+            self.requested.handed_out(new - old);
         } else {
-            self.shrank(old - new);
+            self.requested.taken_back(old - new);
         }
     }
 
@@ -466,10 +472,10 @@ impl Counters {
         Stats {
             allocations: pool_hits + pool_misses,
             deallocations: self.buckets.iter().map(|counted| counted.frees).sum(),
-            bytes_allocated: self.bytes_allocated,
-            bytes_freed: self.bytes_freed,
-            bytes_in_use: usize::try_from(self.in_use()).unwrap_or(0),
-            peak_bytes_in_use: usize::try_from(self.peak_in_use).unwrap_or(0),
+            bytes_allocated: self.requested.out,
+            bytes_freed: self.requested.back,
+            bytes_in_use: usize::try_from(self.requested.in_use()).unwrap_or(0),
+            peak_bytes_in_use: usize::try_from(self.requested.peak).unwrap_or(0),
             bytes_in_use_rounded: in_use_rounded,
             pool_hits,
             pool_misses,

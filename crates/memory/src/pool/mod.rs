@@ -337,31 +337,42 @@ impl<B: Backing> BufferPool<B> {
         let fit = &fit;
         let mut state = self.lock();
         state.counters.freed(fit.bucket, request.size(), fit.capacity);
-        // The next free is a later one, also if it comes to the stock.
-        state.settle_own();
+        if let Some((state, stock)) = state.own() {
+            state.counters.set_clock(&mut stock.tab);
+        }
         let idle = Idle { ptr, since: state.counters.frees() };
         // A tick may have passed: what the stock takes is within the working set only as long as that does not shrink.
-        if !self.limits.exceeds_working_set(&state.cache, &state.counters, fit.capacity) && state.lay(fit, idle) {
+        if fit.capacity <= SMALL
+            && !self.limits.exceeds_working_set(&state.cache, &state.counters, fit.capacity)
+            && state.lay(fit, idle)
+        {
             return;
         }
-        for buckets in [fit.bucket..fit.bucket + 1, 0..BUCKETS] {
-            if self.is_full(&state, fit) {
-                state.adopt();
-                state.close_own(buckets);
-            }
-        }
-        // The room may be leased to threads that do not use it.
-        if self.is_full(&state, fit) && state.cache.bytes_leased() > 0 {
-            state.crowded += 1;
-            if state.crowded.is_multiple_of(PATIENCE) {
-                state.close_all();
-            }
-        }
-        let keeps =
-            !self.is_full(&state, fit) && (self.stow(&mut state, fit, idle) || state.cache.insert(fit, idle).is_ok());
+        let keeps = (!self.is_full(&state, fit) || self.find_room(&mut state, fit))
+            && (self.stow(&mut state, fit, idle) || state.cache.insert(fit, idle).is_ok());
         if !keeps {
             self.put_when_full(state, idle, fit);
         }
+    }
+
+    /// Takes back the room of a full pool that is leased. Returns whether it is enough for a buffer more.
+    #[cold]
+    fn find_room(&self, held: &mut Held<'_>, fit: &Fit) -> bool {
+        held.adopt();
+        for buckets in [fit.bucket..fit.bucket + 1, 0..BUCKETS] {
+            held.close_own(buckets);
+            if !self.is_full(held, fit) {
+                return true;
+            }
+        }
+        // The rest is leased to other threads, which may not use it.
+        if held.cache.bytes_leased() > 0 {
+            held.crowded += 1;
+            if held.crowded.is_multiple_of(PATIENCE) {
+                held.close_all();
+            }
+        }
+        !self.is_full(held, fit)
     }
 
     /// Whether a buffer of this class more, kept or in a stock, would be too many.
@@ -586,14 +597,17 @@ impl Held<'_> {
     /// Serves a request from what is pooled here.
     fn hit(&mut self, request: Layout, fit: &Fit) -> Option<NonNull<u8>> {
         // The stock was shut when we came.
-        if let Some((_, stock)) = self.own()
+        if fit.capacity <= SMALL
+            && let Some((_, stock)) = self.own()
             && stock.len(fit) > 0
         {
             return stock.pop((fit.class, fit.capacity), request.size());
         }
         let ptr = self.cache.take_newest(fit)?.ptr;
         self.counters.hit(fit.bucket, request.size(), fit.capacity);
-        if let Some((state, stock)) = self.own() {
+        if fit.capacity <= SMALL
+            && let Some((state, stock)) = self.own()
+        {
             stock.refill(&mut state.cache, &mut state.counters, fit);
         }
         Some(ptr)

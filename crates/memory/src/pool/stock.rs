@@ -169,7 +169,7 @@ impl Stock {
         let stack = self.stacks.of(fit).filter(|stack| stack.len() < stack.limit);
         let Some(stack) = stack else { return false };
         stack.lay(idle);
-        counters.stock(&mut self.tab, fit.capacity);
+        counters.stock(fit.capacity);
         true
     }
 
@@ -179,7 +179,7 @@ impl Stock {
         let sent = stack.first().is_some_and(|idle| cache.insert(fit, idle).is_ok());
         if sent {
             stack.remove_first();
-            counters.unstock(&mut self.tab, fit.capacity);
+            counters.unstock(fit.capacity);
         }
         sent
     }
@@ -194,7 +194,7 @@ impl Stock {
         }
         for idle in newest.into_iter().rev().flatten() {
             stack.lay(idle);
-            counters.stock(&mut self.tab, fit.capacity);
+            counters.stock(fit.capacity);
         }
     }
 
@@ -224,7 +224,7 @@ impl Stock {
         for (class, stack) in self.stacks.by_class.iter_mut().enumerate() {
             let (bucket, capacity) = self.classes.capacity_of(class);
             let len = stack.len();
-            counters.take_over(bucket, stack.popped, stack.pushed.wrapping_sub(stack.base));
+            counters.add(bucket, stack.popped, stack.pushed.wrapping_sub(stack.base));
             (stack.popped, stack.pushed, stack.base) = (0, len as u64, len as u64);
             kept[bucket].buffers += len;
             kept[bucket].bytes += len * capacity;

@@ -49,13 +49,15 @@ pub(super) fn new_pool() -> u64 {
 }
 
 const NO_POOL: u64 = u64::MAX;
-const NOBODY: (u64, NonNull<Member>) = (0, NonNull::dangling());
+/// Of no pool.
+const NOTHING: (u64, Option<NonNull<Member>>) = (0, None);
 
 /// How many pools a thread can use alternately without the registry.
 const NEAR: usize = 4;
 
 thread_local! {
-    static NEARBY: [Cell<(u64, NonNull<Member>)>; NEAR] = const { [const { Cell::new(NOBODY) }; NEAR] };
+    /// The stocks of the pools used last, or that there is none.
+    static NEARBY: [Cell<(u64, Option<NonNull<Member>>)>; NEAR] = const { [const { Cell::new(NOTHING) }; NEAR] };
     static REGISTRY: Registry = const { Registry(RefCell::new(Vec::new())) };
 }
 
@@ -64,7 +66,7 @@ struct Registry(RefCell<Vec<(u64, Arc<Member>)>>);
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        NEARBY.with(|nearby| nearby.iter().for_each(|near| near.set(NOBODY)));
+        NEARBY.with(|nearby| nearby.iter().for_each(|near| near.set(NOTHING)));
         self.0.get_mut().iter().for_each(|(_, member)| member.gone.store(true, Release));
     }
 }
@@ -74,23 +76,34 @@ impl Drop for Registry {
 /// It is valid as long as the pool, which keeps the stocks of all threads that did not end.
 #[inline]
 pub(super) fn nearby(pool: u64) -> Option<NonNull<Member>> {
+    known(pool).flatten()
+}
+
+/// The calling thread's stock of a pool, valid as that of [`nearby`].
+#[inline]
+pub(super) fn mine(pool: u64) -> Option<NonNull<Member>> {
+    known(pool).unwrap_or_else(|| find(pool))
+}
+
+/// What is at hand about the calling thread's stock of a pool.
+#[inline]
+fn known(pool: u64) -> Option<Option<NonNull<Member>>> {
     NEARBY.with(|nearby| {
         let (near, member) = nearby[pool as usize % NEAR].get();
         (near == pool).then_some(member)
     })
 }
 
-/// The calling thread's stock of a pool, valid as that of [`nearby`].
-pub(super) fn mine(pool: u64) -> Option<NonNull<Member>> {
-    nearby(pool).or_else(|| {
-        let find = |registry: &Registry| {
-            let registry = registry.0.borrow();
-            registry.iter().find(|(other, _)| *other == pool).map(|(_, member)| NonNull::from(&**member))
-        };
-        let member = REGISTRY.try_with(find).ok()??;
-        remember(pool, member);
-        Some(member)
-    })
+#[cold]
+fn find(pool: u64) -> Option<NonNull<Member>> {
+    let find = |registry: &Registry| {
+        let registry = registry.0.borrow();
+        registry.iter().find(|(other, _)| *other == pool).map(|(_, member)| NonNull::from(&**member))
+    };
+    // A thread that left its stocks has none.
+    let member = REGISTRY.try_with(find).ok()?;
+    remember(pool, member);
+    member
 }
 
 /// Gives the calling thread a stock of a pool; `false` if it cannot have one.
@@ -114,12 +127,12 @@ pub(super) fn enlist(pool: u64, member: &Arc<Member>) -> bool {
     };
     let enlisted = REGISTRY.try_with(add).unwrap_or(false);
     if enlisted {
-        remember(pool, NonNull::from(&**member));
+        remember(pool, Some(NonNull::from(&**member)));
     }
     enlisted
 }
 
-fn remember(pool: u64, member: NonNull<Member>) {
+fn remember(pool: u64, member: Option<NonNull<Member>>) {
     NEARBY.with(|nearby| nearby[pool as usize % NEAR].set((pool, member)));
 }
 
