@@ -321,6 +321,7 @@ impl Counters {
     }
 
     /// How often a buffer was freed.
+    #[inline]
     pub(crate) fn frees(&self) -> u64 {
         self.frees
     }
@@ -392,6 +393,7 @@ impl Counters {
         self.set_clock(tab);
     }
 
+    #[cold]
     fn take_over(&mut self, tab: &mut Tab) {
         self.requested.add(&tab.requested);
         let came_in_use = tab.rounded.in_use();
@@ -403,6 +405,7 @@ impl Counters {
     }
 
     /// The next free of a thread's stock, which was settled, is a later one than those counted here.
+    #[inline]
     pub(crate) fn set_clock(&self, tab: &mut Tab) {
         (tab.start, tab.clock) = (self.frees, self.frees);
         tab.due = (self.frees / TICK + 1) * TICK - 1;

@@ -72,6 +72,7 @@ impl Cache {
     }
 
     /// The buffers of a bucket that are kept here, or may lie in stocks.
+    #[inline]
     pub(super) fn buffers_kept_or_leased(&self, bucket: usize) -> usize {
         self.kept[bucket].buffers + self.leased[bucket]
     }
@@ -80,6 +81,7 @@ impl Cache {
         self.leased_bytes
     }
 
+    #[inline]
     pub(super) fn bytes_kept_or_leased(&self) -> usize {
         self.bytes + self.leased_bytes
     }

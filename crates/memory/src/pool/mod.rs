@@ -190,6 +190,7 @@ impl<B: Backing> BufferPool<B> {
     }
 
     /// Takes the lock, and settles what the calling thread's stock counted.
+    #[inline]
     fn lock(&self) -> Held<'_> {
         // SAFETY: valid as long as the pool.
         let mine = threads::mine(self.identity).map(|mine| unsafe { mine.as_ref() });
@@ -400,6 +401,7 @@ impl<B: Backing> BufferPool<B> {
     }
 
     /// Gives the calling thread a stock, if there is memory for it.
+    #[cold]
     fn enlist<'a>(&'a self, held: &mut Held<'a>) -> bool {
         held.adopt();
         let Some(mut stock) = Stock::new(&self.config, self.classes) else { return false };
@@ -571,23 +573,27 @@ struct Held<'a> {
 impl Deref for Held<'_> {
     type Target = State;
 
+    #[inline]
     fn deref(&self) -> &State {
         &self.state
     }
 }
 
 impl DerefMut for Held<'_> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut State {
         &mut self.state
     }
 }
 
 impl Held<'_> {
+    #[inline]
     fn own(&mut self) -> Option<(&mut State, &mut Stock)> {
         // SAFETY: *Owned* and *Locked*: the stock is the calling thread's, which holds the lock meanwhile.
         self.mine.map(|mine| (&mut *self.state, unsafe { mine.stock.locked() }))
     }
 
+    #[inline]
     fn settle_own(&mut self) {
         if let Some((state, stock)) = self.own() {
             state.counters.settle(&mut stock.tab);
@@ -595,6 +601,7 @@ impl Held<'_> {
     }
 
     /// Serves a request from what is pooled here.
+    #[inline]
     fn hit(&mut self, request: Layout, fit: &Fit) -> Option<NonNull<u8>> {
         // The stock was shut when we came.
         if fit.capacity <= SMALL
