@@ -152,11 +152,29 @@ impl<'a, T: Copy> Slots<'a, T> {
         })
     }
 
-    /// Writes every element, that of index `i` in the whole buffer as `value(i)`.
-    pub fn fill_with(self, mut value: impl FnMut(usize) -> T) {
+    /// Writes every element, that of index `i` in the whole buffer as `value(i)`. Returns them, to be changed further.
+    #[inline]
+    pub fn fill_with(self, mut value: impl FnMut(usize) -> T) -> &'a mut [T] {
         for (i, slot) in self.slots.iter_mut().enumerate() {
             slot.write(value(self.first + i));
         }
+        // SAFETY: every element was written.
+        unsafe { self.assume_written() }
+    }
+
+    /// The address of the first element, for who writes in another way.
+    pub fn as_mut_ptr(&mut self) -> *mut T {
+        self.slots.as_mut_ptr().cast()
+    }
+
+    /// Takes the elements for written, and returns them.
+    ///
+    /// # Safety
+    /// Every element was written.
+    #[inline]
+    pub unsafe fn assume_written(self) -> &'a mut [T] {
         self.written.fetch_add(self.slots.len(), Ordering::Release);
+        // SAFETY: the caller's word.
+        unsafe { self.slots.assume_init_mut() }
     }
 }

@@ -1,0 +1,35 @@
+//! A perceptron of two layers. Bias and activation run over each product where it stands.
+
+use std::error::Error;
+
+use tenzor_expr::{Expr, Tensor, eval, explain};
+use tenzor_memory::TensorAllocator;
+
+const BATCH: usize = 64;
+const INPUTS: usize = 512;
+const HIDDEN: usize = 2048;
+const OUTPUTS: usize = 512;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let alloc = TensorAllocator::new();
+    let mut state = 1_u32;
+    let mut tensor = |rows: usize, columns: usize| {
+        let random = |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+        };
+        alloc.alloc_from_fn(rows * columns, random).map(|buffer| Tensor::new(buffer, [rows, columns]))
+    };
+    let x = tensor(BATCH, INPUTS)??;
+    let (w1, b1) = (tensor(INPUTS, HIDDEN)??, tensor(1, HIDDEN)??);
+    let (w2, b2) = (tensor(HIDDEN, OUTPUTS)??, tensor(1, OUTPUTS)??);
+
+    let hidden = (x.matmul(&w1) + &b1).relu();
+    let output = hidden.matmul(&w2) + &b2;
+    println!("{}\n", explain(&output)?);
+    for _ in 0..10 {
+        alloc.free(eval(&output, &alloc)?);
+    }
+    println!("{}", alloc.stats());
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! A layer of a transformer's encoder, as large as one of BERT-base: attention of twelve heads, and a perceptron, each with a residual
+//! connection and a normalisation.
+
+use std::error::Error;
+
+use tenzor_expr::{EvalError, Expr, Tensor, eval};
+use tenzor_memory::{AllocError, TensorAllocator};
+
+const TOKENS: usize = 128;
+const WIDTH: usize = 768;
+const HEADS: usize = 12;
+const HEAD: usize = WIDTH / HEADS;
+const INNER: usize = 4 * WIDTH;
+
+/// Each head's part of each token, `[HEADS, TOKENS, HEAD]`. Nothing is moved.
+fn heads(x: &Matrix<'_>) -> impl Expr<Elem = f32> {
+    x.view().reshape([TOKENS, HEADS, HEAD]).permute([1, 0, 2])
+}
+
+type Matrix<'a> = Tensor<f32, &'a TensorAllocator>;
+
+struct Linear<'a> {
+    weight: Matrix<'a>,
+    bias: Matrix<'a>,
+}
+
+struct Layer<'a> {
+    query: Linear<'a>,
+    key: Linear<'a>,
+    value: Linear<'a>,
+    output: Linear<'a>,
+    inner: Linear<'a>,
+    outer: Linear<'a>,
+}
+
+impl<'a> Linear<'a> {
+    fn new(alloc: &'a TensorAllocator, inputs: usize, outputs: usize) -> Result<Self, Box<dyn Error>> {
+        let weight = |i: usize| ((i * 7919) % 1009) as f32 / 10_000.0 - 0.05;
+        Ok(Self {
+            weight: Tensor::new(alloc.alloc_from_fn(inputs * outputs, weight)?, [inputs, outputs])?,
+            bias: Tensor::new(alloc.alloc_filled(outputs, 0.01)?, [outputs])?,
+        })
+    }
+
+    /// `x` times the weights, plus the bias.
+    fn of<E: Expr<Elem = f32>>(&self, x: E) -> impl Expr<Elem = f32> {
+        x.matmul(&self.weight) + &self.bias
+    }
+}
+
+impl<'a> Layer<'a> {
+    fn new(alloc: &'a TensorAllocator) -> Result<Self, Box<dyn Error>> {
+        let square = || Linear::new(alloc, WIDTH, WIDTH);
+        Ok(Self {
+            query: square()?,
+            key: square()?,
+            value: square()?,
+            output: square()?,
+            inner: Linear::new(alloc, WIDTH, INNER)?,
+            outer: Linear::new(alloc, INNER, WIDTH)?,
+        })
+    }
+
+    fn run(&self, x: &Matrix<'a>, alloc: &'a TensorAllocator) -> Result<Matrix<'a>, EvalError> {
+        let query = eval(&self.query.of(x), alloc)?;
+        let key = eval(&self.key.of(x), alloc)?;
+        let value = eval(&self.value.of(x), alloc)?;
+        let scores = heads(&query).matmul(heads(&key).transpose()) / (HEAD as f32).sqrt();
+        let attended = eval(&scores.softmax(2).matmul(heads(&value)), alloc)?;
+        drop((query, key, value));
+        let together = attended.permute([1, 0, 2]).reshape([TOKENS, WIDTH]);
+        let x = eval(&(self.output.of(together).add(x)).layer_norm(1e-12), alloc)?;
+        drop(attended);
+        let inner = self.inner.of(&x).gelu();
+        eval(&(self.outer.of(inner).add(&x)).layer_norm(1e-12), alloc)
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let alloc = TensorAllocator::new();
+    let layer = Layer::new(&alloc)?;
+    let embedding: Result<_, AllocError> = alloc.alloc_from_fn(TOKENS * WIDTH, |i| (i % 97) as f32 / 97.0);
+    let mut x = Tensor::new(embedding?, [TOKENS, WIDTH])?;
+    for _ in 0..12 {
+        x = layer.run(&x, &alloc)?;
+    }
+    println!("the first numbers: {:?}\n", &x.as_slice()[..4]);
+    println!("{}", alloc.stats());
+    Ok(())
+}

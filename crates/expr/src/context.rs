@@ -1,0 +1,121 @@
+//! Where an evaluation takes memory from, and who keeps its books.
+//!
+//! The same code evaluates an expression and explains it: to explain, blocks have no memory, nothing is written to them, and a
+//! [`Ledger`] notes what would have happened. So the explanation cannot differ from what happens.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use tenzor_memory::{Allocator, Buffer, Slots};
+
+use crate::error::EvalError;
+use crate::explain::Ledger;
+use crate::shape::Shape;
+use crate::source::Item;
+
+/// What an evaluation works with.
+#[derive(Clone, Debug)]
+pub struct Context<A> {
+    alloc: A,
+    /// Whether large work is split between the threads of rayon's pool.
+    pub(crate) parallel: bool,
+    ledger: Option<Rc<RefCell<Ledger>>>,
+}
+
+/// Materialised elements.
+#[derive(Debug)]
+pub enum Block<T: Item, A: Allocator> {
+    /// Memory.
+    Live(Buffer<T, A>),
+    /// None, for explanations.
+    Planned(Planned),
+}
+
+/// A block that is only thought of.
+#[derive(Debug)]
+pub struct Planned {
+    id: usize,
+    len: usize,
+    bytes: usize,
+    ledger: Rc<RefCell<Ledger>>,
+}
+
+impl Drop for Planned {
+    fn drop(&mut self) {
+        self.ledger.borrow_mut().frees(self.bytes);
+    }
+}
+
+impl<T: Item, A: Allocator> Block<T, A> {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Live(buffer) => buffer.len(),
+            Self::Planned(planned) => planned.len,
+        }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[T] {
+        match self {
+            Self::Live(buffer) => buffer,
+            Self::Planned(_) => &[],
+        }
+    }
+
+    /// What explanations call it.
+    pub(crate) fn id(&self) -> usize {
+        match self {
+            Self::Live(_) => 0,
+            Self::Planned(planned) => planned.id,
+        }
+    }
+}
+
+impl<A: Allocator + Clone> Context<A> {
+    pub(crate) fn new(alloc: A, parallel: bool) -> Self {
+        Self { alloc, parallel, ledger: None }
+    }
+
+    /// One that only notes what would be done.
+    pub(crate) fn planning(alloc: A, ledger: Rc<RefCell<Ledger>>) -> Self {
+        Self { alloc, parallel: false, ledger: Some(ledger) }
+    }
+
+    /// A new block, which `write` fills.
+    pub(crate) fn produce<T: Item>(
+        &self,
+        shape: &Shape,
+        text: impl FnOnce() -> String,
+        write: impl FnOnce(Slots<'_, T>),
+    ) -> Result<Block<T, A>, EvalError> {
+        let len = shape.elements();
+        if let Some(ledger) = &self.ledger {
+            let bytes = len * size_of::<T>();
+            let id = ledger.borrow_mut().produces(text(), T::NAME, shape, bytes);
+            return Ok(Block::Planned(Planned { id, len, bytes, ledger: Rc::clone(ledger) }));
+        }
+        let buffer = Buffer::<T, A>::uninit_in(len, self.alloc.clone())?;
+        buffer.init_parts(write).map(Block::Live).map_err(|_| EvalError::Unfinished)
+    }
+
+    /// Writes to a block that was taken over.
+    pub(crate) fn reuse<T: Item>(
+        &self,
+        mut block: Block<T, A>,
+        shape: &Shape,
+        text: impl FnOnce() -> String,
+        write: impl FnOnce(&mut [T]),
+    ) -> Block<T, A> {
+        match &mut block {
+            Block::Live(buffer) => write(buffer),
+            Block::Planned(planned) => {
+                planned.id = planned.ledger.borrow_mut().rewrites(planned.id, text(), T::NAME, shape);
+            }
+        }
+        block
+    }
+
+    /// Notes a pass that writes to memory of the user's.
+    pub(crate) fn is_planning(&self) -> bool {
+        self.ledger.is_some()
+    }
+}

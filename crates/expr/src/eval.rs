@@ -1,0 +1,139 @@
+//! `eval`: an expression becomes a tensor.
+
+use tenzor_memory::Allocator;
+use tenzor_memory::allocator_api2::alloc::Global;
+
+use crate::context::{Block, Context};
+use crate::error::EvalError;
+use crate::expr::Expr;
+use crate::fill::{overwrite, write};
+use crate::shape::{Shape, ShapeError};
+use crate::source::Source;
+use crate::tensor::Tensor;
+
+/// The value of an expression, in memory from `alloc`, from which everything in between comes as well.
+///
+/// Element-wise operations run in one pass over memory. What has to be materialised on the way is freed as soon as its last reader is
+/// done, or becomes the result where it can. [`explain`](crate::explain) tells what would happen.
+///
+/// ```
+/// use tenzor_expr::{Expr, Tensor, eval};
+/// use tenzor_memory::TensorAllocator;
+///
+/// let alloc = TensorAllocator::new();
+/// let a = Tensor::from_slice_in(&[1.0_f32, 2.0, 3.0, 4.0], [2, 2], &alloc)?;
+/// for _ in 0..1000 {
+///     let result = eval(&(&a * 2.0 + &a).sum(1), alloc.allocator())?;
+///     assert_eq!(result.as_slice(), [9.0, 21.0]);
+/// }
+/// assert_eq!(alloc.stats().pool_misses, 2); // `a`, and the first result
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`EvalError`] if the expression has no shape, before anything is allocated, and when the allocator refuses.
+pub fn eval<E: Expr, A: Allocator + Clone>(expr: &E, alloc: A) -> Result<Tensor<E::Elem, A>, EvalError> {
+    Eval::new(alloc).eval(expr)
+}
+
+/// Writes the value of an expression to `output`, its elements in order. What has to be materialised on the way comes from
+/// the process's allocator; see [`Eval::eval_into`] for another.
+///
+/// ```
+/// use tenzor_expr::{Expr, View, eval_into};
+///
+/// let a = View::new(&[1.0_f64, 4.0, 9.0], [3])?;
+/// let mut roots = [0.0; 3];
+/// eval_into(&a.sqrt(), &mut roots)?;
+/// assert_eq!(roots, [1.0, 2.0, 3.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// As [`eval`], and if `output` has not as many elements as the expression.
+pub fn eval_into<E: Expr>(expr: &E, output: &mut [E::Elem]) -> Result<(), EvalError> {
+    Eval::new(Global).eval_into(expr, output)
+}
+
+/// How expressions are evaluated.
+///
+/// Large work is split between the threads of rayon's pool, which changes nothing about the result: each element is computed in an
+/// order that depends on shapes only. Matrix products are the exception, as their crate promises nothing of the kind.
+///
+/// ```
+/// use tenzor_expr::{Eval, Expr, View};
+/// use tenzor_memory::TensorAllocator;
+///
+/// let alloc = TensorAllocator::new();
+/// let a = View::new(&[1.0_f32, 2.0], [2])?;
+/// let sum = Eval::new(&alloc).sequential().eval(&a.sum(..))?;
+/// assert_eq!(sum.as_slice(), [3.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Eval<A> {
+    alloc: A,
+    parallel: bool,
+}
+
+impl<A: Allocator + Clone> Eval<A> {
+    /// With memory from `alloc`, on all threads.
+    pub fn new(alloc: A) -> Self {
+        Self { alloc, parallel: true }
+    }
+
+    /// On the calling thread alone. Two evaluations of one expression over the same values are equal to the last bit.
+    pub fn sequential(self) -> Self {
+        Self { parallel: false, ..self }
+    }
+
+    /// See [`eval`].
+    ///
+    /// # Errors
+    /// As [`eval`].
+    pub fn eval<E: Expr>(&self, expr: &E) -> Result<Tensor<E::Elem, A>, EvalError> {
+        let shape = expr.shape()?;
+        let context = self.context();
+        match materialise(&context, expr.prepare(&context)?, &shape)? {
+            Block::Live(buffer) => Ok(Tensor::new(buffer, shape)?),
+            Block::Planned(_) => Err(EvalError::Unfinished),
+        }
+    }
+
+    /// See [`eval_into`].
+    ///
+    /// # Errors
+    /// As [`eval_into`].
+    pub fn eval_into<E: Expr>(&self, expr: &E, output: &mut [E::Elem]) -> Result<(), EvalError> {
+        let shape = expr.shape()?;
+        if output.len() != shape.elements() {
+            return Err(ShapeError::Elements { shape, given: output.len() }.into());
+        }
+        let context = self.context();
+        let source = expr.prepare(&context)?;
+        overwrite(output, &source.reader(), &shape, context.parallel);
+        Ok(())
+    }
+
+    fn context(&self) -> Context<A> {
+        Context::new(self.alloc.clone(), self.parallel)
+    }
+}
+
+/// Puts the values of a source into memory: in the place of what it gives up, or else in a new block.
+pub(crate) fn materialise<A: Allocator + Clone, S: Source<A>>(
+    context: &Context<A>,
+    mut source: S,
+    shape: &Shape,
+) -> Result<Block<S::Item, A>, EvalError> {
+    match source.take_over(shape) {
+        Some(block) if source.is_here() => Ok(block),
+        Some(block) => {
+            let write = |out: &mut [S::Item]| overwrite(out, &source.reader(), shape, context.parallel);
+            Ok(context.reuse(block, shape, || source.text(), write))
+        }
+        None => {
+            context.produce(shape, || source.text(), |slots| write(slots, &source.reader(), shape, context.parallel))
+        }
+    }
+}

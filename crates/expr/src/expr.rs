@@ -1,0 +1,311 @@
+//! `Expr`: what can be evaluated, and the vocabulary to say it.
+
+use tenzor_memory::Allocator;
+
+use crate::context::Context;
+use crate::error::EvalError;
+use crate::math::Element;
+use crate::ops::{
+    Binary, Compare, Operand, Pair, Select, Unary, binary_table, comparison_table, operator_table, unary_table,
+};
+use crate::product::MatMul;
+use crate::reduce::{self, Reduce};
+use crate::rows::{LayerNorm, Softmax};
+use crate::shape::{Axes, IntoShape, Shape, ShapeError};
+use crate::source::{Item, Source};
+use crate::view::{BroadcastTo, Permute, Reshape, Slice};
+
+macro_rules! unary_methods {
+    ($($(#[$doc:meta])* $method:ident $op:ident |$x:ident| $value:expr;)*) => {$(
+        $(#[$doc])*
+        fn $method(self) -> Unary<crate::ops::$op, Self>
+        where
+            Self::Elem: Element,
+        {
+            Unary { op: crate::ops::$op, x: self }
+        }
+    )*};
+}
+
+macro_rules! binary_methods {
+    ($($(#[$doc:meta])* $method:ident $op:ident |$x:ident, $y:ident| $value:expr;)*) => {$(
+        $(#[$doc])*
+        fn $method<R: Operand<Self::Elem>>(self, other: R) -> Binary<crate::ops::$op, Self, R::Expr>
+        where
+            Self::Elem: Element,
+        {
+            Binary::new(crate::ops::$op, self, other.into_expr())
+        }
+    )*};
+}
+
+macro_rules! operator_methods {
+    ($($method:ident $op:ident $sign:literal |$x:ident, $y:ident| $value:expr;)*) => {$(
+        #[doc = concat!("`x ", $sign, " y`, for where the type is not known.")]
+        fn $method<R: Operand<Self::Elem>>(self, other: R) -> Binary<crate::ops::$op, Self, R::Expr>
+        where
+            Self::Elem: Element,
+        {
+            Binary::new(crate::ops::$op, self, other.into_expr())
+        }
+    )*};
+}
+
+macro_rules! comparison_methods {
+    ($($(#[$doc:meta])* $method:ident $op:ident $sign:literal |$x:ident, $y:ident| $holds:expr;)*) => {$(
+        $(#[$doc])*
+        fn $method<R: Operand<Self::Elem>>(self, other: R) -> Compare<crate::ops::$op, Self, R::Expr>
+        where
+            Self::Elem: Element,
+        {
+            Compare::new(crate::ops::$op, self, other.into_expr())
+        }
+    )*};
+}
+
+/// Something to compute: `&Tensor`s and [`View`](crate::View)s, and whatever operators and the methods here make of them.
+///
+/// Making an expression computes nothing and allocates nothing; its type says what is to be done. Shapes are checked as it is made:
+/// [`shape`](Self::shape) tells what came out, and [`eval`](crate::eval) refuses what has none. Where two expressions meet, their
+/// shapes stretch as in NumPy. An expression that occurs twice in another is computed twice: evaluate it first.
+///
+/// ```
+/// use tenzor_expr::{Expr, View, eval};
+/// use tenzor_memory::TensorAllocator;
+///
+/// let alloc = TensorAllocator::new();
+/// let x = View::new(&[-1.0_f32, 0.0, 2.0, 4.0], [2, 2])?;
+/// let bias = View::new(&[0.5_f32, 0.25], [2])?;
+/// let y = eval(&((x + bias) / 2.0).relu(), &alloc)?;
+/// assert_eq!(y.as_slice(), [0.0, 0.125, 1.25, 2.125]);
+///
+/// let wrong = x + View::new(&[1.0_f32; 3], [3])?;
+/// assert_eq!(wrong.shape().unwrap_err().to_string(), "+: the shapes [2, 2] and [3] do not go together");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Expr: Sized {
+    /// The elements of its value.
+    type Elem: Item;
+
+    /// What it is read from when it is evaluated.
+    #[doc(hidden)]
+    type Source<'e, A: Allocator>: Source<A, Item = Self::Elem>
+    where
+        Self: 'e;
+
+    /// The shape of its value.
+    ///
+    /// # Errors
+    /// [`ShapeError`] where shapes did not go together.
+    fn shape(&self) -> Result<Shape, ShapeError>;
+
+    /// Materialises what has to be.
+    #[doc(hidden)]
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    where
+        Self: 'e;
+
+    unary_table!(unary_methods);
+    binary_table!(binary_methods);
+    comparison_table!(comparison_methods);
+
+    operator_table!(operator_methods);
+
+    /// `-x`, for where the type is not known.
+    fn neg(self) -> Unary<crate::ops::Neg, Self>
+    where
+        Self::Elem: Element,
+    {
+        Unary { op: crate::ops::Neg, x: self }
+    }
+
+    /// Where this is true the elements of `yes`, elsewhere those of `no`.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[-2.0_f32, 3.0], [2])?;
+    /// let mut leaky = [0.0; 2];
+    /// eval_into(&x.lt(0.0).where_(x * 0.1, x), &mut leaky)?;
+    /// assert_eq!(leaky, [-0.2, 3.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn where_<L: Expr, R: Operand<L::Elem>>(self, yes: L, no: R) -> Select<Self, L, R::Expr>
+    where
+        Self: Expr<Elem = bool>,
+    {
+        Select::new(self, yes, no.into_expr())
+    }
+
+    /// The matrix product over the last two axes; the axes before them stretch.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let a = View::new(&[1.0_f32, 2.0, 3.0, 4.0], [2, 2])?;
+    /// let mut product = [0.0; 4];
+    /// eval_into(&a.matmul(a.transpose()), &mut product)?;
+    /// assert_eq!(product, [5.0, 11.0, 11.0, 25.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn matmul<R: Expr<Elem = Self::Elem>>(self, other: R) -> MatMul<Self, R>
+    where
+        Self::Elem: Element,
+    {
+        MatMul::new(Pair { left: self, right: other })
+    }
+
+    /// The last two axes exchanged. Nothing is moved.
+    fn transpose(self) -> Permute<Self> {
+        Permute::transposing(self)
+    }
+
+    /// The axes in another order: axis `i` of the result is axis `order[i]` of this. Nothing is moved.
+    fn permute<const N: usize>(self, order: [usize; N]) -> Permute<Self> {
+        Permute::new(self, &order)
+    }
+
+    /// The same elements in the same order under another shape. Nothing is moved, unless axes were exchanged or stretched before
+    /// in a way that needs it.
+    fn reshape(self, shape: impl IntoShape) -> Reshape<Self> {
+        Reshape::new(self, shape.into_shape())
+    }
+
+    /// The elements with indices within `range` along an axis. Nothing is moved.
+    fn slice(self, axis: usize, range: std::ops::Range<usize>) -> Slice<Self> {
+        Slice::new(self, axis, range)
+    }
+
+    /// Stretched to a shape, as where two expressions meet.
+    fn broadcast_to(self, shape: impl IntoShape) -> BroadcastTo<Self> {
+        BroadcastTo::new(self, shape.into_shape())
+    }
+
+    /// The sum along some axes: one by its number, several by an array, all by `..`. The axes vanish, but for
+    /// [`keep_dims`](Reduce::keep_dims).
+    ///
+    /// Elements next to each other are added in blocks and the blocks in pairs, so that the error grows with the logarithm of their
+    /// number; along other axes they are added in order.
+    fn sum(self, axes: impl Into<Axes>) -> Reduce<reduce::Sum, Self>
+    where
+        Self::Elem: Element,
+    {
+        Reduce::new(self, axes.into())
+    }
+
+    /// The mean along some axes, as [`sum`](Self::sum); NaN of no elements.
+    fn mean(self, axes: impl Into<Axes>) -> Reduce<reduce::Mean, Self>
+    where
+        Self::Elem: Element,
+    {
+        Reduce::new(self, axes.into())
+    }
+
+    /// The product along some axes, as [`sum`](Self::sum).
+    fn prod(self, axes: impl Into<Axes>) -> Reduce<reduce::Prod, Self>
+    where
+        Self::Elem: Element,
+    {
+        Reduce::new(self, axes.into())
+    }
+
+    /// The largest element along some axes; NaN if there is one.
+    fn max(self, axes: impl Into<Axes>) -> Reduce<reduce::Max, Self>
+    where
+        Self::Elem: Element,
+    {
+        Reduce::new(self, axes.into())
+    }
+
+    /// The smallest element along some axes; NaN if there is one.
+    fn min(self, axes: impl Into<Axes>) -> Reduce<reduce::Min, Self>
+    where
+        Self::Elem: Element,
+    {
+        Reduce::new(self, axes.into())
+    }
+
+    /// e to the power of each element, divided by the sum of these along an axis.
+    fn softmax(self, axis: usize) -> Softmax<Self>
+    where
+        Self::Elem: Element,
+    {
+        Softmax::new(self, axis)
+    }
+
+    /// Along the last axis, less the mean, divided by the square root of the variance plus `epsilon`.
+    fn layer_norm(self, epsilon: Self::Elem) -> LayerNorm<Self>
+    where
+        Self::Elem: Element,
+    {
+        LayerNorm::new(self, epsilon)
+    }
+}
+
+/// The operators of the language, for every type of expression.
+macro_rules! operators {
+    ($($generics:tt $expr:ty;)*) => {$(
+        operators!(@op $generics $expr, Add add);
+        operators!(@op $generics $expr, Sub sub);
+        operators!(@op $generics $expr, Mul mul);
+        operators!(@op $generics $expr, Div div);
+        operators!(@neg $generics $expr);
+    )*};
+    (@neg [$($generics:tt)*] $expr:ty) => {
+        impl<$($generics)*> std::ops::Neg for $expr
+        where
+            $expr: Expr<Elem: Element>,
+        {
+            type Output = Unary<crate::ops::Neg, Self>;
+
+            fn neg(self) -> Self::Output {
+                Unary { op: crate::ops::Neg, x: self }
+            }
+        }
+    };
+    (@op [$($generics:tt)*] $expr:ty, $op:ident $method:ident) => {
+        impl<$($generics)* Rhs> std::ops::$op<Rhs> for $expr
+        where
+            $expr: Expr<Elem: Element>,
+            Rhs: Operand<<$expr as Expr>::Elem>,
+        {
+            type Output = Binary<crate::ops::$op, Self, Rhs::Expr>;
+
+            fn $method(self, other: Rhs) -> Self::Output {
+                Binary::new(crate::ops::$op, self, other.into_expr())
+            }
+        }
+
+        operators!(@scalar f32 [$($generics)*] $expr, $op $method);
+        operators!(@scalar f64 [$($generics)*] $expr, $op $method);
+    };
+    (@scalar $scalar:ident [$($generics:tt)*] $expr:ty, $op:ident $method:ident) => {
+        impl<$($generics)*> std::ops::$op<$expr> for $scalar
+        where
+            $expr: Expr<Elem = $scalar>,
+        {
+            type Output = Binary<crate::ops::$op, crate::ops::Scalar<$scalar>, $expr>;
+
+            fn $method(self, other: $expr) -> Self::Output {
+                Binary::new(crate::ops::$op, crate::ops::Scalar(self), other)
+            }
+        }
+    };
+}
+
+operators! {
+    ['t, T: Item, B: Allocator,] &'t crate::tensor::Tensor<T, B>;
+    ['t, T: Item,] crate::tensor::View<'t, T>;
+    [T,] crate::ops::Scalar<T>;
+    [O, X,] Unary<O, X>;
+    [O, L, R,] Binary<O, L, R>;
+    [C, L, R,] Select<C, L, R>;
+    [X,] Permute<X>;
+    [X,] Reshape<X>;
+    [X,] Slice<X>;
+    [X,] BroadcastTo<X>;
+    [O, X,] Reduce<O, X>;
+    [X,] Softmax<X>;
+    [X: Expr,] LayerNorm<X>;
+    [L, R,] MatMul<L, R>;
+}

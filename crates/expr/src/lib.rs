@@ -1,0 +1,49 @@
+//! Lazy tensor expressions that allocate through Tenzor.
+//!
+//! An expression is made of tensors by operators and methods; its type says what is to be done. [`eval`] computes it, with memory from the
+//! allocator it is given: element-wise operations in one pass, whatever has to be materialised freed or reused as soon as it can be.
+//! In a loop, each round finds the memory of the round before in the pool:
+//!
+//! ```
+//! use tenzor_expr::{Tensor, eval};
+//! use tenzor_memory::TensorAllocator;
+//!
+//! let alloc = TensorAllocator::new();
+//! let a = Tensor::from_slice_in(&[1.0_f32; 1024], [1024], &alloc)?;
+//! let b = Tensor::from_slice_in(&[2.0_f32; 1024], [1024], &alloc)?;
+//! for _ in 0..1000 {
+//!     let result = eval(&(&a * &b + 1.0), alloc.allocator())?;
+//!     alloc.free(result);
+//! }
+//! let stats = alloc.stats();
+//! assert_eq!((stats.pool_misses, stats.pool_hits), (3, 999));
+//! # Ok::<(), tenzor_expr::EvalError>(())
+//! ```
+
+mod context;
+mod error;
+mod eval;
+mod explain;
+mod expr;
+mod fill;
+mod math;
+pub mod ops;
+mod product;
+mod reduce;
+mod rows;
+mod shape;
+mod source;
+mod tensor;
+mod view;
+
+pub use error::EvalError;
+pub use eval::{Eval, eval, eval_into};
+pub use explain::{Explanation, Pass, explain};
+pub use expr::Expr;
+pub use math::Element;
+pub use shape::{Axes, IntoShape, MAX_RANK, Shape, ShapeError};
+pub use source::Item;
+pub use tensor::{Tensor, View};
+
+#[cfg(test)]
+mod tests;

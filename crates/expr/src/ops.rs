@@ -1,0 +1,773 @@
+//! The element-wise operations. Each is one entry of a table below, and nothing else.
+
+use std::fmt::Debug;
+
+use tenzor_memory::Allocator;
+
+use crate::context::{Block, Context};
+use crate::error::EvalError;
+use crate::expr::Expr;
+use crate::math::Element;
+use crate::shape::{Shape, ShapeError, Strides};
+use crate::source::{At, Reader, Row, Source};
+
+/// The operations on one value: documentation, method, type, and what it does to `x`.
+macro_rules! unary_table {
+    ($use:ident) => {
+        $use! {
+            /// e to the power of each element.
+            exp Exp |x| x.exp();
+            /// The natural logarithm; NaN below 0.
+            ln Ln |x| x.ln();
+            /// The square root; NaN below 0.
+            sqrt Sqrt |x| x.sqrt();
+            /// The hyperbolic tangent.
+            tanh Tanh |x| x.tanh();
+            /// 1 / (1 + e^-x).
+            sigmoid Sigmoid |x| T::ONE / (T::ONE + (-x).exp());
+            /// The larger of x and 0.
+            relu Relu |x| if x < T::ZERO { T::ZERO } else { x };
+            /// x times the normal distribution's probability of less than x.
+            gelu Gelu |x| x.gelu();
+            /// x · sigmoid(x).
+            silu Silu |x| x / (T::ONE + (-x).exp());
+            /// The absolute value.
+            abs Abs |x| x.abs();
+            /// 1 / x.
+            recip Recip |x| T::ONE / x;
+        }
+    };
+}
+
+/// The operations on two values: documentation, method, type, and what it does to `x` and `y`.
+macro_rules! binary_table {
+    ($use:ident) => {
+        $use! {
+            /// The larger of both; NaN if either is.
+            maximum Maximum |x, y| if x > y || x.is_nan() { x } else { y };
+            /// The smaller of both; NaN if either is.
+            minimum Minimum |x, y| if x < y || x.is_nan() { x } else { y };
+            /// Each element to the power of the other.
+            powf Powf |x, y| x.powf(y);
+        }
+    };
+}
+
+/// As above, for the operators of the language, with their signs.
+macro_rules! operator_table {
+    ($use:ident) => {
+        $use! {
+            add Add "+" |x, y| x + y;
+            sub Sub "-" |x, y| x - y;
+            mul Mul "*" |x, y| x * y;
+            div Div "/" |x, y| x / y;
+        }
+    };
+}
+
+/// The comparisons: documentation, method, type, sign, and what is asked of `x` and `y`.
+macro_rules! comparison_table {
+    ($use:ident) => {
+        $use! {
+            /// Whether x is less than y.
+            lt Less "<" |x, y| x < y;
+            /// Whether x is at most y.
+            le LessOrEqual "<=" |x, y| x <= y;
+            /// Whether x is greater than y.
+            gt Greater ">" |x, y| x > y;
+            /// Whether x is at least y.
+            ge GreaterOrEqual ">=" |x, y| x >= y;
+            /// Whether both are equal.
+            equals Equal "==" |x, y| x == y;
+            /// Whether they differ.
+            differs NotEqual "!=" |x, y| x != y;
+        }
+    };
+}
+
+pub(crate) use {binary_table, comparison_table, operator_table, unary_table};
+
+/// What becomes of one value.
+pub trait UnaryOp<T>: Copy + Send + Sync + Debug {
+    /// As it stands in formulas.
+    const NAME: &'static str;
+
+    /// The result.
+    fn apply(self, x: T) -> T;
+}
+
+/// What becomes of two values.
+pub trait BinaryOp<T>: Copy + Send + Sync + Debug {
+    /// As it stands in formulas: a sign, or a name.
+    const NAME: &'static str;
+
+    /// The result.
+    fn apply(self, x: T, y: T) -> T;
+}
+
+/// What is asked of two values.
+pub trait Comparison<T>: Copy + Send + Sync + Debug {
+    /// As it stands in formulas.
+    const NAME: &'static str;
+
+    /// The answer.
+    fn holds(self, x: T, y: T) -> bool;
+}
+
+macro_rules! define_unary {
+    ($($(#[$doc:meta])* $method:ident $op:ident |$x:ident| $value:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $op;
+
+        impl<T: Element> UnaryOp<T> for $op {
+            const NAME: &'static str = stringify!($method);
+
+            #[inline(always)]
+            fn apply(self, $x: T) -> T {
+                $value
+            }
+        }
+    )*};
+}
+
+macro_rules! define_binary {
+    ($($(#[$doc:meta])* $method:ident $op:ident |$x:ident, $y:ident| $value:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $op;
+
+        impl<T: Element> BinaryOp<T> for $op {
+            const NAME: &'static str = stringify!($method);
+
+            #[inline(always)]
+            fn apply(self, $x: T, $y: T) -> T {
+                $value
+            }
+        }
+    )*};
+}
+
+macro_rules! define_operators {
+    ($($method:ident $op:ident $sign:literal |$x:ident, $y:ident| $value:expr;)*) => {$(
+        #[doc = concat!("x ", $sign, " y")]
+        #[derive(Clone, Copy, Debug)]
+        pub struct $op;
+
+        impl<T: Element> BinaryOp<T> for $op {
+            const NAME: &'static str = $sign;
+
+            #[inline(always)]
+            fn apply(self, $x: T, $y: T) -> T {
+                $value
+            }
+        }
+    )*};
+}
+
+macro_rules! define_comparisons {
+    ($($(#[$doc:meta])* $method:ident $op:ident $sign:literal |$x:ident, $y:ident| $holds:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $op;
+
+        impl<T: Element> Comparison<T> for $op {
+            const NAME: &'static str = $sign;
+
+            #[inline(always)]
+            fn holds(self, $x: T, $y: T) -> bool {
+                $holds
+            }
+        }
+    )*};
+}
+
+unary_table!(define_unary);
+binary_table!(define_binary);
+operator_table!(define_operators);
+comparison_table!(define_comparisons);
+
+/// `-x`.
+#[derive(Clone, Copy, Debug)]
+pub struct Neg;
+
+impl<T: Element> UnaryOp<T> for Neg {
+    const NAME: &'static str = "-";
+
+    #[inline(always)]
+    fn apply(self, x: T) -> T {
+        -x
+    }
+}
+
+/// What can stand beside an expression of elements `T`: another expression, or a number.
+pub trait Operand<T> {
+    /// The expression that it is.
+    type Expr: Expr<Elem = T>;
+
+    /// As an expression.
+    fn into_expr(self) -> Self::Expr;
+}
+
+impl<E: Expr> Operand<E::Elem> for E {
+    type Expr = E;
+
+    fn into_expr(self) -> E {
+        self
+    }
+}
+
+impl Operand<f32> for f32 {
+    type Expr = Scalar<f32>;
+
+    fn into_expr(self) -> Scalar<f32> {
+        Scalar(self)
+    }
+}
+
+impl Operand<f64> for f64 {
+    type Expr = Scalar<f64>;
+
+    fn into_expr(self) -> Scalar<f64> {
+        Scalar(self)
+    }
+}
+
+/// One number, wherever it is needed.
+#[derive(Clone, Copy, Debug)]
+pub struct Scalar<T>(pub T);
+
+impl<T: Element> Expr for Scalar<T> {
+    type Elem = T;
+    type Source<'e, A: Allocator> = Self;
+
+    fn shape(&self) -> Result<Shape, ShapeError> {
+        Ok(Shape::SCALAR)
+    }
+
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self, EvalError>
+    where
+        Self: 'e,
+    {
+        let _ = context;
+        Ok(*self)
+    }
+}
+
+impl<T: Element, A: Allocator> Source<A> for Scalar<T> {
+    type Item = T;
+    type Reader<'s> = Self;
+
+    fn reader(&self) -> Self {
+        *self
+    }
+
+    fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides)) {
+        let _ = change;
+    }
+
+    fn text(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+impl<T: Element> Reader for Scalar<T> {
+    type Item = T;
+    type Scratch = ();
+    type Row<'r> = Self;
+
+    fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
+        let _ = holds;
+        true
+    }
+
+    fn reads_here(&self) -> bool {
+        false
+    }
+
+    fn is_sliced(&self, axis: usize) -> bool {
+        let _ = axis;
+        true
+    }
+
+    #[inline(always)]
+    fn row<'r>(&'r self, scratch: &'r mut (), here: &'r [T], at: &At, len: usize) -> Self {
+        let _ = (scratch, here, at, len);
+        *self
+    }
+}
+
+impl<T: Element> Row for Scalar<T> {
+    type Item = T;
+
+    #[inline(always)]
+    fn at(&self, i: usize) -> T {
+        let _ = i;
+        self.0
+    }
+}
+
+/// An operation on each element of an expression.
+#[derive(Clone, Copy, Debug)]
+pub struct Unary<O, X> {
+    pub(crate) op: O,
+    pub(crate) x: X,
+}
+
+impl<O: UnaryOp<X::Elem>, X: Expr> Expr for Unary<O, X> {
+    type Elem = X::Elem;
+    type Source<'e, A: Allocator>
+        = Unary<O, X::Source<'e, A>>
+    where
+        Self: 'e;
+
+    fn shape(&self) -> Result<Shape, ShapeError> {
+        self.x.shape()
+    }
+
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    where
+        Self: 'e,
+    {
+        Ok(Unary { op: self.op, x: self.x.prepare(context)? })
+    }
+}
+
+impl<A: Allocator, O: UnaryOp<X::Item>, X: Source<A>> Source<A> for Unary<O, X> {
+    type Item = X::Item;
+    type Reader<'s>
+        = Unary<O, X::Reader<'s>>
+    where
+        Self: 's;
+
+    fn reader(&self) -> Self::Reader<'_> {
+        Unary { op: self.op, x: self.x.reader() }
+    }
+
+    fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides)) {
+        self.x.relayout(change);
+    }
+
+    fn take_over(&mut self, shape: &Shape) -> Option<Block<X::Item, A>> {
+        self.x.take_over(shape)
+    }
+
+    fn text(&self) -> String {
+        format!("{}({})", O::NAME, self.x.text())
+    }
+}
+
+impl<O: UnaryOp<X::Item>, X: Reader> Reader for Unary<O, X> {
+    type Item = X::Item;
+    type Scratch = X::Scratch;
+    type Row<'r>
+        = Unary<O, X::Row<'r>>
+    where
+        Self: 'r;
+
+    fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
+        self.x.all(holds)
+    }
+
+    fn reads_here(&self) -> bool {
+        self.x.reads_here()
+    }
+
+    fn is_sliced(&self, axis: usize) -> bool {
+        self.x.is_sliced(axis)
+    }
+
+    #[inline(always)]
+    fn row<'r>(&'r self, scratch: &'r mut X::Scratch, here: &'r [X::Item], at: &At, len: usize) -> Self::Row<'r> {
+        Unary { op: self.op, x: self.x.row(scratch, here, at, len) }
+    }
+}
+
+impl<O: UnaryOp<X::Item>, X: Row> Row for Unary<O, X> {
+    type Item = X::Item;
+
+    #[inline(always)]
+    fn at(&self, i: usize) -> X::Item {
+        self.op.apply(self.x.at(i))
+    }
+}
+
+/// Two expressions whose shapes are stretched to a common one; the home of what the nodes with two operands share.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair<L, R> {
+    pub(crate) left: L,
+    pub(crate) right: R,
+}
+
+impl<L: Expr, R: Expr> Pair<L, R> {
+    pub(crate) fn shape(&self, operation: &'static str) -> Result<Shape, ShapeError> {
+        self.left.shape()?.broadcast(&self.right.shape()?, operation)
+    }
+
+    /// Both sources, for the shape `to`.
+    #[expect(clippy::type_complexity, reason = "the sources of both")]
+    pub(crate) fn prepare<'e, A: Allocator + Clone>(
+        &'e self,
+        context: &Context<A>,
+        to: &Shape,
+    ) -> Result<Pair<L::Source<'e, A>, R::Source<'e, A>>, EvalError> {
+        Ok(Pair { left: stretched(&self.left, context, to)?, right: stretched(&self.right, context, to)? })
+    }
+}
+
+/// The source of an expression whose shape stretches to `to`.
+pub(crate) fn stretched<'e, E: Expr, A: Allocator + Clone>(
+    expr: &'e E,
+    context: &Context<A>,
+    to: &Shape,
+) -> Result<E::Source<'e, A>, EvalError> {
+    let from = expr.shape()?;
+    let mut source = expr.prepare(context)?;
+    source.relayout(&mut |strides| strides.broadcast(&from, to));
+    Ok(source)
+}
+
+impl<L, R> Pair<L, R> {
+    fn relayout<A: Allocator>(&mut self, change: &mut dyn FnMut(&mut Strides))
+    where
+        L: Source<A>,
+        R: Source<A>,
+    {
+        self.left.relayout(change);
+        self.right.relayout(change);
+    }
+
+    fn reader<A: Allocator>(&self) -> Pair<L::Reader<'_>, R::Reader<'_>>
+    where
+        L: Source<A>,
+        R: Source<A>,
+    {
+        Pair { left: self.left.reader(), right: self.right.reader() }
+    }
+
+    fn text<A: Allocator>(&self, name: &str) -> String
+    where
+        L: Source<A>,
+        R: Source<A>,
+    {
+        let (left, right) = (self.left.text(), self.right.text());
+        if name.starts_with(char::is_alphabetic) {
+            format!("{name}({left}, {right})")
+        } else {
+            format!("({left} {name} {right})")
+        }
+    }
+}
+
+/// An operation on the elements of two expressions.
+#[derive(Clone, Copy, Debug)]
+pub struct Binary<O, L, R> {
+    pub(crate) op: O,
+    pub(crate) pair: Pair<L, R>,
+    pub(crate) shape: Result<Shape, ShapeError>,
+}
+
+impl<O: BinaryOp<L::Elem>, L: Expr, R: Expr<Elem = L::Elem>> Binary<O, L, R> {
+    pub(crate) fn new(op: O, left: L, right: R) -> Self {
+        let pair = Pair { left, right };
+        Self { op, shape: pair.shape(O::NAME), pair }
+    }
+}
+
+impl<O: BinaryOp<L::Elem>, L: Expr, R: Expr<Elem = L::Elem>> Expr for Binary<O, L, R> {
+    type Elem = L::Elem;
+    type Source<'e, A: Allocator>
+        = Zip<O, Pair<L::Source<'e, A>, R::Source<'e, A>>>
+    where
+        Self: 'e;
+
+    fn shape(&self) -> Result<Shape, ShapeError> {
+        self.shape
+    }
+
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    where
+        Self: 'e,
+    {
+        Ok(Zip { op: self.op, pair: self.pair.prepare(context, &self.shape?)? })
+    }
+}
+
+/// A source, reader or row of two.
+#[derive(Clone, Copy, Debug)]
+pub struct Zip<O, P> {
+    op: O,
+    pair: P,
+}
+
+impl<A: Allocator, O: BinaryOp<L::Item>, L: Source<A>, R: Source<A, Item = L::Item>> Source<A> for Zip<O, Pair<L, R>> {
+    type Item = L::Item;
+    type Reader<'s>
+        = Zip<O, Pair<L::Reader<'s>, R::Reader<'s>>>
+    where
+        Self: 's;
+
+    fn reader(&self) -> Self::Reader<'_> {
+        Zip { op: self.op, pair: self.pair.reader() }
+    }
+
+    fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides)) {
+        self.pair.relayout(change);
+    }
+
+    fn take_over(&mut self, shape: &Shape) -> Option<Block<L::Item, A>> {
+        self.pair.left.take_over(shape).or_else(|| self.pair.right.take_over(shape))
+    }
+
+    fn text(&self) -> String {
+        self.pair.text(O::NAME)
+    }
+}
+
+impl<O: BinaryOp<L::Item>, L: Reader, R: Reader<Item = L::Item>> Reader for Zip<O, Pair<L, R>> {
+    type Item = L::Item;
+    type Scratch = (L::Scratch, R::Scratch);
+    type Row<'r>
+        = Zip<O, Pair<L::Row<'r>, R::Row<'r>>>
+    where
+        Self: 'r;
+
+    fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
+        self.pair.left.all(holds) && self.pair.right.all(holds)
+    }
+
+    fn reads_here(&self) -> bool {
+        self.pair.left.reads_here() || self.pair.right.reads_here()
+    }
+
+    fn is_sliced(&self, axis: usize) -> bool {
+        self.pair.left.is_sliced(axis) && self.pair.right.is_sliced(axis)
+    }
+
+    #[inline(always)]
+    fn row<'r>(&'r self, scratch: &'r mut Self::Scratch, here: &'r [L::Item], at: &At, len: usize) -> Self::Row<'r> {
+        let left = self.pair.left.row(&mut scratch.0, here, at, len);
+        let right = self.pair.right.row(&mut scratch.1, here, at, len);
+        Zip { op: self.op, pair: Pair { left, right } }
+    }
+}
+
+impl<O: BinaryOp<L::Item>, L: Row, R: Row<Item = L::Item>> Row for Zip<O, Pair<L, R>> {
+    type Item = L::Item;
+
+    #[inline(always)]
+    fn at(&self, i: usize) -> L::Item {
+        self.op.apply(self.pair.left.at(i), self.pair.right.at(i))
+    }
+}
+
+/// A question about the elements of two expressions: an expression of `bool`s, for [`Expr::where_`].
+#[derive(Clone, Copy, Debug)]
+pub struct Compare<O, L, R> {
+    pub(crate) op: O,
+    pub(crate) pair: Pair<L, R>,
+    pub(crate) shape: Result<Shape, ShapeError>,
+}
+
+impl<O: Comparison<L::Elem>, L: Expr, R: Expr<Elem = L::Elem>> Compare<O, L, R> {
+    pub(crate) fn new(op: O, left: L, right: R) -> Self {
+        let pair = Pair { left, right };
+        Self { op, shape: pair.shape(O::NAME), pair }
+    }
+}
+
+impl<O: Comparison<L::Elem>, L: Expr, R: Expr<Elem = L::Elem>> Expr for Compare<O, L, R> {
+    type Elem = bool;
+    type Source<'e, A: Allocator>
+        = Ask<O, Pair<L::Source<'e, A>, R::Source<'e, A>>>
+    where
+        Self: 'e;
+
+    fn shape(&self) -> Result<Shape, ShapeError> {
+        self.shape
+    }
+
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    where
+        Self: 'e,
+    {
+        Ok(Ask { op: self.op, pair: self.pair.prepare(context, &self.shape?)? })
+    }
+}
+
+/// A source, reader or row of a comparison.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<O, P> {
+    op: O,
+    pair: P,
+}
+
+impl<A: Allocator, O: Comparison<L::Item>, L: Source<A>, R: Source<A, Item = L::Item>> Source<A>
+    for Ask<O, Pair<L, R>>
+{
+    type Item = bool;
+    type Reader<'s>
+        = Ask<O, Pair<L::Reader<'s>, R::Reader<'s>>>
+    where
+        Self: 's;
+
+    fn reader(&self) -> Self::Reader<'_> {
+        Ask { op: self.op, pair: self.pair.reader() }
+    }
+
+    fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides)) {
+        self.pair.relayout(change);
+    }
+
+    fn text(&self) -> String {
+        self.pair.text(O::NAME)
+    }
+}
+
+impl<O: Comparison<L::Item>, L: Reader, R: Reader<Item = L::Item>> Reader for Ask<O, Pair<L, R>> {
+    type Item = bool;
+    type Scratch = (L::Scratch, R::Scratch);
+    type Row<'r>
+        = Ask<O, Pair<L::Row<'r>, R::Row<'r>>>
+    where
+        Self: 'r;
+
+    fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
+        self.pair.left.all(holds) && self.pair.right.all(holds)
+    }
+
+    fn reads_here(&self) -> bool {
+        false
+    }
+
+    fn is_sliced(&self, axis: usize) -> bool {
+        self.pair.left.is_sliced(axis) && self.pair.right.is_sliced(axis)
+    }
+
+    #[inline(always)]
+    fn row<'r>(&'r self, scratch: &'r mut Self::Scratch, here: &'r [bool], at: &At, len: usize) -> Self::Row<'r> {
+        let _ = here;
+        let left = self.pair.left.row(&mut scratch.0, &[], at, len);
+        let right = self.pair.right.row(&mut scratch.1, &[], at, len);
+        Ask { op: self.op, pair: Pair { left, right } }
+    }
+}
+
+impl<O: Comparison<L::Item>, L: Row, R: Row<Item = L::Item>> Row for Ask<O, Pair<L, R>> {
+    type Item = bool;
+
+    #[inline(always)]
+    fn at(&self, i: usize) -> bool {
+        self.op.holds(self.pair.left.at(i), self.pair.right.at(i))
+    }
+}
+
+/// One of two expressions' elements, as a third one says.
+#[derive(Clone, Copy, Debug)]
+pub struct Select<C, L, R> {
+    pub(crate) condition: C,
+    pub(crate) pair: Pair<L, R>,
+    pub(crate) shape: Result<Shape, ShapeError>,
+}
+
+impl<C: Expr<Elem = bool>, L: Expr, R: Expr<Elem = L::Elem>> Select<C, L, R> {
+    pub(crate) fn new(condition: C, left: L, right: R) -> Self {
+        let pair = Pair { left, right };
+        let shape = pair.shape("where").and_then(|shape| condition.shape()?.broadcast(&shape, "where"));
+        Self { condition, pair, shape }
+    }
+}
+
+impl<C: Expr<Elem = bool>, L: Expr, R: Expr<Elem = L::Elem>> Expr for Select<C, L, R> {
+    type Elem = L::Elem;
+    type Source<'e, A: Allocator>
+        = Choose<C::Source<'e, A>, Pair<L::Source<'e, A>, R::Source<'e, A>>>
+    where
+        Self: 'e;
+
+    fn shape(&self) -> Result<Shape, ShapeError> {
+        self.shape
+    }
+
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    where
+        Self: 'e,
+    {
+        let shape = self.shape?;
+        let condition = stretched(&self.condition, context, &shape)?;
+        Ok(Choose { condition, pair: self.pair.prepare(context, &shape)? })
+    }
+}
+
+/// A source, reader or row of a selection.
+#[derive(Clone, Copy, Debug)]
+pub struct Choose<C, P> {
+    condition: C,
+    pair: P,
+}
+
+impl<A: Allocator, C: Source<A, Item = bool>, L: Source<A>, R: Source<A, Item = L::Item>> Source<A>
+    for Choose<C, Pair<L, R>>
+{
+    type Item = L::Item;
+    type Reader<'s>
+        = Choose<C::Reader<'s>, Pair<L::Reader<'s>, R::Reader<'s>>>
+    where
+        Self: 's;
+
+    fn reader(&self) -> Self::Reader<'_> {
+        Choose { condition: self.condition.reader(), pair: self.pair.reader() }
+    }
+
+    fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides)) {
+        self.condition.relayout(change);
+        self.pair.relayout(change);
+    }
+
+    fn take_over(&mut self, shape: &Shape) -> Option<Block<L::Item, A>> {
+        self.pair.left.take_over(shape).or_else(|| self.pair.right.take_over(shape))
+    }
+
+    fn text(&self) -> String {
+        format!("where({}, {}, {})", self.condition.text(), self.pair.left.text(), self.pair.right.text())
+    }
+}
+
+impl<C: Reader<Item = bool>, L: Reader, R: Reader<Item = L::Item>> Reader for Choose<C, Pair<L, R>> {
+    type Item = L::Item;
+    type Scratch = (C::Scratch, L::Scratch, R::Scratch);
+    type Row<'r>
+        = Choose<C::Row<'r>, Pair<L::Row<'r>, R::Row<'r>>>
+    where
+        Self: 'r;
+
+    fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
+        self.condition.all(holds) && self.pair.left.all(holds) && self.pair.right.all(holds)
+    }
+
+    fn reads_here(&self) -> bool {
+        self.pair.left.reads_here() || self.pair.right.reads_here()
+    }
+
+    fn is_sliced(&self, axis: usize) -> bool {
+        self.condition.is_sliced(axis) && self.pair.left.is_sliced(axis) && self.pair.right.is_sliced(axis)
+    }
+
+    #[inline(always)]
+    fn row<'r>(&'r self, scratch: &'r mut Self::Scratch, here: &'r [L::Item], at: &At, len: usize) -> Self::Row<'r> {
+        let condition = self.condition.row(&mut scratch.0, &[], at, len);
+        let left = self.pair.left.row(&mut scratch.1, here, at, len);
+        let right = self.pair.right.row(&mut scratch.2, here, at, len);
+        Choose { condition, pair: Pair { left, right } }
+    }
+}
+
+impl<C: Row<Item = bool>, L: Row, R: Row<Item = L::Item>> Row for Choose<C, Pair<L, R>> {
+    type Item = L::Item;
+
+    #[inline(always)]
+    fn at(&self, i: usize) -> L::Item {
+        let (left, right) = (self.pair.left.at(i), self.pair.right.at(i));
+        if self.condition.at(i) { left } else { right }
+    }
+}

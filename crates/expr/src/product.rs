@@ -1,0 +1,221 @@
+//! Matrix products, by the crate `gemm`.
+//!
+//! The one module with unsafe code: `gemm` takes pointers, and writes memory that was never initialised, which is what we want.
+#![allow(unsafe_code)]
+
+use tenzor_memory::{Allocator, Slots};
+
+use crate::context::Context;
+use crate::error::EvalError;
+use crate::eval::materialise;
+use crate::expr::Expr;
+use crate::math::Element;
+use crate::ops::Pair;
+use crate::shape::{MAX_RANK, Shape, ShapeError};
+use crate::source::{At, Leaf, LeafReader, Source, Space};
+use crate::view::Settled;
+
+/// See [`Expr::matmul`].
+#[derive(Clone, Copy, Debug)]
+pub struct MatMul<L, R> {
+    pair: Pair<L, R>,
+    shapes: Result<Shapes, ShapeError>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Shapes {
+    /// Of the operands, with the outer axes stretched.
+    left: Shape,
+    right: Shape,
+    result: Shape,
+}
+
+impl Shapes {
+    fn new(left: Shape, right: Shape) -> Result<Self, ShapeError> {
+        let mismatch = ShapeError::Mismatch { operation: "matmul", left, right };
+        let (&[ref left_outer @ .., m, k], &[ref right_outer @ .., k_right, n]) = (&*left, &*right) else {
+            return Err(mismatch);
+        };
+        if k != k_right {
+            return Err(mismatch);
+        }
+        let outer =
+            Shape::new(left_outer)?.broadcast(&Shape::new(right_outer)?, "matmul").map_err(|error| match error {
+                ShapeError::TooLarge => error,
+                _ => mismatch,
+            })?;
+        let with = |rows, columns| {
+            let mut sizes = [1; MAX_RANK + 2];
+            let rank = outer.rank();
+            sizes[..rank].copy_from_slice(&outer);
+            (sizes[rank], sizes[rank + 1]) = (rows, columns);
+            Shape::new(&sizes[..rank + 2])
+        };
+        Ok(Self { left: with(m, k)?, right: with(k, n)?, result: with(m, n)? })
+    }
+}
+
+impl<L: Expr, R: Expr<Elem = L::Elem>> MatMul<L, R> {
+    pub(crate) fn new(pair: Pair<L, R>) -> Self {
+        let shapes = pair.left.shape().and_then(|left| Shapes::new(left, pair.right.shape()?));
+        Self { pair, shapes }
+    }
+}
+
+impl<L: Expr<Elem: Element>, R: Expr<Elem = L::Elem>> Expr for MatMul<L, R> {
+    type Elem = L::Elem;
+    type Source<'e, A: Allocator>
+        = Leaf<'e, L::Elem, A>
+    where
+        Self: 'e;
+
+    fn shape(&self) -> Result<Shape, ShapeError> {
+        self.shapes.map(|shapes| shapes.result)
+    }
+
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    where
+        Self: 'e,
+    {
+        let Shapes { left, right, result } = self.shapes?;
+        let left = in_memory(&self.pair.left, context, &left)?;
+        let right = in_memory(&self.pair.right, context, &right)?;
+        let text =
+            if context.is_planning() { format!("matmul({}, {})", left.text(), right.text()) } else { String::new() };
+        let block = context.produce(
+            &result,
+            || text,
+            |slots| {
+                if let (Some(left), Some(right)) = (left.leaf(), right.leaf()) {
+                    let [.., k, _] = self.shapes.map_or(Shape::SCALAR, |shapes| shapes.right)[..] else { return };
+                    Product::new(left, right, &result, k, context.parallel).write(slots);
+                }
+            },
+        )?;
+        Ok(Leaf::own(block, result))
+    }
+}
+
+type InMemory<'e, E, A> = Settled<<E as Expr>::Source<'e, A>, Leaf<'e, <E as Expr>::Elem, A>>;
+
+/// The values of an expression, stretched to a shape, as they stand in memory; put there if they do not.
+fn in_memory<'e, E: Expr, A: Allocator + Clone>(
+    expr: &'e E,
+    context: &Context<A>,
+    to: &Shape,
+) -> Result<InMemory<'e, E, A>, EvalError> {
+    let from = expr.shape()?;
+    let source = expr.prepare(context)?;
+    let mut settled = match source.leaf() {
+        Some(_) => Settled::As(source),
+        None => Settled::Moved(Leaf::own(materialise(context, source, &from)?, from)),
+    };
+    settled.relayout(&mut |strides| strides.broadcast(&from, to));
+    Ok(settled)
+}
+
+/// Products of matrices, one for each place along the outer axes.
+#[derive(Clone, Copy)]
+struct Product<'s, T: Element> {
+    left: LeafReader<'s, T>,
+    right: LeafReader<'s, T>,
+    outer: Space,
+    /// The axis of rows; that of columns is the next.
+    rows: usize,
+    m: usize,
+    k: usize,
+    n: usize,
+    parallel: bool,
+}
+
+/// What each thread needs to be worth its while, in multiplications.
+const GRAIN: usize = 1 << 18;
+
+impl<'s, T: Element> Product<'s, T> {
+    fn new(left: LeafReader<'s, T>, right: LeafReader<'s, T>, result: &Shape, k: usize, parallel: bool) -> Self {
+        let rows = result.rank() - 2;
+        let (m, n) = (result[rows], result[rows + 1]);
+        let outer = Space::over(result, 0..rows, |holds| holds(&left.strides) && holds(&right.strides));
+        Self { left, right, outer, rows, m, k, n, parallel }
+    }
+
+    fn write(&self, slots: Slots<'_, T>) {
+        let one = self.m * self.n;
+        if one == 0 {
+            return;
+        }
+        let count = slots.len() / one;
+        let is_large = count > 1 && count * one * self.k > 2 * GRAIN;
+        if self.parallel && is_large {
+            let (left, right) = slots.split_at(count / 2 * one);
+            rayon::join(|| self.write(left), || self.write(right));
+        } else {
+            slots.chunks(one).for_each(|slots| self.write_one(slots));
+        }
+    }
+
+    fn write_one(&self, mut slots: Slots<'_, T>) {
+        let Self { rows, m, n, k, .. } = *self;
+        let mut at = At::FIRST;
+        self.outer.locate(slots.first() / (m * n), &mut at);
+        let (Some(left), Some(right)) =
+            (Matrix::new(self.left, &at, rows, m, k), Matrix::new(self.right, &at, rows, k, n))
+        else {
+            // Of no elements, the sum is 0.
+            if k == 0 {
+                slots.fill_with(|_| T::ZERO);
+            }
+            return;
+        };
+        let threads = if self.parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
+        // SAFETY: all `m * k` and `k * n` elements that the steps lead to lie within the slices (the invariant of `Matrix`), which are
+        // borrowed meanwhile. The result's `m * n` elements are those of `slots`, row by row, which nobody else can reach;
+        // they are written and, as `read_dst` is false, not read.
+        unsafe {
+            gemm::gemm(
+                m,
+                n,
+                k,
+                slots.as_mut_ptr(),
+                1,
+                n.cast_signed(),
+                false,
+                left.first,
+                left.column,
+                left.row,
+                right.first,
+                right.column,
+                right.row,
+                T::ZERO,
+                T::ONE,
+                false,
+                false,
+                false,
+                threads,
+            );
+            slots.assume_written();
+        }
+    }
+}
+
+/// A matrix in a slice. All its elements lie there.
+struct Matrix<T> {
+    first: *const T,
+    /// How far the next row and the next column are.
+    row: isize,
+    column: isize,
+}
+
+impl<T: Element> Matrix<T> {
+    /// `None` if it has no elements.
+    fn new(leaf: LeafReader<'_, T>, at: &At, axis: usize, rows: usize, columns: usize) -> Option<Self> {
+        let (row, column) = (leaf.strides.steps[axis], leaf.strides.steps[axis + 1]);
+        let first = at.offset(&leaf.strides).cast_signed();
+        let down = rows.checked_sub(1)?.cast_signed().checked_mul(row)?;
+        let across = columns.checked_sub(1)?.cast_signed().checked_mul(column)?;
+        let least = first.checked_add(down.min(0))?.checked_add(across.min(0))?;
+        let most = first.checked_add(down.max(0))?.checked_add(across.max(0))?;
+        let is_within = least >= 0 && most < leaf.data.len().cast_signed();
+        is_within.then(|| Self { first: leaf.data[first.cast_unsigned()..].as_ptr(), row, column })
+    }
+}

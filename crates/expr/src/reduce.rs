@@ -1,0 +1,316 @@
+//! Reductions: sums, means, products and extremes along axes, in one pass over what they are of, which is never materialised.
+//!
+//! The axes are brought into the order *kept, reduced, inner*: `inner` are the kept axes behind the last reduced one. Without those,
+//! each result is a fold over rows; with them, rows are added to rows. The order of the operations depends on shapes alone.
+
+use std::fmt::Debug;
+use std::marker::PhantomData;
+
+use tenzor_memory::{Allocator, Slots};
+
+use crate::context::Context;
+use crate::error::EvalError;
+use crate::expr::Expr;
+use crate::fill::{grain, vectorised};
+use crate::math::Element;
+use crate::shape::{Axes, MAX_RANK, Shape, ShapeError};
+use crate::source::{At, Leaf, Reader, Row, Source, Space, TILE};
+
+/// How values become one.
+pub trait Reduction<T>: Copy + Send + Sync + Debug {
+    /// As it stands in formulas.
+    const NAME: &'static str;
+    /// The result of no values; `None` where there is none.
+    const OF_NONE: Option<T>;
+    /// What changes nothing.
+    const START: T;
+
+    /// The result of two.
+    fn combine(x: T, y: T) -> T;
+
+    /// The result, from what came of `count` values.
+    fn finish(total: T, count: usize) -> T {
+        let _ = count;
+        total
+    }
+}
+
+macro_rules! reductions {
+    ($($(#[$doc:meta])* $op:ident $name:literal, $start:expr, $of_none:expr, |$x:ident, $y:ident| $combined:expr $(, |$total:ident, $count:ident| $finished:expr)?;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $op;
+
+        impl<T: Element> Reduction<T> for $op {
+            const NAME: &'static str = $name;
+            const OF_NONE: Option<T> = $of_none;
+            const START: T = $start;
+
+            #[inline(always)]
+            fn combine($x: T, $y: T) -> T {
+                $combined
+            }
+
+            $(#[inline(always)]
+            fn finish($total: T, $count: usize) -> T {
+                $finished
+            })?
+        }
+    )*};
+}
+
+reductions! {
+    /// The sum.
+    Sum "sum", T::ZERO, Some(T::ZERO), |x, y| x + y;
+    /// The sum, divided by the number.
+    Mean "mean", T::ZERO, Some(T::ZERO), |x, y| x + y, |total, count| total / T::from_count(count);
+    /// The product.
+    Prod "prod", T::ONE, Some(T::ONE), |x, y| x * y;
+    /// The largest.
+    Max "max", T::LEAST, None, |x, y| if x > y || x.is_nan() { x } else { y };
+    /// The smallest.
+    Min "min", T::MOST, None, |x, y| if x < y || x.is_nan() { x } else { y };
+}
+
+/// A reduction along some axes; see [`Expr::sum`].
+#[derive(Clone, Copy, Debug)]
+pub struct Reduce<O, X> {
+    x: X,
+    /// A bit for each axis.
+    axes: u8,
+    shape: Result<Shape, ShapeError>,
+    op: PhantomData<O>,
+}
+
+impl<O: Reduction<X::Elem>, X: Expr> Reduce<O, X> {
+    pub(crate) fn new(x: X, axes: Axes) -> Self {
+        let mut set = 0;
+        let shape = x.shape().and_then(|shape| {
+            set = axes.of(&shape, O::NAME)?;
+            if O::OF_NONE.is_none() && shape.iter().enumerate().any(|(axis, &size)| size == 0 && is_in(set, axis)) {
+                return Err(ShapeError::Empty { operation: O::NAME, shape });
+            }
+            Ok(shape.without(|axis| is_in(set, axis)))
+        });
+        Self { x, axes: set, shape, op: PhantomData }
+    }
+
+    /// Keeps the axes, with size 1, so that the result stretches to what it was made of.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[1.0_f32, 3.0, 2.0, 8.0], [2, 2])?;
+    /// let mut centred = [0.0; 4];
+    /// eval_into(&(x - x.mean(1).keep_dims()), &mut centred)?;
+    /// assert_eq!(centred, [-1.0, 1.0, -3.0, 3.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn keep_dims(self) -> Self {
+        let kept = self.x.shape().map(|shape| kept(&shape, self.axes));
+        Self { shape: self.shape.and(kept), ..self }
+    }
+}
+
+fn is_in(set: u8, axis: usize) -> bool {
+    set & (1 << axis) != 0
+}
+
+/// The shape with a size of 1 along some axes.
+fn kept(shape: &Shape, axes: u8) -> Shape {
+    (0..shape.rank()).filter(|&axis| is_in(axes, axis)).fold(*shape, |shape, axis| shape.with_size(axis, 1))
+}
+
+impl<O: Reduction<X::Elem>, X: Expr<Elem: Element>> Expr for Reduce<O, X> {
+    type Elem = X::Elem;
+    type Source<'e, A: Allocator>
+        = Leaf<'e, X::Elem, A>
+    where
+        Self: 'e;
+
+    fn shape(&self) -> Result<Shape, ShapeError> {
+        self.shape
+    }
+
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    where
+        Self: 'e,
+    {
+        let (from, to) = (self.x.shape()?, self.shape?);
+        let mut source = self.x.prepare(context)?;
+        let text = || {
+            let axes: Vec<usize> = (0..from.rank()).filter(|&axis| is_in(self.axes, axis)).collect();
+            format!("{}({}, {axes:?})", O::NAME, source.text())
+        };
+        let text = if context.is_planning() { text() } else { String::new() };
+        let order = Order::new(&from, self.axes);
+        source.relayout(&mut |strides| strides.permute(&order.axes[..from.rank()]));
+        let reader = source.reader();
+        let block = context.produce(&to, || text, |slots| reduce::<O, _>(slots, reader, &order, context.parallel))?;
+        Ok(Leaf::own(block, to))
+    }
+}
+
+/// The axes in the order kept, reduced, inner.
+#[derive(Debug)]
+struct Order {
+    axes: [usize; MAX_RANK],
+    shape: Shape,
+    /// Where the reduced ones begin, and where the inner ones do.
+    reduced: usize,
+    inner: usize,
+}
+
+impl Order {
+    fn new(shape: &Shape, set: u8) -> Self {
+        let rank = shape.rank();
+        // An axis of size 1 is never worth to be the innermost.
+        let last_reduced = (0..rank).rev().find(|&axis| is_in(set, axis));
+        let inner = last_reduced.map_or(rank, |axis| axis + 1);
+        let inner = if (inner..rank).all(|axis| shape[axis] == 1) { rank } else { inner };
+        let mut axes = [0, 1, 2, 3, 4, 5];
+        let kept = (0..inner).filter(|&axis| !is_in(set, axis));
+        let reduced = (0..inner).filter(|&axis| is_in(set, axis));
+        for (slot, axis) in axes.iter_mut().zip(kept.chain(reduced)) {
+            *slot = axis;
+        }
+        let count = (0..inner).filter(|&axis| !is_in(set, axis)).count();
+        Self { axes, shape: shape.permuted(&axes[..rank]), reduced: count, inner }
+    }
+}
+
+/// What all threads need to know.
+#[derive(Debug)]
+struct Work<R> {
+    reader: R,
+    kept: Space,
+    reduced: Space,
+    inner: Space,
+    /// How many values become one, and how many results lie next to each other.
+    count: usize,
+    width: usize,
+}
+
+fn reduce<O: Reduction<R::Item>, R: Reader<Item: Element>>(
+    slots: Slots<'_, R::Item>,
+    reader: R,
+    order: &Order,
+    parallel: bool,
+) {
+    let (shape, rank) = (&order.shape, order.shape.rank());
+    let space = |axes| Space::new(shape, axes, &reader);
+    let (kept, reduced) = (space(0..order.reduced), space(order.reduced..order.inner));
+    let inner = space(order.inner..rank);
+    let work = Work {
+        reader,
+        kept,
+        reduced,
+        inner,
+        count: shape[order.reduced..order.inner].iter().product(),
+        width: shape[order.inner..].iter().product(),
+    };
+    // A grain is counted in values read.
+    let grain = (grain(slots.len() * work.count, parallel) / work.count.max(1)).max(1);
+    work.split::<O>(slots, grain, parallel);
+}
+
+/// The values that are folded in order; the results of such blocks are combined in pairs.
+const BLOCK: usize = 1 << 14;
+
+impl<R: Reader<Item: Element>> Work<R> {
+    fn split<O: Reduction<R::Item>>(&self, slots: Slots<'_, R::Item>, grain: usize, parallel: bool) {
+        if slots.len() > grain.max(16) {
+            let middle = slots.len() / 2;
+            let (left, right) = slots.split_at(middle);
+            rayon::join(|| self.split::<O>(left, grain, parallel), || self.split::<O>(right, grain, parallel));
+        } else if self.width > 1 {
+            vectorised(|| self.add_rows::<O>(slots));
+        } else {
+            let mut at = At::FIRST;
+            slots.fill_with(|i| {
+                self.kept.locate(i, &mut at);
+                let total = self.tree::<O>(at, 0, self.count.div_ceil(BLOCK), parallel);
+                O::finish(total, self.count)
+            });
+        }
+    }
+
+    /// The result of blocks `from..to`, in pairs, and in pairs of those.
+    fn tree<O: Reduction<R::Item>>(&self, at: At, from: usize, to: usize, parallel: bool) -> R::Item {
+        if to <= from + 1 {
+            return if from < to { vectorised(|| self.fold::<O>(at, from)) } else { O::START };
+        }
+        let middle = from.midpoint(to);
+        let left = || self.tree::<O>(at, from, middle, parallel);
+        let right = || self.tree::<O>(at, middle, to, parallel);
+        let (left, right) = if parallel { rayon::join(left, right) } else { (left(), right()) };
+        O::combine(left, right)
+    }
+
+    /// The result of one block.
+    #[inline(always)]
+    fn fold<O: Reduction<R::Item>>(&self, mut at: At, block: usize) -> R::Item {
+        const LANES: usize = 32;
+        let mut scratch = R::Scratch::default();
+        let mut left = (self.count - block * BLOCK).min(BLOCK);
+        self.reduced.locate(block * BLOCK, &mut at);
+        let mut lanes = [O::START; LANES];
+        let mut rest = O::START;
+        while left > 0 {
+            let len = self.reduced.row_at(&at).min(left);
+            let row = self.reader.row(&mut scratch, &[], &at, len);
+            let whole = len - len % LANES;
+            for first in (0..whole).step_by(LANES) {
+                for (lane, total) in lanes.iter_mut().enumerate() {
+                    *total = O::combine(*total, row.at(first + lane));
+                }
+            }
+            for i in whole..len {
+                rest = O::combine(rest, row.at(i));
+            }
+            self.reduced.advance(&mut at, len);
+            left -= len;
+        }
+        let mut width = LANES / 2;
+        while width > 0 {
+            for lane in 0..width {
+                lanes[lane] = O::combine(lanes[lane], lanes[lane + width]);
+            }
+            width /= 2;
+        }
+        O::combine(lanes[0], rest)
+    }
+
+    /// Adds rows to rows: each result depends on values that lie apart, but its neighbours' lie next to them.
+    #[inline(always)]
+    fn add_rows<O: Reduction<R::Item>>(&self, mut slots: Slots<'_, R::Item>) {
+        let mut scratch = R::Scratch::default();
+        while !slots.is_empty() {
+            let mut at = At::FIRST;
+            let (outer, within) = (slots.first() / self.width, slots.first() % self.width);
+            self.kept.locate(outer, &mut at);
+            self.inner.locate(within, &mut at);
+            let len = self.inner.row_at(&at).min(TILE).min(slots.len());
+            let (part, rest) = slots.split_at(len);
+            let totals = part.fill_with(|_| O::START);
+            let mut reduced = At::FIRST;
+            for _ in 0..self.count {
+                let place = At { index: sum(&at.index, &reduced.index), inner: at.inner };
+                let row = self.reader.row(&mut scratch, &[], &place, len);
+                for (i, total) in totals.iter_mut().enumerate() {
+                    *total = O::combine(*total, row.at(i));
+                }
+                self.reduced.advance(&mut reduced, 1);
+            }
+            for total in totals {
+                *total = O::finish(*total, self.count);
+            }
+            slots = rest;
+        }
+    }
+}
+
+/// Indices along different axes, together.
+fn sum(a: &[usize; MAX_RANK], b: &[usize; MAX_RANK]) -> [usize; MAX_RANK] {
+    std::array::from_fn(|axis| a[axis] + b[axis])
+}

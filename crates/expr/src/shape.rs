@@ -1,0 +1,376 @@
+//! Shapes: how many elements along each axis, and which shapes go together.
+
+use std::fmt;
+use std::ops::Deref;
+
+/// The most axes of a tensor.
+pub const MAX_RANK: usize = 6;
+
+/// The number of elements along each of at most [`MAX_RANK`] axes, the outermost first. A slice of them by `Deref`.
+///
+/// ```
+/// use tenzor_expr::Shape;
+///
+/// let shape = Shape::new(&[2, 3])?;
+/// assert_eq!((shape.rank(), shape.elements(), shape[1]), (2, 6, 3));
+/// # Ok::<(), tenzor_expr::ShapeError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// [`NO_AXIS`] beyond the last. Without a field for the rank, an error that tells two shapes is not too large to be returned.
+    sizes: [usize; MAX_RANK],
+}
+
+const NO_AXIS: usize = usize::MAX;
+
+impl Shape {
+    /// That of a single number.
+    pub const SCALAR: Self = Self { sizes: [NO_AXIS; MAX_RANK] };
+
+    /// # Errors
+    /// [`ShapeError`] for more than [`MAX_RANK`] axes, and for more elements than memory can hold.
+    pub fn new(sizes: &[usize]) -> Result<Self, ShapeError> {
+        let mut shape = Self::SCALAR;
+        let own = shape.sizes.get_mut(..sizes.len()).ok_or(ShapeError::Rank { rank: sizes.len() })?;
+        own.copy_from_slice(sizes);
+        // Without the axes of no elements, so that no stride overflows either.
+        let elements = sizes.iter().filter(|&&size| size > 0).try_fold(1_usize, |all, &size| all.checked_mul(size));
+        let bytes = elements.and_then(|elements| elements.checked_mul(size_of::<f64>()));
+        if bytes.is_some_and(|bytes| isize::try_from(bytes).is_ok()) { Ok(shape) } else { Err(ShapeError::TooLarge) }
+    }
+
+    /// The number of axes.
+    pub fn rank(&self) -> usize {
+        self.sizes.iter().position(|&size| size == NO_AXIS).unwrap_or(MAX_RANK)
+    }
+
+    /// The number of elements: the product of all sizes, 1 without axes.
+    pub fn elements(&self) -> usize {
+        self.iter().product()
+    }
+
+    /// Both shapes, stretched to one as NumPy does: axes are aligned at the last, and a size of 1 or a missing axis repeats.
+    pub(crate) fn broadcast(&self, other: &Self, operation: &'static str) -> Result<Self, ShapeError> {
+        let rank = self.rank().max(other.rank());
+        let mut sizes = [1; MAX_RANK];
+        for back in 1..=rank {
+            sizes[rank - back] = match (self.last_but(back), other.last_but(back)) {
+                (left, right) if left == right => left,
+                (1, right) => right,
+                (left, 1) => left,
+                _ => return Err(ShapeError::Mismatch { operation, left: *self, right: *other }),
+            };
+        }
+        // Stretched, it may have more elements than memory can hold.
+        Self::new(&sizes[..rank])
+    }
+
+    /// The size of an axis, counted from the last, which is 1; 1 where there is none.
+    fn last_but(&self, back: usize) -> usize {
+        self.rank().checked_sub(back).map_or(1, |axis| self.sizes[axis])
+    }
+
+    /// The shape with some axes exchanged: axis `i` of the result is axis `order[i]` of this one.
+    pub(crate) fn permuted(&self, order: &[usize]) -> Self {
+        let mut shape = *self;
+        for (size, &axis) in shape.sizes.iter_mut().zip(order) {
+            *size = self.sizes[axis];
+        }
+        shape
+    }
+
+    /// The shape with another size of one axis.
+    pub(crate) fn with_size(mut self, axis: usize, size: usize) -> Self {
+        self.sizes[axis] = size;
+        self
+    }
+
+    /// Without the axes for which `drops` says so.
+    pub(crate) fn without(&self, drops: impl Fn(usize) -> bool) -> Self {
+        let mut shape = Self::SCALAR;
+        let kept = self.iter().enumerate().filter(|&(axis, _)| !drops(axis));
+        for (slot, (_, &size)) in shape.sizes.iter_mut().zip(kept) {
+            *slot = size;
+        }
+        shape
+    }
+}
+
+impl Deref for Shape {
+    type Target = [usize];
+
+    fn deref(&self) -> &[usize] {
+        &self.sizes[..self.rank()]
+    }
+}
+
+/// As `[2, 3]`.
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &self[..])
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What can be given for a shape: arrays and slices of sizes, the outermost first.
+pub trait IntoShape {
+    /// # Errors
+    /// As [`Shape::new`].
+    fn into_shape(self) -> Result<Shape, ShapeError>;
+}
+
+impl IntoShape for Shape {
+    fn into_shape(self) -> Result<Shape, ShapeError> {
+        Ok(self)
+    }
+}
+
+impl IntoShape for &[usize] {
+    fn into_shape(self) -> Result<Shape, ShapeError> {
+        Shape::new(self)
+    }
+}
+
+impl<const N: usize> IntoShape for [usize; N] {
+    fn into_shape(self) -> Result<Shape, ShapeError> {
+        Shape::new(&self)
+    }
+}
+
+impl<const N: usize> IntoShape for &[usize; N] {
+    fn into_shape(self) -> Result<Shape, ShapeError> {
+        Shape::new(self)
+    }
+}
+
+/// Some axes of a shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Axes(Given);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Given {
+    All,
+    /// A bit each; and one that no shape has, or that was named twice.
+    Some(u8, Option<usize>),
+}
+
+impl Axes {
+    /// A bit for each axis.
+    pub(crate) fn of(self, shape: &Shape, operation: &'static str) -> Result<u8, ShapeError> {
+        let all = (1_u8 << shape.rank()) - 1;
+        match self.0 {
+            Given::All => Ok(all),
+            Given::Some(_, Some(axis)) => Err(ShapeError::Axis { operation, shape: *shape, axis }),
+            Given::Some(set, None) if set & !all == 0 => Ok(set),
+            Given::Some(set, None) => {
+                let axis = (set & !all).trailing_zeros() as usize;
+                Err(ShapeError::Axis { operation, shape: *shape, axis })
+            }
+        }
+    }
+}
+
+impl From<std::ops::RangeFull> for Axes {
+    fn from(_: std::ops::RangeFull) -> Self {
+        Self(Given::All)
+    }
+}
+
+impl From<usize> for Axes {
+    fn from(axis: usize) -> Self {
+        Self::from(&[axis][..])
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Axes {
+    fn from(axes: [usize; N]) -> Self {
+        Self::from(&axes[..])
+    }
+}
+
+impl From<&[usize]> for Axes {
+    fn from(axes: &[usize]) -> Self {
+        let mut set = 0;
+        for &axis in axes {
+            let bit = if axis < MAX_RANK { 1 << axis } else { 0 };
+            if bit == 0 || set & bit != 0 {
+                return Self(Given::Some(set, Some(axis)));
+            }
+            set |= bit;
+        }
+        Self(Given::Some(set, None))
+    }
+}
+
+/// Why an expression has no shape. It names the operation and the shapes it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ShapeError {
+    /// Two shapes that do not go together.
+    Mismatch {
+        /// What was to be done.
+        operation: &'static str,
+        /// The shape of the first operand, or the one given.
+        left: Shape,
+        /// That of the second, or the one asked for.
+        right: Shape,
+    },
+    /// An axis that the shape has not, or that was named twice.
+    Axis {
+        /// What was to be done.
+        operation: &'static str,
+        /// The operand's shape.
+        shape: Shape,
+        /// The axis.
+        axis: usize,
+    },
+    /// A range that leaves its axis, or ends before it starts.
+    Range {
+        /// The operand's shape.
+        shape: Shape,
+        /// The axis.
+        axis: usize,
+        /// The first index.
+        start: usize,
+        /// The index behind the last.
+        end: usize,
+    },
+    /// The largest or the smallest of no elements.
+    Empty {
+        /// What was to be done.
+        operation: &'static str,
+        /// The operand's shape.
+        shape: Shape,
+    },
+    /// Another number of elements than the shape has.
+    Elements {
+        /// The shape.
+        shape: Shape,
+        /// How many were given.
+        given: usize,
+    },
+    /// More than [`MAX_RANK`] axes.
+    Rank {
+        /// How many.
+        rank: usize,
+    },
+    /// More elements than memory can hold.
+    TooLarge,
+}
+
+impl fmt::Display for ShapeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mismatch { operation, left, right } => {
+                write!(f, "{operation}: the shapes {left} and {right} do not go together")
+            }
+            Self::Axis { operation, shape, axis } => {
+                write!(f, "{operation}: the shape {shape} has no axis {axis}, or it is named twice")
+            }
+            Self::Range { shape, axis, start, end } => {
+                write!(f, "slice: {start}..{end} is not within axis {axis} of the shape {shape}")
+            }
+            Self::Empty { operation, shape } => {
+                write!(f, "{operation}: there are no elements along these axes of the shape {shape}")
+            }
+            Self::Elements { shape, given } => {
+                write!(f, "the shape {shape} has {} elements, not {given}", shape.elements())
+            }
+            Self::Rank { rank } => write!(f, "{rank} axes are more than {MAX_RANK}"),
+            Self::TooLarge => f.write_str("more elements than memory can hold"),
+        }
+    }
+}
+
+impl std::error::Error for ShapeError {}
+
+/// Where the elements of a tensor lie in a slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Strides {
+    /// The index of the first element.
+    pub(crate) start: usize,
+    /// How far the next element along each axis is; 0 where it is the same.
+    pub(crate) steps: [isize; MAX_RANK],
+}
+
+impl Strides {
+    /// Those of elements one after the other, the last axis's next to each other.
+    pub(crate) fn row_major(shape: &Shape) -> Self {
+        let mut steps = [0; MAX_RANK];
+        let mut next = 1;
+        for (axis, &size) in shape.iter().enumerate().rev() {
+            steps[axis] = next;
+            next *= size.max(1).cast_signed();
+        }
+        Self { start: 0, steps }
+    }
+
+    /// Whether the elements of a shape lie one after the other from the start of their slice.
+    pub(crate) fn is_row_major(&self, shape: &Shape) -> bool {
+        let packed = Self::row_major(shape);
+        let matters = |axis: usize| shape[axis] > 1;
+        self.start == 0 && (0..shape.rank()).all(|axis| !matters(axis) || self.steps[axis] == packed.steps[axis])
+    }
+
+    /// For a shape that `from` is stretched to.
+    pub(crate) fn broadcast(&mut self, from: &Shape, to: &Shape) {
+        let mut steps = [0; MAX_RANK];
+        let new = to.rank() - from.rank();
+        for (axis, &size) in from.iter().enumerate() {
+            steps[new + axis] = if size == 1 { 0 } else { self.steps[axis] };
+        }
+        self.steps = steps;
+    }
+
+    pub(crate) fn permute(&mut self, order: &[usize]) {
+        let old = self.steps;
+        for (step, &axis) in self.steps.iter_mut().zip(order) {
+            *step = old[axis];
+        }
+    }
+
+    /// From index `first` of an axis on.
+    pub(crate) fn skip(&mut self, axis: usize, first: usize) {
+        self.start = self.start.wrapping_add_signed(self.steps[axis].wrapping_mul(first.cast_signed()));
+    }
+
+    /// The same elements in the same order under another shape; `None` where no steps express that.
+    pub(crate) fn reshaped(&self, from: &Shape, to: &Shape) -> Option<Self> {
+        if from.elements() == 0 {
+            return Some(Self { start: self.start, ..Self::row_major(to) });
+        }
+        // The runs of elements at even distances, the outermost first, as long as they can be.
+        let mut runs = [(1_usize, 0_isize); MAX_RANK];
+        let mut count = 0;
+        for (&size, &step) in from.iter().zip(&self.steps).filter(|&(&size, _)| size > 1) {
+            match runs[..count].last_mut() {
+                Some(outer) if outer.1 == step * size.cast_signed() => *outer = (outer.0 * size, step),
+                _ => {
+                    runs[count] = (size, step);
+                    count += 1;
+                }
+            }
+        }
+        // Each new axis lies within a run.
+        let mut result = Self { start: self.start, steps: [0; MAX_RANK] };
+        let mut rest = runs[..count].iter().rev();
+        let (mut left, mut step) = (1, 0);
+        for (axis, &size) in to.iter().enumerate().rev().filter(|&(_, &size)| size > 1) {
+            if left == 1 {
+                (left, step) = *rest.next()?;
+            }
+            if left % size != 0 {
+                return None;
+            }
+            result.steps[axis] = step;
+            left /= size;
+            step *= size.cast_signed();
+        }
+        Some(result)
+    }
+}

@@ -1,0 +1,360 @@
+//! What an expression becomes when it is evaluated: a source of values, read row by row.
+//!
+//! A [`Source`] owns what had to be materialised below it. Its [`Reader`] only points there, so that threads can share it. A reader
+//! is asked for a [`Row`] at a time, of which the compiler makes one loop over slices: the leaves know where their elements lie,
+//! everything between them is arithmetic on values in registers.
+//!
+//! Rows are slices, always. A leaf whose elements do not lie next to each other, as after a transposition or where a size of 1
+//! is stretched, copies them to a **tile** first, a piece of scratch memory that stays in the first-level cache. A leaf whose
+//! memory was **taken over** for the output reads what stands there (`here`), of which a tile holds a copy as well.
+
+use std::fmt::Debug;
+
+use tenzor_memory::Allocator;
+
+use crate::context::Block;
+use crate::shape::{MAX_RANK, Shape, Strides};
+
+/// The elements in a tile: large enough to hide what a row costs, and a few of them fit into the first-level cache.
+pub(crate) const TILE: usize = 512;
+
+/// What an expression can have for elements.
+pub trait Item: Copy + Default + Send + Sync + Debug + 'static {
+    /// The type's name, as `f32`.
+    const NAME: &'static str;
+}
+
+impl Item for bool {
+    const NAME: &'static str = "bool";
+}
+
+/// Values that are ready to be read, and what was materialised for them.
+pub trait Source<A: Allocator> {
+    /// The elements.
+    type Item: Item;
+    /// What reads them.
+    type Reader<'s>: Reader<Item = Self::Item>
+    where
+        Self: 's;
+
+    /// Reads from here.
+    fn reader(&self) -> Self::Reader<'_>;
+
+    /// Changes how each leaf's elements are found.
+    fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides));
+
+    /// Gives up memory that nobody will read any more, with the elements of this shape in order, to be written to. Reading
+    /// goes on in place.
+    fn take_over(&mut self, shape: &Shape) -> Option<Block<Self::Item, A>> {
+        let _ = shape;
+        None
+    }
+
+    /// Whether the values are just those of the memory that was taken over.
+    fn is_here(&self) -> bool {
+        false
+    }
+
+    /// The values themselves, where they stand in memory.
+    fn leaf(&self) -> Option<LeafReader<'_, Self::Item>> {
+        None
+    }
+
+    /// What is computed, in terms of what is in memory.
+    fn text(&self) -> String;
+}
+
+/// Reads the values of a source, from any thread.
+pub trait Reader: Send + Sync {
+    /// The elements.
+    type Item: Item;
+    /// Tiles for the leaves, for each thread.
+    type Scratch: Default;
+    /// Values at hand.
+    type Row<'r>: Row<Item = Self::Item>
+    where
+        Self: 'r;
+
+    /// Whether `holds` for the strides of every leaf that is not read in place.
+    fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool;
+
+    /// Whether something is read in place, where `here` is needed.
+    fn reads_here(&self) -> bool;
+
+    /// Whether rows along this axis may be longer than a tile.
+    fn is_sliced(&self, axis: usize) -> bool;
+
+    /// `len` values from `at` on, along the axis `at.inner`. Of what is read in place, `here` is a copy.
+    fn row<'r>(&'r self, scratch: &'r mut Self::Scratch, here: &'r [Self::Item], at: &At, len: usize) -> Self::Row<'r>;
+}
+
+/// Values that are at hand.
+pub trait Row: Copy {
+    /// The values.
+    type Item: Item;
+
+    /// The `i`-th.
+    fn at(&self, i: usize) -> Self::Item;
+}
+
+/// A place in a shape, and the axis along which a row lies there.
+#[derive(Clone, Copy, Debug)]
+pub struct At {
+    pub(crate) index: [usize; MAX_RANK],
+    pub(crate) inner: usize,
+}
+
+impl At {
+    pub(crate) const FIRST: Self = Self { index: [0; MAX_RANK], inner: MAX_RANK - 1 };
+
+    #[inline(always)]
+    pub(crate) fn offset(&self, strides: &Strides) -> usize {
+        let steps = self.index.iter().zip(&strides.steps);
+        let offset =
+            steps.fold(0_isize, |sum, (&index, &step)| sum.wrapping_add(step.wrapping_mul(index.cast_signed())));
+        strides.start.wrapping_add_signed(offset)
+    }
+}
+
+/// Elements in memory.
+#[derive(Debug)]
+pub struct Leaf<'e, T: Item, A: Allocator> {
+    pub(crate) data: Data<'e, T, A>,
+    pub(crate) strides: Strides,
+    pub(crate) shape: Shape,
+}
+
+#[derive(Debug)]
+pub(crate) enum Data<'e, T: Item, A: Allocator> {
+    /// The user's.
+    Given(&'e [T]),
+    /// Materialised.
+    Own(Block<T, A>),
+    /// Taken over by who reads it; the number that the block had.
+    Here(usize),
+}
+
+impl<'e, T: Item, A: Allocator> Leaf<'e, T, A> {
+    pub(crate) fn own(block: Block<T, A>, shape: Shape) -> Self {
+        Self { data: Data::Own(block), strides: Strides::row_major(&shape), shape }
+    }
+
+    pub(crate) fn given(data: &'e [T], strides: Strides, shape: Shape) -> Self {
+        Self { data: Data::Given(data), strides, shape }
+    }
+
+    fn slice(&self) -> &[T] {
+        match &self.data {
+            Data::Given(data) => data,
+            Data::Own(block) => block.as_slice(),
+            Data::Here(_) => &[],
+        }
+    }
+}
+
+impl<T: Item, A: Allocator> Source<A> for Leaf<'_, T, A> {
+    type Item = T;
+    type Reader<'s>
+        = LeafReader<'s, T>
+    where
+        Self: 's;
+
+    fn reader(&self) -> LeafReader<'_, T> {
+        LeafReader { data: self.slice(), strides: self.strides, is_here: self.is_here() }
+    }
+
+    fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides)) {
+        change(&mut self.strides);
+    }
+
+    fn take_over(&mut self, shape: &Shape) -> Option<Block<T, A>> {
+        let is_whole = |block: &Block<T, A>| block.len() == shape.elements() && self.strides.is_row_major(shape);
+        if !matches!(&self.data, Data::Own(block) if is_whole(block)) {
+            return None;
+        }
+        match std::mem::replace(&mut self.data, Data::Here(0)) {
+            Data::Own(block) => {
+                self.data = Data::Here(block.id());
+                Some(block)
+            }
+            _ => None,
+        }
+    }
+
+    fn is_here(&self) -> bool {
+        matches!(self.data, Data::Here(_))
+    }
+
+    fn leaf(&self) -> Option<LeafReader<'_, T>> {
+        Some(self.reader())
+    }
+
+    fn text(&self) -> String {
+        match &self.data {
+            Data::Own(block) => format!("%{}", block.id()),
+            Data::Here(id) => format!("%{id}"),
+            Data::Given(_) => format!("{}{}", T::NAME, self.shape),
+        }
+    }
+}
+
+/// Reads elements in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct LeafReader<'s, T> {
+    pub(crate) data: &'s [T],
+    pub(crate) strides: Strides,
+    is_here: bool,
+}
+
+/// A copy of elements that do not lie in a row.
+#[derive(Debug)]
+pub struct Tile<T>([T; TILE]);
+
+impl<T: Item> Default for Tile<T> {
+    fn default() -> Self {
+        Self([T::default(); TILE])
+    }
+}
+
+impl<T: Item> Tile<T> {
+    /// The first `len` values, at most [`TILE`].
+    #[inline(always)]
+    pub(crate) fn fill(&mut self, len: usize, value: impl Fn(usize) -> T) -> Slice<'_, T> {
+        let tile = &mut self.0[..len];
+        for (i, slot) in tile.iter_mut().enumerate() {
+            *slot = value(i);
+        }
+        Slice(tile)
+    }
+}
+
+impl<T: Item> Reader for LeafReader<'_, T> {
+    type Item = T;
+    type Scratch = Tile<T>;
+    type Row<'r>
+        = Slice<'r, T>
+    where
+        Self: 'r;
+
+    fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
+        self.is_here || holds(&self.strides)
+    }
+
+    fn reads_here(&self) -> bool {
+        self.is_here
+    }
+
+    fn is_sliced(&self, axis: usize) -> bool {
+        !self.is_here && self.strides.steps[axis] == 1
+    }
+
+    #[inline(always)]
+    fn row<'r>(&'r self, scratch: &'r mut Tile<T>, here: &'r [T], at: &At, len: usize) -> Slice<'r, T> {
+        if self.is_here {
+            return Slice(&here[..len]);
+        }
+        let first = at.offset(&self.strides);
+        match self.strides.steps[at.inner] {
+            1 => Slice(&self.data[first..first + len]),
+            0 => {
+                let value = self.data[first];
+                scratch.fill(len, |_| value)
+            }
+            step => scratch.fill(len, |i| self.data[first.wrapping_add_signed(step.wrapping_mul(i.cast_signed()))]),
+        }
+    }
+}
+
+/// A row of elements.
+#[derive(Clone, Copy, Debug)]
+pub struct Slice<'r, T>(&'r [T]);
+
+impl<T: Item> Row for Slice<'_, T> {
+    type Item = T;
+
+    #[inline(always)]
+    fn at(&self, i: usize) -> T {
+        self.0[i]
+    }
+}
+
+/// The axes of a shape, or some of them, as few as all leaves permit: neighbours along which the elements of every leaf lie at
+/// even distances are one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Space {
+    /// The size of each, and the axis whose steps lead through it.
+    groups: [(usize, usize); MAX_RANK],
+    count: usize,
+    /// The most values in a row.
+    pub(crate) row: usize,
+}
+
+impl Space {
+    /// That of the axes `axes` of a shape, for rows of a reader.
+    pub(crate) fn new<R: Reader>(shape: &Shape, axes: std::ops::Range<usize>, reader: &R) -> Self {
+        let mut space = Self::over(shape, axes, |holds| reader.all(holds));
+        let (size, inner) = space.inner();
+        space.row = if reader.is_sliced(inner) { size } else { size.min(TILE) };
+        space
+    }
+
+    /// That of some axes of a shape, for leaves of which `all` tells whether something holds for all their strides.
+    pub(crate) fn over(
+        shape: &Shape,
+        axes: std::ops::Range<usize>,
+        all: impl Fn(&mut dyn FnMut(&Strides) -> bool) -> bool,
+    ) -> Self {
+        let mut space = Self { groups: [(1, axes.end.saturating_sub(1)); MAX_RANK], count: 0, row: 1 };
+        for axis in axes.filter(|&axis| shape[axis] != 1) {
+            let size = shape[axis];
+            let outer = space.groups[..space.count].last().copied();
+            let is_even = |(_, outer): (usize, usize)| {
+                all(&mut |strides| strides.steps[outer] == strides.steps[axis] * size.cast_signed())
+            };
+            match outer.filter(|&outer| is_even(outer)) {
+                Some((outer, _)) => space.groups[space.count - 1] = (outer * size, axis),
+                None => {
+                    space.groups[space.count] = (size, axis);
+                    space.count += 1;
+                }
+            }
+        }
+        space
+    }
+
+    /// The innermost: its size, and its axis.
+    pub(crate) fn inner(&self) -> (usize, usize) {
+        self.groups[self.count.saturating_sub(1)]
+    }
+
+    /// Where the element number `linear` is, in the order of rows, with the other axes as in `at`.
+    pub(crate) fn locate(&self, mut linear: usize, at: &mut At) {
+        for &(size, axis) in self.groups[..self.count].iter().rev() {
+            at.index[axis] = linear % size.max(1);
+            linear /= size.max(1);
+        }
+        at.inner = self.inner().1;
+    }
+
+    /// How many values from `at` on lie in one row.
+    #[inline(always)]
+    pub(crate) fn row_at(&self, at: &At) -> usize {
+        let (size, inner) = self.inner();
+        // Without axes there is one value, and the index is that of other axes.
+        if self.count == 0 { 1 } else { (size - at.index[inner]).min(self.row) }
+    }
+
+    /// Goes on by `len` values, at most to the end of the row.
+    #[inline(always)]
+    pub(crate) fn advance(&self, at: &mut At, len: usize) {
+        let mut step = len;
+        for &(size, axis) in self.groups[..self.count].iter().rev() {
+            at.index[axis] += step;
+            if at.index[axis] < size {
+                return;
+            }
+            at.index[axis] = 0;
+            step = 1;
+        }
+    }
+}

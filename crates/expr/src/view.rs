@@ -1,0 +1,310 @@
+//! Views: the same elements, found in another way. The leaves below change their steps; nothing is moved where that suffices.
+
+use std::ops::Range;
+
+use tenzor_memory::Allocator;
+
+use crate::context::{Block, Context};
+use crate::error::EvalError;
+use crate::eval::materialise;
+use crate::expr::Expr;
+use crate::ops::stretched;
+use crate::shape::{MAX_RANK, Shape, ShapeError, Strides};
+use crate::source::{At, Leaf, LeafReader, Reader, Row, Source, Tile};
+
+/// Axes in another order; see [`Expr::permute`].
+#[derive(Clone, Copy, Debug)]
+pub struct Permute<X> {
+    x: X,
+    order: [usize; MAX_RANK],
+    shape: Result<Shape, ShapeError>,
+}
+
+impl<X: Expr> Permute<X> {
+    pub(crate) fn new(x: X, order: &[usize]) -> Self {
+        let mut axes = [0, 1, 2, 3, 4, 5];
+        let shape = x.shape().and_then(|shape| {
+            let mut seen = 0_u8;
+            for (slot, &axis) in axes.iter_mut().zip(order) {
+                if axis >= shape.rank() || seen & (1 << axis) != 0 {
+                    return Err(ShapeError::Axis { operation: "permute", shape, axis });
+                }
+                seen |= 1 << axis;
+                *slot = axis;
+            }
+            if order.len() != shape.rank() {
+                return Err(ShapeError::Axis { operation: "permute", shape, axis: order.len().min(shape.rank()) });
+            }
+            Ok(shape.permuted(order))
+        });
+        Self { x, order: axes, shape }
+    }
+
+    pub(crate) fn transposing(x: X) -> Self {
+        let mut order = [0, 1, 2, 3, 4, 5];
+        let shape = x.shape().and_then(|shape| match shape.rank() {
+            0 | 1 => Err(ShapeError::Axis { operation: "transpose", shape, axis: 1 }),
+            rank => {
+                order.swap(rank - 2, rank - 1);
+                Ok(shape.permuted(&order[..rank]))
+            }
+        });
+        Self { x, order, shape }
+    }
+}
+
+impl<X: Expr> Expr for Permute<X> {
+    type Elem = X::Elem;
+    type Source<'e, A: Allocator>
+        = X::Source<'e, A>
+    where
+        Self: 'e;
+
+    fn shape(&self) -> Result<Shape, ShapeError> {
+        self.shape
+    }
+
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    where
+        Self: 'e,
+    {
+        self.shape?;
+        let mut source = self.x.prepare(context)?;
+        source.relayout(&mut |strides| strides.permute(&self.order));
+        Ok(source)
+    }
+}
+
+/// Some indices of an axis; see [`Expr::slice`].
+#[derive(Clone, Copy, Debug)]
+pub struct Slice<X> {
+    x: X,
+    axis: usize,
+    first: usize,
+    shape: Result<Shape, ShapeError>,
+}
+
+impl<X: Expr> Slice<X> {
+    pub(crate) fn new(x: X, axis: usize, Range { start, end }: Range<usize>) -> Self {
+        let shape = x.shape().and_then(|shape| match shape.get(axis) {
+            None => Err(ShapeError::Axis { operation: "slice", shape, axis }),
+            Some(&size) if start > end || end > size => Err(ShapeError::Range { shape, axis, start, end }),
+            Some(_) => Ok(shape.with_size(axis, end - start)),
+        });
+        Self { x, axis, first: start, shape }
+    }
+}
+
+impl<X: Expr> Expr for Slice<X> {
+    type Elem = X::Elem;
+    type Source<'e, A: Allocator>
+        = X::Source<'e, A>
+    where
+        Self: 'e;
+
+    fn shape(&self) -> Result<Shape, ShapeError> {
+        self.shape
+    }
+
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    where
+        Self: 'e,
+    {
+        self.shape?;
+        let mut source = self.x.prepare(context)?;
+        source.relayout(&mut |strides| strides.skip(self.axis, self.first));
+        Ok(source)
+    }
+}
+
+/// Stretched to a shape; see [`Expr::broadcast_to`].
+#[derive(Clone, Copy, Debug)]
+pub struct BroadcastTo<X> {
+    x: X,
+    shape: Result<Shape, ShapeError>,
+}
+
+impl<X: Expr> BroadcastTo<X> {
+    pub(crate) fn new(x: X, to: Result<Shape, ShapeError>) -> Self {
+        let shape = to.and_then(|to| {
+            let from = x.shape()?;
+            let stretched = from.broadcast(&to, "broadcast_to")?;
+            let mismatch = ShapeError::Mismatch { operation: "broadcast_to", left: from, right: to };
+            if stretched == to { Ok(to) } else { Err(mismatch) }
+        });
+        Self { x, shape }
+    }
+}
+
+impl<X: Expr> Expr for BroadcastTo<X> {
+    type Elem = X::Elem;
+    type Source<'e, A: Allocator>
+        = X::Source<'e, A>
+    where
+        Self: 'e;
+
+    fn shape(&self) -> Result<Shape, ShapeError> {
+        self.shape
+    }
+
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    where
+        Self: 'e,
+    {
+        stretched(&self.x, context, &self.shape?)
+    }
+}
+
+/// The same elements under another shape; see [`Expr::reshape`].
+#[derive(Clone, Copy, Debug)]
+pub struct Reshape<X> {
+    x: X,
+    shape: Result<Shape, ShapeError>,
+}
+
+impl<X: Expr> Reshape<X> {
+    pub(crate) fn new(x: X, to: Result<Shape, ShapeError>) -> Self {
+        let shape = to.and_then(|to| {
+            let from = x.shape()?;
+            let mismatch = ShapeError::Mismatch { operation: "reshape", left: from, right: to };
+            if from.elements() == to.elements() { Ok(to) } else { Err(mismatch) }
+        });
+        Self { x, shape }
+    }
+}
+
+impl<X: Expr> Expr for Reshape<X> {
+    type Elem = X::Elem;
+    type Source<'e, A: Allocator>
+        = Settled<X::Source<'e, A>, Leaf<'e, X::Elem, A>>
+    where
+        Self: 'e;
+
+    fn shape(&self) -> Result<Shape, ShapeError> {
+        self.shape
+    }
+
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    where
+        Self: 'e,
+    {
+        let (from, to) = (self.x.shape()?, self.shape?);
+        let mut source = self.x.prepare(context)?;
+        if source.reader().all(&mut |strides| strides.reshaped(&from, &to).is_some()) {
+            source.relayout(&mut |strides| *strides = strides.reshaped(&from, &to).unwrap_or(*strides));
+            return Ok(Settled::As(source));
+        }
+        Ok(Settled::Moved(Leaf::own(materialise(context, source, &from)?, to)))
+    }
+}
+
+/// A source that will do as it is, or its values in memory.
+#[derive(Debug)]
+pub enum Settled<S, L> {
+    /// As it is.
+    As(S),
+    /// In memory, in order.
+    Moved(L),
+}
+
+impl<'e, A: Allocator, S: Source<A>> Source<A> for Settled<S, Leaf<'e, S::Item, A>> {
+    type Item = S::Item;
+    type Reader<'s>
+        = SettledReader<'s, S::Reader<'s>>
+    where
+        Self: 's;
+
+    fn reader(&self) -> Self::Reader<'_> {
+        match self {
+            Self::As(source) => {
+                source.leaf().map_or_else(|| SettledReader::Computed(source.reader()), SettledReader::Leaf)
+            }
+            Self::Moved(leaf) => SettledReader::Leaf(leaf.reader()),
+        }
+    }
+
+    fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides)) {
+        match self {
+            Self::As(source) => source.relayout(change),
+            Self::Moved(leaf) => leaf.relayout(change),
+        }
+    }
+
+    fn take_over(&mut self, shape: &Shape) -> Option<Block<S::Item, A>> {
+        match self {
+            Self::As(source) => source.take_over(shape),
+            Self::Moved(leaf) => leaf.take_over(shape),
+        }
+    }
+
+    fn is_here(&self) -> bool {
+        match self {
+            Self::As(source) => source.is_here(),
+            Self::Moved(leaf) => leaf.is_here(),
+        }
+    }
+
+    fn leaf(&self) -> Option<LeafReader<'_, S::Item>> {
+        match self {
+            Self::As(source) => source.leaf(),
+            Self::Moved(leaf) => leaf.leaf(),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::As(source) => source.text(),
+            Self::Moved(leaf) => leaf.text(),
+        }
+    }
+}
+
+/// Reads what is settled. Values that are computed go through a tile, as a row has one type.
+#[derive(Clone, Copy, Debug)]
+pub enum SettledReader<'s, R: Reader> {
+    /// From memory.
+    Leaf(LeafReader<'s, R::Item>),
+    /// From memory, with arithmetic in between.
+    Computed(R),
+}
+
+impl<R: Reader> Reader for SettledReader<'_, R> {
+    type Item = R::Item;
+    type Scratch = (Tile<R::Item>, R::Scratch);
+    type Row<'r>
+        = crate::source::Slice<'r, R::Item>
+    where
+        Self: 'r;
+
+    fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
+        match self {
+            Self::Leaf(leaf) => leaf.all(holds),
+            Self::Computed(reader) => reader.all(holds),
+        }
+    }
+
+    fn reads_here(&self) -> bool {
+        match self {
+            Self::Leaf(leaf) => leaf.reads_here(),
+            Self::Computed(reader) => reader.reads_here(),
+        }
+    }
+
+    fn is_sliced(&self, axis: usize) -> bool {
+        match self {
+            Self::Leaf(leaf) => leaf.is_sliced(axis),
+            Self::Computed(_) => false,
+        }
+    }
+
+    #[inline(always)]
+    fn row<'r>(&'r self, scratch: &'r mut Self::Scratch, here: &'r [R::Item], at: &At, len: usize) -> Self::Row<'r> {
+        match self {
+            Self::Leaf(leaf) => leaf.row(&mut scratch.0, here, at, len),
+            Self::Computed(reader) => {
+                let row = reader.row(&mut scratch.1, here, at, len);
+                scratch.0.fill(len, |i| row.at(i))
+            }
+        }
+    }
+}
