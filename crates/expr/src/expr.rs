@@ -16,7 +16,7 @@ use crate::source::{Item, Source};
 use crate::view::{BroadcastTo, Permute, Reshape, Slice};
 
 macro_rules! unary_methods {
-    ($($(#[$doc:meta])* $method:ident $op:ident |$x:ident| $value:expr;)*) => {$(
+    ($($(#[$doc:meta])* $method:ident $op:ident [$cost:literal] |$x:ident| $value:expr;)*) => {$(
         $(#[$doc])*
         fn $method(self) -> Unary<crate::ops::$op, Self>
         where
@@ -28,7 +28,7 @@ macro_rules! unary_methods {
 }
 
 macro_rules! binary_methods {
-    ($($(#[$doc:meta])* $method:ident $op:ident |$x:ident, $y:ident| $value:expr;)*) => {$(
+    ($($(#[$doc:meta])* $method:ident $op:ident [$cost:literal] |$x:ident, $y:ident| $value:expr;)*) => {$(
         $(#[$doc])*
         fn $method<R: Operand<Self::Elem>>(self, other: R) -> Binary<crate::ops::$op, Self, R::Expr>
         where

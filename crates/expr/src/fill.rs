@@ -1,34 +1,57 @@
 //! The passes over memory: the values of a reader, written row by row, by one thread or several.
 
+use pulp::{Arch, Simd, WithSimd};
 use tenzor_memory::Slots;
 
 use crate::shape::Shape;
-use crate::source::{At, Reader, Row, Space, TILE};
+use crate::source::{At, Reader, Row, Space, Tile};
 
-/// The least elements that are worth a thread's while.
-const GRAIN: usize = 1 << 15;
+/// What has to be there to do for a thread to be woken, in additions or so: about a millisecond's work.
+const GRAIN: usize = 1 << 23;
 
-/// Runs `body` with the widest vectors that the processor has.
-#[inline]
-pub(crate) fn vectorised<R>(body: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(body)
+/// A loop to be compiled for several generations of processors. What it calls has to be inlined to be so as well.
+pub(crate) trait Kernel {
+    type Output;
+
+    fn run(self) -> Self::Output;
 }
 
-/// How many elements a thread takes on, of `len`.
-pub(crate) fn grain(len: usize, parallel: bool) -> usize {
-    if parallel { GRAIN.max(len / (4 * rayon::current_num_threads())) } else { usize::MAX }
+/// Runs a kernel with the widest vectors that the processor has.
+#[inline]
+pub(crate) fn vectorised<K: Kernel>(kernel: K) -> K::Output {
+    struct Dispatched<K>(K);
+
+    impl<K: Kernel> WithSimd for Dispatched<K> {
+        type Output = K::Output;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> K::Output {
+            self.0.run()
+        }
+    }
+
+    Arch::new().dispatch(Dispatched(kernel))
+}
+
+/// How many of `count` values a thread takes on, where each costs so many additions or so.
+pub(crate) fn grain(count: usize, cost: usize, parallel: bool) -> usize {
+    if !parallel || count.saturating_mul(cost) < 2 * GRAIN {
+        return usize::MAX;
+    }
+    // Not less than a few cache lines.
+    (GRAIN / cost.max(1)).max(count / (4 * rayon::current_num_threads())).max(64)
 }
 
 /// Writes the values of a shape to new memory.
 pub(crate) fn write<R: Reader>(slots: Slots<'_, R::Item>, reader: &R, shape: &Shape, parallel: bool) {
     let space = Space::new(shape, 0..shape.rank(), reader);
-    let grain = grain(slots.len(), parallel);
+    let grain = grain(slots.len(), 1 + reader.cost(), parallel);
     write_parts(slots, reader, &space, grain);
 }
 
 fn write_parts<R: Reader>(slots: Slots<'_, R::Item>, reader: &R, space: &Space, grain: usize) {
     if slots.len() <= grain {
-        return vectorised(|| write_rows(slots, reader, space));
+        return vectorised(Write { slots, reader, space });
     }
     let (left, right) = halves(slots.len(), |middle| slots.split_at(middle));
     rayon::join(|| write_parts(left, reader, space, grain), || write_parts(right, reader, space, grain));
@@ -39,31 +62,42 @@ fn halves<T>(len: usize, split: impl FnOnce(usize) -> T) -> T {
     split((len / 2).next_multiple_of(64))
 }
 
-#[inline(always)]
-fn write_rows<R: Reader>(mut slots: Slots<'_, R::Item>, reader: &R, space: &Space) {
-    let mut scratch = R::Scratch::default();
-    let mut at = At::FIRST;
-    space.locate(slots.first(), &mut at);
-    while !slots.is_empty() {
-        let (part, rest) = slots.split_at(space.row_at(&at));
-        let (len, first) = (part.len(), part.first());
-        let row = reader.row(&mut scratch, &[], &at, len);
-        part.fill_with(|i| row.at(i - first));
-        space.advance(&mut at, len);
-        slots = rest;
+struct Write<'s, R: Reader> {
+    slots: Slots<'s, R::Item>,
+    reader: &'s R,
+    space: &'s Space,
+}
+
+impl<R: Reader> Kernel for Write<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { mut slots, reader, space } = self;
+        let mut scratch = R::Scratch::default();
+        let mut at = At::FIRST;
+        space.locate(slots.first(), &mut at);
+        while !slots.is_empty() {
+            let (part, rest) = slots.split_at(space.row_at(&at));
+            let (len, first) = (part.len(), part.first());
+            let row = reader.row(&mut scratch, &[], &at, len);
+            part.fill_with(|i| row.at(i - first));
+            space.advance(&mut at, len);
+            slots = rest;
+        }
     }
 }
 
 /// Writes the values of a shape over others, which `reader` may read in place.
 pub(crate) fn overwrite<R: Reader>(out: &mut [R::Item], reader: &R, shape: &Shape, parallel: bool) {
     let space = Space::new(shape, 0..shape.rank(), reader);
-    let grain = grain(out.len(), parallel);
+    let grain = grain(out.len(), 1 + reader.cost(), parallel);
     overwrite_parts(out, 0, reader, &space, grain);
 }
 
 fn overwrite_parts<R: Reader>(out: &mut [R::Item], first: usize, reader: &R, space: &Space, grain: usize) {
     if out.len() <= grain {
-        return vectorised(|| overwrite_rows(out, first, reader, space));
+        return vectorised(Overwrite { out, first, reader, space });
     }
     let (left, right) = halves(out.len(), |middle| out.split_at_mut(middle));
     let middle = first + left.len();
@@ -73,29 +107,35 @@ fn overwrite_parts<R: Reader>(out: &mut [R::Item], first: usize, reader: &R, spa
     );
 }
 
-/// Writes the values from number `first` on.
-#[inline(always)]
-pub(crate) fn overwrite_rows<R: Reader>(mut out: &mut [R::Item], first: usize, reader: &R, space: &Space) {
-    let mut scratch = R::Scratch::default();
-    let mut copy = [R::Item::default(); TILE];
-    let reads_here = reader.reads_here();
-    let mut at = At::FIRST;
-    space.locate(first, &mut at);
-    while !out.is_empty() {
-        let len = space.row_at(&at).min(out.len());
-        let (part, rest) = out.split_at_mut(len);
-        let here: &[R::Item] = if reads_here {
-            let copy = &mut copy[..len];
-            copy.copy_from_slice(part);
-            copy
-        } else {
-            &[]
-        };
-        let row = reader.row(&mut scratch, here, &at, part.len());
-        for (i, slot) in part.iter_mut().enumerate() {
-            *slot = row.at(i);
+struct Overwrite<'s, R: Reader> {
+    out: &'s mut [R::Item],
+    /// The number of the first value.
+    first: usize,
+    reader: &'s R,
+    space: &'s Space,
+}
+
+impl<R: Reader> Kernel for Overwrite<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { mut out, first, reader, space } = self;
+        let mut scratch = R::Scratch::default();
+        let mut copy = Tile::default();
+        let reads_here = reader.reads_here();
+        let mut at = At::FIRST;
+        space.locate(first, &mut at);
+        while !out.is_empty() {
+            let len = space.row_at(&at).min(out.len());
+            let (part, rest) = out.split_at_mut(len);
+            let here = if reads_here { copy.fill(len, |i| part[i]).0 } else { &[] };
+            let row = reader.row(&mut scratch, here, &at, part.len());
+            for (i, slot) in part.iter_mut().enumerate() {
+                *slot = row.at(i);
+            }
+            space.advance(&mut at, len);
+            out = rest;
         }
-        space.advance(&mut at, len);
-        out = rest;
     }
 }

@@ -11,44 +11,44 @@ use crate::math::Element;
 use crate::shape::{Shape, ShapeError, Strides};
 use crate::source::{At, Reader, Row, Source};
 
-/// The operations on one value: documentation, method, type, and what it does to `x`.
+/// The operations on one value: documentation, method, type, its cost in additions or so, and what it does to `x`.
 macro_rules! unary_table {
     ($use:ident) => {
         $use! {
             /// e to the power of each element.
-            exp Exp |x| x.exp();
+            exp Exp [16] |x| x.exp();
             /// The natural logarithm; NaN below 0.
-            ln Ln |x| x.ln();
+            ln Ln [16] |x| x.ln();
             /// The square root; NaN below 0.
-            sqrt Sqrt |x| x.sqrt();
+            sqrt Sqrt [1] |x| x.sqrt();
             /// The hyperbolic tangent.
-            tanh Tanh |x| x.tanh();
+            tanh Tanh [16] |x| x.tanh();
             /// 1 / (1 + e^-x).
-            sigmoid Sigmoid |x| T::ONE / (T::ONE + (-x).exp());
+            sigmoid Sigmoid [16] |x| T::ONE / (T::ONE + (-x).exp());
             /// The larger of x and 0.
-            relu Relu |x| if x < T::ZERO { T::ZERO } else { x };
+            relu Relu [1] |x| if x < T::ZERO { T::ZERO } else { x };
             /// x times the normal distribution's probability of less than x.
-            gelu Gelu |x| x.gelu();
+            gelu Gelu [16] |x| x.gelu();
             /// x · sigmoid(x).
-            silu Silu |x| x / (T::ONE + (-x).exp());
+            silu Silu [16] |x| x / (T::ONE + (-x).exp());
             /// The absolute value.
-            abs Abs |x| x.abs();
+            abs Abs [1] |x| x.abs();
             /// 1 / x.
-            recip Recip |x| T::ONE / x;
+            recip Recip [1] |x| T::ONE / x;
         }
     };
 }
 
-/// The operations on two values: documentation, method, type, and what it does to `x` and `y`.
+/// The operations on two values: documentation, method, type, cost, and what it does to `x` and `y`.
 macro_rules! binary_table {
     ($use:ident) => {
         $use! {
             /// The larger of both; NaN if either is.
-            maximum Maximum |x, y| if x > y || x.is_nan() { x } else { y };
+            maximum Maximum [1] |x, y| if x > y || x.is_nan() { x } else { y };
             /// The smaller of both; NaN if either is.
-            minimum Minimum |x, y| if x < y || x.is_nan() { x } else { y };
+            minimum Minimum [1] |x, y| if x < y || x.is_nan() { x } else { y };
             /// Each element to the power of the other.
-            powf Powf |x, y| x.powf(y);
+            powf Powf [64] |x, y| x.powf(y);
         }
     };
 }
@@ -91,6 +91,8 @@ pub(crate) use {binary_table, comparison_table, operator_table, unary_table};
 pub trait UnaryOp<T>: Copy + Send + Sync + Debug {
     /// As it stands in formulas.
     const NAME: &'static str;
+    /// In additions or so.
+    const COST: usize = 1;
 
     /// The result.
     fn apply(self, x: T) -> T;
@@ -100,6 +102,8 @@ pub trait UnaryOp<T>: Copy + Send + Sync + Debug {
 pub trait BinaryOp<T>: Copy + Send + Sync + Debug {
     /// As it stands in formulas: a sign, or a name.
     const NAME: &'static str;
+    /// In additions or so.
+    const COST: usize = 1;
 
     /// The result.
     fn apply(self, x: T, y: T) -> T;
@@ -115,13 +119,14 @@ pub trait Comparison<T>: Copy + Send + Sync + Debug {
 }
 
 macro_rules! define_unary {
-    ($($(#[$doc:meta])* $method:ident $op:ident |$x:ident| $value:expr;)*) => {$(
+    ($($(#[$doc:meta])* $method:ident $op:ident [$cost:literal] |$x:ident| $value:expr;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug)]
         pub struct $op;
 
         impl<T: Element> UnaryOp<T> for $op {
             const NAME: &'static str = stringify!($method);
+            const COST: usize = $cost;
 
             #[inline(always)]
             fn apply(self, $x: T) -> T {
@@ -132,13 +137,14 @@ macro_rules! define_unary {
 }
 
 macro_rules! define_binary {
-    ($($(#[$doc:meta])* $method:ident $op:ident |$x:ident, $y:ident| $value:expr;)*) => {$(
+    ($($(#[$doc:meta])* $method:ident $op:ident [$cost:literal] |$x:ident, $y:ident| $value:expr;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug)]
         pub struct $op;
 
         impl<T: Element> BinaryOp<T> for $op {
             const NAME: &'static str = stringify!($method);
+            const COST: usize = $cost;
 
             #[inline(always)]
             fn apply(self, $x: T, $y: T) -> T {
@@ -290,6 +296,10 @@ impl<T: Element> Reader for Scalar<T> {
         true
     }
 
+    fn cost(&self) -> usize {
+        0
+    }
+
     #[inline(always)]
     fn row<'r>(&'r self, scratch: &'r mut (), here: &'r [T], at: &At, len: usize) -> Self {
         let _ = (scratch, here, at, len);
@@ -375,6 +385,10 @@ impl<O: UnaryOp<X::Item>, X: Reader> Reader for Unary<O, X> {
 
     fn is_sliced(&self, axis: usize) -> bool {
         self.x.is_sliced(axis)
+    }
+
+    fn cost(&self) -> usize {
+        O::COST + self.x.cost()
     }
 
     #[inline(always)]
@@ -544,6 +558,10 @@ impl<O: BinaryOp<L::Item>, L: Reader, R: Reader<Item = L::Item>> Reader for Zip<
         self.pair.left.is_sliced(axis) && self.pair.right.is_sliced(axis)
     }
 
+    fn cost(&self) -> usize {
+        O::COST + self.pair.left.cost() + self.pair.right.cost()
+    }
+
     #[inline(always)]
     fn row<'r>(&'r self, scratch: &'r mut Self::Scratch, here: &'r [L::Item], at: &At, len: usize) -> Self::Row<'r> {
         let left = self.pair.left.row(&mut scratch.0, here, at, len);
@@ -642,6 +660,10 @@ impl<O: Comparison<L::Item>, L: Reader, R: Reader<Item = L::Item>> Reader for As
 
     fn is_sliced(&self, axis: usize) -> bool {
         self.pair.left.is_sliced(axis) && self.pair.right.is_sliced(axis)
+    }
+
+    fn cost(&self) -> usize {
+        1 + self.pair.left.cost() + self.pair.right.cost()
     }
 
     #[inline(always)]
@@ -751,6 +773,10 @@ impl<C: Reader<Item = bool>, L: Reader, R: Reader<Item = L::Item>> Reader for Ch
 
     fn is_sliced(&self, axis: usize) -> bool {
         self.condition.is_sliced(axis) && self.pair.left.is_sliced(axis) && self.pair.right.is_sliced(axis)
+    }
+
+    fn cost(&self) -> usize {
+        1 + self.condition.cost() + self.pair.left.cost() + self.pair.right.cost()
     }
 
     #[inline(always)]

@@ -11,7 +11,7 @@ use tenzor_memory::{Allocator, Slots};
 use crate::context::Context;
 use crate::error::EvalError;
 use crate::expr::Expr;
-use crate::fill::{grain, vectorised};
+use crate::fill::{Kernel, grain, vectorised};
 use crate::math::Element;
 use crate::shape::{Axes, MAX_RANK, Shape, ShapeError};
 use crate::source::{At, Leaf, Reader, Row, Source, Space, TILE};
@@ -189,6 +189,9 @@ struct Work<R> {
     /// How many values become one, and how many results lie next to each other.
     count: usize,
     width: usize,
+    /// The most results, and the most blocks of one, that a thread takes on.
+    results: usize,
+    blocks: usize,
 }
 
 fn reduce<O: Reduction<R::Item>, R: Reader<Item: Element>>(
@@ -201,64 +204,77 @@ fn reduce<O: Reduction<R::Item>, R: Reader<Item: Element>>(
     let space = |axes| Space::new(shape, axes, &reader);
     let (kept, reduced) = (space(0..order.reduced), space(order.reduced..order.inner));
     let inner = space(order.inner..rank);
-    let work = Work {
-        reader,
-        kept,
-        reduced,
-        inner,
-        count: shape[order.reduced..order.inner].iter().product(),
-        width: shape[order.inner..].iter().product(),
-    };
-    // A grain is counted in values read.
-    let grain = (grain(slots.len() * work.count, parallel) / work.count.max(1)).max(1);
-    work.split::<O>(slots, grain, parallel);
+    let count = shape[order.reduced..order.inner].iter().product();
+    let width = shape[order.inner..].iter().product();
+    let cost = 1 + reader.cost();
+    let results = grain(slots.len(), cost * count, parallel);
+    let blocks = grain(count, cost, parallel) / BLOCK;
+    let work = Work { reader, kept, reduced, inner, count, width, results, blocks };
+    work.split::<O>(slots);
 }
 
 /// The values that are folded in order; the results of such blocks are combined in pairs.
 const BLOCK: usize = 1 << 14;
 
 impl<R: Reader<Item: Element>> Work<R> {
-    fn split<O: Reduction<R::Item>>(&self, slots: Slots<'_, R::Item>, grain: usize, parallel: bool) {
-        if slots.len() > grain.max(16) {
+    fn split<O: Reduction<R::Item>>(&self, slots: Slots<'_, R::Item>) {
+        if slots.len() > self.results.max(1) {
             let middle = slots.len() / 2;
             let (left, right) = slots.split_at(middle);
-            rayon::join(|| self.split::<O>(left, grain, parallel), || self.split::<O>(right, grain, parallel));
+            rayon::join(|| self.split::<O>(left), || self.split::<O>(right));
         } else if self.width > 1 {
-            vectorised(|| self.add_rows::<O>(slots));
+            vectorised(AddRows { work: self, slots, op: PhantomData::<O> });
         } else {
             let mut at = At::FIRST;
             slots.fill_with(|i| {
                 self.kept.locate(i, &mut at);
-                let total = self.tree::<O>(at, 0, self.count.div_ceil(BLOCK), parallel);
+                let total = self.tree::<O>(at, 0, self.count.div_ceil(BLOCK));
                 O::finish(total, self.count)
             });
         }
     }
 
     /// The result of blocks `from..to`, in pairs, and in pairs of those.
-    fn tree<O: Reduction<R::Item>>(&self, at: At, from: usize, to: usize, parallel: bool) -> R::Item {
+    fn tree<O: Reduction<R::Item>>(&self, at: At, from: usize, to: usize) -> R::Item {
         if to <= from + 1 {
-            return if from < to { vectorised(|| self.fold::<O>(at, from)) } else { O::START };
+            return if from < to {
+                vectorised(Fold { work: self, at, block: from, op: PhantomData::<O> })
+            } else {
+                O::START
+            };
         }
         let middle = from.midpoint(to);
-        let left = || self.tree::<O>(at, from, middle, parallel);
-        let right = || self.tree::<O>(at, middle, to, parallel);
-        let (left, right) = if parallel { rayon::join(left, right) } else { (left(), right()) };
+        let left = || self.tree::<O>(at, from, middle);
+        let right = || self.tree::<O>(at, middle, to);
+        let (left, right) = if to - from > self.blocks { rayon::join(left, right) } else { (left(), right()) };
         O::combine(left, right)
     }
+}
 
-    /// The result of one block.
+/// Folds one block of the values of one result.
+struct Fold<'s, O, R> {
+    work: &'s Work<R>,
+    at: At,
+    block: usize,
+    op: PhantomData<O>,
+}
+
+impl<O: Reduction<R::Item>, R: Reader<Item: Element>> Kernel for Fold<'_, O, R> {
+    type Output = R::Item;
+
     #[inline(always)]
-    fn fold<O: Reduction<R::Item>>(&self, mut at: At, block: usize) -> R::Item {
+    fn run(self) -> R::Item {
         const LANES: usize = 32;
+        let Work { reader, reduced, count, .. } = self.work;
+        let mut at = self.at;
         let mut scratch = R::Scratch::default();
-        let mut left = (self.count - block * BLOCK).min(BLOCK);
-        self.reduced.locate(block * BLOCK, &mut at);
+        let mut left = (count - self.block * BLOCK).min(BLOCK);
+        reduced.locate(self.block * BLOCK, &mut at);
         let mut lanes = [O::START; LANES];
         let mut rest = O::START;
         while left > 0 {
-            let len = self.reduced.row_at(&at).min(left);
-            let row = self.reader.row(&mut scratch, &[], &at, len);
+            let len = reduced.row_at(&at).min(left);
+            let row = reader.row(&mut scratch, &[], &at, len);
             let whole = len - len % LANES;
             for first in (0..whole).step_by(LANES) {
                 for (lane, total) in lanes.iter_mut().enumerate() {
@@ -268,7 +284,7 @@ impl<R: Reader<Item: Element>> Work<R> {
             for i in whole..len {
                 rest = O::combine(rest, row.at(i));
             }
-            self.reduced.advance(&mut at, len);
+            reduced.advance(&mut at, len);
             left -= len;
         }
         let mut width = LANES / 2;
@@ -280,30 +296,41 @@ impl<R: Reader<Item: Element>> Work<R> {
         }
         O::combine(lanes[0], rest)
     }
+}
 
-    /// Adds rows to rows: each result depends on values that lie apart, but its neighbours' lie next to them.
+/// Adds rows to rows: each result depends on values that lie apart, but its neighbours' lie next to them.
+struct AddRows<'s, O, R: Reader> {
+    work: &'s Work<R>,
+    slots: Slots<'s, R::Item>,
+    op: PhantomData<O>,
+}
+
+impl<O: Reduction<R::Item>, R: Reader<Item: Element>> Kernel for AddRows<'_, O, R> {
+    type Output = ();
+
     #[inline(always)]
-    fn add_rows<O: Reduction<R::Item>>(&self, mut slots: Slots<'_, R::Item>) {
+    fn run(self) {
+        let Work { reader, kept, reduced, inner, count, width, .. } = self.work;
+        let mut slots = self.slots;
         let mut scratch = R::Scratch::default();
         while !slots.is_empty() {
             let mut at = At::FIRST;
-            let (outer, within) = (slots.first() / self.width, slots.first() % self.width);
-            self.kept.locate(outer, &mut at);
-            self.inner.locate(within, &mut at);
-            let len = self.inner.row_at(&at).min(TILE).min(slots.len());
+            kept.locate(slots.first() / width, &mut at);
+            inner.locate(slots.first() % width, &mut at);
+            let len = inner.row_at(&at).min(TILE).min(slots.len());
             let (part, rest) = slots.split_at(len);
             let totals = part.fill_with(|_| O::START);
-            let mut reduced = At::FIRST;
-            for _ in 0..self.count {
-                let place = At { index: sum(&at.index, &reduced.index), inner: at.inner };
-                let row = self.reader.row(&mut scratch, &[], &place, len);
+            let mut other = At::FIRST;
+            for _ in 0..*count {
+                let place = At { index: sum(&at.index, &other.index), inner: at.inner };
+                let row = reader.row(&mut scratch, &[], &place, totals.len());
                 for (i, total) in totals.iter_mut().enumerate() {
                     *total = O::combine(*total, row.at(i));
                 }
-                self.reduced.advance(&mut reduced, 1);
+                reduced.advance(&mut other, 1);
             }
             for total in totals {
-                *total = O::finish(*total, self.count);
+                *total = O::finish(*total, *count);
             }
             slots = rest;
         }

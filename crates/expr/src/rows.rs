@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::error::EvalError;
 use crate::eval::materialise;
 use crate::expr::Expr;
-use crate::fill::{grain, vectorised};
+use crate::fill::{Kernel, grain, vectorised};
 use crate::math::Element;
 use crate::shape::{Shape, ShapeError};
 use crate::source::{Leaf, TILE};
@@ -47,13 +47,7 @@ impl<X: Expr<Elem: Element>> Expr for Softmax<X> {
         let shape = self.shape?;
         let size = shape[self.axis];
         let inner: usize = shape[self.axis + 1..].iter().product();
-        in_place(&self.x, context, &shape, "softmax", size * inner, |rows| {
-            if inner == 1 {
-                rows.chunks_exact_mut(size).for_each(softmax);
-            } else {
-                rows.chunks_exact_mut(size * inner).for_each(|block| softmax_columns(block, inner));
-            }
-        })
+        in_place(&self.x, context, &shape, size * inner, SoftmaxRows { size, inner })
     }
 }
 
@@ -92,39 +86,101 @@ impl<X: Expr<Elem: Element>> Expr for LayerNorm<X> {
     {
         let shape = self.shape?;
         let size = shape.last().copied().unwrap_or(1);
-        let epsilon = self.epsilon;
-        in_place(&self.x, context, &shape, "layer_norm", size, |rows| {
-            rows.chunks_exact_mut(size).for_each(|row| layer_norm(row, epsilon));
-        })
+        in_place(&self.x, context, &shape, size, LayerNormRows { size, epsilon: self.epsilon })
+    }
+}
+
+/// What is done to rows.
+trait RowOp<T>: Copy + Send + Sync {
+    /// As it stands in formulas.
+    const NAME: &'static str;
+    /// Of each value, in additions or so.
+    const COST: usize;
+
+    /// Changes some whole rows.
+    fn change(self, rows: &mut [T]);
+}
+
+#[derive(Clone, Copy)]
+struct SoftmaxRows {
+    /// The elements along the axis, and those of each along the axes behind it.
+    size: usize,
+    inner: usize,
+}
+
+impl<T: Element> RowOp<T> for SoftmaxRows {
+    const NAME: &'static str = "softmax";
+    const COST: usize = 20;
+
+    #[inline(always)]
+    fn change(self, rows: &mut [T]) {
+        for block in rows.chunks_exact_mut(self.size * self.inner) {
+            if self.inner == 1 {
+                softmax(block);
+            } else {
+                softmax_columns(block, self.inner);
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct LayerNormRows<T> {
+    size: usize,
+    epsilon: T,
+}
+
+impl<T: Element> RowOp<T> for LayerNormRows<T> {
+    const NAME: &'static str = "layer_norm";
+    const COST: usize = 4;
+
+    #[inline(always)]
+    fn change(self, rows: &mut [T]) {
+        for row in rows.chunks_exact_mut(self.size) {
+            layer_norm(row, self.epsilon);
+        }
+    }
+}
+
+struct Change<'s, T, O> {
+    rows: &'s mut [T],
+    op: O,
+}
+
+impl<T, O: RowOp<T>> Kernel for Change<'_, T, O> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.op.change(self.rows);
     }
 }
 
 /// Materialises an expression, and then changes its rows of `row` elements, some at a time.
-fn in_place<'e, E: Expr, A: Allocator + Clone>(
+fn in_place<'e, E: Expr, A: Allocator + Clone, O: RowOp<E::Elem>>(
     x: &'e E,
     context: &Context<A>,
     shape: &Shape,
-    name: &str,
     row: usize,
-    change: impl Fn(&mut [E::Elem]) + Sync,
+    op: O,
 ) -> Result<Leaf<'e, E::Elem, A>, EvalError> {
     let block = materialise(context, x.prepare(context)?, shape)?;
-    let text = format!("{name}(%{})", block.id());
-    let rows = grain(shape.elements(), context.parallel).checked_div(row).unwrap_or(1).max(1);
-    let block = context.reuse(block, shape, || text, |out| change_rows(out, row, rows, &change));
+    let text = format!("{}(%{})", O::NAME, block.id());
+    let rows = grain(shape.elements(), O::COST, context.parallel).checked_div(row).unwrap_or(1).max(1);
+    let block = context.reuse(block, shape, || text, |out| change_rows(out, row, rows, op));
     Ok(Leaf::own(block, *shape))
 }
 
-fn change_rows<T: Send>(out: &mut [T], row: usize, rows: usize, change: &(impl Fn(&mut [T]) + Sync)) {
+fn change_rows<T: Send>(out: &mut [T], row: usize, rows: usize, op: impl RowOp<T>) {
     if out.is_empty() {
         return;
     }
     let count = out.len() / row;
     if count <= rows {
-        return vectorised(|| change(out));
+        return vectorised(Change { rows: out, op });
     }
     let (left, right) = out.split_at_mut(count / 2 * row);
-    rayon::join(|| change_rows(left, row, rows, change), || change_rows(right, row, rows, change));
+    rayon::join(|| change_rows(left, row, rows, op), || change_rows(right, row, rows, op));
 }
 
 /// Combines the elements of a row, in as many lanes as make vectors.

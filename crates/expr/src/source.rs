@@ -84,6 +84,9 @@ pub trait Reader: Send + Sync {
     /// Whether rows along this axis may be longer than a tile.
     fn is_sliced(&self, axis: usize) -> bool;
 
+    /// What a value costs, in additions or so.
+    fn cost(&self) -> usize;
+
     /// `len` values from `at` on, along the axis `at.inner`. Of what is read in place, `here` is a copy.
     fn row<'r>(&'r self, scratch: &'r mut Self::Scratch, here: &'r [Self::Item], at: &At, len: usize) -> Self::Row<'r>;
 }
@@ -208,11 +211,11 @@ pub struct LeafReader<'s, T> {
 
 /// A copy of elements that do not lie in a row.
 #[derive(Debug)]
-pub struct Tile<T>([T; TILE]);
+pub struct Tile<T>(Option<[T; TILE]>);
 
-impl<T: Item> Default for Tile<T> {
+impl<T> Default for Tile<T> {
     fn default() -> Self {
-        Self([T::default(); TILE])
+        Self(None)
     }
 }
 
@@ -220,7 +223,7 @@ impl<T: Item> Tile<T> {
     /// The first `len` values, at most [`TILE`].
     #[inline(always)]
     pub(crate) fn fill(&mut self, len: usize, value: impl Fn(usize) -> T) -> Slice<'_, T> {
-        let tile = &mut self.0[..len];
+        let tile = &mut self.0.get_or_insert([T::default(); TILE])[..len];
         for (i, slot) in tile.iter_mut().enumerate() {
             *slot = value(i);
         }
@@ -248,6 +251,10 @@ impl<T: Item> Reader for LeafReader<'_, T> {
         !self.is_here && self.strides.steps[axis] == 1
     }
 
+    fn cost(&self) -> usize {
+        1
+    }
+
     #[inline(always)]
     fn row<'r>(&'r self, scratch: &'r mut Tile<T>, here: &'r [T], at: &At, len: usize) -> Slice<'r, T> {
         if self.is_here {
@@ -267,7 +274,7 @@ impl<T: Item> Reader for LeafReader<'_, T> {
 
 /// A row of elements.
 #[derive(Clone, Copy, Debug)]
-pub struct Slice<'r, T>(&'r [T]);
+pub struct Slice<'r, T>(pub(crate) &'r [T]);
 
 impl<T: Item> Row for Slice<'_, T> {
     type Item = T;

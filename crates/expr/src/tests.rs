@@ -260,6 +260,11 @@ impl Reader for NodeReader<'_> {
         }
     }
 
+    /// More than anything, so that also small work is split between threads.
+    fn cost(&self) -> usize {
+        1 << 20
+    }
+
     fn row<'r>(&'r self, scratch: &'r mut NodeScratch, here: &'r [f64], at: &At, len: usize) -> RowSlice<'r, f64> {
         let NodeScratch { tile, leaf, unary, binary, select, settled } = scratch;
         match self {

@@ -297,6 +297,13 @@ impl<R: Reader> Reader for SettledReader<'_, R> {
         }
     }
 
+    fn cost(&self) -> usize {
+        match self {
+            Self::Leaf(leaf) => leaf.cost(),
+            Self::Computed(reader) => 1 + reader.cost(),
+        }
+    }
+
     #[inline(always)]
     fn row<'r>(&'r self, scratch: &'r mut Self::Scratch, here: &'r [R::Item], at: &At, len: usize) -> Self::Row<'r> {
         match self {

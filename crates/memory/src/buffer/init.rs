@@ -153,7 +153,7 @@ impl<'a, T: Copy> Slots<'a, T> {
     }
 
     /// Writes every element, that of index `i` in the whole buffer as `value(i)`. Returns them, to be changed further.
-    #[inline]
+    #[inline(always)] // Into loops that are compiled for several generations of processors.
     pub fn fill_with(self, mut value: impl FnMut(usize) -> T) -> &'a mut [T] {
         for (i, slot) in self.slots.iter_mut().enumerate() {
             slot.write(value(self.first + i));
