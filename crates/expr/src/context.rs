@@ -70,6 +70,13 @@ impl<T: Item, A: Allocator> Block<T, A> {
     }
 }
 
+impl<A> Context<A> {
+    /// Whether nothing is computed.
+    pub(crate) fn is_planning(&self) -> bool {
+        self.ledger.is_some()
+    }
+}
+
 impl<A: Allocator + Clone> Context<A> {
     pub(crate) fn new(alloc: A, parallel: bool) -> Self {
         Self { alloc, parallel, ledger: None }
@@ -112,10 +119,5 @@ impl<A: Allocator + Clone> Context<A> {
             }
         }
         block
-    }
-
-    /// Notes a pass that writes to memory of the user's.
-    pub(crate) fn is_planning(&self) -> bool {
-        self.ledger.is_some()
     }
 }

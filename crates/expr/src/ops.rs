@@ -247,10 +247,12 @@ impl<T: Element> Expr for Scalar<T> {
     type Elem = T;
     type Source<'e, A: Allocator> = Self;
 
+    #[inline(always)]
     fn shape(&self) -> Result<Shape, ShapeError> {
         Ok(Shape::SCALAR)
     }
 
+    #[inline(always)]
     fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self, EvalError>
     where
         Self: 'e,
@@ -331,10 +333,12 @@ impl<O: UnaryOp<X::Elem>, X: Expr> Expr for Unary<O, X> {
     where
         Self: 'e;
 
+    #[inline(always)]
     fn shape(&self) -> Result<Shape, ShapeError> {
         self.x.shape()
     }
 
+    #[inline(always)]
     fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
     where
         Self: 'e,
@@ -350,6 +354,7 @@ impl<A: Allocator, O: UnaryOp<X::Item>, X: Source<A>> Source<A> for Unary<O, X> 
     where
         Self: 's;
 
+    #[inline(always)]
     fn reader(&self) -> Self::Reader<'_> {
         Unary { op: self.op, x: self.x.reader() }
     }
@@ -420,6 +425,7 @@ impl<L: Expr, R: Expr> Pair<L, R> {
 
     /// Both sources, for the shape `to`.
     #[expect(clippy::type_complexity, reason = "the sources of both")]
+    #[inline(always)]
     pub(crate) fn prepare<'e, A: Allocator + Clone>(
         &'e self,
         context: &Context<A>,
@@ -429,7 +435,14 @@ impl<L: Expr, R: Expr> Pair<L, R> {
     }
 }
 
+/// What was found when an expression was made.
+#[inline(always)]
+fn known(shape: &Result<Shape, ShapeError>) -> Result<&Shape, EvalError> {
+    shape.as_ref().map_err(|&error| error.into())
+}
+
 /// The source of an expression whose shape stretches to `to`.
+#[inline(always)]
 pub(crate) fn stretched<'e, E: Expr, A: Allocator + Clone>(
     expr: &'e E,
     context: &Context<A>,
@@ -437,7 +450,9 @@ pub(crate) fn stretched<'e, E: Expr, A: Allocator + Clone>(
 ) -> Result<E::Source<'e, A>, EvalError> {
     let from = expr.shape()?;
     let mut source = expr.prepare(context)?;
-    source.relayout(&mut |strides| strides.broadcast(&from, to));
+    if from != *to {
+        source.relayout(&mut |strides| strides.broadcast(&from, to));
+    }
     Ok(source)
 }
 
@@ -451,6 +466,7 @@ impl<L, R> Pair<L, R> {
         self.right.relayout(change);
     }
 
+    #[inline(always)]
     fn reader<A: Allocator>(&self) -> Pair<L::Reader<'_>, R::Reader<'_>>
     where
         L: Source<A>,
@@ -495,15 +511,17 @@ impl<O: BinaryOp<L::Elem>, L: Expr, R: Expr<Elem = L::Elem>> Expr for Binary<O, 
     where
         Self: 'e;
 
+    #[inline(always)]
     fn shape(&self) -> Result<Shape, ShapeError> {
         self.shape
     }
 
+    #[inline(always)]
     fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
     where
         Self: 'e,
     {
-        Ok(Zip { op: self.op, pair: self.pair.prepare(context, &self.shape?)? })
+        Ok(Zip { op: self.op, pair: self.pair.prepare(context, known(&self.shape)?)? })
     }
 }
 
@@ -521,6 +539,7 @@ impl<A: Allocator, O: BinaryOp<L::Item>, L: Source<A>, R: Source<A, Item = L::It
     where
         Self: 's;
 
+    #[inline(always)]
     fn reader(&self) -> Self::Reader<'_> {
         Zip { op: self.op, pair: self.pair.reader() }
     }
@@ -601,15 +620,17 @@ impl<O: Comparison<L::Elem>, L: Expr, R: Expr<Elem = L::Elem>> Expr for Compare<
     where
         Self: 'e;
 
+    #[inline(always)]
     fn shape(&self) -> Result<Shape, ShapeError> {
         self.shape
     }
 
+    #[inline(always)]
     fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
     where
         Self: 'e,
     {
-        Ok(Ask { op: self.op, pair: self.pair.prepare(context, &self.shape?)? })
+        Ok(Ask { op: self.op, pair: self.pair.prepare(context, known(&self.shape)?)? })
     }
 }
 
@@ -629,6 +650,7 @@ impl<A: Allocator, O: Comparison<L::Item>, L: Source<A>, R: Source<A, Item = L::
     where
         Self: 's;
 
+    #[inline(always)]
     fn reader(&self) -> Self::Reader<'_> {
         Ask { op: self.op, pair: self.pair.reader() }
     }
@@ -707,17 +729,19 @@ impl<C: Expr<Elem = bool>, L: Expr, R: Expr<Elem = L::Elem>> Expr for Select<C, 
     where
         Self: 'e;
 
+    #[inline(always)]
     fn shape(&self) -> Result<Shape, ShapeError> {
         self.shape
     }
 
+    #[inline(always)]
     fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
     where
         Self: 'e,
     {
-        let shape = self.shape?;
-        let condition = stretched(&self.condition, context, &shape)?;
-        Ok(Choose { condition, pair: self.pair.prepare(context, &shape)? })
+        let shape = known(&self.shape)?;
+        let condition = stretched(&self.condition, context, shape)?;
+        Ok(Choose { condition, pair: self.pair.prepare(context, shape)? })
     }
 }
 
@@ -737,6 +761,7 @@ impl<A: Allocator, C: Source<A, Item = bool>, L: Source<A>, R: Source<A, Item = 
     where
         Self: 's;
 
+    #[inline(always)]
     fn reader(&self) -> Self::Reader<'_> {
         Choose { condition: self.condition.reader(), pair: self.pair.reader() }
     }

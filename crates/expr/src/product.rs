@@ -92,7 +92,7 @@ impl<L: Expr<Elem: Element>, R: Expr<Elem = L::Elem>> Expr for MatMul<L, R> {
                 }
             },
         )?;
-        Ok(Leaf::own(block, result))
+        Ok(Leaf::own(block, &result))
     }
 }
 
@@ -108,7 +108,7 @@ fn in_memory<'e, E: Expr, A: Allocator + Clone>(
     let source = expr.prepare(context)?;
     let mut settled = match source.leaf() {
         Some(_) => Settled::As(source),
-        None => Settled::Moved(Leaf::own(materialise(context, source, &from)?, from)),
+        None => Settled::Moved(Leaf::own(materialise(context, source, &from)?, &from)),
     };
     settled.relayout(&mut |strides| strides.broadcast(&from, to));
     Ok(settled)

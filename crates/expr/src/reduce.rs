@@ -147,7 +147,7 @@ impl<O: Reduction<X::Elem>, X: Expr<Elem: Element>> Expr for Reduce<O, X> {
         source.relayout(&mut |strides| strides.permute(&order.axes[..from.rank()]));
         let reader = source.reader();
         let block = context.produce(&to, || text, |slots| reduce::<O, _>(slots, reader, &order, context.parallel))?;
-        Ok(Leaf::own(block, to))
+        Ok(Leaf::own(block, &to))
     }
 }
 

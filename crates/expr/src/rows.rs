@@ -168,7 +168,7 @@ fn in_place<'e, E: Expr, A: Allocator + Clone, O: RowOp<E::Elem>>(
     let text = format!("{}(%{})", O::NAME, block.id());
     let rows = grain(shape.elements(), O::COST, context.parallel).checked_div(row).unwrap_or(1).max(1);
     let block = context.reuse(block, shape, || text, |out| change_rows(out, row, rows, op));
-    Ok(Leaf::own(block, *shape))
+    Ok(Leaf::own(block, shape))
 }
 
 fn change_rows<T: Send>(out: &mut [T], row: usize, rows: usize, op: impl RowOp<T>) {

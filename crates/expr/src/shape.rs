@@ -300,6 +300,7 @@ pub struct Strides {
 
 impl Strides {
     /// Those of elements one after the other, the last axis's next to each other.
+    #[inline]
     pub(crate) fn row_major(shape: &Shape) -> Self {
         let mut steps = [0; MAX_RANK];
         let mut next = 1;

@@ -12,7 +12,7 @@ use std::fmt::Debug;
 
 use tenzor_memory::Allocator;
 
-use crate::context::Block;
+use crate::context::{Block, Context};
 use crate::shape::{MAX_RANK, Shape, Strides};
 
 /// The elements in a tile: large enough to hide what a row costs, and a few of them fit into the first-level cache.
@@ -124,7 +124,8 @@ impl At {
 pub struct Leaf<'e, T: Item, A: Allocator> {
     pub(crate) data: Data<'e, T, A>,
     pub(crate) strides: Strides,
-    pub(crate) shape: Shape,
+    /// What explanations call it.
+    name: Option<Box<str>>,
 }
 
 #[derive(Debug)]
@@ -138,12 +139,15 @@ pub(crate) enum Data<'e, T: Item, A: Allocator> {
 }
 
 impl<'e, T: Item, A: Allocator> Leaf<'e, T, A> {
-    pub(crate) fn own(block: Block<T, A>, shape: Shape) -> Self {
-        Self { data: Data::Own(block), strides: Strides::row_major(&shape), shape }
+    #[inline]
+    pub(crate) fn own(block: Block<T, A>, shape: &Shape) -> Self {
+        Self { data: Data::Own(block), strides: Strides::row_major(shape), name: None }
     }
 
-    pub(crate) fn given(data: &'e [T], strides: Strides, shape: Shape) -> Self {
-        Self { data: Data::Given(data), strides, shape }
+    #[inline]
+    pub(crate) fn given(data: &'e [T], strides: Strides, shape: &Shape, context: &Context<A>) -> Self {
+        let name = || format!("{}{shape}", T::NAME).into_boxed_str();
+        Self { data: Data::Given(data), strides, name: context.is_planning().then(name) }
     }
 
     fn slice(&self) -> &[T] {
@@ -196,7 +200,7 @@ impl<T: Item, A: Allocator> Source<A> for Leaf<'_, T, A> {
         match &self.data {
             Data::Own(block) => format!("%{}", block.id()),
             Data::Here(id) => format!("%{id}"),
-            Data::Given(_) => format!("{}{}", T::NAME, self.shape),
+            Data::Given(_) => self.name.as_deref().unwrap_or_default().to_owned(),
         }
     }
 }

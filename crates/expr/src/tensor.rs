@@ -99,16 +99,17 @@ impl<T: Item, B: Allocator> Expr for &Tensor<T, B> {
     where
         Self: 'e;
 
+    #[inline(always)]
     fn shape(&self) -> Result<Shape, ShapeError> {
         Ok(self.shape)
     }
 
+    #[inline(always)]
     fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Leaf<'e, T, A>, EvalError>
     where
         Self: 'e,
     {
-        let _ = context;
-        Ok(Leaf::given(&self.buffer, Strides::row_major(&self.shape), self.shape))
+        Ok(Leaf::given(&self.buffer, Strides::row_major(&self.shape), &self.shape, context))
     }
 }
 
@@ -159,15 +160,16 @@ impl<T: Item> Expr for View<'_, T> {
     where
         Self: 'e;
 
+    #[inline(always)]
     fn shape(&self) -> Result<Shape, ShapeError> {
         Ok(self.shape)
     }
 
+    #[inline(always)]
     fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Leaf<'e, T, A>, EvalError>
     where
         Self: 'e,
     {
-        let _ = context;
-        Ok(Leaf::given(self.elements, self.strides, self.shape))
+        Ok(Leaf::given(self.elements, self.strides, &self.shape, context))
     }
 }

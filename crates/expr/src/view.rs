@@ -194,7 +194,7 @@ impl<X: Expr> Expr for Reshape<X> {
             source.relayout(&mut |strides| *strides = strides.reshaped(&from, &to).unwrap_or(*strides));
             return Ok(Settled::As(source));
         }
-        Ok(Settled::Moved(Leaf::own(materialise(context, source, &from)?, to)))
+        Ok(Settled::Moved(Leaf::own(materialise(context, source, &from)?, &to)))
     }
 }
 
