@@ -10,7 +10,8 @@ const INPUTS: usize = 512;
 const HIDDEN: usize = 2048;
 const OUTPUTS: usize = 512;
 
-fn main() -> Result<(), Box<dyn Error>> {
+/// Prints what it does.
+pub fn run() -> Result<(), Box<dyn Error>> {
     let alloc = TensorAllocator::new();
     let mut state = 1_u32;
     let mut tensor = |rows: usize, columns: usize| {
@@ -32,4 +33,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("{}", alloc.stats());
     Ok(())
+}
+
+#[allow(dead_code)] // `tenzor demo` has a main function of its own.
+fn main() -> Result<(), Box<dyn Error>> {
+    run()
 }

@@ -5,7 +5,8 @@ use std::error::Error;
 use tenzor_expr::{Expr, Tensor, eval, explain};
 use tenzor_memory::TensorAllocator;
 
-fn main() -> Result<(), Box<dyn Error>> {
+/// Prints what it does.
+pub fn run() -> Result<(), Box<dyn Error>> {
     let alloc = TensorAllocator::new();
     let size = 1 << 20;
     let a = Tensor::new(alloc.alloc_from_fn(size, |i| i as f32)?, [1024, 1024])?;
@@ -23,4 +24,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("{}", alloc.stats());
     Ok(())
+}
+
+#[allow(dead_code)] // `tenzor demo` has a main function of its own.
+fn main() -> Result<(), Box<dyn Error>> {
+    run()
 }

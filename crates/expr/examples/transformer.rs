@@ -76,7 +76,8 @@ impl<'a> Layer<'a> {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+/// Prints what it does.
+pub fn run() -> Result<(), Box<dyn Error>> {
     let alloc = TensorAllocator::new();
     let layer = Layer::new(&alloc)?;
     let embedding: Result<_, AllocError> = alloc.alloc_from_fn(TOKENS * WIDTH, |i| (i % 97) as f32 / 97.0);
@@ -87,4 +88,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("the first numbers: {:?}\n", &x.as_slice()[..4]);
     println!("{}", alloc.stats());
     Ok(())
+}
+
+#[allow(dead_code)] // `tenzor demo` has a main function of its own.
+fn main() -> Result<(), Box<dyn Error>> {
+    run()
 }

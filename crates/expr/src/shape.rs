@@ -254,6 +254,11 @@ pub enum ShapeError {
         /// How many were given.
         given: usize,
     },
+    /// An array whose elements do not fill a slice, as part of another one.
+    Gaps {
+        /// The array's shape.
+        shape: Shape,
+    },
     /// More than [`MAX_RANK`] axes.
     Rank {
         /// How many.
@@ -281,6 +286,7 @@ impl fmt::Display for ShapeError {
             Self::Elements { shape, given } => {
                 write!(f, "the shape {shape} has {} elements, not {given}", shape.elements())
             }
+            Self::Gaps { shape } => write!(f, "the array of the shape {shape} has gaps between its elements"),
             Self::Rank { rank } => write!(f, "{rank} axes are more than {MAX_RANK}"),
             Self::TooLarge => f.write_str("more elements than memory can hold"),
         }

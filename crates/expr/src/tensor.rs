@@ -173,3 +173,33 @@ impl<T: Item> Expr for View<'_, T> {
         Ok(Leaf::given(self.elements, self.strides, &self.shape, context))
     }
 }
+
+/// The elements of an array in whatever order its axes are, without copying, as long as they fill a slice.
+///
+/// ```
+/// # use tenzor_expr::{Expr, View, eval_into};
+/// let array = ndarray::array![[1.0_f32, 2.0], [3.0, 4.0]];
+/// let turned = View::try_from(array.t())?;
+/// let mut result = [0.0; 4];
+/// eval_into(&(turned * 10.0), &mut result)?;
+/// assert_eq!(result, [10.0, 30.0, 20.0, 40.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[cfg(feature = "ndarray")]
+impl<'t, T: Item, D: ndarray::Dimension> TryFrom<ndarray::ArrayView<'t, T, D>> for View<'t, T> {
+    type Error = ShapeError;
+
+    fn try_from(array: ndarray::ArrayView<'t, T, D>) -> Result<Self, ShapeError> {
+        let shape = Shape::new(array.shape())?;
+        let mut strides = Strides::row_major(&shape);
+        for (axis, &step) in array.strides().iter().enumerate() {
+            strides.steps[axis] = step;
+            // The slice starts with the lowest address, not with the first element.
+            if step < 0 {
+                strides.start += (shape[axis].saturating_sub(1)) * step.unsigned_abs();
+            }
+        }
+        let elements = array.to_slice_memory_order().ok_or(ShapeError::Gaps { shape })?;
+        Ok(Self { elements, shape, strides })
+    }
+}

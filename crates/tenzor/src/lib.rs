@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![doc = ""]
-#![doc = "The guides: [the heap](guide::heap), [pooling](guide::pooling), [arenas](guide::arenas)."]
+#![doc = "The guides: [the heap](guide::heap), [pooling](guide::pooling), [arenas](guide::arenas),"]
+#![doc = "[expressions](guide::expressions)."]
 
+pub use tenzor_expr::*;
 pub use tenzor_memory as memory;
 
 /// How the strategies work, and when to use which.
@@ -14,4 +16,7 @@ pub mod guide {
 
     #[doc = include_str!("../docs/arenas.md")]
     pub mod arenas {}
+
+    #[doc = include_str!("../docs/expressions.md")]
+    pub mod expressions {}
 }

@@ -1,0 +1,111 @@
+//! What evaluations do to their allocator.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::error::Error;
+
+use tenzor_expr::{EvalError, Expr, Tensor, View, eval, explain};
+use tenzor_memory::{ComputeArena, Config, Failing, System, TensorAllocator};
+
+type Result = std::result::Result<(), Box<dyn Error>>;
+
+/// Something with a temporary of every kind: products, a reduction, a softmax, and a reshape that has to move.
+macro_rules! everything {
+    ($x:expr) => {{
+        let x = $x;
+        let attended = x.matmul(x.transpose()).softmax(1).matmul(x);
+        let turned = x.transpose().reshape([64, 64]) * 0.5;
+        (attended + turned - x.mean(1).keep_dims()).layer_norm(1e-5).gelu()
+    }};
+}
+
+fn numbers() -> Vec<f32> {
+    (0..64 * 64).map(|i| ((i * 37) % 101) as f32 / 101.0).collect()
+}
+
+#[test]
+fn a_thousand_rounds_hit_and_miss_as_explained() -> Result {
+    let numbers = numbers();
+    let x = View::new(&numbers, [64, 64])?;
+    let expr = everything!(x);
+    let plan = explain(&expr)?;
+    let alloc = TensorAllocator::new();
+    drop(eval(&expr, &alloc)?);
+    let first = alloc.stats();
+    assert_eq!(first.allocations as usize, plan.requests());
+    assert_eq!(first.peak_bytes_in_use, plan.peak_bytes);
+    for _ in 1..1000 {
+        drop(eval(&expr, alloc.allocator())?);
+    }
+    let stats = alloc.stats();
+    assert_eq!(stats.allocations as usize, 1000 * plan.requests());
+    assert_eq!((stats.pool_misses, stats.bytes_in_use), (first.pool_misses, 0));
+    assert_eq!(stats.peak_bytes_in_use, plan.peak_bytes);
+    Ok(())
+}
+
+#[test]
+fn in_an_arena_everything_goes_at_reset() -> Result {
+    let numbers = numbers();
+    let x = View::new(&numbers, [64, 64])?;
+    let expr = everything!(x);
+    let alloc = TensorAllocator::new();
+    let expected = eval(&expr, &alloc)?;
+    let mut arena = ComputeArena::new();
+    for _ in 0..10 {
+        let result = eval(&expr, &arena)?;
+        assert_eq!(result.as_slice(), expected.as_slice());
+        drop(result);
+        arena.reset();
+        assert_eq!(arena.usage().bytes_in_use, 0);
+    }
+    assert_eq!(arena.usage().blocks, 1);
+    Ok(())
+}
+
+#[test]
+fn whichever_request_is_refused_nothing_is_lost() -> Result {
+    let numbers = numbers();
+    let x = View::new(&numbers, [64, 64])?;
+    let expr = everything!(x);
+    // Without a pool, each request reaches the backing.
+    let config = Config::default().with_max_pool_size(0);
+    let requests = explain(&expr)?.requests() as u64;
+    for k in 1..=requests + 1 {
+        let backing = Failing::from(System, k);
+        let alloc = TensorAllocator::with_config_in(config, &backing);
+        let result = eval(&expr, &alloc);
+        assert!(if k > requests { result.is_ok() } else { matches!(result, Err(EvalError::Alloc(_))) }, "refusal {k}");
+        drop(result);
+        assert_eq!(alloc.stats().bytes_in_use, 0, "refusal {k}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_second_round_and_later_ones_meet_no_page_fault() -> Result {
+    for mib in [1, 4, 16, 64] {
+        let n = mib << 18;
+        let alloc = TensorAllocator::with_config(Config::default().with_max_pool_size(1 << 30));
+        let a = Tensor::new(alloc.alloc_filled(n, 2.0_f32)?, [n])?;
+        let expr = (&a * 3.0 - 1.0).sqrt() + &a;
+        let least = (0..5)
+            .map(|_| -> std::result::Result<u64, Box<dyn Error>> {
+                drop(eval(&expr, &alloc)?);
+                let before = faults()?;
+                drop(eval(&expr, &alloc)?);
+                Ok(faults()? - before)
+            })
+            .min_by_key(|faults| faults.as_ref().map_or(u64::MAX, |&faults| faults));
+        // Other tests run in the same process, and so do threads that are just being started.
+        let least = least.ok_or("no round")??;
+        assert!(least < n as u64 * 4 / 4096 / 100, "{mib} MiB: {least} faults");
+    }
+    Ok(())
+}
+
+/// The page faults of this process so far that needed no disk.
+fn faults() -> std::result::Result<u64, Box<dyn Error>> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit(')').next().ok_or("no fields")?;
+    Ok(fields.split_whitespace().nth(7).ok_or("too few fields")?.parse()?)
+}
