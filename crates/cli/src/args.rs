@@ -31,6 +31,9 @@ pub(crate) enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// Compute with expressions: a repeated chain, a perceptron, a transformer's layer
+    #[command(long_about = DEMO)]
+    Demo,
     /// Let one allocator replay one trace: what the program starts for each row and round
     #[command(hide = true)]
     Contend(Task),
@@ -47,6 +50,11 @@ over TensorAllocator, and over ComputeArena (which serves the buffers that live
 within a step, and malloc the others). Every byte of every buffer is written
 when it is taken, as a tensor program does. Each allocator runs in processes of
 its own, in turns with the others.";
+
+const DEMO: &str = "\
+Computes with expressions, and prints what they need and what the allocator did:
+a chain of element-wise operations a thousand times, a perceptron of two layers,
+and twelve layers of a transformer's encoder as large as BERT-base's.";
 
 const JSON: &str = "\
 Keys of the JSON object:

@@ -4,6 +4,7 @@ mod args;
 mod compare;
 mod contender;
 mod cycle;
+mod demo;
 mod progress;
 mod replay;
 mod report;
@@ -36,6 +37,7 @@ fn run(args: Args) -> Result<()> {
     let sources: Vec<Result<Source>> = match args.command {
         None => Source::embedded().map(Ok).collect(),
         Some(Command::Replay { files }) => files.iter().map(|file| Source::file(file)).collect(),
+        Some(Command::Demo) => return demo::run(),
         Some(Command::Contend(task)) => return contender::run(&task),
     };
     compare::run(sources, args.rounds, args.json)

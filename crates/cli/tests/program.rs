@@ -223,6 +223,18 @@ fn tables_name_all_contenders() {
 }
 
 #[test]
+fn the_demo_explains_and_counts() {
+    let output = tenzor().arg("demo").output().unwrap();
+    assert!(output.status.success());
+    let text = text(&output.stdout);
+    for part in
+        ["%2 = relu((%1 + f32[1, 2048])): f32[64, 2048], in the place of %1", "99.5 % hits", "a transformer's encoder"]
+    {
+        assert!(text.contains(part), "{part} is not in:\n{text}");
+    }
+}
+
+#[test]
 fn nobody_left_to_read_is_no_failure() {
     let path = trace_file("pipe.csv", SMALL);
     let mut command = tenzor();

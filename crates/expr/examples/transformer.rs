@@ -2,9 +2,10 @@
 //! connection and a normalisation.
 
 use std::error::Error;
+use std::io::Write;
 
-use tenzor_expr::{EvalError, Expr, Tensor, eval};
-use tenzor_memory::{AllocError, TensorAllocator};
+use tenzor_expr::{Expr, Tensor, eval};
+use tenzor_memory::TensorAllocator;
 
 const TOKENS: usize = 128;
 const WIDTH: usize = 768;
@@ -34,7 +35,7 @@ struct Layer<'a> {
 }
 
 impl<'a> Linear<'a> {
-    fn new(alloc: &'a TensorAllocator, inputs: usize, outputs: usize) -> Result<Self, Box<dyn Error>> {
+    fn new(alloc: &'a TensorAllocator, inputs: usize, outputs: usize) -> Result<Self> {
         let weight = |i: usize| ((i * 7919) % 1009) as f32 / 10_000.0 - 0.05;
         Ok(Self {
             weight: Tensor::new(alloc.alloc_from_fn(inputs * outputs, weight)?, [inputs, outputs])?,
@@ -49,7 +50,7 @@ impl<'a> Linear<'a> {
 }
 
 impl<'a> Layer<'a> {
-    fn new(alloc: &'a TensorAllocator) -> Result<Self, Box<dyn Error>> {
+    fn new(alloc: &'a TensorAllocator) -> Result<Self> {
         let square = || Linear::new(alloc, WIDTH, WIDTH);
         Ok(Self {
             query: square()?,
@@ -61,7 +62,7 @@ impl<'a> Layer<'a> {
         })
     }
 
-    fn run(&self, x: &Matrix<'a>, alloc: &'a TensorAllocator) -> Result<Matrix<'a>, EvalError> {
+    fn run(&self, x: &Matrix<'a>, alloc: &'a TensorAllocator) -> Result<Matrix<'a>> {
         let query = eval(&self.query.of(x), alloc)?;
         let key = eval(&self.key.of(x), alloc)?;
         let value = eval(&self.value.of(x), alloc)?;
@@ -69,28 +70,30 @@ impl<'a> Layer<'a> {
         let attended = eval(&scores.softmax(2).matmul(heads(&value)), alloc)?;
         drop((query, key, value));
         let together = attended.permute([1, 0, 2]).reshape([TOKENS, WIDTH]);
-        let x = eval(&(self.output.of(together).add(x)).layer_norm(1e-12), alloc)?;
+        let x = eval(&self.output.of(together).add(x).layer_norm(1e-12), alloc)?;
         drop(attended);
         let inner = self.inner.of(&x).gelu();
-        eval(&(self.outer.of(inner).add(&x)).layer_norm(1e-12), alloc)
+        Ok(eval(&self.outer.of(inner).add(&x).layer_norm(1e-12), alloc)?)
     }
 }
 
+type Result<T = ()> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
 /// Prints what it does.
-pub fn run() -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(out: &mut dyn Write) -> Result {
     let alloc = TensorAllocator::new();
     let layer = Layer::new(&alloc)?;
-    let embedding: Result<_, AllocError> = alloc.alloc_from_fn(TOKENS * WIDTH, |i| (i % 97) as f32 / 97.0);
-    let mut x = Tensor::new(embedding?, [TOKENS, WIDTH])?;
+    let embedding = alloc.alloc_from_fn(TOKENS * WIDTH, |i| (i % 97) as f32 / 97.0)?;
+    let mut x = Tensor::new(embedding, [TOKENS, WIDTH])?;
     for _ in 0..12 {
         x = layer.run(&x, &alloc)?;
     }
-    println!("the first numbers: {:?}\n", &x.as_slice()[..4]);
-    println!("{}", alloc.stats());
+    writeln!(out, "the first numbers: {:?}\n", &x.as_slice()[..4])?;
+    writeln!(out, "{}", alloc.stats())?;
     Ok(())
 }
 
 #[allow(dead_code)] // `tenzor demo` has a main function of its own.
-fn main() -> Result<(), Box<dyn Error>> {
-    run()
+fn main() -> Result {
+    run(&mut std::io::stdout().lock())
 }
