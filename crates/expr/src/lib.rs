@@ -36,6 +36,24 @@ mod source;
 mod tensor;
 mod view;
 
+/// The types of expressions, for who has to name them.
+pub mod nodes {
+    pub use crate::ops::{Binary, Compare, Scalar, Select, Unary};
+    pub use crate::product::MatMul;
+    pub use crate::reduce::Reduce;
+    pub use crate::rows::{LayerNorm, Softmax};
+    pub use crate::view::{BroadcastTo, Permute, Reshape, Slice};
+
+    /// `left + right`.
+    pub type Add<L, R> = Binary<crate::ops::Add, L, R>;
+    /// `left - right`.
+    pub type Sub<L, R> = Binary<crate::ops::Sub, L, R>;
+    /// `left * right`.
+    pub type Mul<L, R> = Binary<crate::ops::Mul, L, R>;
+    /// `left / right`.
+    pub type Div<L, R> = Binary<crate::ops::Div, L, R>;
+}
+
 pub use error::EvalError;
 pub use eval::{Eval, eval, eval_into};
 pub use explain::{Explanation, Pass, explain};

@@ -412,6 +412,7 @@ impl<O: UnaryOp<X::Item>, X: Row> Row for Unary<O, X> {
 }
 
 /// Two expressions whose shapes are stretched to a common one; the home of what the nodes with two operands share.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Pair<L, R> {
     pub(crate) left: L,
@@ -526,6 +527,7 @@ impl<O: BinaryOp<L::Elem>, L: Expr, R: Expr<Elem = L::Elem>> Expr for Binary<O, 
 }
 
 /// A source, reader or row of two.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Zip<O, P> {
     op: O,
@@ -635,6 +637,7 @@ impl<O: Comparison<L::Elem>, L: Expr, R: Expr<Elem = L::Elem>> Expr for Compare<
 }
 
 /// A source, reader or row of a comparison.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<O, P> {
     op: O,
@@ -746,6 +749,7 @@ impl<C: Expr<Elem = bool>, L: Expr, R: Expr<Elem = L::Elem>> Expr for Select<C, 
 }
 
 /// A source, reader or row of a selection.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Choose<C, P> {
     condition: C,

@@ -17,8 +17,8 @@ fn parts_are_written_by_many_threads() {
             assert_eq!(parts.len(), len.div_ceil(chunk.max(1)));
             let others = parts.split_off(parts.len() / 2);
             thread::scope(|scope| {
-                scope.spawn(|| parts.into_iter().for_each(|part| drop(part.fill_with(|i| i as u64))));
-                scope.spawn(|| others.into_iter().for_each(|part| drop(part.fill_with(|i| i as u64))));
+                scope.spawn(|| parts.into_iter().for_each(|part| _ = part.fill_with(|i| i as u64)));
+                scope.spawn(|| others.into_iter().for_each(|part| _ = part.fill_with(|i| i as u64)));
             });
         });
         assert!(buffer.expect("all are written").iter().copied().eq(0..len as u64));
@@ -31,7 +31,7 @@ fn a_part_left_out_leaves_the_buffer_uninitialised() {
     let buffer = arena.alloc::<f32>(100).expect("memory");
     let address = buffer.as_ptr();
     let buffer = buffer.init_parts(|_| ()).expect_err("nothing was written");
-    let buffer = buffer.init_parts(|slots| slots.chunks(9).skip(1).for_each(|part| drop(part.fill_with(|_| 1.0))));
+    let buffer = buffer.init_parts(|slots| slots.chunks(9).skip(1).for_each(|part| _ = part.fill_with(|_| 1.0)));
     let buffer = buffer.expect_err("the first part was not written");
     let buffer = buffer.init_parts(|slots| {
         let (left, right) = slots.split_at(60);
@@ -53,7 +53,7 @@ fn a_panic_in_a_part_returns_the_memory() {
     let result = thread::scope(|scope| {
         let init = || {
             let buffer = alloc.alloc::<u8>(100).expect("memory");
-            buffer.init_parts(|slots| drop(slots.fill_with(|i| if i < 50 { 1 } else { panic!("element {i}") }))).is_ok()
+            buffer.init_parts(|slots| _ = slots.fill_with(|i| if i < 50 { 1 } else { panic!("element {i}") })).is_ok()
         };
         scope.spawn(init).join()
     });
