@@ -135,7 +135,7 @@ impl<'s, T: Element> Product<'s, T> {
     fn new(left: LeafReader<'s, T>, right: LeafReader<'s, T>, result: &Shape, k: usize, parallel: bool) -> Self {
         let rows = result.rank() - 2;
         let (m, n) = (result[rows], result[rows + 1]);
-        let outer = Space::over(result, 0..rows, |holds| holds(&left.strides) && holds(&right.strides));
+        let outer = Space::over(result, 0..rows, |holds| holds(left.strides) && holds(right.strides));
         Self { left, right, outer, rows, m, k, n, parallel }
     }
 
@@ -210,7 +210,7 @@ impl<T: Element> Matrix<T> {
     /// `None` if it has no elements.
     fn new(leaf: LeafReader<'_, T>, at: &At, axis: usize, rows: usize, columns: usize) -> Option<Self> {
         let (row, column) = (leaf.strides.steps[axis], leaf.strides.steps[axis + 1]);
-        let first = at.offset(&leaf.strides).cast_signed();
+        let first = at.offset(leaf.strides).cast_signed();
         let down = rows.checked_sub(1)?.cast_signed().checked_mul(row)?;
         let across = columns.checked_sub(1)?.cast_signed().checked_mul(column)?;
         let least = first.checked_add(down.min(0))?.checked_add(across.min(0))?;

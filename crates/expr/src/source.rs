@@ -167,7 +167,7 @@ impl<T: Item, A: Allocator> Source<A> for Leaf<'_, T, A> {
         Self: 's;
 
     fn reader(&self) -> LeafReader<'_, T> {
-        LeafReader { data: self.slice(), strides: self.strides, is_here: self.is_here() }
+        LeafReader { data: self.slice(), strides: &self.strides, is_here: self.is_here() }
     }
 
     fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides)) {
@@ -209,7 +209,7 @@ impl<T: Item, A: Allocator> Source<A> for Leaf<'_, T, A> {
 #[derive(Clone, Copy, Debug)]
 pub struct LeafReader<'s, T> {
     pub(crate) data: &'s [T],
-    pub(crate) strides: Strides,
+    pub(crate) strides: &'s Strides,
     is_here: bool,
 }
 
@@ -244,7 +244,7 @@ impl<T: Item> Reader for LeafReader<'_, T> {
         Self: 'r;
 
     fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
-        self.is_here || holds(&self.strides)
+        self.is_here || holds(self.strides)
     }
 
     fn reads_here(&self) -> bool {
@@ -264,7 +264,7 @@ impl<T: Item> Reader for LeafReader<'_, T> {
         if self.is_here {
             return Slice(&here[..len]);
         }
-        let first = at.offset(&self.strides);
+        let first = at.offset(self.strides);
         match self.strides.steps[at.inner] {
             1 => Slice(&self.data[first..first + len]),
             0 => {
