@@ -14,12 +14,14 @@ use crate::shape::Shape;
 use crate::source::Item;
 
 /// What an evaluation works with.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Context<A> {
     alloc: A,
     /// Whether large work is split between the threads of rayon's pool.
     pub(crate) parallel: bool,
     ledger: Option<Rc<RefCell<Ledger>>>,
+    /// Why there is no result. Nothing is computed any more then.
+    failure: RefCell<Option<EvalError>>,
 }
 
 /// Materialised elements.
@@ -29,6 +31,8 @@ pub enum Block<T: Item, A: Allocator> {
     Live(Buffer<T, A>),
     /// None, for explanations.
     Planned(Planned),
+    /// None, as something failed.
+    Missing,
 }
 
 /// A block that is only thought of.
@@ -51,20 +55,21 @@ impl<T: Item, A: Allocator> Block<T, A> {
         match self {
             Self::Live(buffer) => buffer.len(),
             Self::Planned(planned) => planned.len,
+            Self::Missing => 0,
         }
     }
 
     pub(crate) fn as_slice(&self) -> &[T] {
         match self {
             Self::Live(buffer) => buffer,
-            Self::Planned(_) => &[],
+            Self::Planned(_) | Self::Missing => &[],
         }
     }
 
     /// What explanations call it.
     pub(crate) fn id(&self) -> usize {
         match self {
-            Self::Live(_) => 0,
+            Self::Live(_) | Self::Missing => 0,
             Self::Planned(planned) => planned.id,
         }
     }
@@ -75,16 +80,21 @@ impl<A> Context<A> {
     pub(crate) fn is_planning(&self) -> bool {
         self.ledger.is_some()
     }
+
+    /// Whether everything was computed so far.
+    pub(crate) fn check(&self) -> Result<(), EvalError> {
+        self.failure.take().map_or(Ok(()), Err)
+    }
 }
 
 impl<A: Allocator + Clone> Context<A> {
     pub(crate) fn new(alloc: A, parallel: bool) -> Self {
-        Self { alloc, parallel, ledger: None }
+        Self { alloc, parallel, ledger: None, failure: RefCell::new(None) }
     }
 
     /// One that only notes what would be done.
     pub(crate) fn planning(alloc: A, ledger: Rc<RefCell<Ledger>>) -> Self {
-        Self { alloc, parallel: false, ledger: Some(ledger) }
+        Self { alloc, parallel: false, ledger: Some(ledger), failure: RefCell::new(None) }
     }
 
     /// A new block, which `write` fills.
@@ -93,15 +103,25 @@ impl<A: Allocator + Clone> Context<A> {
         shape: &Shape,
         text: impl FnOnce() -> String,
         write: impl FnOnce(Slots<'_, T>),
-    ) -> Result<Block<T, A>, EvalError> {
+    ) -> Block<T, A> {
+        if self.failure.borrow().is_some() {
+            return Block::Missing;
+        }
         let len = shape.elements();
         if let Some(ledger) = &self.ledger {
             let bytes = len * size_of::<T>();
             let id = ledger.borrow_mut().produces(text(), T::NAME, shape, bytes);
-            return Ok(Block::Planned(Planned { id, len, bytes, ledger: Rc::clone(ledger) }));
+            return Block::Planned(Planned { id, len, bytes, ledger: Rc::clone(ledger) });
         }
-        let buffer = Buffer::<T, A>::uninit_in(len, self.alloc.clone())?;
-        buffer.init_parts(write).map(Block::Live).map_err(|_| EvalError::Unfinished)
+        let error = match Buffer::<T, A>::uninit_in(len, self.alloc.clone()) {
+            Ok(buffer) => match buffer.init_parts(write) {
+                Ok(buffer) => return Block::Live(buffer),
+                Err(_) => EvalError::Unfinished,
+            },
+            Err(error) => error.into(),
+        };
+        *self.failure.borrow_mut() = Some(error);
+        Block::Missing
     }
 
     /// Writes to a block that was taken over.
@@ -112,11 +132,15 @@ impl<A: Allocator + Clone> Context<A> {
         text: impl FnOnce() -> String,
         write: impl FnOnce(&mut [T]),
     ) -> Block<T, A> {
+        if self.failure.borrow().is_some() {
+            return Block::Missing;
+        }
         match &mut block {
             Block::Live(buffer) => write(buffer),
             Block::Planned(planned) => {
                 planned.id = planned.ledger.borrow_mut().rewrites(planned.id, text(), T::NAME, shape);
             }
+            Block::Missing => {}
         }
         block
     }

@@ -94,9 +94,11 @@ impl<A: Allocator + Clone> Eval<A> {
     pub fn eval<E: Expr>(&self, expr: &E) -> Result<Tensor<E::Elem, A>, EvalError> {
         let shape = expr.shape()?;
         let context = self.context();
-        match materialise(&context, expr.prepare(&context)?, &shape)? {
+        let block = materialise(&context, expr.prepare(&context), &shape);
+        context.check()?;
+        match block {
             Block::Live(buffer) => Ok(Tensor::new(buffer, shape)?),
-            Block::Planned(_) => Err(EvalError::Unfinished),
+            Block::Planned(_) | Block::Missing => Err(EvalError::Unfinished),
         }
     }
 
@@ -110,7 +112,8 @@ impl<A: Allocator + Clone> Eval<A> {
             return Err(ShapeError::Elements { shape, given: output.len() }.into());
         }
         let context = self.context();
-        let source = expr.prepare(&context)?;
+        let source = expr.prepare(&context);
+        context.check()?;
         overwrite(output, &source.reader(), &shape, context.parallel);
         Ok(())
     }
@@ -125,12 +128,12 @@ pub(crate) fn materialise<A: Allocator + Clone, S: Source<A>>(
     context: &Context<A>,
     mut source: S,
     shape: &Shape,
-) -> Result<Block<S::Item, A>, EvalError> {
+) -> Block<S::Item, A> {
     match source.take_over(shape) {
-        Some(block) if source.is_here() => Ok(block),
+        Some(block) if source.is_here() => block,
         Some(block) => {
             let write = |out: &mut [S::Item]| overwrite(out, &source.reader(), shape, context.parallel);
-            Ok(context.reuse(block, shape, || source.text(), write))
+            context.reuse(block, shape, || source.text(), write)
         }
         None => {
             context.produce(shape, || source.text(), |slots| write(slots, &source.reader(), shape, context.parallel))

@@ -3,7 +3,6 @@
 use tenzor_memory::Allocator;
 
 use crate::context::Context;
-use crate::error::EvalError;
 use crate::math::Element;
 use crate::ops::{
     Binary, Compare, Operand, Pair, Select, Unary, binary_table, comparison_table, operator_table, unary_table,
@@ -101,7 +100,7 @@ pub trait Expr: Sized {
 
     /// Materialises what has to be.
     #[doc(hidden)]
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
     where
         Self: 'e;
 

@@ -5,7 +5,6 @@ use std::fmt::Debug;
 use tenzor_memory::Allocator;
 
 use crate::context::{Block, Context};
-use crate::error::EvalError;
 use crate::expr::Expr;
 use crate::math::Element;
 use crate::shape::{Shape, ShapeError, Strides};
@@ -253,12 +252,12 @@ impl<T: Element> Expr for Scalar<T> {
     }
 
     #[inline(always)]
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self, EvalError>
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self
     where
         Self: 'e,
     {
         let _ = context;
-        Ok(*self)
+        *self
     }
 }
 
@@ -339,11 +338,11 @@ impl<O: UnaryOp<X::Elem>, X: Expr> Expr for Unary<O, X> {
     }
 
     #[inline(always)]
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
     where
         Self: 'e,
     {
-        Ok(Unary { op: self.op, x: self.x.prepare(context)? })
+        Unary { op: self.op, x: self.x.prepare(context) }
     }
 }
 
@@ -425,21 +424,21 @@ impl<L: Expr, R: Expr> Pair<L, R> {
     }
 
     /// Both sources, for the shape `to`.
-    #[expect(clippy::type_complexity, reason = "the sources of both")]
     #[inline(always)]
     pub(crate) fn prepare<'e, A: Allocator + Clone>(
         &'e self,
         context: &Context<A>,
         to: &Shape,
-    ) -> Result<Pair<L::Source<'e, A>, R::Source<'e, A>>, EvalError> {
-        Ok(Pair { left: stretched(&self.left, context, to)?, right: stretched(&self.right, context, to)? })
+    ) -> Pair<L::Source<'e, A>, R::Source<'e, A>> {
+        Pair { left: stretched(&self.left, context, to), right: stretched(&self.right, context, to) }
     }
 }
 
-/// What was found when an expression was made.
+/// The shape that was found when an expression was made. Only expressions that have one are prepared: `eval` asks for it first, and
+/// whoever has a part without one has none.
 #[inline(always)]
-fn known(shape: &Result<Shape, ShapeError>) -> Result<&Shape, EvalError> {
-    shape.as_ref().map_err(|&error| error.into())
+pub(crate) fn known(shape: &Result<Shape, ShapeError>) -> &Shape {
+    shape.as_ref().unwrap_or(&Shape::SCALAR)
 }
 
 /// The source of an expression whose shape stretches to `to`.
@@ -448,13 +447,14 @@ pub(crate) fn stretched<'e, E: Expr, A: Allocator + Clone>(
     expr: &'e E,
     context: &Context<A>,
     to: &Shape,
-) -> Result<E::Source<'e, A>, EvalError> {
-    let from = expr.shape()?;
-    let mut source = expr.prepare(context)?;
-    if from != *to {
-        source.relayout(&mut |strides| strides.broadcast(&from, to));
+) -> E::Source<'e, A> {
+    let mut source = expr.prepare(context);
+    let from = expr.shape();
+    let from = known(&from);
+    if from != to {
+        source.relayout(&mut |strides| strides.broadcast(from, to));
     }
-    Ok(source)
+    source
 }
 
 impl<L, R> Pair<L, R> {
@@ -518,11 +518,11 @@ impl<O: BinaryOp<L::Elem>, L: Expr, R: Expr<Elem = L::Elem>> Expr for Binary<O, 
     }
 
     #[inline(always)]
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
     where
         Self: 'e,
     {
-        Ok(Zip { op: self.op, pair: self.pair.prepare(context, known(&self.shape)?)? })
+        Zip { op: self.op, pair: self.pair.prepare(context, known(&self.shape)) }
     }
 }
 
@@ -628,11 +628,11 @@ impl<O: Comparison<L::Elem>, L: Expr, R: Expr<Elem = L::Elem>> Expr for Compare<
     }
 
     #[inline(always)]
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
     where
         Self: 'e,
     {
-        Ok(Ask { op: self.op, pair: self.pair.prepare(context, known(&self.shape)?)? })
+        Ask { op: self.op, pair: self.pair.prepare(context, known(&self.shape)) }
     }
 }
 
@@ -738,13 +738,13 @@ impl<C: Expr<Elem = bool>, L: Expr, R: Expr<Elem = L::Elem>> Expr for Select<C, 
     }
 
     #[inline(always)]
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
     where
         Self: 'e,
     {
-        let shape = known(&self.shape)?;
-        let condition = stretched(&self.condition, context, shape)?;
-        Ok(Choose { condition, pair: self.pair.prepare(context, shape)? })
+        let shape = known(&self.shape);
+        let condition = stretched(&self.condition, context, shape);
+        Choose { condition, pair: self.pair.prepare(context, shape) }
     }
 }
 

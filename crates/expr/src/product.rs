@@ -6,11 +6,10 @@
 use tenzor_memory::{Allocator, Slots};
 
 use crate::context::Context;
-use crate::error::EvalError;
 use crate::eval::materialise;
 use crate::expr::Expr;
 use crate::math::Element;
-use crate::ops::Pair;
+use crate::ops::{Pair, known};
 use crate::shape::{MAX_RANK, Shape, ShapeError};
 use crate::source::{At, Leaf, LeafReader, Source, Space};
 use crate::view::Settled;
@@ -31,6 +30,9 @@ struct Shapes {
 }
 
 impl Shapes {
+    /// Of nothing that is ever prepared; see [`known`].
+    const NONE: Self = Self { left: Shape::SCALAR, right: Shape::SCALAR, result: Shape::SCALAR };
+
     fn new(left: Shape, right: Shape) -> Result<Self, ShapeError> {
         let mismatch = ShapeError::Mismatch { operation: "matmul", left, right };
         let (&[ref left_outer @ .., m, k], &[ref right_outer @ .., k_right, n]) = (&*left, &*right) else {
@@ -73,45 +75,37 @@ impl<L: Expr<Elem: Element>, R: Expr<Elem = L::Elem>> Expr for MatMul<L, R> {
         self.shapes.map(|shapes| shapes.result)
     }
 
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
     where
         Self: 'e,
     {
-        let Shapes { left, right, result } = self.shapes?;
-        let left = in_memory(&self.pair.left, context, &left)?;
-        let right = in_memory(&self.pair.right, context, &right)?;
-        let text =
-            if context.is_planning() { format!("matmul({}, {})", left.text(), right.text()) } else { String::new() };
-        let block = context.produce(
-            &result,
-            || text,
-            |slots| {
-                if let (Some(left), Some(right)) = (left.leaf(), right.leaf()) {
-                    let [.., k, _] = self.shapes.map_or(Shape::SCALAR, |shapes| shapes.right)[..] else { return };
-                    Product::new(left, right, &result, k, context.parallel).write(slots);
-                }
-            },
-        )?;
-        Ok(Leaf::own(block, &result))
+        let shapes = self.shapes.unwrap_or(Shapes::NONE);
+        let left = in_memory(&self.pair.left, context, &shapes.left);
+        let right = in_memory(&self.pair.right, context, &shapes.right);
+        let text = || format!("matmul({}, {})", left.text(), right.text());
+        let block = context.produce(&shapes.result, text, |slots| {
+            // Both are in memory.
+            if let (Some(left), Some(right)) = (left.leaf(), right.leaf()) {
+                Product::new(left, right, &shapes, context.parallel).write(slots);
+            }
+        });
+        Leaf::own(block, &shapes.result)
     }
 }
 
 type InMemory<'e, E, A> = Settled<<E as Expr>::Source<'e, A>, Leaf<'e, <E as Expr>::Elem, A>>;
 
 /// The values of an expression, stretched to a shape, as they stand in memory; put there if they do not.
-fn in_memory<'e, E: Expr, A: Allocator + Clone>(
-    expr: &'e E,
-    context: &Context<A>,
-    to: &Shape,
-) -> Result<InMemory<'e, E, A>, EvalError> {
-    let from = expr.shape()?;
-    let source = expr.prepare(context)?;
+fn in_memory<'e, E: Expr, A: Allocator + Clone>(expr: &'e E, context: &Context<A>, to: &Shape) -> InMemory<'e, E, A> {
+    let from = expr.shape();
+    let from = known(&from);
+    let source = expr.prepare(context);
     let mut settled = match source.leaf() {
         Some(_) => Settled::As(source),
-        None => Settled::Moved(Leaf::own(materialise(context, source, &from)?, &from)),
+        None => Settled::Moved(Leaf::own(materialise(context, source, from), from)),
     };
-    settled.relayout(&mut |strides| strides.broadcast(&from, to));
-    Ok(settled)
+    settled.relayout(&mut |strides| strides.broadcast(from, to));
+    settled
 }
 
 /// Products of matrices, one for each place along the outer axes.
@@ -132,9 +126,10 @@ struct Product<'s, T: Element> {
 const GRAIN: usize = 1 << 18;
 
 impl<'s, T: Element> Product<'s, T> {
-    fn new(left: LeafReader<'s, T>, right: LeafReader<'s, T>, result: &Shape, k: usize, parallel: bool) -> Self {
+    fn new(left: LeafReader<'s, T>, right: LeafReader<'s, T>, shapes: &Shapes, parallel: bool) -> Self {
+        let result = &shapes.result;
         let rows = result.rank() - 2;
-        let (m, n) = (result[rows], result[rows + 1]);
+        let (m, k, n) = (result[rows], shapes.left[rows + 1], result[rows + 1]);
         let outer = Space::over(result, 0..rows, |holds| holds(left.strides) && holds(right.strides));
         Self { left, right, outer, rows, m, k, n, parallel }
     }

@@ -9,10 +9,10 @@ use std::marker::PhantomData;
 use tenzor_memory::{Allocator, Slots};
 
 use crate::context::Context;
-use crate::error::EvalError;
 use crate::expr::Expr;
 use crate::fill::{Kernel, grain, vectorised};
 use crate::math::Element;
+use crate::ops::known;
 use crate::shape::{Axes, MAX_RANK, Shape, ShapeError};
 use crate::source::{At, Leaf, Reader, Row, Source, Space, TILE};
 
@@ -132,12 +132,12 @@ impl<O: Reduction<X::Elem>, X: Expr<Elem: Element>> Expr for Reduce<O, X> {
         self.shape
     }
 
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
     where
         Self: 'e,
     {
-        let (from, to) = (self.x.shape()?, self.shape?);
-        let mut source = self.x.prepare(context)?;
+        let (from, to) = (*known(&self.x.shape()), *known(&self.shape));
+        let mut source = self.x.prepare(context);
         let text = || {
             let axes: Vec<usize> = (0..from.rank()).filter(|&axis| is_in(self.axes, axis)).collect();
             format!("{}({}, {axes:?})", O::NAME, source.text())
@@ -146,8 +146,8 @@ impl<O: Reduction<X::Elem>, X: Expr<Elem: Element>> Expr for Reduce<O, X> {
         let order = Order::new(&from, self.axes);
         source.relayout(&mut |strides| strides.permute(&order.axes[..from.rank()]));
         let reader = source.reader();
-        let block = context.produce(&to, || text, |slots| reduce::<O, _>(slots, reader, &order, context.parallel))?;
-        Ok(Leaf::own(block, &to))
+        let block = context.produce(&to, || text, |slots| reduce::<O, _>(slots, reader, &order, context.parallel));
+        Leaf::own(block, &to)
     }
 }
 
@@ -207,7 +207,7 @@ fn reduce<O: Reduction<R::Item>, R: Reader<Item: Element>>(
     let count = shape[order.reduced..order.inner].iter().product();
     let width = shape[order.inner..].iter().product();
     let cost = 1 + reader.cost();
-    let results = grain(slots.len(), cost * count, parallel);
+    let results = grain(slots.len(), cost.saturating_mul(count), parallel);
     let blocks = grain(count, cost, parallel) / BLOCK;
     let work = Work { reader, kept, reduced, inner, count, width, results, blocks };
     work.split::<O>(slots);

@@ -3,11 +3,11 @@
 use tenzor_memory::Allocator;
 
 use crate::context::Context;
-use crate::error::EvalError;
 use crate::eval::materialise;
 use crate::expr::Expr;
 use crate::fill::{Kernel, grain, vectorised};
 use crate::math::Element;
+use crate::ops::known;
 use crate::shape::{Shape, ShapeError};
 use crate::source::{Leaf, TILE};
 
@@ -40,11 +40,11 @@ impl<X: Expr<Elem: Element>> Expr for Softmax<X> {
         self.shape
     }
 
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
     where
         Self: 'e,
     {
-        let shape = self.shape?;
+        let shape = *known(&self.shape);
         let size = shape[self.axis];
         let inner: usize = shape[self.axis + 1..].iter().product();
         in_place(&self.x, context, &shape, size * inner, SoftmaxRows { size, inner })
@@ -80,11 +80,11 @@ impl<X: Expr<Elem: Element>> Expr for LayerNorm<X> {
         self.shape
     }
 
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
     where
         Self: 'e,
     {
-        let shape = self.shape?;
+        let shape = *known(&self.shape);
         let size = shape.last().copied().unwrap_or(1);
         in_place(&self.x, context, &shape, size, LayerNormRows { size, epsilon: self.epsilon })
     }
@@ -163,12 +163,12 @@ fn in_place<'e, E: Expr, A: Allocator + Clone, O: RowOp<E::Elem>>(
     shape: &Shape,
     row: usize,
     op: O,
-) -> Result<Leaf<'e, E::Elem, A>, EvalError> {
-    let block = materialise(context, x.prepare(context)?, shape)?;
+) -> Leaf<'e, E::Elem, A> {
+    let block = materialise(context, x.prepare(context), shape);
     let text = format!("{}(%{})", O::NAME, block.id());
     let rows = grain(shape.elements(), O::COST, context.parallel).checked_div(row).unwrap_or(1).max(1);
     let block = context.reuse(block, shape, || text, |out| change_rows(out, row, rows, op));
-    Ok(Leaf::own(block, shape))
+    Leaf::own(block, shape)
 }
 
 fn change_rows<T: Send>(out: &mut [T], row: usize, rows: usize, op: impl RowOp<T>) {

@@ -105,11 +105,11 @@ impl<T: Item, B: Allocator> Expr for &Tensor<T, B> {
     }
 
     #[inline(always)]
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Leaf<'e, T, A>, EvalError>
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Leaf<'e, T, A>
     where
         Self: 'e,
     {
-        Ok(Leaf::given(&self.buffer, Strides::row_major(&self.shape), &self.shape, context))
+        Leaf::given(&self.buffer, Strides::row_major(&self.shape), &self.shape, context)
     }
 }
 
@@ -166,11 +166,11 @@ impl<T: Item> Expr for View<'_, T> {
     }
 
     #[inline(always)]
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Leaf<'e, T, A>, EvalError>
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Leaf<'e, T, A>
     where
         Self: 'e,
     {
-        Ok(Leaf::given(self.elements, self.strides, &self.shape, context))
+        Leaf::given(self.elements, self.strides, &self.shape, context)
     }
 }
 

@@ -6,7 +6,6 @@
 use tenzor_memory::{Allocator, TensorAllocator};
 
 use crate::context::{Block, Context};
-use crate::error::EvalError;
 use crate::eval::Eval;
 use crate::explain::explain;
 use crate::expr::Expr;
@@ -150,26 +149,26 @@ impl Expr for Node<'_> {
         each_expr!(self, x => x.shape())
     }
 
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<NodeSource<'e, A>, EvalError>
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> NodeSource<'e, A>
     where
         Self: 'e,
     {
-        Ok(match self {
-            Node::Leaf(x) => NodeSource::Leaf(x.prepare(context)?),
-            Node::Scalar(x) => NodeSource::Scalar(x.prepare(context)?),
-            Node::Unary(x) => NodeSource::Unary(Box::new(x.prepare(context)?)),
-            Node::Binary(x) => NodeSource::Binary(Box::new(x.prepare(context)?)),
-            Node::Select(x) => NodeSource::Select(Box::new(x.prepare(context)?)),
-            Node::Permute(x) => x.prepare(context)?,
-            Node::Slice(x) => x.prepare(context)?,
-            Node::BroadcastTo(x) => x.prepare(context)?,
-            Node::Reshape(x) => NodeSource::Settled(Box::new(x.prepare(context)?)),
-            Node::Sum(x) => NodeSource::Leaf(x.prepare(context)?),
-            Node::Mean(x) => NodeSource::Leaf(x.prepare(context)?),
-            Node::Max(x) => NodeSource::Leaf(x.prepare(context)?),
-            Node::Min(x) => NodeSource::Leaf(x.prepare(context)?),
-            Node::MatMul(x) => NodeSource::Leaf(x.prepare(context)?),
-        })
+        match self {
+            Node::Leaf(x) => NodeSource::Leaf(x.prepare(context)),
+            Node::Scalar(x) => NodeSource::Scalar(x.prepare(context)),
+            Node::Unary(x) => NodeSource::Unary(Box::new(x.prepare(context))),
+            Node::Binary(x) => NodeSource::Binary(Box::new(x.prepare(context))),
+            Node::Select(x) => NodeSource::Select(Box::new(x.prepare(context))),
+            Node::Permute(x) => x.prepare(context),
+            Node::Slice(x) => x.prepare(context),
+            Node::BroadcastTo(x) => x.prepare(context),
+            Node::Reshape(x) => NodeSource::Settled(Box::new(x.prepare(context))),
+            Node::Sum(x) => NodeSource::Leaf(x.prepare(context)),
+            Node::Mean(x) => NodeSource::Leaf(x.prepare(context)),
+            Node::Max(x) => NodeSource::Leaf(x.prepare(context)),
+            Node::Min(x) => NodeSource::Leaf(x.prepare(context)),
+            Node::MatMul(x) => NodeSource::Leaf(x.prepare(context)),
+        }
     }
 }
 

@@ -5,10 +5,9 @@ use std::ops::Range;
 use tenzor_memory::Allocator;
 
 use crate::context::{Block, Context};
-use crate::error::EvalError;
 use crate::eval::materialise;
 use crate::expr::Expr;
-use crate::ops::stretched;
+use crate::ops::{known, stretched};
 use crate::shape::{MAX_RANK, Shape, ShapeError, Strides};
 use crate::source::{At, Leaf, LeafReader, Reader, Row, Source, Tile};
 
@@ -64,14 +63,13 @@ impl<X: Expr> Expr for Permute<X> {
         self.shape
     }
 
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
     where
         Self: 'e,
     {
-        self.shape?;
-        let mut source = self.x.prepare(context)?;
+        let mut source = self.x.prepare(context);
         source.relayout(&mut |strides| strides.permute(&self.order));
-        Ok(source)
+        source
     }
 }
 
@@ -106,14 +104,13 @@ impl<X: Expr> Expr for Slice<X> {
         self.shape
     }
 
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
     where
         Self: 'e,
     {
-        self.shape?;
-        let mut source = self.x.prepare(context)?;
+        let mut source = self.x.prepare(context);
         source.relayout(&mut |strides| strides.skip(self.axis, self.first));
-        Ok(source)
+        source
     }
 }
 
@@ -147,11 +144,11 @@ impl<X: Expr> Expr for BroadcastTo<X> {
         self.shape
     }
 
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
     where
         Self: 'e,
     {
-        stretched(&self.x, context, &self.shape?)
+        stretched(&self.x, context, known(&self.shape))
     }
 }
 
@@ -184,17 +181,17 @@ impl<X: Expr> Expr for Reshape<X> {
         self.shape
     }
 
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Result<Self::Source<'e, A>, EvalError>
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
     where
         Self: 'e,
     {
-        let (from, to) = (self.x.shape()?, self.shape?);
-        let mut source = self.x.prepare(context)?;
+        let (from, to) = (*known(&self.x.shape()), *known(&self.shape));
+        let mut source = self.x.prepare(context);
         if source.reader().all(&mut |strides| strides.reshaped(&from, &to).is_some()) {
             source.relayout(&mut |strides| *strides = strides.reshaped(&from, &to).unwrap_or(*strides));
-            return Ok(Settled::As(source));
+            return Settled::As(source);
         }
-        Ok(Settled::Moved(Leaf::own(materialise(context, source, &from)?, &to)))
+        Settled::Moved(Leaf::own(materialise(context, source, &from), &to))
     }
 }
 
