@@ -14,7 +14,7 @@ use crate::fill::{Kernel, grain, vectorised};
 use crate::math::Element;
 use crate::ops::known;
 use crate::shape::{Axes, MAX_RANK, Shape, ShapeError};
-use crate::source::{At, Leaf, Reader, Row, Source, Space, TILE};
+use crate::source::{At, Leaf, Reader, Row, Source, Space, TILE, Tile};
 
 /// How values become one.
 pub trait Reduction<T>: Copy + Send + Sync + Debug {
@@ -224,24 +224,21 @@ impl<R: Reader<Item: Element>> Work<R> {
             rayon::join(|| self.split::<O>(left), || self.split::<O>(right));
         } else if self.width > 1 {
             vectorised(AddRows { work: self, slots, op: PhantomData::<O> });
+        } else if self.count <= BLOCK {
+            vectorised(FoldEach { work: self, slots, op: PhantomData::<O> });
         } else {
             let mut at = At::FIRST;
             slots.fill_with(|i| {
                 self.kept.locate(i, &mut at);
-                let total = self.tree::<O>(at, 0, self.count.div_ceil(BLOCK));
-                O::finish(total, self.count)
+                O::finish(self.tree::<O>(at, 0, self.count.div_ceil(BLOCK)), self.count)
             });
         }
     }
 
-    /// The result of blocks `from..to`, in pairs, and in pairs of those.
+    /// The result of blocks `from..to`, of which there is one at least, in pairs, and in pairs of those.
     fn tree<O: Reduction<R::Item>>(&self, at: At, from: usize, to: usize) -> R::Item {
-        if to <= from + 1 {
-            return if from < to {
-                vectorised(Fold { work: self, at, block: from, op: PhantomData::<O> })
-            } else {
-                O::START
-            };
+        if to - from == 1 {
+            return vectorised(FoldBlock { work: self, at, block: from, op: PhantomData::<O> });
         }
         let middle = from.midpoint(to);
         let left = || self.tree::<O>(at, from, middle);
@@ -249,52 +246,92 @@ impl<R: Reader<Item: Element>> Work<R> {
         let (left, right) = if to - from > self.blocks { rayon::join(left, right) } else { (left(), right()) };
         O::combine(left, right)
     }
+
+    /// The result of `left` values from `at` on, which goes on behind them.
+    #[inline(always)]
+    fn fold<O: Reduction<R::Item>>(
+        &self,
+        at: &mut At,
+        mut left: usize,
+        scratch: &mut R::Scratch,
+        tile: &mut Tile<R::Item>,
+    ) -> R::Item {
+        const LANES: usize = 32;
+        let mut lanes = [O::START; LANES];
+        let mut total = O::START;
+        let uses_lanes = left >= LANES;
+        while left > 0 {
+            let len = self.reduced.row_at(at).min(left).min(if R::IS_SLICE { usize::MAX } else { TILE });
+            let row = self.reader.row(scratch, &[], at, len);
+            let values = row.as_slice().unwrap_or_else(|| tile.fill(len, |i| row.at(i)).0);
+            let (groups, rest) = values.as_chunks::<LANES>();
+            for group in groups {
+                for (lane, &x) in lanes.iter_mut().zip(group) {
+                    *lane = O::combine(*lane, x);
+                }
+            }
+            total = rest.iter().fold(total, |total, &x| O::combine(total, x));
+            self.reduced.advance(at, len);
+            left -= len;
+        }
+        if uses_lanes {
+            let mut width = LANES / 2;
+            while width > 0 {
+                for lane in 0..width {
+                    lanes[lane] = O::combine(lanes[lane], lanes[lane + width]);
+                }
+                width /= 2;
+            }
+            total = O::combine(lanes[0], total);
+        }
+        total
+    }
 }
 
 /// Folds one block of the values of one result.
-struct Fold<'s, O, R> {
+struct FoldBlock<'s, O, R> {
     work: &'s Work<R>,
     at: At,
     block: usize,
     op: PhantomData<O>,
 }
 
-impl<O: Reduction<R::Item>, R: Reader<Item: Element>> Kernel for Fold<'_, O, R> {
+impl<O: Reduction<R::Item>, R: Reader<Item: Element>> Kernel for FoldBlock<'_, O, R> {
     type Output = R::Item;
 
     #[inline(always)]
     fn run(self) -> R::Item {
-        const LANES: usize = 32;
-        let Work { reader, reduced, count, .. } = self.work;
         let mut at = self.at;
-        let mut scratch = R::Scratch::default();
-        let mut left = (count - self.block * BLOCK).min(BLOCK);
-        reduced.locate(self.block * BLOCK, &mut at);
-        let mut lanes = [O::START; LANES];
-        let mut rest = O::START;
-        while left > 0 {
-            let len = reduced.row_at(&at).min(left);
-            let row = reader.row(&mut scratch, &[], &at, len);
-            let whole = len - len % LANES;
-            for first in (0..whole).step_by(LANES) {
-                for (lane, total) in lanes.iter_mut().enumerate() {
-                    *total = O::combine(*total, row.at(first + lane));
-                }
-            }
-            for i in whole..len {
-                rest = O::combine(rest, row.at(i));
-            }
-            reduced.advance(&mut at, len);
-            left -= len;
-        }
-        let mut width = LANES / 2;
-        while width > 0 {
-            for lane in 0..width {
-                lanes[lane] = O::combine(lanes[lane], lanes[lane + width]);
-            }
-            width /= 2;
-        }
-        O::combine(lanes[0], rest)
+        let first = self.block * BLOCK;
+        self.work.reduced.locate(first, &mut at);
+        let left = (self.work.count - first).min(BLOCK);
+        self.work.fold::<O>(&mut at, left, &mut R::Scratch::default(), &mut Tile::default())
+    }
+}
+
+/// Folds the values of each result, which are no more than a block.
+struct FoldEach<'s, O, R: Reader> {
+    work: &'s Work<R>,
+    slots: Slots<'s, R::Item>,
+    op: PhantomData<O>,
+}
+
+impl<O: Reduction<R::Item>, R: Reader<Item: Element>> Kernel for FoldEach<'_, O, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { work, slots, .. } = self;
+        let (mut scratch, mut tile) = (R::Scratch::default(), Tile::default());
+        let mut at = At::FIRST;
+        work.kept.locate(slots.first(), &mut at);
+        at.inner = work.reduced.inner().1;
+        slots.fill_with(|_| {
+            // Behind the last value, the place is that of the first again.
+            let total = work.fold::<O>(&mut at, work.count, &mut scratch, &mut tile);
+            work.kept.advance(&mut at, 1);
+            O::finish(total, work.count)
+        });
     }
 }
 

@@ -70,6 +70,8 @@ pub trait Reader: Send + Sync {
     type Item: Item;
     /// Tiles for the leaves, for each thread.
     type Scratch: Default;
+    /// Whether its rows are slices of memory or of a tile.
+    const IS_SLICE: bool = false;
     /// Values at hand.
     type Row<'r>: Row<Item = Self::Item>
     where
@@ -98,6 +100,12 @@ pub trait Row: Copy {
 
     /// The `i`-th.
     fn at(&self, i: usize) -> Self::Item;
+
+    /// All of them, where they stand in memory.
+    #[inline(always)]
+    fn as_slice(&self) -> Option<&[Self::Item]> {
+        None
+    }
 }
 
 /// A place in a shape, and the axis along which a row lies there.
@@ -238,6 +246,7 @@ impl<T: Item> Tile<T> {
 impl<T: Item> Reader for LeafReader<'_, T> {
     type Item = T;
     type Scratch = Tile<T>;
+    const IS_SLICE: bool = true;
     type Row<'r>
         = Slice<'r, T>
     where
@@ -286,6 +295,11 @@ impl<T: Item> Row for Slice<'_, T> {
     #[inline(always)]
     fn at(&self, i: usize) -> T {
         self.0[i]
+    }
+
+    #[inline(always)]
+    fn as_slice(&self) -> Option<&[T]> {
+        Some(self.0)
     }
 }
 

@@ -268,6 +268,7 @@ pub enum SettledReader<'s, R: Reader> {
 impl<R: Reader> Reader for SettledReader<'_, R> {
     type Item = R::Item;
     type Scratch = (Tile<R::Item>, R::Scratch);
+    const IS_SLICE: bool = true;
     type Row<'r>
         = crate::source::Slice<'r, R::Item>
     where
