@@ -11,7 +11,8 @@ use crate::shape::{Shape, ShapeError};
 use crate::source::Source;
 use crate::tensor::Tensor;
 
-/// The value of an expression, in memory from `alloc`, from which everything in between comes as well.
+/// The value of an expression, in memory from `alloc`, from which everything in between comes as well, but for the scratch memory of the crate
+/// that computes matrix products.
 ///
 /// Element-wise operations run in one pass over memory. What has to be materialised on the way is freed as soon as its last reader is
 /// done, or becomes the result where it can. [`explain`](crate::explain) tells what would happen.

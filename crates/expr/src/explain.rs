@@ -16,7 +16,8 @@ use crate::shape::{Shape, ShapeError};
 pub struct Explanation {
     /// In the order in which they run.
     pub passes: Vec<Pass>,
-    /// The most bytes that are requested from the allocator at once, the result included.
+    /// The most bytes that are requested from the allocator at once, the result included. The scratch memory of the crate that computes
+    /// matrix products is not among them.
     pub peak_bytes: usize,
     /// The bytes of the result.
     pub output_bytes: usize,
@@ -70,7 +71,7 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// Returns the new block's number.
     pub(crate) fn produces(&mut self, formula: String, element: &'static str, shape: &Shape, bytes: usize) -> usize {
-        self.live += bytes;
+        self.live = self.live.saturating_add(bytes);
         self.peak = self.peak.max(self.live);
         self.push(Pass { id: 0, formula, shape: *shape, element, bytes, in_place: None })
     }
@@ -80,7 +81,7 @@ impl Ledger {
     }
 
     pub(crate) fn frees(&mut self, bytes: usize) {
-        self.live -= bytes;
+        self.live = self.live.saturating_sub(bytes);
     }
 
     fn push(&mut self, pass: Pass) -> usize {

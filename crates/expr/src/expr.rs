@@ -127,13 +127,15 @@ pub trait Expr: Sized {
     /// let mut leaky = [0.0; 2];
     /// eval_into(&x.lt(0.0).where_(x * 0.1, x), &mut leaky)?;
     /// assert_eq!(leaky, [-0.2, 3.0]);
+    /// eval_into(&x.lt(0.0).where_(0.0, x), &mut leaky)?;
+    /// assert_eq!(leaky, [0.0, 3.0]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    fn where_<L: Expr, R: Operand<L::Elem>>(self, yes: L, no: R) -> Select<Self, L, R::Expr>
+    fn where_<T: Item, L: Operand<T>, R: Operand<T>>(self, yes: L, no: R) -> Select<Self, L::Expr, R::Expr>
     where
         Self: Expr<Elem = bool>,
     {
-        Select::new(self, yes, no.into_expr())
+        Select::new(self, yes.into_expr(), no.into_expr())
     }
 
     /// The matrix product over the last two axes; the axes before them stretch.
@@ -160,8 +162,8 @@ pub trait Expr: Sized {
     }
 
     /// The axes in another order: axis `i` of the result is axis `order[i]` of this. Nothing is moved.
-    fn permute<const N: usize>(self, order: [usize; N]) -> Permute<Self> {
-        Permute::new(self, &order)
+    fn permute(self, order: impl AsRef<[usize]>) -> Permute<Self> {
+        Permute::new(self, order.as_ref())
     }
 
     /// The same elements in the same order under another shape. Nothing is moved, unless axes were exchanged or stretched before

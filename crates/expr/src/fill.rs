@@ -9,6 +9,9 @@ use crate::source::{At, Reader, Row, Space, Tile};
 /// What has to be there to do for a thread to be woken, in additions or so: about a millisecond's work.
 const GRAIN: usize = 1 << 23;
 
+/// Parts begin with multiples of so many elements, so that no cache line is written by two threads.
+const LINES: usize = 64;
+
 /// A loop to be compiled for several generations of processors. What it calls has to be inlined to be so as well.
 pub(crate) trait Kernel {
     type Output;
@@ -38,8 +41,7 @@ pub(crate) fn grain(count: usize, cost: usize, parallel: bool) -> usize {
     if !parallel || count.saturating_mul(cost) < 2 * GRAIN {
         return usize::MAX;
     }
-    // Not less than a few cache lines.
-    (GRAIN / cost.max(1)).max(count / (4 * rayon::current_num_threads())).max(64)
+    (GRAIN / cost.max(1)).max(count / (4 * rayon::current_num_threads()))
 }
 
 /// Writes the values of a shape to new memory.
@@ -50,7 +52,7 @@ pub(crate) fn write<R: Reader>(slots: Slots<'_, R::Item>, reader: &R, shape: &Sh
 }
 
 fn write_parts<R: Reader>(slots: Slots<'_, R::Item>, reader: &R, space: &Space, grain: usize) {
-    if slots.len() <= grain {
+    if slots.len() <= grain.max(LINES) {
         return vectorised(Write { slots, reader, space });
     }
     let (left, right) = halves(slots.len(), |middle| slots.split_at(middle));
@@ -59,7 +61,7 @@ fn write_parts<R: Reader>(slots: Slots<'_, R::Item>, reader: &R, space: &Space, 
 
 /// Splits so that the right half starts with a cache line if the left one does.
 fn halves<T>(len: usize, split: impl FnOnce(usize) -> T) -> T {
-    split((len / 2).next_multiple_of(64))
+    split((len / 2).next_multiple_of(LINES))
 }
 
 struct Write<'s, R: Reader> {
@@ -96,7 +98,7 @@ pub(crate) fn overwrite<R: Reader>(out: &mut [R::Item], reader: &R, shape: &Shap
 }
 
 fn overwrite_parts<R: Reader>(out: &mut [R::Item], first: usize, reader: &R, space: &Space, grain: usize) {
-    if out.len() <= grain {
+    if out.len() <= grain.max(LINES) {
         return vectorised(Overwrite { out, first, reader, space });
     }
     let (left, right) = halves(out.len(), |middle| out.split_at_mut(middle));

@@ -22,14 +22,14 @@ macro_rules! unary_table {
             sqrt Sqrt [1] |x| x.sqrt();
             /// The hyperbolic tangent.
             tanh Tanh [16] |x| x.tanh();
-            /// 1 / (1 + e^-x).
-            sigmoid Sigmoid [16] |x| T::ONE / (T::ONE + (-x).exp());
+            /// 1 / (1 + e^-x), from e^-|x|, which does not overflow.
+            sigmoid Sigmoid [16] |x| { let e = (-x.abs()).exp(); (if x < T::ZERO { e } else { T::ONE }) / (T::ONE + e) };
             /// The larger of x and 0.
             relu Relu [1] |x| if x < T::ZERO { T::ZERO } else { x };
             /// x times the normal distribution's probability of less than x.
             gelu Gelu [16] |x| x.gelu();
             /// x · sigmoid(x).
-            silu Silu [16] |x| x / (T::ONE + (-x).exp());
+            silu Silu [16] |x| { let e = (-x.abs()).exp(); (if x < T::ZERO { x * e } else { x }) / (T::ONE + e) };
             /// The absolute value.
             abs Abs [1] |x| x.abs();
             /// 1 / x.
@@ -46,7 +46,7 @@ macro_rules! binary_table {
             maximum Maximum [1] |x, y| if x > y || x.is_nan() { x } else { y };
             /// The smaller of both; NaN if either is.
             minimum Minimum [1] |x, y| if x < y || x.is_nan() { x } else { y };
-            /// Each element to the power of the other.
+            /// Each element to the power of the other. As everywhere, `powf(1, NaN)` and `powf(NaN, 0)` are 1.
             powf Powf [64] |x, y| x.powf(y);
         }
     };

@@ -211,6 +211,7 @@ impl<T: Element> Matrix<T> {
         let least = first.checked_add(down.min(0))?.checked_add(across.min(0))?;
         let most = first.checked_add(down.max(0))?.checked_add(across.max(0))?;
         let is_within = least >= 0 && most < leaf.data.len().cast_signed();
-        is_within.then(|| Self { first: leaf.data[first.cast_unsigned()..].as_ptr(), row, column })
+        // Of the whole slice, as steps may be negative.
+        is_within.then(|| Self { first: leaf.data.as_ptr().wrapping_offset(first), row, column })
     }
 }

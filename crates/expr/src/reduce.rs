@@ -256,35 +256,39 @@ impl<R: Reader<Item: Element>> Work<R> {
         scratch: &mut R::Scratch,
         tile: &mut Tile<R::Item>,
     ) -> R::Item {
+        // A value's lane follows from its number, wherever rows begin and end.
         const LANES: usize = 32;
         let mut lanes = [O::START; LANES];
-        let mut total = O::START;
-        let uses_lanes = left >= LANES;
+        let mut width = left.next_power_of_two().min(LANES);
+        let mut next = 0;
         while left > 0 {
             let len = self.reduced.row_at(at).min(left).min(if R::IS_SLICE { usize::MAX } else { TILE });
             let row = self.reader.row(scratch, &[], at, len);
             let values = row.as_slice().unwrap_or_else(|| tile.fill(len, |i| row.at(i)).0);
-            let (groups, rest) = values.as_chunks::<LANES>();
+            let (head, body) = values.split_at(((LANES - next) % LANES).min(len));
+            for (lane, &x) in lanes[next..].iter_mut().zip(head) {
+                *lane = O::combine(*lane, x);
+            }
+            let (groups, rest) = body.as_chunks::<LANES>();
             for group in groups {
                 for (lane, &x) in lanes.iter_mut().zip(group) {
                     *lane = O::combine(*lane, x);
                 }
             }
-            total = rest.iter().fold(total, |total, &x| O::combine(total, x));
+            for (lane, &x) in lanes.iter_mut().zip(rest) {
+                *lane = O::combine(*lane, x);
+            }
+            next = (next + len) % LANES;
             self.reduced.advance(at, len);
             left -= len;
         }
-        if uses_lanes {
-            let mut width = LANES / 2;
-            while width > 0 {
-                for lane in 0..width {
-                    lanes[lane] = O::combine(lanes[lane], lanes[lane + width]);
-                }
-                width /= 2;
+        while width > 1 {
+            width /= 2;
+            for lane in 0..width {
+                lanes[lane] = O::combine(lanes[lane], lanes[lane + width]);
             }
-            total = O::combine(lanes[0], total);
         }
-        total
+        lanes[0]
     }
 }
 

@@ -193,6 +193,12 @@ impl<const N: usize> From<[usize; N]> for Axes {
     }
 }
 
+impl<const N: usize> From<&[usize; N]> for Axes {
+    fn from(axes: &[usize; N]) -> Self {
+        Self::from(&axes[..])
+    }
+}
+
 impl From<&[usize]> for Axes {
     fn from(axes: &[usize]) -> Self {
         let mut set = 0;

@@ -18,11 +18,18 @@ use crate::shape::{MAX_RANK, Shape, Strides};
 /// The elements in a tile: large enough to hide what a row costs, and a few of them fit into the first-level cache.
 pub(crate) const TILE: usize = 512;
 
-/// What an expression can have for elements.
-pub trait Item: Copy + Default + Send + Sync + Debug + 'static {
+/// What an expression can have for elements: `f32`, `f64` and `bool`.
+pub trait Item: Sealed + Copy + Default + Send + Sync + Debug + 'static {
     /// The type's name, as `f32`.
     const NAME: &'static str;
 }
+
+/// Keeps others from adding types that the kernels do not know.
+pub trait Sealed {}
+
+impl Sealed for bool {}
+impl Sealed for f32 {}
+impl Sealed for f64 {}
 
 impl Item for bool {
     const NAME: &'static str = "bool";

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use tenzor_memory::allocator_api2::alloc::Global;
 use tenzor_memory::{Allocator, Buffer};
 
 use crate::context::Context;
 use crate::error::EvalError;
+use crate::eval::Eval;
 use crate::expr::Expr;
 use crate::shape::{IntoShape, Shape, ShapeError, Strides};
 use crate::source::{Item, Leaf};
@@ -148,8 +150,11 @@ impl<'t, T: Item> View<'t, T> {
 
 impl<T: Item> fmt::Debug for View<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // In the order of the shape, not of the memory.
+        let mut elements = vec![T::default(); self.shape.elements()];
+        Eval::new(Global).sequential().eval_into(self, &mut elements).map_err(|_| fmt::Error)?;
         write!(f, "{}{} ", T::NAME, self.shape)?;
-        f.debug_list().entries(self.elements).finish()
+        f.debug_list().entries(elements).finish()
     }
 }
 
@@ -191,6 +196,9 @@ impl<'t, T: Item, D: ndarray::Dimension> TryFrom<ndarray::ArrayView<'t, T, D>> f
 
     fn try_from(array: ndarray::ArrayView<'t, T, D>) -> Result<Self, ShapeError> {
         let shape = Shape::new(array.shape())?;
+        if shape.elements() == 0 {
+            return Self::new(&[], shape);
+        }
         let mut strides = Strides::row_major(&shape);
         for (axis, &step) in array.strides().iter().enumerate() {
             strides.steps[axis] = step;

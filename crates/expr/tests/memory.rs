@@ -109,3 +109,17 @@ fn faults() -> std::result::Result<u64, Box<dyn Error>> {
     let fields = stat.rsplit(')').next().ok_or("no fields")?;
     Ok(fields.split_whitespace().nth(7).ok_or("too few fields")?.parse()?)
 }
+
+#[test]
+fn sums_depend_on_values_and_shapes_alone() -> Result {
+    let numbers: Vec<f32> = (0..16_000 * 32).map(|i| 0.1 + (i % 3) as f32 * 0.01).collect();
+    let part = View::new(&numbers, [16_000, 32])?.slice(1, 0..31);
+    let alloc = TensorAllocator::new();
+    let copy = eval(&(part * 1.0), &alloc)?;
+    let (sliced, packed) = (eval(&part.sum(..), &alloc)?, eval(&copy.sum(..), &alloc)?);
+    assert_eq!(sliced.as_slice(), packed.as_slice());
+    let exact: f64 = copy.as_slice().iter().map(|&x| f64::from(x)).sum();
+    let error = (f64::from(packed.as_slice()[0]) - exact).abs() / exact;
+    assert!(error < 2e-6, "{error}");
+    Ok(())
+}
