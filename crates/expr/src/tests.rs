@@ -53,12 +53,12 @@ impl Comparison<f64> for Any {
 
     fn holds(self, x: f64, y: f64) -> bool {
         match self.0 % 6 {
-            0 => x < y,
-            1 => x <= y,
-            2 => x > y,
-            3 => x >= y,
-            4 => x == y,
-            _ => x != y,
+            0 => Less.holds(x, y),
+            1 => LessOrEqual.holds(x, y),
+            2 => Greater.holds(x, y),
+            3 => GreaterOrEqual.holds(x, y),
+            4 => Equal.holds(x, y),
+            _ => NotEqual.holds(x, y),
         }
     }
 }
@@ -410,15 +410,34 @@ impl<'t> Maker<'t> {
         let op = Any(self.random.u8(..));
         match self.random.u8(..13) {
             0 => {
-                let value = Naive::of(&shape, |at| UnaryOp::apply(op, value.get(at)));
+                let value = Naive::of(&shape, |at| {
+                    let x = value.get(at);
+                    match op.0 % 3 {
+                        0 => -x,
+                        1 if x < 0.0 => 0.0,
+                        1 => x,
+                        _ => x.abs(),
+                    }
+                });
                 Some((Node::Unary(Box::new(Unary { op, x })), value))
             }
             1..=4 => {
                 let (y, other) = self.beside(&shape, depth)?;
                 let (x, y, value, other) = if self.random.bool() { (x, y, value, other) } else { (y, x, other, value) };
                 let node = Binary::new(op, x, y);
-                let naive = stretched(&value.shape, &other.shape)
-                    .map(|shape| Naive::of(&shape, |at| BinaryOp::apply(op, value.get(at), other.get(at))));
+                let naive = stretched(&value.shape, &other.shape).map(|shape| {
+                    Naive::of(&shape, |at| {
+                        let (x, y) = (value.get(at), other.get(at));
+                        match op.0 % 5 {
+                            0 => x + y,
+                            1 => x - y,
+                            2 => x * y,
+                            _ if x.is_nan() || y.is_nan() => f64::NAN,
+                            3 => x.max(y),
+                            _ => x.min(y),
+                        }
+                    })
+                });
                 self.settle(Node::Binary(Box::new(node)), naive)
             }
             5 => {
@@ -429,7 +448,17 @@ impl<'t> Maker<'t> {
                 let naive = stretched(&shape, &other.shape)
                     .and_then(|shape| stretched(&shape, &stretched(&yes_value.shape, &no_value.shape)?))
                     .map(|shape| {
-                        let holds = |at: &[usize]| Comparison::holds(op, value.get(at), other.get(at));
+                        let holds = |at: &[usize]| {
+                            let (x, y) = (value.get(at), other.get(at));
+                            match op.0 % 6 {
+                                0 => x < y,
+                                1 => x <= y,
+                                2 => x > y,
+                                3 => x >= y,
+                                4 => x == y,
+                                _ => x != y,
+                            }
+                        };
                         Naive::of(&shape, |at| if holds(at) { yes_value.get(at) } else { no_value.get(at) })
                     });
                 self.settle(Node::Select(Box::new(node)), naive)

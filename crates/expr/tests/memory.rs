@@ -122,3 +122,20 @@ fn sums_depend_on_values_and_shapes_alone() -> Result {
     assert!(error < 2e-6, "{error}");
     Ok(())
 }
+
+#[test]
+fn a_softmax_of_very_small_or_large_numbers_is_one() -> Result {
+    let alloc = TensorAllocator::new();
+    for offset in [-1e4_f32, 0.0, 1e4] {
+        let numbers = [offset, offset - 1.0, offset, offset - 1.0];
+        let x = View::new(&numbers, [2, 2])?;
+        let (rows, columns) = (eval(&x.softmax(1), &alloc)?, eval(&x.transpose().softmax(0), &alloc)?);
+        let large = 1.0 / (1.0 + (-1.0_f32).exp());
+        for (&x, wanted) in rows.as_slice().iter().zip([large, 1.0 - large, large, 1.0 - large]) {
+            assert!((x - wanted).abs() < 1e-6, "{rows:?}");
+        }
+        let turned: Vec<f32> = [0, 2, 1, 3].iter().map(|&i| rows.as_slice()[i]).collect();
+        assert!(columns.as_slice().iter().zip(turned).all(|(a, b)| (a - b).abs() < 1e-6), "{columns:?}");
+    }
+    Ok(())
+}
