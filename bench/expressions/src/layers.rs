@@ -81,7 +81,8 @@ impl<'a> Encoder<'a> {
 
     fn candle(&self, x: &Candle) -> candle_core::Result<Candle> {
         let heads = |x: Candle| x.reshape((TOKENS, HEADS, HEAD))?.transpose(0, 1)?.contiguous();
-        let (query, key, value) = (heads(self.query.candle(x)?)?, heads(self.key.candle(x)?)?, heads(self.value.candle(x)?)?);
+        let (query, key, value) =
+            (heads(self.query.candle(x)?)?, heads(self.key.candle(x)?)?, heads(self.value.candle(x)?)?);
         let scores = (query.matmul(&key.transpose(1, 2)?)? / f64::from(HEAD as u32).sqrt())?;
         let attended = candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(&value)?;
         let together = attended.transpose(0, 1)?.reshape((TOKENS, WIDTH))?;
@@ -108,7 +109,7 @@ pub(crate) fn run(alloc: &TensorAllocator) -> Result<()> {
     let ours = || Ok(drop(black_box(ours()?)));
     let theirs = || Ok(drop(black_box(theirs()?)));
     let name = format!("perceptron 512-2048-512, batch 64; results {apart:.0e} apart");
-    compare(&name, vec![("", Box::new(ours)), ("", Box::new(theirs))])?;
+    compare(&name, vec![Box::new(ours), Box::new(theirs)])?;
 
     let layer = Encoder::new(alloc)?;
     let x = matrix(alloc, &[TOKENS, WIDTH], 2.0)?;
@@ -117,5 +118,5 @@ pub(crate) fn run(alloc: &TensorAllocator) -> Result<()> {
     let ours = || Ok(drop(black_box(layer.tenzor(&x, alloc)?)));
     let theirs = || Ok(drop(black_box(layer.candle(&candle_x)?)));
     let name = format!("BERT-base's encoder layer, 128 tokens; results {apart:.0e} apart");
-    compare(&name, vec![("", Box::new(ours)), ("", Box::new(theirs))])
+    compare(&name, vec![Box::new(ours), Box::new(theirs)])
 }

@@ -18,20 +18,20 @@ static GLOBAL: TenzorAlloc = TenzorAlloc::new();
 
 type Matrix<'a> = Tensor<f32, &'a TensorAllocator>;
 
-/// Something to be timed, and its name.
-type Contender<'c> = (&'c str, Box<dyn FnMut() -> Result<()> + 'c>);
+/// Something to be timed.
+type Contender<'c> = Box<dyn FnMut() -> Result<()> + 'c>;
 
 /// Prints the contenders' median times: the first's, and those of the others in relation to it.
 fn compare(what: &str, mut contenders: Vec<Contender<'_>>) -> Result<()> {
     const ROUNDS: usize = 9;
-    (contenders[0].1)()?;
+    contenders[0]()?;
     // As often as makes some dozens of milliseconds.
     let start = Instant::now();
-    (contenders[0].1)()?;
+    contenders[0]()?;
     let repeats = (3e-2 / start.elapsed().as_secs_f64()).clamp(2.0, 10_000.0) as u32;
     let mut times = vec![Vec::new(); contenders.len()];
     for round in 0..=ROUNDS {
-        for ((_, run), times) in contenders.iter_mut().zip(&mut times) {
+        for (run, times) in contenders.iter_mut().zip(&mut times) {
             let start = Instant::now();
             for _ in 0..repeats {
                 run()?;
@@ -49,10 +49,8 @@ fn compare(what: &str, mut contenders: Vec<Contender<'_>>) -> Result<()> {
             times[times.len() / 2]
         })
         .collect();
-    let own = format!("{} {:.1} µs", contenders[0].0, medians[0] * 1e6);
-    let others = contenders.iter().zip(&medians).skip(1);
-    let others: Vec<String> = others.map(|((name, _), time)| format!("{name} {:.2}", time / medians[0])).collect();
-    println!("| {what} | {own} | {} |", others.join(" | "));
+    let others: Vec<String> = medians[1..].iter().map(|time| format!("{:.2}", time / medians[0])).collect();
+    println!("| {what} | {:.1} µs | {} |", medians[0] * 1e6, others.join(" | "));
     Ok(())
 }
 
@@ -83,10 +81,10 @@ fn chain(alloc: &TensorAllocator) -> Result<()> {
         compare(
             &format!("{kib} KiB"),
             vec![
-                ("", Box::new(|| Ok(by_hand(a.as_slice(), b.as_slice(), c.as_slice(), black_box(&mut by))))),
-                ("", Box::new(|| Ok(drop(black_box(alone.eval(&expr)?))))),
-                ("", Box::new(|| Ok(drop(black_box(eval(&expr, alloc)?))))),
-                ("", Box::new(|| Ok(alone.eval_into(&expr, black_box(&mut into))?))),
+                Box::new(|| Ok(by_hand(a.as_slice(), b.as_slice(), c.as_slice(), black_box(&mut by)))),
+                Box::new(|| Ok(drop(black_box(alone.eval(&expr)?)))),
+                Box::new(|| Ok(drop(black_box(eval(&expr, alloc)?)))),
+                Box::new(|| Ok(alone.eval_into(&expr, black_box(&mut into))?)),
             ],
         )?;
     }
@@ -107,9 +105,9 @@ fn libraries(alloc: &TensorAllocator) -> Result<()> {
         compare(
             &format!("{kib} KiB"),
             vec![
-                ("", Box::new(|| Ok(drop(black_box(eval(&expr, alloc)?))))),
-                ("", Box::new(|| Ok(drop(black_box((((&ca * &cb)? + &cc)? - (&ca / 2.0)?)?))))),
-                ("", Box::new(|| Ok(drop(black_box(&na * &nb + &nc - &na / 2.0))))),
+                Box::new(|| Ok(drop(black_box(eval(&expr, alloc)?)))),
+                Box::new(|| Ok(drop(black_box((((&ca * &cb)? + &cc)? - (&ca / 2.0)?)?)))),
+                Box::new(|| Ok(drop(black_box(&na * &nb + &nc - &na / 2.0)))),
             ],
         )?;
     }
@@ -120,7 +118,9 @@ fn libraries(alloc: &TensorAllocator) -> Result<()> {
 #[allow(unsafe_code)]
 fn products(alloc: &TensorAllocator) -> Result<()> {
     println!("\n| product | gemm | eval |\n|---|---|---|");
-    for (m, k, n) in [(64, 512, 2048), (64, 2048, 512), (128, 768, 768), (128, 768, 3072), (256, 256, 256), (1024, 1024, 1024)] {
+    for (m, k, n) in
+        [(64, 512, 2048), (64, 2048, 512), (128, 768, 768), (128, 768, 3072), (256, 256, 256), (1024, 1024, 1024)]
+    {
         let (a, b) = (matrix(alloc, &[m, k], 1.0)?, matrix(alloc, &[k, n], 1.0)?);
         let mut out = vec![0.0_f32; m * n];
         let expr = a.matmul(&b);
@@ -131,14 +131,32 @@ fn products(alloc: &TensorAllocator) -> Result<()> {
             // SAFETY: the matrices are as large as is said, row by row, and `out` is nobody else's.
             unsafe {
                 gemm::gemm(
-                    m, n, k, out.as_mut_ptr(), 1, rhs, false, left, 1, lhs, right, 1, rhs, 0.0, 1.0, false, false, false, threads,
+                    m,
+                    n,
+                    k,
+                    out.as_mut_ptr(),
+                    1,
+                    rhs,
+                    false,
+                    left,
+                    1,
+                    lhs,
+                    right,
+                    1,
+                    rhs,
+                    0.0,
+                    1.0,
+                    false,
+                    false,
+                    false,
+                    threads,
                 );
             }
             black_box(&out);
             Ok(())
         };
         let ours = || Ok(drop(black_box(eval(&expr, alloc)?)));
-        compare(&format!("{m} × {k} × {n}"), vec![("", Box::new(direct)), ("", Box::new(ours))])?;
+        compare(&format!("{m} × {k} × {n}"), vec![Box::new(direct), Box::new(ours)])?;
     }
     Ok(())
 }

@@ -1,12 +1,12 @@
 //! `eval`: an expression becomes a tensor.
 
-use tenzor_memory::Allocator;
 use tenzor_memory::allocator_api2::alloc::Global;
+use tenzor_memory::{Allocator, Buffer};
 
 use crate::context::{Block, Context};
 use crate::error::EvalError;
 use crate::expr::Expr;
-use crate::fill::{overwrite, write};
+use crate::fill::{overwrite, overwrite_row, write, write_row};
 use crate::shape::{Shape, ShapeError};
 use crate::source::Source;
 use crate::tensor::Tensor;
@@ -94,11 +94,16 @@ impl<A: Allocator + Clone> Eval<A> {
     /// As [`eval`].
     pub fn eval<E: Expr>(&self, expr: &E) -> Result<Tensor<E::Elem, A>, EvalError> {
         let shape = expr.shape()?;
+        if let Some(row) = short(expr, &shape) {
+            let buffer = Buffer::uninit_in(shape.elements(), self.alloc.clone())?;
+            let buffer = buffer.init_parts(|slots| write_row(slots, row)).map_err(|_| EvalError::Unfinished)?;
+            return Ok(Tensor::of(buffer, shape));
+        }
         let context = self.context();
         let block = materialise(&context, expr.prepare(&context), &shape);
         context.check()?;
         match block {
-            Block::Live(buffer) => Ok(Tensor::new(buffer, shape)?),
+            Block::Live(buffer) => Ok(Tensor::of(buffer, shape)),
             Block::Planned(_) | Block::Missing => Err(EvalError::Unfinished),
         }
     }
@@ -112,6 +117,10 @@ impl<A: Allocator + Clone> Eval<A> {
         if output.len() != shape.elements() {
             return Err(ShapeError::Elements { shape, given: output.len() }.into());
         }
+        if let Some(row) = short(expr, &shape) {
+            overwrite_row(output, row);
+            return Ok(());
+        }
         let context = self.context();
         let source = expr.prepare(&context);
         context.check()?;
@@ -122,6 +131,16 @@ impl<A: Allocator + Clone> Eval<A> {
     fn context(&self) -> Context<A> {
         Context::new(self.alloc.clone(), self.parallel)
     }
+}
+
+/// The most elements of a short expression: one that is computed in some microseconds, of which the general way would take a tenth for
+/// itself. No thread is worth waking for one.
+const SHORT: usize = 1 << 14;
+
+/// The values of an expression, if they are few and all at hand.
+#[inline(always)]
+fn short<'e, E: Expr>(expr: &'e E, shape: &Shape) -> Option<E::Row<'e>> {
+    if shape.elements() <= SHORT { expr.as_row(shape) } else { None }
 }
 
 /// Puts the values of a source into memory: in the place of what it gives up, or else in a new block.

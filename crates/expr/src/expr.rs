@@ -4,15 +4,13 @@ use tenzor_memory::Allocator;
 
 use crate::context::Context;
 use crate::math::Element;
-use crate::ops::{
-    Binary, Compare, Operand, Pair, Select, Unary, binary_table, comparison_table, operator_table, unary_table,
-};
+use crate::ops::{Binary, Operand, Pair, Select, Unary, binary_table, comparison_table, operator_table, unary_table};
 use crate::product::MatMul;
 use crate::reduce::{self, Reduce};
 use crate::rows::{LayerNorm, Softmax};
 use crate::shape::{Axes, IntoShape, Shape, ShapeError};
-use crate::source::{Item, Source};
-use crate::view::{BroadcastTo, Permute, Reshape, Slice};
+use crate::source::{Item, Row, Source};
+use crate::view::{BroadcastTo, Permute, Relaid, Reshape, Slice};
 
 macro_rules! unary_methods {
     ($($(#[$doc:meta])* $method:ident $op:ident [$cost:literal] |$x:ident| $value:expr;)*) => {$(
@@ -53,11 +51,11 @@ macro_rules! operator_methods {
 macro_rules! comparison_methods {
     ($($(#[$doc:meta])* $method:ident $op:ident $sign:literal |$x:ident, $y:ident| $holds:expr;)*) => {$(
         $(#[$doc])*
-        fn $method<R: Operand<Self::Elem>>(self, other: R) -> Compare<crate::ops::$op, Self, R::Expr>
+        fn $method<R: Operand<Self::Elem>>(self, other: R) -> Binary<crate::ops::$op, Self, R::Expr>
         where
             Self::Elem: Element,
         {
-            Compare::new(crate::ops::$op, self, other.into_expr())
+            Binary::new(crate::ops::$op, self, other.into_expr())
         }
     )*};
 }
@@ -92,6 +90,12 @@ pub trait Expr: Sized {
     where
         Self: 'e;
 
+    /// Its values as a row.
+    #[doc(hidden)]
+    type Row<'e>: Row<Item = Self::Elem>
+    where
+        Self: 'e;
+
     /// The shape of its value.
     ///
     /// # Errors
@@ -103,6 +107,17 @@ pub trait Expr: Sized {
     fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
     where
         Self: 'e;
+
+    /// All values as one row, where nothing has to be prepared: all tensors have this very shape and lie in its order.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn as_row<'e>(&'e self, shape: &Shape) -> Option<Self::Row<'e>>
+    where
+        Self: 'e,
+    {
+        let _ = shape;
+        None
+    }
 
     unary_table!(unary_methods);
     binary_table!(binary_methods);
@@ -162,22 +177,61 @@ pub trait Expr: Sized {
     }
 
     /// The axes in another order: axis `i` of the result is axis `order[i]` of this. Nothing is moved.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3])?;
+    /// let mut turned = [0.0; 6];
+    /// eval_into(&x.permute([1, 0]), &mut turned)?;
+    /// assert_eq!(turned, [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn permute(self, order: impl AsRef<[usize]>) -> Permute<Self> {
         Permute::new(self, order.as_ref())
     }
 
     /// The same elements in the same order under another shape. Nothing is moved, unless axes were exchanged or stretched before
     /// in a way that needs it.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3])?;
+    /// assert_eq!(x.reshape([3, 2]).shape()?[..], [3, 2]);
+    /// assert!(x.reshape([4]).shape().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn reshape(self, shape: impl IntoShape) -> Reshape<Self> {
         Reshape::new(self, shape.into_shape())
     }
 
     /// The elements with indices within `range` along an axis. Nothing is moved.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3])?;
+    /// let mut last = [0.0; 4];
+    /// eval_into(&x.slice(1, 1..3), &mut last)?;
+    /// assert_eq!(last, [2.0, 3.0, 5.0, 6.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn slice(self, axis: usize, range: std::ops::Range<usize>) -> Slice<Self> {
         Slice::new(self, axis, range)
     }
 
     /// Stretched to a shape, as where two expressions meet.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3])?;
+    /// let mut rows = [0.0; 6];
+    /// eval_into(&x.slice(0, 1..2).broadcast_to([2, 3]), &mut rows)?;
+    /// assert_eq!(rows, [4.0, 5.0, 6.0, 4.0, 5.0, 6.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn broadcast_to(self, shape: impl IntoShape) -> BroadcastTo<Self> {
         BroadcastTo::new(self, shape.into_shape())
     }
@@ -187,6 +241,18 @@ pub trait Expr: Sized {
     ///
     /// Elements next to each other are added in blocks and the blocks in pairs, so that the error grows with the logarithm of their
     /// number; along other axes they are added in order.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3])?;
+    /// let (mut rows, mut all) = ([0.0; 2], [0.0]);
+    /// eval_into(&x.sum(1), &mut rows)?;
+    /// eval_into(&x.sum(..), &mut all)?;
+    /// assert_eq!((rows, all), ([6.0, 15.0], [21.0]));
+    /// assert_eq!(x.sum([0, 1]).keep_dims().shape()?[..], [1, 1]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn sum(self, axes: impl Into<Axes>) -> Reduce<reduce::Sum, Self>
     where
         Self::Elem: Element,
@@ -227,6 +293,16 @@ pub trait Expr: Sized {
     }
 
     /// e to the power of each element, divided by the sum of these along an axis.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3])?;
+    /// let mut shares = [0.0; 6];
+    /// eval_into(&(x * 0.0).softmax(0), &mut shares)?;
+    /// assert_eq!(shares, [0.5; 6]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn softmax(self, axis: usize) -> Softmax<Self>
     where
         Self::Elem: Element,
@@ -235,6 +311,16 @@ pub trait Expr: Sized {
     }
 
     /// Along the last axis, less the mean, divided by the square root of the variance plus `epsilon`.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3])?;
+    /// let mut normal = [0.0; 6];
+    /// eval_into(&(x * 1e4).layer_norm(1e-5), &mut normal)?;
+    /// assert!(normal[1] == 0.0 && (normal[2] - 1.5_f32.sqrt()).abs() < 1e-6);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn layer_norm(self, epsilon: Self::Elem) -> LayerNorm<Self>
     where
         Self::Elem: Element,
@@ -260,7 +346,7 @@ macro_rules! operators {
             type Output = Unary<crate::ops::Neg, Self>;
 
             fn neg(self) -> Self::Output {
-                Unary { op: crate::ops::Neg, x: self }
+                Expr::neg(self)
             }
         }
     };
@@ -273,7 +359,7 @@ macro_rules! operators {
             type Output = Binary<crate::ops::$op, Self, Rhs::Expr>;
 
             fn $method(self, other: Rhs) -> Self::Output {
-                Binary::new(crate::ops::$op, self, other.into_expr())
+                Expr::$method(self, other)
             }
         }
 
@@ -288,7 +374,7 @@ macro_rules! operators {
             type Output = Binary<crate::ops::$op, crate::ops::Scalar<$scalar>, $expr>;
 
             fn $method(self, other: $expr) -> Self::Output {
-                Binary::new(crate::ops::$op, crate::ops::Scalar(self), other)
+                Expr::$method(crate::ops::Scalar(self), other)
             }
         }
     };
@@ -301,10 +387,8 @@ operators! {
     [O, X,] Unary<O, X>;
     [O, L, R,] Binary<O, L, R>;
     [C, L, R,] Select<C, L, R>;
-    [X,] Permute<X>;
+    [V, X,] Relaid<V, X>;
     [X,] Reshape<X>;
-    [X,] Slice<X>;
-    [X,] BroadcastTo<X>;
     [O, X,] Reduce<O, X>;
     [X,] Softmax<X>;
     [X: Expr,] LayerNorm<X>;

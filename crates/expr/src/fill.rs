@@ -90,6 +90,48 @@ impl<R: Reader> Kernel for Write<'_, R> {
     }
 }
 
+/// Writes the values of a row to new memory, which has no more of them.
+pub(crate) fn write_row<R: Row>(slots: Slots<'_, R::Item>, row: R) {
+    vectorised(WriteRow { slots, row });
+}
+
+struct WriteRow<'s, R: Row> {
+    slots: Slots<'s, R::Item>,
+    row: R,
+}
+
+impl<R: Row> Kernel for WriteRow<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let row = self.row.head(self.slots.len());
+        self.slots.fill_with(|i| row.at(i));
+    }
+}
+
+/// Writes the values of a row over others, as many.
+pub(crate) fn overwrite_row<R: Row>(out: &mut [R::Item], row: R) {
+    vectorised(OverwriteRow { out, row });
+}
+
+struct OverwriteRow<'s, R: Row> {
+    out: &'s mut [R::Item],
+    row: R,
+}
+
+impl<R: Row> Kernel for OverwriteRow<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let row = self.row.head(self.out.len());
+        for (i, slot) in self.out.iter_mut().enumerate() {
+            *slot = row.at(i);
+        }
+    }
+}
+
 /// Writes the values of a shape over others, which `reader` may read in place.
 pub(crate) fn overwrite<R: Reader>(out: &mut [R::Item], reader: &R, shape: &Shape, parallel: bool) {
     let space = Space::new(shape, 0..shape.rank(), reader);

@@ -38,11 +38,11 @@ mod view;
 
 /// The types of expressions, for who has to name them.
 pub mod nodes {
-    pub use crate::ops::{Binary, Compare, Scalar, Select, Unary};
+    pub use crate::ops::{Binary, Scalar, Select, Unary};
     pub use crate::product::MatMul;
     pub use crate::reduce::Reduce;
     pub use crate::rows::{LayerNorm, Softmax};
-    pub use crate::view::{BroadcastTo, Permute, Reshape, Slice};
+    pub use crate::view::{BroadcastTo, Permute, Relaid, Reshape, Slice};
 
     /// `left + right`.
     pub type Add<L, R> = Binary<crate::ops::Add, L, R>;

@@ -8,7 +8,7 @@ use crate::context::{Block, Context};
 use crate::expr::Expr;
 use crate::math::Element;
 use crate::shape::{Shape, ShapeError, Strides};
-use crate::source::{At, Reader, Row, Source};
+use crate::source::{At, Item, Reader, Row, Source};
 
 /// The operations on one value: documentation, method, type, its cost in additions or so, and what it does to `x`.
 macro_rules! unary_table {
@@ -98,23 +98,47 @@ pub trait UnaryOp<T>: Copy + Send + Sync + Debug {
 }
 
 /// What becomes of two values.
-pub trait BinaryOp<T>: Copy + Send + Sync + Debug {
+pub trait BinaryOp<T: Item>: Copy + Send + Sync + Debug {
+    /// What the result is: a value, or whether something holds.
+    type Output: Item;
     /// As it stands in formulas: a sign, or a name.
     const NAME: &'static str;
     /// In additions or so.
     const COST: usize = 1;
 
     /// The result.
-    fn apply(self, x: T, y: T) -> T;
+    fn apply(self, x: T, y: T) -> Self::Output;
+
+    /// The operand's memory for the result, where it can hold it.
+    #[doc(hidden)]
+    fn take_over<A: Allocator>(block: impl FnOnce() -> Option<Block<T, A>>) -> Option<Block<Self::Output, A>> {
+        let _ = block;
+        None
+    }
+
+    /// The operand's elements, where the result has taken over their memory.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn here(here: &[Self::Output]) -> &[T] {
+        let _ = here;
+        &[]
+    }
 }
 
-/// What is asked of two values.
-pub trait Comparison<T>: Copy + Send + Sync + Debug {
-    /// As it stands in formulas.
-    const NAME: &'static str;
+/// Operations whose result can stand where an operand stood.
+macro_rules! stays_in_place {
+    () => {
+        type Output = T;
 
-    /// The answer.
-    fn holds(self, x: T, y: T) -> bool;
+        fn take_over<A: Allocator>(block: impl FnOnce() -> Option<Block<T, A>>) -> Option<Block<T, A>> {
+            block()
+        }
+
+        #[inline(always)]
+        fn here(here: &[T]) -> &[T] {
+            here
+        }
+    };
 }
 
 macro_rules! define_unary {
@@ -142,6 +166,8 @@ macro_rules! define_binary {
         pub struct $op;
 
         impl<T: Element> BinaryOp<T> for $op {
+            stays_in_place!();
+
             const NAME: &'static str = stringify!($method);
             const COST: usize = $cost;
 
@@ -160,6 +186,8 @@ macro_rules! define_operators {
         pub struct $op;
 
         impl<T: Element> BinaryOp<T> for $op {
+            stays_in_place!();
+
             const NAME: &'static str = $sign;
 
             #[inline(always)]
@@ -176,11 +204,12 @@ macro_rules! define_comparisons {
         #[derive(Clone, Copy, Debug)]
         pub struct $op;
 
-        impl<T: Element> Comparison<T> for $op {
+        impl<T: Element> BinaryOp<T> for $op {
+            type Output = bool;
             const NAME: &'static str = $sign;
 
             #[inline(always)]
-            fn holds(self, $x: T, $y: T) -> bool {
+            fn apply(self, $x: T, $y: T) -> bool {
                 $holds
             }
         }
@@ -245,10 +274,20 @@ pub struct Scalar<T>(pub T);
 impl<T: Element> Expr for Scalar<T> {
     type Elem = T;
     type Source<'e, A: Allocator> = Self;
+    type Row<'e> = Self;
 
     #[inline(always)]
     fn shape(&self) -> Result<Shape, ShapeError> {
         Ok(Shape::SCALAR)
+    }
+
+    #[inline(always)]
+    fn as_row<'e>(&'e self, shape: &Shape) -> Option<Self>
+    where
+        Self: 'e,
+    {
+        let _ = shape;
+        Some(*self)
     }
 
     #[inline(always)]
@@ -316,6 +355,12 @@ impl<T: Element> Row for Scalar<T> {
         let _ = i;
         self.0
     }
+
+    #[inline(always)]
+    fn head(self, len: usize) -> Self {
+        let _ = len;
+        self
+    }
 }
 
 /// An operation on each element of an expression.
@@ -331,6 +376,10 @@ impl<O: UnaryOp<X::Elem>, X: Expr> Expr for Unary<O, X> {
         = Unary<O, X::Source<'e, A>>
     where
         Self: 'e;
+    type Row<'e>
+        = Unary<O, X::Row<'e>>
+    where
+        Self: 'e;
 
     #[inline(always)]
     fn shape(&self) -> Result<Shape, ShapeError> {
@@ -343,6 +392,14 @@ impl<O: UnaryOp<X::Elem>, X: Expr> Expr for Unary<O, X> {
         Self: 'e,
     {
         Unary { op: self.op, x: self.x.prepare(context) }
+    }
+
+    #[inline(always)]
+    fn as_row<'e>(&'e self, shape: &Shape) -> Option<Self::Row<'e>>
+    where
+        Self: 'e,
+    {
+        Some(Unary { op: self.op, x: self.x.as_row(shape)? })
     }
 }
 
@@ -408,6 +465,11 @@ impl<O: UnaryOp<X::Item>, X: Row> Row for Unary<O, X> {
     fn at(&self, i: usize) -> X::Item {
         self.op.apply(self.x.at(i))
     }
+
+    #[inline(always)]
+    fn head(self, len: usize) -> Self {
+        Self { x: self.x.head(len), ..self }
+    }
 }
 
 /// Two expressions whose shapes are stretched to a common one; the home of what the nodes with two operands share.
@@ -431,6 +493,11 @@ impl<L: Expr, R: Expr> Pair<L, R> {
         to: &Shape,
     ) -> Pair<L::Source<'e, A>, R::Source<'e, A>> {
         Pair { left: stretched(&self.left, context, to), right: stretched(&self.right, context, to) }
+    }
+
+    #[inline(always)]
+    fn as_row<'e>(&'e self, shape: &Shape) -> Option<Pair<L::Row<'e>, R::Row<'e>>> {
+        Some(Pair { left: self.left.as_row(shape)?, right: self.right.as_row(shape)? })
     }
 }
 
@@ -457,6 +524,7 @@ pub(crate) fn stretched<'e, E: Expr, A: Allocator + Clone>(
     source
 }
 
+/// As sources.
 impl<L, R> Pair<L, R> {
     fn relayout<A: Allocator>(&mut self, change: &mut dyn FnMut(&mut Strides))
     where
@@ -476,6 +544,14 @@ impl<L, R> Pair<L, R> {
         Pair { left: self.left.reader(), right: self.right.reader() }
     }
 
+    fn take_over<A: Allocator>(&mut self, shape: &Shape) -> Option<Block<L::Item, A>>
+    where
+        L: Source<A>,
+        R: Source<A, Item = L::Item>,
+    {
+        self.left.take_over(shape).or_else(|| self.right.take_over(shape))
+    }
+
     fn text<A: Allocator>(&self, name: &str) -> String
     where
         L: Source<A>,
@@ -490,7 +566,47 @@ impl<L, R> Pair<L, R> {
     }
 }
 
-/// An operation on the elements of two expressions.
+/// As readers.
+impl<L: Reader, R: Reader<Item = L::Item>> Pair<L, R> {
+    fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
+        self.left.all(holds) && self.right.all(holds)
+    }
+
+    fn reads_here(&self) -> bool {
+        self.left.reads_here() || self.right.reads_here()
+    }
+
+    fn is_sliced(&self, axis: usize) -> bool {
+        self.left.is_sliced(axis) && self.right.is_sliced(axis)
+    }
+
+    fn cost(&self) -> usize {
+        self.left.cost() + self.right.cost()
+    }
+
+    #[inline(always)]
+    fn row<'r>(
+        &'r self,
+        scratch: &'r mut (L::Scratch, R::Scratch),
+        here: &'r [L::Item],
+        at: &At,
+        len: usize,
+    ) -> Pair<L::Row<'r>, R::Row<'r>> {
+        let left = self.left.row(&mut scratch.0, here, at, len);
+        let right = self.right.row(&mut scratch.1, here, at, len);
+        Pair { left, right }
+    }
+}
+
+/// As rows.
+impl<L: Row, R: Row> Pair<L, R> {
+    #[inline(always)]
+    fn head(self, len: usize) -> Self {
+        Self { left: self.left.head(len), right: self.right.head(len) }
+    }
+}
+
+/// An operation on the elements of two expressions. Comparisons are of `bool`s, for [`Expr::where_`].
 #[derive(Clone, Copy, Debug)]
 pub struct Binary<O, L, R> {
     pub(crate) op: O,
@@ -506,9 +622,13 @@ impl<O: BinaryOp<L::Elem>, L: Expr, R: Expr<Elem = L::Elem>> Binary<O, L, R> {
 }
 
 impl<O: BinaryOp<L::Elem>, L: Expr, R: Expr<Elem = L::Elem>> Expr for Binary<O, L, R> {
-    type Elem = L::Elem;
+    type Elem = O::Output;
     type Source<'e, A: Allocator>
         = Zip<O, Pair<L::Source<'e, A>, R::Source<'e, A>>>
+    where
+        Self: 'e;
+    type Row<'e>
+        = Zip<O, Pair<L::Row<'e>, R::Row<'e>>>
     where
         Self: 'e;
 
@@ -524,6 +644,14 @@ impl<O: BinaryOp<L::Elem>, L: Expr, R: Expr<Elem = L::Elem>> Expr for Binary<O, 
     {
         Zip { op: self.op, pair: self.pair.prepare(context, known(&self.shape)) }
     }
+
+    #[inline(always)]
+    fn as_row<'e>(&'e self, shape: &Shape) -> Option<Self::Row<'e>>
+    where
+        Self: 'e,
+    {
+        Some(Zip { op: self.op, pair: self.pair.as_row(shape)? })
+    }
 }
 
 /// A source, reader or row of two.
@@ -535,7 +663,7 @@ pub struct Zip<O, P> {
 }
 
 impl<A: Allocator, O: BinaryOp<L::Item>, L: Source<A>, R: Source<A, Item = L::Item>> Source<A> for Zip<O, Pair<L, R>> {
-    type Item = L::Item;
+    type Item = O::Output;
     type Reader<'s>
         = Zip<O, Pair<L::Reader<'s>, R::Reader<'s>>>
     where
@@ -550,8 +678,8 @@ impl<A: Allocator, O: BinaryOp<L::Item>, L: Source<A>, R: Source<A, Item = L::It
         self.pair.relayout(change);
     }
 
-    fn take_over(&mut self, shape: &Shape) -> Option<Block<L::Item, A>> {
-        self.pair.left.take_over(shape).or_else(|| self.pair.right.take_over(shape))
+    fn take_over(&mut self, shape: &Shape) -> Option<Block<O::Output, A>> {
+        O::take_over(|| self.pair.take_over(shape))
     }
 
     fn text(&self) -> String {
@@ -560,7 +688,7 @@ impl<A: Allocator, O: BinaryOp<L::Item>, L: Source<A>, R: Source<A, Item = L::It
 }
 
 impl<O: BinaryOp<L::Item>, L: Reader, R: Reader<Item = L::Item>> Reader for Zip<O, Pair<L, R>> {
-    type Item = L::Item;
+    type Item = O::Output;
     type Scratch = (L::Scratch, R::Scratch);
     type Row<'r>
         = Zip<O, Pair<L::Row<'r>, R::Row<'r>>>
@@ -568,144 +696,38 @@ impl<O: BinaryOp<L::Item>, L: Reader, R: Reader<Item = L::Item>> Reader for Zip<
         Self: 'r;
 
     fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
-        self.pair.left.all(holds) && self.pair.right.all(holds)
+        self.pair.all(holds)
     }
 
     fn reads_here(&self) -> bool {
-        self.pair.left.reads_here() || self.pair.right.reads_here()
+        self.pair.reads_here()
     }
 
     fn is_sliced(&self, axis: usize) -> bool {
-        self.pair.left.is_sliced(axis) && self.pair.right.is_sliced(axis)
+        self.pair.is_sliced(axis)
     }
 
     fn cost(&self) -> usize {
-        O::COST + self.pair.left.cost() + self.pair.right.cost()
+        O::COST + self.pair.cost()
     }
 
     #[inline(always)]
-    fn row<'r>(&'r self, scratch: &'r mut Self::Scratch, here: &'r [L::Item], at: &At, len: usize) -> Self::Row<'r> {
-        let left = self.pair.left.row(&mut scratch.0, here, at, len);
-        let right = self.pair.right.row(&mut scratch.1, here, at, len);
-        Zip { op: self.op, pair: Pair { left, right } }
+    fn row<'r>(&'r self, scratch: &'r mut Self::Scratch, here: &'r [O::Output], at: &At, len: usize) -> Self::Row<'r> {
+        Zip { op: self.op, pair: self.pair.row(scratch, O::here(here), at, len) }
     }
 }
 
 impl<O: BinaryOp<L::Item>, L: Row, R: Row<Item = L::Item>> Row for Zip<O, Pair<L, R>> {
-    type Item = L::Item;
+    type Item = O::Output;
 
     #[inline(always)]
-    fn at(&self, i: usize) -> L::Item {
+    fn at(&self, i: usize) -> O::Output {
         self.op.apply(self.pair.left.at(i), self.pair.right.at(i))
     }
-}
-
-/// A question about the elements of two expressions: an expression of `bool`s, for [`Expr::where_`].
-#[derive(Clone, Copy, Debug)]
-pub struct Compare<O, L, R> {
-    pub(crate) op: O,
-    pub(crate) pair: Pair<L, R>,
-    pub(crate) shape: Result<Shape, ShapeError>,
-}
-
-impl<O: Comparison<L::Elem>, L: Expr, R: Expr<Elem = L::Elem>> Compare<O, L, R> {
-    pub(crate) fn new(op: O, left: L, right: R) -> Self {
-        let pair = Pair { left, right };
-        Self { op, shape: pair.shape(O::NAME), pair }
-    }
-}
-
-impl<O: Comparison<L::Elem>, L: Expr, R: Expr<Elem = L::Elem>> Expr for Compare<O, L, R> {
-    type Elem = bool;
-    type Source<'e, A: Allocator>
-        = Ask<O, Pair<L::Source<'e, A>, R::Source<'e, A>>>
-    where
-        Self: 'e;
 
     #[inline(always)]
-    fn shape(&self) -> Result<Shape, ShapeError> {
-        self.shape
-    }
-
-    #[inline(always)]
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
-    where
-        Self: 'e,
-    {
-        Ask { op: self.op, pair: self.pair.prepare(context, known(&self.shape)) }
-    }
-}
-
-/// A source, reader or row of a comparison.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub struct Ask<O, P> {
-    op: O,
-    pair: P,
-}
-
-impl<A: Allocator, O: Comparison<L::Item>, L: Source<A>, R: Source<A, Item = L::Item>> Source<A>
-    for Ask<O, Pair<L, R>>
-{
-    type Item = bool;
-    type Reader<'s>
-        = Ask<O, Pair<L::Reader<'s>, R::Reader<'s>>>
-    where
-        Self: 's;
-
-    #[inline(always)]
-    fn reader(&self) -> Self::Reader<'_> {
-        Ask { op: self.op, pair: self.pair.reader() }
-    }
-
-    fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides)) {
-        self.pair.relayout(change);
-    }
-
-    fn text(&self) -> String {
-        self.pair.text(O::NAME)
-    }
-}
-
-impl<O: Comparison<L::Item>, L: Reader, R: Reader<Item = L::Item>> Reader for Ask<O, Pair<L, R>> {
-    type Item = bool;
-    type Scratch = (L::Scratch, R::Scratch);
-    type Row<'r>
-        = Ask<O, Pair<L::Row<'r>, R::Row<'r>>>
-    where
-        Self: 'r;
-
-    fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
-        self.pair.left.all(holds) && self.pair.right.all(holds)
-    }
-
-    fn reads_here(&self) -> bool {
-        false
-    }
-
-    fn is_sliced(&self, axis: usize) -> bool {
-        self.pair.left.is_sliced(axis) && self.pair.right.is_sliced(axis)
-    }
-
-    fn cost(&self) -> usize {
-        1 + self.pair.left.cost() + self.pair.right.cost()
-    }
-
-    #[inline(always)]
-    fn row<'r>(&'r self, scratch: &'r mut Self::Scratch, here: &'r [bool], at: &At, len: usize) -> Self::Row<'r> {
-        let _ = here;
-        let left = self.pair.left.row(&mut scratch.0, &[], at, len);
-        let right = self.pair.right.row(&mut scratch.1, &[], at, len);
-        Ask { op: self.op, pair: Pair { left, right } }
-    }
-}
-
-impl<O: Comparison<L::Item>, L: Row, R: Row<Item = L::Item>> Row for Ask<O, Pair<L, R>> {
-    type Item = bool;
-
-    #[inline(always)]
-    fn at(&self, i: usize) -> bool {
-        self.op.holds(self.pair.left.at(i), self.pair.right.at(i))
+    fn head(self, len: usize) -> Self {
+        Self { pair: self.pair.head(len), ..self }
     }
 }
 
@@ -731,6 +753,10 @@ impl<C: Expr<Elem = bool>, L: Expr, R: Expr<Elem = L::Elem>> Expr for Select<C, 
         = Choose<C::Source<'e, A>, Pair<L::Source<'e, A>, R::Source<'e, A>>>
     where
         Self: 'e;
+    type Row<'e>
+        = Choose<C::Row<'e>, Pair<L::Row<'e>, R::Row<'e>>>
+    where
+        Self: 'e;
 
     #[inline(always)]
     fn shape(&self) -> Result<Shape, ShapeError> {
@@ -745,6 +771,14 @@ impl<C: Expr<Elem = bool>, L: Expr, R: Expr<Elem = L::Elem>> Expr for Select<C, 
         let shape = known(&self.shape);
         let condition = stretched(&self.condition, context, shape);
         Choose { condition, pair: self.pair.prepare(context, shape) }
+    }
+
+    #[inline(always)]
+    fn as_row<'e>(&'e self, shape: &Shape) -> Option<Self::Row<'e>>
+    where
+        Self: 'e,
+    {
+        Some(Choose { condition: self.condition.as_row(shape)?, pair: self.pair.as_row(shape)? })
     }
 }
 
@@ -776,7 +810,7 @@ impl<A: Allocator, C: Source<A, Item = bool>, L: Source<A>, R: Source<A, Item = 
     }
 
     fn take_over(&mut self, shape: &Shape) -> Option<Block<L::Item, A>> {
-        self.pair.left.take_over(shape).or_else(|| self.pair.right.take_over(shape))
+        self.pair.take_over(shape)
     }
 
     fn text(&self) -> String {
@@ -786,34 +820,32 @@ impl<A: Allocator, C: Source<A, Item = bool>, L: Source<A>, R: Source<A, Item = 
 
 impl<C: Reader<Item = bool>, L: Reader, R: Reader<Item = L::Item>> Reader for Choose<C, Pair<L, R>> {
     type Item = L::Item;
-    type Scratch = (C::Scratch, L::Scratch, R::Scratch);
+    type Scratch = (C::Scratch, (L::Scratch, R::Scratch));
     type Row<'r>
         = Choose<C::Row<'r>, Pair<L::Row<'r>, R::Row<'r>>>
     where
         Self: 'r;
 
     fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
-        self.condition.all(holds) && self.pair.left.all(holds) && self.pair.right.all(holds)
+        self.condition.all(holds) && self.pair.all(holds)
     }
 
     fn reads_here(&self) -> bool {
-        self.pair.left.reads_here() || self.pair.right.reads_here()
+        self.pair.reads_here()
     }
 
     fn is_sliced(&self, axis: usize) -> bool {
-        self.condition.is_sliced(axis) && self.pair.left.is_sliced(axis) && self.pair.right.is_sliced(axis)
+        self.condition.is_sliced(axis) && self.pair.is_sliced(axis)
     }
 
     fn cost(&self) -> usize {
-        1 + self.condition.cost() + self.pair.left.cost() + self.pair.right.cost()
+        1 + self.condition.cost() + self.pair.cost()
     }
 
     #[inline(always)]
     fn row<'r>(&'r self, scratch: &'r mut Self::Scratch, here: &'r [L::Item], at: &At, len: usize) -> Self::Row<'r> {
         let condition = self.condition.row(&mut scratch.0, &[], at, len);
-        let left = self.pair.left.row(&mut scratch.1, here, at, len);
-        let right = self.pair.right.row(&mut scratch.2, here, at, len);
-        Choose { condition, pair: Pair { left, right } }
+        Choose { condition, pair: self.pair.row(&mut scratch.1, here, at, len) }
     }
 }
 
@@ -824,5 +856,10 @@ impl<C: Row<Item = bool>, L: Row, R: Row<Item = L::Item>> Row for Choose<C, Pair
     fn at(&self, i: usize) -> L::Item {
         let (left, right) = (self.pair.left.at(i), self.pair.right.at(i));
         if self.condition.at(i) { left } else { right }
+    }
+
+    #[inline(always)]
+    fn head(self, len: usize) -> Self {
+        Self { condition: self.condition.head(len), pair: self.pair.head(len) }
     }
 }

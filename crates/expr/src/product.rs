@@ -11,7 +11,7 @@ use crate::expr::Expr;
 use crate::math::Element;
 use crate::ops::{Pair, known};
 use crate::shape::{MAX_RANK, Shape, ShapeError};
-use crate::source::{At, Leaf, LeafReader, Source, Space};
+use crate::source::{At, Leaf, LeafReader, Slice, Source, Space};
 use crate::view::Settled;
 
 /// See [`Expr::matmul`].
@@ -70,6 +70,10 @@ impl<L: Expr<Elem: Element>, R: Expr<Elem = L::Elem>> Expr for MatMul<L, R> {
         = Leaf<'e, L::Elem, A>
     where
         Self: 'e;
+    type Row<'e>
+        = Slice<'e, L::Elem>
+    where
+        Self: 'e;
 
     fn shape(&self) -> Result<Shape, ShapeError> {
         self.shapes.map(|shapes| shapes.result)
@@ -122,7 +126,8 @@ struct Product<'s, T: Element> {
     parallel: bool,
 }
 
-/// What each thread needs to be worth its while, in multiplications.
+/// What each thread needs to be worth its while, in multiplications: less than for [`grain`](crate::fill::grain), as each split moves whole
+/// products, and `gemm`, if it is not done here, splits them as early.
 const GRAIN: usize = 1 << 18;
 
 impl<'s, T: Element> Product<'s, T> {
@@ -140,7 +145,7 @@ impl<'s, T: Element> Product<'s, T> {
             return;
         }
         let count = slots.len() / one;
-        let is_large = count > 1 && count * one * self.k > 2 * GRAIN;
+        let is_large = count > 1 && slots.len().saturating_mul(self.k) > 2 * GRAIN;
         if self.parallel && is_large {
             let (left, right) = slots.split_at(count / 2 * one);
             rayon::join(|| self.write(left), || self.write(right));

@@ -12,9 +12,9 @@ use crate::context::Context;
 use crate::expr::Expr;
 use crate::fill::{Kernel, grain, vectorised};
 use crate::math::Element;
-use crate::ops::known;
+use crate::ops::{BinaryOp, Maximum, Minimum, known};
 use crate::shape::{Axes, MAX_RANK, Shape, ShapeError};
-use crate::source::{At, Leaf, Reader, Row, Source, Space, TILE, Tile};
+use crate::source::{At, Leaf, Reader, Row, Slice, Source, Space, TILE, Tile};
 
 /// How values become one.
 pub trait Reduction<T>: Copy + Send + Sync + Debug {
@@ -67,9 +67,9 @@ reductions! {
     /// The product.
     Prod "prod", T::ONE, Some(T::ONE), |x, y| x * y;
     /// The largest.
-    Max "max", T::LEAST, None, |x, y| if x > y || x.is_nan() { x } else { y };
+    Max "max", T::LEAST, None, |x, y| Maximum.apply(x, y);
     /// The smallest.
-    Min "min", T::MOST, None, |x, y| if x < y || x.is_nan() { x } else { y };
+    Min "min", T::MOST, None, |x, y| Minimum.apply(x, y);
 }
 
 /// A reduction along some axes; see [`Expr::sum`].
@@ -127,6 +127,10 @@ impl<O: Reduction<X::Elem>, X: Expr<Elem: Element>> Expr for Reduce<O, X> {
         = Leaf<'e, X::Elem, A>
     where
         Self: 'e;
+    type Row<'e>
+        = Slice<'e, X::Elem>
+    where
+        Self: 'e;
 
     fn shape(&self) -> Result<Shape, ShapeError> {
         self.shape
@@ -138,15 +142,14 @@ impl<O: Reduction<X::Elem>, X: Expr<Elem: Element>> Expr for Reduce<O, X> {
     {
         let (from, to) = (*known(&self.x.shape()), *known(&self.shape));
         let mut source = self.x.prepare(context);
+        let order = Order::new(&from, self.axes);
+        source.relayout(&mut |strides| strides.permute(&order.axes[..from.rank()]));
         let text = || {
             let axes: Vec<usize> = (0..from.rank()).filter(|&axis| is_in(self.axes, axis)).collect();
             format!("{}({}, {axes:?})", O::NAME, source.text())
         };
-        let text = if context.is_planning() { text() } else { String::new() };
-        let order = Order::new(&from, self.axes);
-        source.relayout(&mut |strides| strides.permute(&order.axes[..from.rank()]));
-        let reader = source.reader();
-        let block = context.produce(&to, || text, |slots| reduce::<O, _>(slots, reader, &order, context.parallel));
+        let write = |slots: Slots<'_, _>| reduce::<O, _>(slots, source.reader(), &order, context.parallel);
+        let block = context.produce(&to, text, write);
         Leaf::own(block, &to)
     }
 }
@@ -361,14 +364,12 @@ impl<O: Reduction<R::Item>, R: Reader<Item: Element>> Kernel for AddRows<'_, O, 
             let len = inner.row_at(&at).min(TILE).min(slots.len());
             let (part, rest) = slots.split_at(len);
             let totals = part.fill_with(|_| O::START);
-            let mut other = At::FIRST;
             for _ in 0..*count {
-                let place = At { index: sum(&at.index, &other.index), inner: at.inner };
-                let row = reader.row(&mut scratch, &[], &place, totals.len());
+                let row = reader.row(&mut scratch, &[], &at, totals.len());
                 for (i, total) in totals.iter_mut().enumerate() {
                     *total = O::combine(*total, row.at(i));
                 }
-                reduced.advance(&mut other, 1);
+                reduced.advance(&mut at, 1);
             }
             for total in totals {
                 *total = O::finish(*total, *count);
@@ -376,9 +377,4 @@ impl<O: Reduction<R::Item>, R: Reader<Item: Element>> Kernel for AddRows<'_, O, 
             slots = rest;
         }
     }
-}
-
-/// Indices along different axes, together.
-fn sum(a: &[usize; MAX_RANK], b: &[usize; MAX_RANK]) -> [usize; MAX_RANK] {
-    std::array::from_fn(|axis| a[axis] + b[axis])
 }

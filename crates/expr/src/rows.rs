@@ -7,9 +7,9 @@ use crate::eval::materialise;
 use crate::expr::Expr;
 use crate::fill::{Kernel, grain, vectorised};
 use crate::math::Element;
-use crate::ops::known;
+use crate::ops::{BinaryOp, Maximum, known};
 use crate::shape::{Shape, ShapeError};
-use crate::source::{Leaf, TILE};
+use crate::source::{Leaf, Slice, TILE};
 
 /// See [`Expr::softmax`].
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,10 @@ impl<X: Expr<Elem: Element>> Expr for Softmax<X> {
     type Elem = X::Elem;
     type Source<'e, A: Allocator>
         = Leaf<'e, X::Elem, A>
+    where
+        Self: 'e;
+    type Row<'e>
+        = Slice<'e, X::Elem>
     where
         Self: 'e;
 
@@ -73,6 +77,10 @@ impl<X: Expr<Elem: Element>> Expr for LayerNorm<X> {
     type Elem = X::Elem;
     type Source<'e, A: Allocator>
         = Leaf<'e, X::Elem, A>
+    where
+        Self: 'e;
+    type Row<'e>
+        = Slice<'e, X::Elem>
     where
         Self: 'e;
 
@@ -165,9 +173,10 @@ fn in_place<'e, E: Expr, A: Allocator + Clone, O: RowOp<E::Elem>>(
     op: O,
 ) -> Leaf<'e, E::Elem, A> {
     let block = materialise(context, x.prepare(context), shape);
-    let text = format!("{}(%{})", O::NAME, block.id());
+    let id = block.id();
+    let text = || format!("{}(%{id})", O::NAME);
     let rows = grain(shape.elements(), O::COST, context.parallel).checked_div(row).unwrap_or(1).max(1);
-    let block = context.reuse(block, shape, || text, |out| change_rows(out, row, rows, op));
+    let block = context.reuse(block, shape, text, |out| change_rows(out, row, rows, op));
     Leaf::own(block, shape)
 }
 
@@ -200,7 +209,7 @@ fn fold<T: Element>(row: &[T], start: T, value: impl Fn(T) -> T, combine: impl F
 #[inline(always)]
 fn softmax<T: Element>(row: &mut [T]) {
     // Less the largest, so that nothing overflows.
-    let most = fold(row, T::LEAST, |x| x, |x, y| if x > y || x.is_nan() { x } else { y });
+    let most = fold(row, T::LEAST, |x| x, |x, y| Maximum.apply(x, y));
     for x in row.iter_mut() {
         *x = (*x - most).exp();
     }
@@ -219,7 +228,7 @@ fn softmax_columns<T: Element>(block: &mut [T], width: usize) {
         let (mut most, mut sums) = ([T::LEAST; TILE], [T::ZERO; TILE]);
         for row in block.chunks_exact(width) {
             for (most, &x) in most.iter_mut().zip(&row[first..first + len]) {
-                *most = if *most > x || most.is_nan() { *most } else { x };
+                *most = Maximum.apply(*most, x);
             }
         }
         for row in block.chunks_exact_mut(width) {

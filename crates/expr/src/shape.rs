@@ -15,7 +15,8 @@ pub const MAX_RANK: usize = 6;
 /// assert_eq!((shape.rank(), shape.elements(), shape[1]), (2, 6, 3));
 /// # Ok::<(), tenzor_expr::ShapeError>(())
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Eq, Hash)]
+#[expect(clippy::derived_hash_with_manual_eq, reason = "both compare all sizes")]
 pub struct Shape {
     /// [`NO_AXIS`] beyond the last. Without a field for the rank, an error that tells two shapes is not too large to be returned.
     sizes: [usize; MAX_RANK],
@@ -96,6 +97,14 @@ impl Shape {
     }
 }
 
+/// As derived, but without a call: a small expression compares the shape of each of its tensors.
+impl PartialEq for Shape {
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        self.sizes.iter().zip(&other.sizes).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+    }
+}
+
 impl Deref for Shape {
     type Target = [usize];
 
@@ -148,7 +157,14 @@ impl<const N: usize> IntoShape for &[usize; N] {
     }
 }
 
-/// Some axes of a shape.
+/// Some axes of a shape: what [`Expr::sum`](crate::Expr::sum) and the other reductions take.
+///
+/// ```
+/// use tenzor_expr::Axes;
+///
+/// let (one, some, all): (Axes, Axes, Axes) = (1.into(), [0, 1].into(), (..).into());
+/// assert!(one != some && some != all);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Axes(Given);
 

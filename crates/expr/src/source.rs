@@ -108,6 +108,9 @@ pub trait Row: Copy {
     /// The `i`-th.
     fn at(&self, i: usize) -> Self::Item;
 
+    /// The first `len` of no fewer. Where all slices of an expression are cut to one length, its loop needs no checks.
+    fn head(self, len: usize) -> Self;
+
     /// All of them, where they stand in memory.
     #[inline(always)]
     fn as_slice(&self) -> Option<&[Self::Item]> {
@@ -191,14 +194,12 @@ impl<T: Item, A: Allocator> Source<A> for Leaf<'_, T, A> {
 
     fn take_over(&mut self, shape: &Shape) -> Option<Block<T, A>> {
         let is_whole = |block: &Block<T, A>| block.len() == shape.elements() && self.strides.is_row_major(shape);
-        if !matches!(&self.data, Data::Own(block) if is_whole(block)) {
-            return None;
-        }
-        match std::mem::replace(&mut self.data, Data::Here(0)) {
-            Data::Own(block) => {
-                self.data = Data::Here(block.id());
-                Some(block)
-            }
+        let here = match &self.data {
+            Data::Own(block) if is_whole(block) => Data::Here(block.id()),
+            _ => return None,
+        };
+        match std::mem::replace(&mut self.data, here) {
+            Data::Own(block) => Some(block),
             _ => None,
         }
     }
@@ -305,6 +306,11 @@ impl<T: Item> Row for Slice<'_, T> {
     }
 
     #[inline(always)]
+    fn head(self, len: usize) -> Self {
+        Self(&self.0[..len])
+    }
+
+    #[inline(always)]
     fn as_slice(&self) -> Option<&[T]> {
         Some(self.0)
     }
@@ -318,7 +324,7 @@ pub(crate) struct Space {
     groups: [(usize, usize); MAX_RANK],
     count: usize,
     /// The most values in a row.
-    pub(crate) row: usize,
+    row: usize,
 }
 
 impl Space {

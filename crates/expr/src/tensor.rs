@@ -10,7 +10,7 @@ use crate::error::EvalError;
 use crate::eval::Eval;
 use crate::expr::Expr;
 use crate::shape::{IntoShape, Shape, ShapeError, Strides};
-use crate::source::{Item, Leaf};
+use crate::source::{Item, Leaf, Slice};
 
 /// Elements in row-major order, the last axis's next to each other, in memory from the allocator `A`.
 ///
@@ -40,6 +40,11 @@ impl<T: Item, A: Allocator> Tensor<T, A> {
     pub fn new(buffer: Buffer<T, A>, shape: impl IntoShape) -> Result<Self, ShapeError> {
         let shape = of_elements(shape, buffer.len())?;
         Ok(Self { buffer, shape })
+    }
+
+    /// As many elements as the shape has.
+    pub(crate) fn of(buffer: Buffer<T, A>, shape: Shape) -> Self {
+        Self { buffer, shape }
     }
 
     /// A copy of `elements`, in order.
@@ -100,6 +105,10 @@ impl<T: Item, B: Allocator> Expr for &Tensor<T, B> {
         = Leaf<'e, T, A>
     where
         Self: 'e;
+    type Row<'e>
+        = Slice<'e, T>
+    where
+        Self: 'e;
 
     #[inline(always)]
     fn shape(&self) -> Result<Shape, ShapeError> {
@@ -112,6 +121,14 @@ impl<T: Item, B: Allocator> Expr for &Tensor<T, B> {
         Self: 'e,
     {
         Leaf::given(&self.buffer, Strides::row_major(&self.shape), &self.shape, context)
+    }
+
+    #[inline(always)]
+    fn as_row<'e>(&'e self, shape: &Shape) -> Option<Slice<'e, T>>
+    where
+        Self: 'e,
+    {
+        (self.shape == *shape).then_some(Slice(&self.buffer))
     }
 }
 
@@ -164,6 +181,10 @@ impl<T: Item> Expr for View<'_, T> {
         = Leaf<'e, T, A>
     where
         Self: 'e;
+    type Row<'e>
+        = Slice<'e, T>
+    where
+        Self: 'e;
 
     #[inline(always)]
     fn shape(&self) -> Result<Shape, ShapeError> {
@@ -176,6 +197,14 @@ impl<T: Item> Expr for View<'_, T> {
         Self: 'e,
     {
         Leaf::given(self.elements, self.strides, &self.shape, context)
+    }
+
+    #[inline(always)]
+    fn as_row<'e>(&'e self, shape: &Shape) -> Option<Slice<'e, T>>
+    where
+        Self: 'e,
+    {
+        (self.shape == *shape && self.strides.is_row_major(shape)).then_some(Slice(self.elements))
     }
 }
 

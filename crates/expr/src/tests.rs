@@ -14,7 +14,7 @@ use crate::product::MatMul;
 use crate::reduce::{Max, Mean, Min, Reduce, Sum};
 use crate::shape::{Axes, MAX_RANK, Shape, ShapeError, Strides};
 use crate::source::{At, Leaf, LeafReader, Reader, Row, Slice as RowSlice, Source, Tile};
-use crate::tensor::View;
+use crate::tensor::{Tensor, View};
 use crate::view::{BroadcastTo, Permute, Reshape, Settled, SettledReader, Slice};
 use crate::{eval, eval_into};
 
@@ -35,6 +35,7 @@ impl UnaryOp<f64> for Any {
 }
 
 impl BinaryOp<f64> for Any {
+    type Output = f64;
     const NAME: &'static str = "any";
 
     fn apply(self, x: f64, y: f64) -> f64 {
@@ -46,19 +47,32 @@ impl BinaryOp<f64> for Any {
             _ => Minimum.apply(x, y),
         }
     }
+
+    fn take_over<A: Allocator>(block: impl FnOnce() -> Option<Block<f64, A>>) -> Option<Block<f64, A>> {
+        block()
+    }
+
+    fn here(here: &[f64]) -> &[f64] {
+        here
+    }
 }
 
-impl Comparison<f64> for Any {
+/// A comparison chosen at run time.
+#[derive(Clone, Copy, Debug)]
+struct AnyComparison(u8);
+
+impl BinaryOp<f64> for AnyComparison {
+    type Output = bool;
     const NAME: &'static str = "any";
 
-    fn holds(self, x: f64, y: f64) -> bool {
+    fn apply(self, x: f64, y: f64) -> bool {
         match self.0 % 6 {
-            0 => Less.holds(x, y),
-            1 => LessOrEqual.holds(x, y),
-            2 => Greater.holds(x, y),
-            3 => GreaterOrEqual.holds(x, y),
-            4 => Equal.holds(x, y),
-            _ => NotEqual.holds(x, y),
+            0 => Less.apply(x, y),
+            1 => LessOrEqual.apply(x, y),
+            2 => Greater.apply(x, y),
+            3 => GreaterOrEqual.apply(x, y),
+            4 => Equal.apply(x, y),
+            _ => NotEqual.apply(x, y),
         }
     }
 }
@@ -69,7 +83,7 @@ enum Node<'t> {
     Scalar(Scalar<f64>),
     Unary(Box<Unary<Any, Self>>),
     Binary(Box<Binary<Any, Self, Self>>),
-    Select(Box<Select<Compare<Any, Self, Self>, Self, Self>>),
+    Select(Box<Select<Binary<AnyComparison, Self, Self>, Self, Self>>),
     Permute(Box<Permute<Self>>),
     Reshape(Box<Reshape<Self>>),
     Slice(Box<Slice<Self>>),
@@ -83,7 +97,7 @@ enum Node<'t> {
 
 type PairSource<'e, A> = Pair<NodeSource<'e, A>, NodeSource<'e, A>>;
 
-type ChooseSource<'e, A> = Choose<Ask<Any, PairSource<'e, A>>, PairSource<'e, A>>;
+type ChooseSource<'e, A> = Choose<Zip<AnyComparison, PairSource<'e, A>>, PairSource<'e, A>>;
 
 enum NodeSource<'e, A: Allocator> {
     Leaf(Leaf<'e, f64, A>),
@@ -101,7 +115,7 @@ enum NodeReader<'s> {
     Scalar(Scalar<f64>),
     Unary(Box<Unary<Any, Self>>),
     Binary(Box<Zip<Any, PairReader<'s>>>),
-    Select(Box<Choose<Ask<Any, PairReader<'s>>, PairReader<'s>>>),
+    Select(Box<Choose<Zip<AnyComparison, PairReader<'s>>, PairReader<'s>>>),
     Settled(Box<SettledReader<'s, Self>>),
 }
 
@@ -113,7 +127,7 @@ struct NodeScratch {
     leaf: Tile<f64>,
     unary: Option<Box<Self>>,
     binary: Option<Box<PairScratch>>,
-    select: Option<Box<(PairScratch, Self, Self)>>,
+    select: Option<Box<(PairScratch, PairScratch)>>,
     settled: Option<Box<(Tile<f64>, Self)>>,
 }
 
@@ -142,6 +156,10 @@ impl Expr for Node<'_> {
     type Elem = f64;
     type Source<'e, A: Allocator>
         = NodeSource<'e, A>
+    where
+        Self: 'e;
+    type Row<'e>
+        = RowSlice<'e, f64>
     where
         Self: 'e;
 
@@ -444,7 +462,7 @@ impl<'t> Maker<'t> {
                 let (y, other) = self.beside(&shape, depth)?;
                 let (yes, yes_value) = self.beside(&shape, depth)?;
                 let (no, no_value) = self.beside(&shape, depth)?;
-                let node = Select::new(Compare::new(op, x, y), yes, no);
+                let node = Select::new(Binary::new(AnyComparison(op.0), x, y), yes, no);
                 let naive = stretched(&shape, &other.shape)
                     .and_then(|shape| stretched(&shape, &stretched(&yes_value.shape, &no_value.shape)?))
                     .map(|shape| {
@@ -643,4 +661,65 @@ fn random_expressions_have_the_values_they_should_and_need_what_was_explained() 
         compared += 1;
     }
     assert!(compared > 4 * refused, "{compared} compared, {refused} refused");
+}
+
+/// A short expression is computed by a way of its own, which another, that differs in nothing but a view, does not go.
+#[test]
+fn short_expressions_have_the_values_of_others() {
+    fn is_short(expr: impl Expr) -> bool {
+        expr.as_row(&expr.shape().unwrap()).is_some()
+    }
+
+    fn check<E: Expr<Elem: PartialEq> + Copy>(expr: E) {
+        let alloc = TensorAllocator::new();
+        let general = expr.broadcast_to(expr.shape().unwrap());
+        assert!(!is_short(general));
+        let value = eval(&expr, &alloc).unwrap();
+        assert_eq!(value.as_slice(), eval(&general, &alloc).unwrap().as_slice());
+        assert_eq!(value.shape(), expr.shape().unwrap());
+        let mut output = vec![E::Elem::default(); value.as_slice().len()];
+        eval_into(&expr, &mut output).unwrap();
+        assert_eq!(value.as_slice(), output);
+        assert_eq!(explain(&expr).unwrap().requests(), usize::from(!output.is_empty()));
+    }
+
+    for sizes in [&[][..], &[0], &[1], &[7], &[2, 3], &[3, 0], &[1, 5, 1], &[128, 128], &[128, 129]] {
+        let shape = Shape::new(sizes).unwrap();
+        let elements =
+            |seed: usize| -> Vec<f64> { (0..shape.elements()).map(|i| (i * seed % 13) as f64 - 6.0).collect() };
+        let (a, b, c) = (elements(7), elements(11), elements(5));
+        let view = |elements| View::new(elements, shape).unwrap();
+        let (a, b, c) = (view(&a), view(&b), view(&c));
+        assert!(is_short(a * b + c - a / 2.0));
+        check(a);
+        check(a * b + c - a / 2.0);
+        check(2.0 - a.abs().maximum(b).relu());
+        check(a.lt(b));
+        check(a.lt(b).where_(c * 2.0, 1.0));
+    }
+
+    let elements: Vec<f64> = (0..6).map(f64::from).collect();
+    let matrix = View::new(&elements, [2, 3]).unwrap();
+    let row = Tensor::from_slice_in(&elements[..3], [3], TensorAllocator::new()).unwrap();
+    let row = &row;
+    let column = View::new(&elements[..2], [2, 1]).unwrap();
+    for wrong in
+        [is_short(matrix + row), is_short(column + matrix), is_short(column * row), is_short(-matrix.transpose())]
+    {
+        assert!(!wrong);
+    }
+    assert!(!is_short(matrix.lt(row).where_(matrix, 0.0)) && !is_short(matrix - matrix.sum(1).keep_dims()));
+    check(matrix + row);
+    check(column * row);
+}
+
+/// An array whose axes were exchanged is in another order than its shape.
+#[cfg(feature = "ndarray")]
+#[test]
+fn short_expressions_read_turned_arrays_in_order() {
+    let array = ndarray::array![[1.0, 2.0], [3.0, 4.0]];
+    let turned = View::try_from(array.t()).unwrap();
+    let mut output = [0.0; 4];
+    eval_into(&(turned + 0.0), &mut output).unwrap();
+    assert_eq!(output, [1.0, 3.0, 2.0, 4.0]);
 }

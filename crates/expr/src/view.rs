@@ -7,16 +7,60 @@ use tenzor_memory::Allocator;
 use crate::context::{Block, Context};
 use crate::eval::materialise;
 use crate::expr::Expr;
-use crate::ops::{known, stretched};
+use crate::ops::known;
 use crate::shape::{MAX_RANK, Shape, ShapeError, Strides};
-use crate::source::{At, Leaf, LeafReader, Reader, Row, Source, Tile};
+use crate::source::{At, Leaf, LeafReader, Reader, Row, Slice as RowSlice, Source, Tile};
+
+/// The same elements, found by other steps.
+#[derive(Clone, Copy, Debug)]
+pub struct Relaid<V, X> {
+    x: X,
+    view: V,
+    shape: Result<Shape, ShapeError>,
+}
+
+/// How a view changes the steps below it.
+pub trait Relayout: Copy {
+    /// Those of one leaf.
+    fn apply(&self, strides: &mut Strides);
+}
+
+impl<V: Relayout, X: Expr> Expr for Relaid<V, X> {
+    type Elem = X::Elem;
+    type Source<'e, A: Allocator>
+        = X::Source<'e, A>
+    where
+        Self: 'e;
+    type Row<'e>
+        = RowSlice<'e, X::Elem>
+    where
+        Self: 'e;
+
+    fn shape(&self) -> Result<Shape, ShapeError> {
+        self.shape
+    }
+
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
+    where
+        Self: 'e,
+    {
+        let mut source = self.x.prepare(context);
+        source.relayout(&mut |strides| self.view.apply(strides));
+        source
+    }
+}
 
 /// Axes in another order; see [`Expr::permute`].
+pub type Permute<X> = Relaid<Order, X>;
+
+/// Which axis stands in the place of each.
 #[derive(Clone, Copy, Debug)]
-pub struct Permute<X> {
-    x: X,
-    order: [usize; MAX_RANK],
-    shape: Result<Shape, ShapeError>,
+pub struct Order([usize; MAX_RANK]);
+
+impl Relayout for Order {
+    fn apply(&self, strides: &mut Strides) {
+        strides.permute(&self.0);
+    }
 }
 
 impl<X: Expr> Permute<X> {
@@ -36,7 +80,7 @@ impl<X: Expr> Permute<X> {
             }
             Ok(shape.permuted(order))
         });
-        Self { x, order: axes, shape }
+        Self { x, view: Order(axes), shape }
     }
 
     pub(crate) fn transposing(x: X) -> Self {
@@ -48,38 +92,24 @@ impl<X: Expr> Permute<X> {
                 Ok(shape.permuted(&order[..rank]))
             }
         });
-        Self { x, order, shape }
-    }
-}
-
-impl<X: Expr> Expr for Permute<X> {
-    type Elem = X::Elem;
-    type Source<'e, A: Allocator>
-        = X::Source<'e, A>
-    where
-        Self: 'e;
-
-    fn shape(&self) -> Result<Shape, ShapeError> {
-        self.shape
-    }
-
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
-    where
-        Self: 'e,
-    {
-        let mut source = self.x.prepare(context);
-        source.relayout(&mut |strides| strides.permute(&self.order));
-        source
+        Self { x, view: Order(order), shape }
     }
 }
 
 /// Some indices of an axis; see [`Expr::slice`].
+pub type Slice<X> = Relaid<From, X>;
+
+/// From an index of an axis on.
 #[derive(Clone, Copy, Debug)]
-pub struct Slice<X> {
-    x: X,
+pub struct From {
     axis: usize,
     first: usize,
-    shape: Result<Shape, ShapeError>,
+}
+
+impl Relayout for From {
+    fn apply(&self, strides: &mut Strides) {
+        strides.skip(self.axis, self.first);
+    }
 }
 
 impl<X: Expr> Slice<X> {
@@ -89,66 +119,37 @@ impl<X: Expr> Slice<X> {
             Some(&size) if start > end || end > size => Err(ShapeError::Range { shape, axis, start, end }),
             Some(_) => Ok(shape.with_size(axis, end - start)),
         });
-        Self { x, axis, first: start, shape }
-    }
-}
-
-impl<X: Expr> Expr for Slice<X> {
-    type Elem = X::Elem;
-    type Source<'e, A: Allocator>
-        = X::Source<'e, A>
-    where
-        Self: 'e;
-
-    fn shape(&self) -> Result<Shape, ShapeError> {
-        self.shape
-    }
-
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
-    where
-        Self: 'e,
-    {
-        let mut source = self.x.prepare(context);
-        source.relayout(&mut |strides| strides.skip(self.axis, self.first));
-        source
+        Self { x, view: From { axis, first: start }, shape }
     }
 }
 
 /// Stretched to a shape; see [`Expr::broadcast_to`].
+pub type BroadcastTo<X> = Relaid<Stretch, X>;
+
+/// From one shape to another.
 #[derive(Clone, Copy, Debug)]
-pub struct BroadcastTo<X> {
-    x: X,
-    shape: Result<Shape, ShapeError>,
+pub struct Stretch {
+    from: Shape,
+    to: Shape,
+}
+
+impl Relayout for Stretch {
+    fn apply(&self, strides: &mut Strides) {
+        strides.broadcast(&self.from, &self.to);
+    }
 }
 
 impl<X: Expr> BroadcastTo<X> {
     pub(crate) fn new(x: X, to: Result<Shape, ShapeError>) -> Self {
+        let mut view = Stretch { from: Shape::SCALAR, to: Shape::SCALAR };
         let shape = to.and_then(|to| {
             let from = x.shape()?;
+            view = Stretch { from, to };
             let stretched = from.broadcast(&to, "broadcast_to")?;
             let mismatch = ShapeError::Mismatch { operation: "broadcast_to", left: from, right: to };
             if stretched == to { Ok(to) } else { Err(mismatch) }
         });
-        Self { x, shape }
-    }
-}
-
-impl<X: Expr> Expr for BroadcastTo<X> {
-    type Elem = X::Elem;
-    type Source<'e, A: Allocator>
-        = X::Source<'e, A>
-    where
-        Self: 'e;
-
-    fn shape(&self) -> Result<Shape, ShapeError> {
-        self.shape
-    }
-
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
-    where
-        Self: 'e,
-    {
-        stretched(&self.x, context, known(&self.shape))
+        Self { x, view, shape }
     }
 }
 
@@ -174,6 +175,10 @@ impl<X: Expr> Expr for Reshape<X> {
     type Elem = X::Elem;
     type Source<'e, A: Allocator>
         = Settled<X::Source<'e, A>, Leaf<'e, X::Elem, A>>
+    where
+        Self: 'e;
+    type Row<'e>
+        = RowSlice<'e, X::Elem>
     where
         Self: 'e;
 
@@ -270,7 +275,7 @@ impl<R: Reader> Reader for SettledReader<'_, R> {
     type Scratch = (Tile<R::Item>, R::Scratch);
     const IS_SLICE: bool = true;
     type Row<'r>
-        = crate::source::Slice<'r, R::Item>
+        = RowSlice<'r, R::Item>
     where
         Self: 'r;
 

@@ -169,6 +169,22 @@ impl<'a, T: Copy> Slots<'a, T> {
 
     /// Takes the elements for written, and returns them.
     ///
+    /// ```
+    /// use tenzor_memory::TensorAllocator;
+    ///
+    /// let alloc = TensorAllocator::new();
+    /// let source = [1.0_f32, 2.0, 3.0];
+    /// let copy = alloc.alloc::<f32>(3)?.init_parts(|mut slots| {
+    ///     // SAFETY: both have three elements, which are all written.
+    ///     unsafe {
+    ///         slots.as_mut_ptr().copy_from_nonoverlapping(source.as_ptr(), 3);
+    ///         slots.assume_written();
+    ///     }
+    /// });
+    /// assert_eq!(copy.unwrap()[..], source);
+    /// # Ok::<(), tenzor_memory::AllocError>(())
+    /// ```
+    ///
     /// # Safety
     /// Every element was written.
     #[inline]
