@@ -21,6 +21,7 @@ mod error;
 mod global;
 mod heap;
 pub mod layout;
+pub mod plan;
 mod pool;
 mod process;
 mod provider;

@@ -151,14 +151,14 @@ impl Trace {
         let mut checker = Checker::default();
         let mut empty_line = None;
         while lines.advance()? {
-            if lines.text.is_empty() {
-                empty_line = empty_line.or(Some(lines.line));
+            if lines.text().is_empty() {
+                empty_line = empty_line.or(Some(lines.line()));
             } else if let Some(line) = empty_line {
                 return Err(ParseError::new(line, None, "an event", "an empty line"));
             } else if checker.events.len() >= limits.max_events as usize {
                 return Err(lines.error(format!("at most {} events", limits.max_events), "another"));
             } else {
-                checker.check(&Fields::split(lines.line, &lines.text)?)?;
+                checker.check(&Fields::split(lines.line(), lines.text())?)?;
             }
         }
         Ok(checker.finish())
@@ -238,7 +238,7 @@ pub struct ParseError {
 }
 
 impl ParseError {
-    fn new(
+    pub(crate) fn new(
         line: usize,
         field: Option<&'static str>,
         expected: impl Into<Cow<'static, str>>,
@@ -291,7 +291,7 @@ impl std::error::Error for ParseError {
 }
 
 /// The input as lines, none of which is held in memory beyond its limit.
-struct Lines<R> {
+pub(crate) struct Lines<R> {
     input: R,
     limits: Limits,
     line: usize,
@@ -301,12 +301,12 @@ struct Lines<R> {
 }
 
 impl<R: BufRead> Lines<R> {
-    fn new(input: R, limits: Limits) -> Self {
+    pub(crate) fn new(input: R, limits: Limits) -> Self {
         Self { input, limits, line: 0, bytes: 0, text: Vec::new() }
     }
 
     /// Goes to the next line; false at the end of the input.
-    fn advance(&mut self) -> Result<bool, ParseError> {
+    pub(crate) fn advance(&mut self) -> Result<bool, ParseError> {
         self.line += 1;
         self.text.clear();
         // Two bytes more than a line may have: its end, which can be CR and LF.
@@ -337,7 +337,21 @@ impl<R: BufRead> Lines<R> {
         Ok(true)
     }
 
-    fn error(&self, expected: impl Into<Cow<'static, str>>, found: impl Into<Cow<'static, str>>) -> ParseError {
+    /// The current line's number, from 1.
+    pub(crate) fn line(&self) -> usize {
+        self.line
+    }
+
+    /// The current line, without its end.
+    pub(crate) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    pub(crate) fn error(
+        &self,
+        expected: impl Into<Cow<'static, str>>,
+        found: impl Into<Cow<'static, str>>,
+    ) -> ParseError {
         ParseError::new(self.line, None, expected, found)
     }
 }
@@ -520,7 +534,7 @@ impl Checker {
 }
 
 /// A piece of input, fit to be shown.
-fn quote(text: &[u8]) -> String {
+pub(crate) fn quote(text: &[u8]) -> String {
     let shown = text.get(..FOUND_BYTES).unwrap_or(text);
     let rest = if shown.len() < text.len() { "…" } else { "" };
     format!("\"{}{rest}\"", shown.escape_ascii())

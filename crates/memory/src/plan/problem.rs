@@ -1,0 +1,432 @@
+//! What is to be placed: buffers with their lifetimes, in spaces.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+
+use super::core::{Core, Piece};
+use crate::trace::{Event, Trace};
+
+/// A buffer to be placed. Sizes, offsets and alignments are in bytes, or whatever else the problem counts in; times in anything that only
+/// grows, such as the number of an operation.
+///
+/// ```
+/// use tenzor_memory::plan::BufferSpec;
+///
+/// // Alive while operations 2, 3 and 4 run, and not looked at during operation 3.
+/// let spec = BufferSpec::new(4096, 2..5).with_alignment(64).with_gap(3..4);
+/// assert_eq!(spec.size, 4096);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BufferSpec {
+    /// The size.
+    pub size: u64,
+    /// When it is alive, the end excluded.
+    pub lifetime: Range<u64>,
+    /// What its offset has to be a multiple of; any number from 1 on.
+    pub alignment: u64,
+    /// Where it has to be, if that is settled.
+    pub offset: Option<u64>,
+    /// Windows within the lifetime in which its contents do not matter, in order and disjoint: others may use its place then.
+    pub gaps: Vec<Range<u64>>,
+    /// The group of buffers that share an offset, as the input and the output of an operation in place. They may be alive together.
+    pub alias: Option<u32>,
+    /// The space in which it has to be.
+    pub space: u32,
+}
+
+impl BufferSpec {
+    /// A buffer of alignment 1 in space 0.
+    pub fn new(size: u64, lifetime: Range<u64>) -> Self {
+        Self { size, lifetime, alignment: 1, offset: None, gaps: Vec::new(), alias: None, space: 0 }
+    }
+
+    /// With an alignment.
+    pub fn with_alignment(self, alignment: u64) -> Self {
+        Self { alignment, ..self }
+    }
+
+    /// With a place.
+    pub fn with_offset(self, offset: u64) -> Self {
+        Self { offset: Some(offset), ..self }
+    }
+
+    /// With one window more in which it is idle.
+    pub fn with_gap(mut self, gap: Range<u64>) -> Self {
+        self.gaps.push(gap);
+        self
+    }
+
+    /// In a group of buffers that share their offset.
+    pub fn with_alias(self, group: u32) -> Self {
+        Self { alias: Some(group), ..self }
+    }
+
+    /// In another space.
+    pub fn with_space(self, space: u32) -> Self {
+        Self { space, ..self }
+    }
+
+    /// When it is in use: the lifetime without the gaps, in order.
+    pub(super) fn uses(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        let begins = std::iter::once(self.lifetime.start).chain(self.gaps.iter().map(|gap| gap.end));
+        let ends = self.gaps.iter().map(|gap| gap.start).chain([self.lifetime.end]);
+        begins.zip(ends).map(|(start, end)| start..end).filter(|range| range.start < range.end)
+    }
+}
+
+/// Buffers to be placed, each in its space, so that no two that are in use at the same time overlap.
+///
+/// ```
+/// use tenzor_memory::plan::{BufferSpec, Planner, Problem};
+///
+/// let mut problem = Problem::new();
+/// let first = problem.push(BufferSpec::new(100, 0..2))?;
+/// let second = problem.push(BufferSpec::new(50, 1..3))?;
+/// let third = problem.push(BufferSpec::new(100, 2..4))?;
+/// let plan = Planner::new().plan(&problem);
+/// assert_eq!(plan.height(), 150);
+/// assert_eq!(plan.offsets()[first], plan.offsets()[third]);
+/// # Ok::<(), tenzor_memory::plan::ProblemError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Problem {
+    buffers: Vec<BufferSpec>,
+    spaces: Vec<SpaceInfo>,
+    groups: HashMap<u32, Group>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct SpaceInfo {
+    capacity: Option<u64>,
+    /// What all sizes add up to, each with what its alignment may cost, and where the highest fixed buffer ends. No placement that is
+    /// worth anything is higher than both together.
+    sum: u64,
+    fixed: u64,
+}
+
+/// What the members of a group agree upon.
+#[derive(Clone, Copy, Debug)]
+struct Group {
+    space: u32,
+    alignment: u64,
+    offset: Option<u64>,
+}
+
+/// The most that the sizes in a space may add up to, with what alignments may cost, and the end of the highest fixed buffer: nothing that is
+/// computed from them overflows.
+pub const MAX_REACH: u64 = 1 << 62;
+
+/// The most spaces.
+pub const MAX_SPACES: u32 = 1 << 10;
+
+/// The most buffers, and the most of their uses between gaps.
+pub const MAX_BUFFERS: usize = 1 << 28;
+
+impl Problem {
+    /// One without buffers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a buffer, and returns its index.
+    ///
+    /// # Errors
+    /// [`ProblemError`] for a buffer that cannot be, by itself or beside the others.
+    pub fn push(&mut self, spec: BufferSpec) -> Result<usize, ProblemError> {
+        let BufferSpec { size, alignment, offset, space, .. } = spec;
+        if self.buffers.len() >= MAX_BUFFERS || spec.gaps.len() >= MAX_BUFFERS {
+            return Err(ProblemError::TooMany);
+        }
+        if spec.lifetime.start > spec.lifetime.end {
+            return Err(ProblemError::Lifetime(spec.lifetime));
+        }
+        let mut time = spec.lifetime.start;
+        for gap in &spec.gaps {
+            if gap.start < time || gap.end < gap.start || gap.end > spec.lifetime.end {
+                return Err(ProblemError::Gap { gap: gap.clone(), lifetime: spec.lifetime });
+            }
+            time = gap.end;
+        }
+        if alignment == 0 || offset.is_some_and(|offset| offset % alignment != 0) {
+            return Err(ProblemError::Alignment { alignment, offset });
+        }
+        if space >= MAX_SPACES {
+            return Err(ProblemError::Space(space));
+        }
+        let group = spec.alias.map(|alias| self.join(alias, &spec)).transpose()?;
+        let mut info = self.spaces.get(space as usize).copied().unwrap_or_default();
+        let alignment = group.map_or(alignment, |group| group.alignment);
+        let sum = info.sum.checked_add(size).and_then(|sum| sum.checked_add(alignment - 1));
+        info.sum = sum.ok_or(ProblemError::TooLarge)?;
+        if let Some(offset) = group.map_or(offset, |group| group.offset) {
+            info.fixed = info.fixed.max(offset.checked_add(size).ok_or(ProblemError::TooLarge)?);
+        }
+        if info.sum.checked_add(info.fixed).is_none_or(|reach| reach > MAX_REACH) {
+            return Err(ProblemError::TooLarge);
+        }
+        // Everything holds: nothing was changed before.
+        self.spaces.resize(self.spaces.len().max(space as usize + 1), SpaceInfo::default());
+        self.spaces[space as usize] = info;
+        if let (Some(alias), Some(group)) = (spec.alias, group) {
+            self.groups.insert(alias, group);
+        }
+        self.buffers.push(spec);
+        Ok(self.buffers.len() - 1)
+    }
+
+    /// What a group becomes with one more member.
+    fn join(&self, alias: u32, spec: &BufferSpec) -> Result<Group, ProblemError> {
+        let alone = Group { space: spec.space, alignment: spec.alignment, offset: spec.offset };
+        let group = *self.groups.get(&alias).unwrap_or(&alone);
+        let disagree = ProblemError::Alias(alias);
+        if group.space != spec.space || spec.offset.is_some_and(|own| group.offset.is_some_and(|other| own != other)) {
+            return Err(disagree);
+        }
+        let offset = group.offset.or(spec.offset);
+        let factor = spec.alignment / common_divisor(group.alignment, spec.alignment);
+        let alignment = group.alignment.checked_mul(factor).filter(|&alignment| alignment <= MAX_REACH);
+        let alignment = alignment.ok_or(ProblemError::TooLarge)?;
+        if offset.is_some_and(|offset| offset % alignment != 0) {
+            return Err(disagree);
+        }
+        Ok(Group { alignment, offset, ..group })
+    }
+
+    /// Sets what a space holds, or that nothing limits it, as at first.
+    ///
+    /// # Errors
+    /// [`ProblemError::Space`] for a number beyond [`MAX_SPACES`].
+    pub fn set_capacity(&mut self, space: u32, capacity: Option<u64>) -> Result<(), ProblemError> {
+        if space >= MAX_SPACES {
+            return Err(ProblemError::Space(space));
+        }
+        self.spaces.resize(self.spaces.len().max(space as usize + 1), SpaceInfo::default());
+        self.spaces[space as usize].capacity = capacity;
+        Ok(())
+    }
+
+    /// All buffers, in the order in which they were added.
+    pub fn buffers(&self) -> &[BufferSpec] {
+        &self.buffers
+    }
+
+    /// The number of spaces: one more than the greatest that was named.
+    pub fn spaces(&self) -> u32 {
+        self.spaces.len() as u32
+    }
+
+    /// What a space holds.
+    pub fn capacity(&self, space: u32) -> Option<u64> {
+        self.spaces.get(space as usize)?.capacity
+    }
+
+    /// The buffers of some events of a trace, each event an instant. A resize keeps the place of its buffer.
+    ///
+    /// Buffers that were requested before the first of the events are not among them, and those that are not freed by the last are alive to the end.
+    ///
+    /// # Errors
+    /// [`ProblemError`] if their sizes are too much for one space.
+    pub fn from_events(events: &[Event]) -> Result<Self, ProblemError> {
+        let mut problem = Self::new();
+        // Of each slot the buffer in it, the group of its resized forms, and since when it is as it is.
+        let mut live = HashMap::new();
+        let mut groups = 0;
+        let end = |problem: &mut Self, (layout, alias, start): (std::alloc::Layout, Option<u32>, u64), end: u64| {
+            let spec = BufferSpec::new(layout.size() as u64, start..end).with_alignment(layout.align() as u64);
+            problem.push(BufferSpec { alias, ..spec }).map(drop)
+        };
+        for (time, event) in (0_u64..).zip(events) {
+            match *event {
+                Event::Allocate { slot, layout, .. } => {
+                    live.insert(slot, (layout, None, time));
+                }
+                Event::Resize { slot, layout } => {
+                    if let Some(old) = live.get_mut(&slot) {
+                        if old.1.is_none() {
+                            old.1 = Some(groups);
+                            groups += 1;
+                        }
+                        let alias = old.1;
+                        end(&mut problem, std::mem::replace(old, (layout, alias, time)), time)?;
+                    }
+                }
+                Event::Free { slot } => {
+                    if let Some(old) = live.remove(&slot) {
+                        end(&mut problem, old, time)?;
+                    }
+                }
+                Event::Mark { .. } => {}
+            }
+        }
+        let mut rest: Vec<_> = live.into_iter().collect();
+        rest.sort_unstable_by_key(|&(slot, _)| slot);
+        for (_, old) in rest {
+            end(&mut problem, old, events.len() as u64)?;
+        }
+        Ok(problem)
+    }
+
+    /// The buffers of a whole trace, as [`from_events`](Self::from_events).
+    ///
+    /// # Errors
+    /// As [`from_events`](Self::from_events).
+    pub fn from_trace(trace: &Trace) -> Result<Self, ProblemError> {
+        Self::from_events(trace.events())
+    }
+
+    /// Where a buffer has to be, as it was said of it or of another one of its group.
+    pub(super) fn fixed_offset(&self, spec: &BufferSpec) -> Option<u64> {
+        spec.offset.or_else(|| self.groups.get(&spec.alias?)?.offset)
+    }
+
+    /// What the solvers see of a space, and the buffers of each item.
+    pub(super) fn lower(&self, space: u32) -> Lowered {
+        let own = || (0_u32..).zip(&self.buffers).filter(|(_, spec)| spec.space == space);
+        // Buffers of a group follow each other.
+        let mut order: Vec<(u64, u32)> = own()
+            .map(|(index, spec)| (spec.alias.map_or(u64::from(index) << 32, |alias| u64::from(alias) << 32 | 1), index))
+            .collect();
+        order.sort_unstable();
+        let mut times = Vec::new();
+        for (_, spec) in own() {
+            spec.uses().for_each(|range| times.extend([range.start, range.end]));
+        }
+        times.sort_unstable();
+        times.dedup();
+        let section = |time: u64| times.partition_point(|&other| other < time) as u32;
+        let mut core = Core::new(times.len().saturating_sub(1) as u32);
+        let mut members = Vec::new();
+        let mut free = Vec::new();
+        for group in order.chunk_by(|a, b| a.0 == b.0) {
+            let specs = || group.iter().map(|&(_, index)| &self.buffers[index as usize]);
+            let pieces = specs().filter(|spec| spec.size > 0).flat_map(|spec| {
+                spec.uses().map(|range| Piece { start: section(range.start), end: section(range.end), size: spec.size })
+            });
+            let pieces = disjoint(pieces.collect());
+            let buffers = group.iter().map(|&(_, index)| index);
+            let Some(&(_, first)) = group.first() else { continue };
+            let first = &self.buffers[first as usize];
+            let (alignment, offset) = match first.alias.and_then(|alias| self.groups.get(&alias)) {
+                Some(group) => (group.alignment, group.offset),
+                None => (first.alignment, first.offset),
+            };
+            if pieces.is_empty() {
+                // Nothing is ever there: it may be anywhere.
+                free.extend(buffers.map(|index| (index, offset.unwrap_or(0))));
+            } else {
+                members.push(buffers.collect::<Box<[u32]>>());
+                core.push(pieces, alignment, offset);
+            }
+        }
+        Lowered { core, members, free, times }
+    }
+}
+
+/// A space as the solvers see it.
+#[derive(Debug)]
+pub(super) struct Lowered {
+    pub(super) core: Core,
+    /// The buffers of each item.
+    pub(super) members: Vec<Box<[u32]>>,
+    /// Buffers that take no room, and their offsets.
+    pub(super) free: Vec<(u32, u64)>,
+    /// When each section begins, and when the last ends.
+    pub(super) times: Vec<u64>,
+}
+
+/// Pieces that may overlap in time, as disjoint ones: the larger counts.
+fn disjoint(mut pieces: Vec<Piece>) -> Vec<Piece> {
+    if pieces.len() < 2 {
+        return pieces;
+    }
+    let mut times: Vec<u32> = pieces.iter().flat_map(|piece| [piece.start, piece.end]).collect();
+    times.sort_unstable();
+    times.dedup();
+    pieces.sort_unstable_by_key(|piece| piece.start);
+    // Those that have begun, the largest on top.
+    let mut open = std::collections::BinaryHeap::new();
+    let mut next = pieces.iter().peekable();
+    let mut result: Vec<Piece> = Vec::new();
+    for window in times.windows(2) {
+        let &[start, end] = window else { continue };
+        while let Some(piece) = next.next_if(|piece| piece.start <= start) {
+            open.push((piece.size, piece.end));
+        }
+        while open.peek().is_some_and(|&(_, end)| end <= start) {
+            open.pop();
+        }
+        let Some(&(size, _)) = open.peek() else { continue };
+        match result.last_mut().filter(|last| last.end == start && last.size == size) {
+            Some(last) => last.end = end,
+            None => result.push(Piece { start, end, size }),
+        }
+    }
+    result
+}
+
+pub(super) fn common_divisor(mut a: u64, mut b: u64) -> u64 {
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+/// Why a buffer cannot be part of a problem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProblemError {
+    /// A lifetime that ends before it starts.
+    Lifetime(Range<u64>),
+    /// A gap that ends before it starts, leaves the lifetime, or does not follow the one before.
+    Gap {
+        /// The gap.
+        gap: Range<u64>,
+        /// The buffer's lifetime.
+        lifetime: Range<u64>,
+    },
+    /// An alignment of 0, or an offset that is no multiple of it.
+    Alignment {
+        /// The alignment.
+        alignment: u64,
+        /// The fixed offset.
+        offset: Option<u64>,
+    },
+    /// A group whose members disagree about their space, their offset, or an alignment that the offset has to have.
+    Alias(u32),
+    /// A space beyond [`MAX_SPACES`].
+    Space(u32),
+    /// Sizes, alignments and offsets in one space that add up to more than [`MAX_REACH`].
+    TooLarge,
+    /// More than [`MAX_BUFFERS`] buffers or gaps.
+    TooMany,
+}
+
+impl fmt::Display for ProblemError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lifetime(Range { start, end }) => {
+                write!(f, "a lifetime that ends at {end}, before it starts at {start}")
+            }
+            Self::Gap { gap, lifetime } => {
+                let (Range { start, end }, Range { start: from, end: to }) = (gap, lifetime);
+                write!(
+                    f,
+                    "the gap {start}-{end} does not lie within the lifetime {from}-{to}, behind the gap before it"
+                )
+            }
+            Self::Alignment { alignment: 0, .. } => f.write_str("an alignment of 0"),
+            Self::Alignment { alignment, offset } => {
+                write!(f, "the offset {} is no multiple of the alignment {alignment}", offset.unwrap_or(0))
+            }
+            Self::Alias(group) => {
+                write!(f, "the buffers of group {group} do not agree about space, offset and alignment")
+            }
+            Self::Space(space) => write!(f, "space {space}: there are at most {MAX_SPACES}"),
+            Self::TooLarge => write!(f, "sizes, alignments and offsets add up to more than {MAX_REACH}"),
+            Self::TooMany => write!(f, "more than {MAX_BUFFERS} buffers or gaps"),
+        }
+    }
+}
+
+impl std::error::Error for ProblemError {}
