@@ -138,6 +138,20 @@ impl<B: Backing> TensorAllocator<B> {
     pub fn backing(&self) -> &B {
         self.pool.backing()
     }
+
+    /// See [`BufferPool::get_apart`].
+    pub(crate) fn request_apart(&self, block: Layout) -> Result<NonNull<u8>, AllocError> {
+        self.pool.get_apart(block)
+    }
+
+    /// See [`BufferPool::put_apart`].
+    ///
+    /// # Safety
+    /// As there.
+    pub(crate) unsafe fn release_apart(&self, ptr: NonNull<u8>, block: Layout) {
+        // SAFETY: the caller's word, passed on.
+        unsafe { self.pool.put_apart(ptr, block) };
+    }
 }
 
 impl<T, B: Backing> Buffer<T, &TensorAllocator<B>> {

@@ -8,6 +8,7 @@ use std::ptr::NonNull;
 use crate::allocator::TensorAllocator;
 use crate::arena::{ComputeArena, Scope};
 use crate::backing::{Backing, Refused};
+use crate::plan::PlannedAllocator;
 use crate::provider::Provider;
 
 macro_rules! implement_allocator {
@@ -68,10 +69,10 @@ macro_rules! implement_allocator {
     )*};
 }
 
-implement_allocator!(allocator_api2, TensorAllocator<B>, &ComputeArena<B>, &Scope<'_, B>);
+implement_allocator!(allocator_api2, TensorAllocator<B>, &ComputeArena<B>, &Scope<'_, B>, &PlannedAllocator<B>);
 
 #[cfg(feature = "allocator-api2-04")]
-implement_allocator!(allocator_api2_04, TensorAllocator<B>, &ComputeArena<B>, &Scope<'_, B>);
+implement_allocator!(allocator_api2_04, TensorAllocator<B>, &ComputeArena<B>, &Scope<'_, B>, &PlannedAllocator<B>);
 
 macro_rules! implement_backing {
     ($($backing:ty),*) => {$(
@@ -94,4 +95,4 @@ macro_rules! implement_backing {
     )*};
 }
 
-implement_backing!(TensorAllocator<B>, &ComputeArena<B>, &Scope<'_, B>);
+implement_backing!(TensorAllocator<B>, &ComputeArena<B>, &Scope<'_, B>, &PlannedAllocator<B>);

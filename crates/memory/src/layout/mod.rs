@@ -75,7 +75,19 @@ pub(crate) struct Fit {
     pub(crate) bucket: usize,
 }
 
+/// The class of blocks that are never pooled.
+const APART: usize = usize::MAX;
+
 impl Fit {
+    /// That of a block which is just as large as asked.
+    pub(crate) fn apart(block: Layout) -> Self {
+        Self { capacity: block.size(), alignment: block.align(), class: APART, bucket: bucket_of(block.size()) }
+    }
+
+    pub(crate) fn is_apart(&self) -> bool {
+        self.class == APART
+    }
+
     /// What the backing is asked for; `None` when no allocation can be that large.
     pub(crate) fn block(&self) -> Option<Layout> {
         Layout::from_size_align(self.capacity, self.alignment).ok()

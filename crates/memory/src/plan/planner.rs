@@ -157,8 +157,9 @@ pub struct Progress {
     pub lower_bound: u64,
 }
 
-/// The effort of planning without a word about it. See [`Planner::with_effort`].
+/// The efforts of planning without a word about it, and of planning at the end of a small step. See [`Planner::with_effort`].
 const EFFORT: u64 = 1 << 24;
+const STEP_EFFORT: u64 = 1 << 14;
 
 impl Default for Planner<'_> {
     fn default() -> Self {
@@ -170,6 +171,11 @@ impl<'a> Planner<'a> {
     /// One that ends after some seconds at the most.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One for the end of a step of so many actions, where a program waits.
+    pub(super) fn for_step(actions: usize) -> Self {
+        Self { effort: STEP_EFFORT + 32 * actions as u64, ..Self::default() }
     }
 
     /// Ends the search after some time; the best placement so far is the answer. There is always one.

@@ -281,6 +281,27 @@ impl<B: Backing> BufferPool<B> {
         if zeroed { self.backing.obtain_zeroed(block) } else { self.backing.obtain(block) }
     }
 
+    /// A block of exactly this layout from the backing, as a request of its own class: never pooled, but counted, and within the limit.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(crate) fn get_apart(&self, block: Layout) -> Result<NonNull<u8>, AllocError> {
+        self.miss(self.lock(), block, &Fit::apart(block), false).map(|(ptr, _)| ptr)
+    }
+
+    /// Gives such a block back.
+    ///
+    /// # Safety
+    /// `ptr` came from [`get_apart`](Self::get_apart) with the layout `block`, was not given back since, and is not used afterwards.
+    pub(crate) unsafe fn put_apart(&self, ptr: NonNull<u8>, block: Layout) {
+        let fit = Fit::apart(block);
+        let mut state = self.lock();
+        state.counters.freed(fit.bucket, block.size(), fit.capacity);
+        let mut free = Some(Free { ptr, block, bucket: fit.bucket });
+        let evicted = Evicted::gather(&mut state, |_| free.take());
+        drop(self.give_back(state, evicted));
+    }
+
     /// Counts and explains a request that no layout or no class can express.
     #[cold]
     pub(crate) fn never_fits(&self, requested: usize, alignment: usize) -> AllocError {
@@ -603,6 +624,9 @@ impl Held<'_> {
     /// Serves a request from what is pooled here.
     #[inline]
     fn hit(&mut self, request: Layout, fit: &Fit) -> Option<NonNull<u8>> {
+        if fit.is_apart() {
+            return None;
+        }
         // The stock was shut when we came.
         if fit.capacity <= SMALL
             && let Some((_, stock)) = self.own()

@@ -1,0 +1,689 @@
+//! `PlannedAllocator`: repeated steps, served from one block.
+//!
+//! A step is followed move by move: as long as requests and frees come in the planned order, what is alive is what the plan says is alive,
+//! and the plan's offsets can be handed out as they are. That is one comparison and one addition. With the first departure the step is
+//! **watched** to its end: what is alive in the block is kept in a list, and a request is served from the block only if nothing in the list
+//! is in its way. A step that starts while something is alive in the block is watched from its beginning. So no two live buffers
+//! overlap, whatever the program does.
+//!
+//! Steps without a plan, and those that depart, are recorded. When two recordings agree, a plan is made of them.
+#![allow(unsafe_code)]
+
+use std::alloc::Layout;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
+use std::ptr::{self, NonNull};
+
+use bytemuck::Zeroable;
+
+use super::file::{self, PlanFileError};
+use super::planner::Planner;
+use super::step::{Action, ELSEWHERE, END, FREE, MAX_ACTIONS, Move, StepPlan};
+use crate::allocator::TensorAllocator;
+use crate::backing::{Backing, System};
+use crate::buffer::Buffer;
+use crate::error::AllocError;
+use crate::provider::{Provider, typed_requests};
+use crate::trace::Event;
+
+/// An allocator for steps that repeat: it records what a step requests, places all of it in one block, and serves the next steps from there.
+///
+/// The first rounds are served by the pool. When two rounds agree, what they requested and freed is planned, at the end of the second one:
+/// then nothing is alive that would be in the way, the pool's memory can be given back before the block is taken, and the
+/// same program gets the same addresses at each run. A buffer that outlives its step always comes from the pool.
+///
+/// A step that departs from its plan is noticed at once. What does not fit beside what is alive is then served by the pool.
+/// Steps of several shapes have a plan each.
+///
+/// For one thread: it is not `Sync`, and neither it nor its buffers can be used by another one while it is borrowed.
+///
+/// ```
+/// use tenzor_memory::TensorAllocator;
+/// use tenzor_memory::plan::PlannedAllocator;
+///
+/// let planned = PlannedAllocator::new(TensorAllocator::new());
+/// for _ in 0..10 {
+///     planned.step(|alloc| {
+///         let hidden = alloc.alloc_filled(1000, 1.0_f32)?;
+///         let output = alloc.alloc_filled(10, hidden.iter().sum::<f32>())?;
+///         assert_eq!(output[9], 1000.0);
+///         Ok::<(), tenzor_memory::AllocError>(())
+///     })?;
+/// }
+/// let stats = planned.stats();
+/// assert_eq!((stats.steps, stats.followed), (10, 8));
+/// assert_eq!(stats.height, 4032 + 64);
+/// # Ok::<(), tenzor_memory::AllocError>(())
+/// ```
+pub struct PlannedAllocator<B: Backing = System> {
+    pool: TensorAllocator<B>,
+    /// What has to happen next. Points to a move of the active plan while a step is followed, else to [`ANYTHING_ELSE`].
+    next: Cell<*const Move>,
+    /// The block, as it stands in `state`; dangling without one.
+    base: Cell<NonNull<u8>>,
+    state: RefCell<State>,
+}
+
+/// What is expected where nothing is.
+static ANYTHING_ELSE: Move = Move { size: END, align: 0, offset: ELSEWHERE };
+
+struct State {
+    /// The last followed first.
+    plans: Vec<StepPlan>,
+    phase: Phase,
+    /// The block's layout, if there is one.
+    block: Option<Layout>,
+    /// What is alive in the block, unless a step is followed: where it begins, and where it ends.
+    live: BTreeMap<usize, usize>,
+    /// Recordings that may be repeated, the newest first.
+    seen: VecDeque<Vec<Action>>,
+    stats: PlannedStats,
+}
+
+enum Phase {
+    /// Between steps.
+    Outside,
+    /// The first of the plans is followed.
+    Following,
+    Watching(Recording),
+}
+
+/// What happens in a step.
+#[derive(Default)]
+struct Recording {
+    actions: Vec<Action>,
+    requests: u32,
+    /// The request that each live buffer came from, by its address, or whatever else tells it apart.
+    of: HashMap<usize, u32>,
+    /// What the first of the plans would do next, to be served from the block where that is possible.
+    hint: usize,
+    /// Too long to be planned.
+    overflown: bool,
+}
+
+/// How many plans are kept, and how many recordings that may become one.
+const PLANS: usize = 8;
+const SEEN: usize = 4;
+
+/// After more refused blocks than this, no plan is made any more: each attempt empties the pool.
+const REFUSALS: u64 = 3;
+
+/// A block that is aligned to more than this is not asked for.
+const MAX_ALIGN: usize = 1 << 30;
+
+/// How far ahead a request is looked for in a plan that was departed from.
+const AHEAD: usize = 16;
+
+/// What a [`PlannedAllocator`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlannedStats {
+    /// Steps that ended.
+    pub steps: u64,
+    /// Those among them that went as planned from the first request to the last free.
+    pub followed: u64,
+    /// Those that had a plan and departed from it.
+    pub departed: u64,
+    /// Plans made or loaded.
+    pub plans: u64,
+    /// Bytes of the highest plan: the block's size.
+    pub height: usize,
+    /// Blocks that the backing refused; the pool went on.
+    pub refused: u64,
+}
+
+impl<B: Backing> PlannedAllocator<B> {
+    /// One without plans, over a pool. The block comes from the pool's backing and counts against its limit.
+    pub fn new(upstream: TensorAllocator<B>) -> Self {
+        let state = State {
+            plans: Vec::new(),
+            phase: Phase::Outside,
+            block: None,
+            live: BTreeMap::new(),
+            seen: VecDeque::new(),
+            stats: PlannedStats::default(),
+        };
+        Self {
+            pool: upstream,
+            next: Cell::new(&raw const ANYTHING_ELSE),
+            base: Cell::new(NonNull::dangling()),
+            state: RefCell::new(state),
+        }
+    }
+
+    /// Runs a step. It ends when `f` returns or unwinds. A step within a step is part of it.
+    pub fn step<R>(&self, f: impl FnOnce(&Self) -> R) -> R {
+        let _step = self.enter();
+        f(self)
+    }
+
+    /// Begins a step, for where a closure does not fit. It ends when what is returned is dropped.
+    pub fn enter(&self) -> Step<'_, B> {
+        Step { of: self.begin().then_some(self) }
+    }
+
+    /// Plans a step of a recorded trace, so that it is followed from its first round on. Returns whether there is a plan for it now; none
+    /// is made while a step runs, and for a step that is too long.
+    ///
+    /// ```
+    /// use tenzor_memory::TensorAllocator;
+    /// use tenzor_memory::plan::PlannedAllocator;
+    /// use tenzor_memory::trace::Trace;
+    ///
+    /// let csv = "op,id,size,align,thread,seq\na,0,4000,64,0,1\na,1,100,64,0,2\nf,0,0,0,0,3\nf,1,0,0,0,4\n";
+    /// let trace = Trace::parse(csv.as_bytes())?;
+    /// let planned = PlannedAllocator::new(TensorAllocator::new());
+    /// for step in trace.steps() {
+    ///     assert!(planned.plan_ahead(step));
+    /// }
+    /// planned.step(|alloc| {
+    ///     let (weights, bias) = (alloc.alloc::<u8>(4000)?, alloc.alloc::<u8>(100)?);
+    ///     drop(weights);
+    ///     drop(bias);
+    ///     Ok::<(), tenzor_memory::AllocError>(())
+    /// })?;
+    /// assert_eq!(planned.stats().followed, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn plan_ahead(&self, step: &[Event]) -> bool {
+        let actions = actions(step);
+        let state = &mut *self.state.borrow_mut();
+        if state.plans.iter().any(|plan| plan.actions == actions) {
+            return true;
+        }
+        let may = matches!(state.phase, Phase::Outside) && !actions.is_empty();
+        let before = state.stats.plans;
+        if may && let Some(plan) = state.make(actions) {
+            state.adopt(plan);
+        }
+        state.stats.plans > before
+    }
+
+    typed_requests!("let alloc = tenzor_memory::plan::PlannedAllocator::new(tenzor_memory::TensorAllocator::new());");
+
+    /// The allocator that [`alloc`](Self::alloc)'s buffers carry, for std-style containers.
+    pub fn allocator(&self) -> &Self {
+        self
+    }
+
+    /// The pool that serves what is not planned.
+    pub fn upstream(&self) -> &TensorAllocator<B> {
+        &self.pool
+    }
+
+    /// Writes its plans, so that another process can start with them.
+    ///
+    /// ```
+    /// use tenzor_memory::TensorAllocator;
+    /// use tenzor_memory::plan::PlannedAllocator;
+    ///
+    /// # let step = |planned: &PlannedAllocator| planned.step(|alloc| drop(alloc.alloc::<f32>(1000)));
+    /// let first = PlannedAllocator::new(TensorAllocator::new());
+    /// step(&first);
+    /// step(&first);
+    /// let mut saved = Vec::new();
+    /// first.save(&mut saved)?;
+    ///
+    /// let second = PlannedAllocator::new(TensorAllocator::new());
+    /// assert_eq!(second.load(&saved[..])?, 1);
+    /// step(&second);
+    /// assert_eq!(second.stats().followed, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What the writer reports.
+    pub fn save(&self, out: impl Write) -> io::Result<()> {
+        file::save(&self.state.borrow().plans, out)
+    }
+
+    /// Takes over saved plans, and returns how many. Steps are then planned from the first one on. Plans that are known already are left out,
+    /// those beyond the eighth as well, and all of them while a step runs.
+    ///
+    /// # Errors
+    /// [`PlanFileError`] if it is no file of plans; then nothing has changed. Memory safety does not depend on what is in the file.
+    pub fn load(&self, input: impl Read) -> Result<usize, PlanFileError> {
+        let plans = file::load(input)?;
+        let state = &mut *self.state.borrow_mut();
+        let before = state.stats.plans;
+        for plan in plans.into_iter().take(PLANS).rev() {
+            let is_known = state.plans.iter().any(|known| known.actions == plan.actions);
+            if !is_known && matches!(state.phase, Phase::Outside) {
+                state.adopt(plan);
+            }
+        }
+        Ok((state.stats.plans - before) as usize)
+    }
+
+    /// What it did so far.
+    pub fn stats(&self) -> PlannedStats {
+        self.state.borrow().stats
+    }
+
+    /// Returns whether this is a step of its own.
+    fn begin(&self) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        if !matches!(state.phase, Phase::Outside) {
+            return false;
+        }
+        if state.live.is_empty() && !state.plans.is_empty() && self.has_block(state) {
+            state.phase = Phase::Following;
+            self.next.set(state.plans[0].moves.as_ptr());
+        } else {
+            state.phase = Phase::Watching(Recording::default());
+        }
+        true
+    }
+
+    fn end(&self) {
+        let state = &mut *self.state.borrow_mut();
+        state.stats.steps += 1;
+        match std::mem::replace(&mut state.phase, Phase::Outside) {
+            Phase::Outside => {}
+            Phase::Following => {
+                let done = state.position(self.next.replace(&raw const ANYTHING_ELSE));
+                if state.goes_on(done, |next| next.size == END) {
+                    state.stats.followed += 1;
+                } else {
+                    // It ended early.
+                    let recording = state.depart(self.base.get(), done);
+                    state.learn(recording);
+                }
+            }
+            Phase::Watching(recording) => state.learn(recording),
+        }
+    }
+
+    /// Sees to it that there is a block for all plans, for a step that begins with nothing alive in the block. Plans for which there is no
+    /// memory are given up: the pool goes on alone.
+    fn has_block(&self, state: &mut State) -> bool {
+        loop {
+            let most = |(size, align), plan: &StepPlan| (plan.height.max(size), plan.align.max(align));
+            let (size, align) = state.plans.iter().fold((1, 1), most);
+            if state.block.is_some_and(|block| block.size() >= size && block.align() >= align) {
+                return true;
+            }
+            self.give_back_block(state);
+            // What served the steps until now is not needed beside the block.
+            self.pool.clear_pool();
+            let block = Layout::from_size_align(size, align).ok();
+            if let Some((base, block)) = block.and_then(|block| Some((self.pool.request_apart(block).ok()?, block))) {
+                self.base.set(base);
+                state.block = Some(block);
+                state.stats.height = block.size();
+                return true;
+            }
+            state.stats.refused += 1;
+            let highest = state.plans.iter().map(|plan| plan.height).max();
+            state.plans.retain(|plan| Some(plan.height) != highest && plan.align <= MAX_ALIGN);
+            if state.plans.is_empty() {
+                return false;
+            }
+        }
+    }
+
+    fn give_back_block(&self, state: &mut State) {
+        if let Some(block) = state.block.take() {
+            let base = self.base.replace(NonNull::dangling());
+            state.stats.height = 0;
+            // SAFETY: the block came from there with this layout; nothing in it is alive, or nobody can use it any more.
+            unsafe { self.pool.release_apart(base, block) };
+        }
+    }
+
+    /// A request that is not what comes next.
+    #[cold]
+    fn request_otherwise(&self, layout: Layout, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
+        if layout.size() == 0 {
+            return Ok(layout.dangling_ptr());
+        }
+        let mut borrowed = self.state.borrow_mut();
+        let state = &mut *borrowed;
+        if let Phase::Following = state.phase {
+            let next = self.next.get();
+            let done = state.position(next);
+            let planned = state.plans[0].moves[done];
+            if planned.size == layout.size() && planned.align == layout.align() && planned.offset == ELSEWHERE {
+                // As planned: it outlives the step, so the pool serves it.
+                let after = &raw const state.plans[0].moves[done + 1];
+                drop(borrowed);
+                let ptr = self.pool.request(layout, zeroed)?;
+                self.next.set(after);
+                return Ok(ptr);
+            }
+            if state.goes_on(done, |next| next.size == layout.size() && next.align == layout.align()) {
+                self.next.set(&raw const state.plans[0].moves[done]);
+                drop(borrowed);
+                return self.request(layout, zeroed);
+            }
+            self.next.set(&raw const ANYTHING_ELSE);
+            state.phase = Phase::Watching(state.depart(self.base.get(), done));
+        }
+        let State { phase: Phase::Watching(recording), plans, live, block, .. } = state else {
+            return self.pool.request(layout, zeroed);
+        };
+        let place = plans.first().and_then(|plan| recording.place(plan, layout));
+        // The plan may be of a block that is still to come.
+        let is_within = |place: usize| {
+            let end = place.saturating_add(layout.size());
+            block.is_some_and(|block| end <= block.size() && layout.align() <= block.align())
+        };
+        let free = place.filter(|&place| is_within(place) && is_free(live, place, layout.size()));
+        let ptr = match free {
+            Some(offset) => {
+                live.insert(offset, offset + layout.size());
+                // SAFETY: it lies within the block. Offsets of a plan are as aligned as its requests, and the block is, too.
+                unsafe { self.base.get().add(offset) }
+            }
+            None => self.pool.request(layout, zeroed)?,
+        };
+        recording.requested(ptr.addr().get(), layout);
+        drop(borrowed);
+        if zeroed && free.is_some() {
+            // SAFETY: the buffer has so many bytes, and nobody else has it.
+            unsafe { ptr.write_bytes(0, layout.size()) };
+        }
+        Ok(ptr)
+    }
+
+    /// A free that is not what comes next.
+    ///
+    /// # Safety
+    /// As [`Provider::release`].
+    #[cold]
+    unsafe fn release_otherwise(&self, ptr: NonNull<u8>, layout: Layout) {
+        if layout.size() == 0 {
+            return;
+        }
+        let mut borrowed = self.state.borrow_mut();
+        let state = &mut *borrowed;
+        let offset = ptr.addr().get().wrapping_sub(self.base.get().addr().get());
+        let in_block = state.block.is_some_and(|block| offset < block.size());
+        if let Phase::Following = state.phase
+            && in_block
+        {
+            let done = state.position(self.next.get());
+            if state.goes_on(done, |next| next.size == FREE && next.offset == offset) {
+                self.next.set(&raw const state.plans[0].moves[done + 1]);
+                return;
+            }
+            self.next.set(&raw const ANYTHING_ELSE);
+            state.phase = Phase::Watching(state.depart(self.base.get(), done));
+        }
+        if let Phase::Watching(recording) = &mut state.phase {
+            recording.freed(ptr.addr().get());
+        }
+        if in_block {
+            state.live.remove(&offset);
+        } else {
+            drop(borrowed);
+            // SAFETY: it is not in the block, so it came from the pool; the rest is the caller's word.
+            unsafe { self.pool.release(ptr, layout) };
+        }
+    }
+}
+
+/// Whether nothing that is alive lies in a range of the block.
+fn is_free(live: &BTreeMap<usize, usize>, offset: usize, size: usize) -> bool {
+    live.range(..offset + size).next_back().is_none_or(|(_, &end)| end <= offset)
+}
+
+impl State {
+    /// Makes a plan of a step that was recorded, if it was the second of its kind.
+    fn learn(&mut self, recording: Recording) {
+        let Recording { actions, overflown, .. } = recording;
+        if overflown || actions.is_empty() || self.stats.refused > REFUSALS {
+            return;
+        }
+        if let Some(index) = self.plans.iter().position(|plan| plan.actions == actions) {
+            // Known; something was in the way.
+            self.plans[..=index].rotate_right(1);
+            return;
+        }
+        self.stats.departed += u64::from(!self.plans.is_empty());
+        let Some(index) = self.seen.iter().position(|seen| *seen == actions) else {
+            self.seen.truncate(SEEN - 1);
+            self.seen.push_front(actions);
+            return;
+        };
+        if let Some(actions) = self.seen.remove(index)
+            && let Some(plan) = self.make(actions)
+        {
+            self.adopt(plan);
+        }
+    }
+
+    /// Takes a plan into use, in the place of the one that was not used longest if there are too many.
+    fn adopt(&mut self, plan: StepPlan) {
+        self.plans.truncate(PLANS - 1);
+        self.plans.insert(0, plan);
+        self.stats.plans += 1;
+    }
+
+    /// The number of the move of the first plan that is next.
+    fn position(&self, next: *const Move) -> usize {
+        let first = self.plans.first().map_or(next, |plan| plan.moves.as_ptr());
+        next.addr().wrapping_sub(first.addr()) / size_of::<Move>()
+    }
+
+    /// Makes the plan the first that begins as the first did for `done` moves, and goes on with one that suits. Returns whether there is one.
+    fn goes_on(&mut self, done: usize, suits: impl Fn(&Move) -> bool) -> bool {
+        let is_next = |plan: &StepPlan| {
+            plan.moves.get(done).is_some_and(&suits) && plan.moves[..done] == self.plans[0].moves[..done]
+        };
+        let found = self.plans.iter().position(is_next);
+        if let Some(index) = found {
+            self.plans[..=index].rotate_right(1);
+        }
+        found.is_some()
+    }
+
+    /// The recording of a step that followed the first plan for `done` moves; from now on, it is known what is alive.
+    fn depart(&mut self, base: NonNull<u8>, done: usize) -> Recording {
+        let mut recording = Recording::default();
+        let Some(plan) = self.plans.first() else { return recording };
+        let mut moves = 0;
+        for action in &plan.actions {
+            if let Action::Free { request } = action
+                && plan.offsets[*request as usize] == ELSEWHERE
+            {
+                continue;
+            }
+            if moves == done {
+                break;
+            }
+            moves += 1;
+            recording.actions.push(*action);
+            match *action {
+                Action::Request { size, .. } => {
+                    let offset = plan.offsets[recording.requests as usize];
+                    if offset != ELSEWHERE {
+                        self.live.insert(offset, offset + size);
+                        recording.of.insert(base.addr().get() + offset, recording.requests);
+                    }
+                    recording.requests += 1;
+                }
+                Action::Free { request } => {
+                    let offset = plan.offsets[request as usize];
+                    self.live.remove(&offset);
+                    recording.of.remove(&(base.addr().get() + offset));
+                }
+            }
+        }
+        recording.hint = done;
+        recording
+    }
+
+    /// Plans a step so that it agrees with the other plans for as long as it does the same: then it can be followed before it is known
+    /// which of them it will be.
+    fn make(&mut self, actions: Vec<Action>) -> Option<StepPlan> {
+        let common = |plan: &StepPlan| plan.actions.iter().zip(&actions).take_while(|(a, b)| a == b).count();
+        let nearest = self.plans.iter().max_by_key(|plan| common(plan));
+        let planner = Planner::for_step(actions.len());
+        if let Some(nearest) = nearest {
+            let requests = |action: &&Action| matches!(action, Action::Request { .. });
+            let shared = actions[..common(nearest)].iter().filter(requests).count();
+            let fixed = |request: usize| {
+                let offset = nearest.offsets.get(request).copied().filter(|_| request < shared);
+                offset.filter(|&offset| offset != ELSEWHERE)
+            };
+            if let Some(plan) = StepPlan::make(actions.clone(), &planner, fixed) {
+                return Some(plan);
+            }
+        }
+        StepPlan::make(actions, &planner, |_| None)
+    }
+}
+
+impl Recording {
+    fn requested(&mut self, buffer: usize, layout: Layout) {
+        self.push(Action::Request { size: layout.size(), align: layout.align() });
+        if !self.overflown {
+            self.of.insert(buffer, self.requests);
+            self.requests += 1;
+        }
+    }
+
+    fn freed(&mut self, buffer: usize) {
+        // What was requested before the step is not part of it.
+        if let Some(request) = self.of.remove(&buffer) {
+            self.push(Action::Free { request });
+        }
+    }
+
+    fn push(&mut self, action: Action) {
+        self.overflown |= self.actions.len() >= MAX_ACTIONS || self.actions.try_reserve(1).is_err();
+        if !self.overflown {
+            self.actions.push(action);
+        }
+    }
+
+    /// Where the plan has a buffer of this layout, among those that should come soon.
+    fn place(&mut self, plan: &StepPlan, layout: Layout) -> Option<usize> {
+        let moves = plan.moves.get(self.hint..)?;
+        let requests = moves.iter().enumerate().filter(|(_, planned)| planned.size != FREE && planned.size != END);
+        let (ahead, planned) = requests
+            .take(AHEAD)
+            .find(|(_, planned)| planned.size == layout.size() && planned.align == layout.align())?;
+        self.hint += ahead + 1;
+        Some(planned.offset).filter(|&offset| offset != ELSEWHERE)
+    }
+}
+
+/// A step that runs; see [`PlannedAllocator::enter`].
+#[derive(Debug)]
+pub struct Step<'a, B: Backing> {
+    /// None for a step within another one.
+    of: Option<&'a PlannedAllocator<B>>,
+}
+
+impl<B: Backing> Drop for Step<'_, B> {
+    fn drop(&mut self) {
+        if let Some(planned) = self.of {
+            planned.end();
+        }
+    }
+}
+
+/// What the events of a step come to here, where a resize is a request and a free.
+fn actions(step: &[Event]) -> Vec<Action> {
+    let mut recording = Recording::default();
+    for event in step {
+        match *event {
+            Event::Allocate { slot, layout, .. } if layout.size() > 0 => recording.requested(slot as usize, layout),
+            Event::Resize { slot, layout } => {
+                let old = recording.of.remove(&(slot as usize));
+                if layout.size() > 0 {
+                    recording.requested(slot as usize, layout);
+                }
+                old.into_iter().for_each(|request| recording.push(Action::Free { request }));
+            }
+            Event::Free { slot } => recording.freed(slot as usize),
+            Event::Allocate { .. } | Event::Mark { .. } => {}
+        }
+    }
+    if recording.overflown { Vec::new() } else { recording.actions }
+}
+
+// SAFETY: what is granted comes from the pool, whose promises hold, or from the block: then it lies within it, aligned as the plan says, which
+// is at least as asked. While a step is followed, what is alive in the block is exactly what the plan has alive after the moves
+// made (nothing was when it began, and each request and free in the block was the next move), and no two buffers of a plan that are alive
+// together overlap (`StepPlan::new`). While it is not, `live` has all that is alive in the block, and nothing is granted over it.
+unsafe impl<B: Backing> Provider for PlannedAllocator<B> {
+    #[inline]
+    fn request(&self, layout: Layout, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
+        let next = self.next.get();
+        // SAFETY: it points to a move of a plan, which no request or free changes while a step is followed, or to `ANYTHING_ELSE`.
+        let planned = unsafe { &*next };
+        if planned.size != layout.size() || planned.align != layout.align() || planned.offset == ELSEWHERE {
+            return self.request_otherwise(layout, zeroed);
+        }
+        // SAFETY: its size is that of a request, so it is not the last of the plan.
+        self.next.set(unsafe { next.add(1) });
+        // SAFETY: the plan's offsets lie within the block.
+        let ptr = unsafe { self.base.get().add(planned.offset) };
+        if zeroed {
+            // SAFETY: the buffer has so many bytes, and nobody else has it.
+            unsafe { ptr.write_bytes(0, layout.size()) };
+        }
+        Ok(ptr)
+    }
+
+    #[inline]
+    unsafe fn release(&self, ptr: NonNull<u8>, layout: Layout) {
+        let next = self.next.get();
+        // SAFETY: as in `request`.
+        let planned = unsafe { &*next };
+        if planned.size == FREE && ptr.addr().get() == self.base.get().addr().get().wrapping_add(planned.offset) {
+            // SAFETY: it is a free, so it is not the last of the plan.
+            self.next.set(unsafe { next.add(1) });
+        } else {
+            // SAFETY: the caller's word, passed on.
+            unsafe { self.release_otherwise(ptr, layout) };
+        }
+    }
+
+    unsafe fn resize(
+        &self,
+        ptr: NonNull<u8>,
+        old: Layout,
+        new: Layout,
+        zeroed: bool,
+    ) -> Result<NonNull<u8>, AllocError> {
+        let moved = self.request(new, zeroed)?;
+        // SAFETY: both have at least that many bytes, and are distinct, as the old one was not released; it is the caller's to release.
+        unsafe {
+            ptr::copy_nonoverlapping(ptr.as_ptr(), moved.as_ptr(), old.size().min(new.size()));
+            self.release(ptr, old);
+        }
+        Ok(moved)
+    }
+
+    #[inline]
+    fn alignment(&self) -> usize {
+        self.pool.alignment()
+    }
+
+    fn never_fits(&self, requested: usize, alignment: usize) -> AllocError {
+        self.pool.never_fits(requested, alignment)
+    }
+}
+
+// SAFETY: the pool may move, and its buffers borrow it, and it is not `Sync`, so when it moves to another thread none is alive on this one; what it points to
+// is its own: moves in plans that it owns, which lie on the heap, and the block.
+unsafe impl<B: Backing> Send for PlannedAllocator<B> where TensorAllocator<B>: Send {}
+
+impl<B: Backing> Drop for PlannedAllocator<B> {
+    fn drop(&mut self) {
+        let mut state = self.state.borrow_mut();
+        self.give_back_block(&mut state);
+    }
+}
+
+impl<B: Backing> fmt::Debug for PlannedAllocator<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PlannedAllocator").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,480 @@
+//! `PlannedAllocator`: what it serves, and that nothing overlaps whatever a program does.
+
+#![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::alloc::Layout;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+
+use common::ops;
+use fastrand::Rng;
+use tenzor_memory::allocator_api2::vec::Vec as AllocVec;
+use tenzor_memory::plan::PlannedAllocator;
+use tenzor_memory::{Allocator, Backing, ComputeArena, Config, Failing, System, TensorAllocator};
+
+/// What a program does in a step, each buffer called by a name.
+#[derive(Clone, Debug, PartialEq)]
+enum Op {
+    Request { name: u32, size: usize, align: usize },
+    Free { name: u32 },
+}
+
+/// Runs programs over an allocator, and keeps the books: no two live buffers overlap, and each keeps its contents.
+struct Model<'a, B: Backing> {
+    alloc: &'a PlannedAllocator<B>,
+    live: BTreeMap<usize, (usize, u8)>,
+    names: BTreeMap<u32, (NonNull<u8>, Layout)>,
+    stamp: u8,
+}
+
+impl<'a, B: Backing> Model<'a, B> {
+    fn new(alloc: &'a PlannedAllocator<B>) -> Self {
+        Self { alloc, live: BTreeMap::new(), names: BTreeMap::new(), stamp: 0 }
+    }
+
+    fn request(&mut self, name: u32, size: usize, align: usize) -> bool {
+        let layout = Layout::from_size_align(size, align).unwrap();
+        let Ok(block) = self.alloc.allocate(layout) else { return false };
+        let ptr = block.cast::<u8>();
+        let address = ptr.addr().get();
+        assert_eq!(address % align, 0);
+        if size > 0 {
+            let before = self.live.range(..address + size).next_back();
+            assert!(before.is_none_or(|(start, (size, _))| start + size <= address), "{name} overlaps a live buffer");
+            self.stamp = self.stamp.wrapping_add(1);
+            // SAFETY: just granted.
+            unsafe { ptr.write_bytes(self.stamp, size) };
+            self.live.insert(address, (size, self.stamp));
+        }
+        assert!(self.names.insert(name, (ptr, layout)).is_none());
+        true
+    }
+
+    fn free(&mut self, name: u32) {
+        let Some((ptr, layout)) = self.names.remove(&name) else { return };
+        if layout.size() > 0 {
+            let (size, stamp) = self.live.remove(&ptr.addr().get()).unwrap();
+            // SAFETY: live until it is deallocated, which happens once.
+            let bytes = unsafe { std::slice::from_raw_parts(ptr.as_ptr(), size) };
+            assert!(bytes.iter().all(|&byte| byte == stamp), "{name} has lost its contents");
+        }
+        // SAFETY: allocated with this layout, and forgotten here.
+        unsafe { self.alloc.deallocate(ptr, layout) };
+    }
+
+    fn run(&mut self, ops: &[Op]) {
+        for op in ops {
+            match *op {
+                Op::Request { name, size, align } => {
+                    self.request(name, size, align);
+                }
+                Op::Free { name } => self.free(name),
+            }
+        }
+    }
+
+    fn step(&mut self, ops: &[Op]) {
+        let alloc = self.alloc;
+        alloc.step(|_| self.run(ops));
+    }
+
+    /// Frees everything that is left.
+    fn finish(mut self) {
+        for name in self.names.keys().copied().collect::<Vec<_>>() {
+            self.free(name);
+        }
+    }
+}
+
+/// A random step, in which everything is freed but now and then a buffer.
+fn script(rng: &mut Rng, requests: u32, escapes: bool) -> Vec<Op> {
+    let (mut ops, mut live) = (Vec::new(), Vec::new());
+    for name in 0..requests {
+        while !live.is_empty() && rng.u8(..) < 110 {
+            ops.push(Op::Free { name: live.swap_remove(rng.usize(..live.len())) });
+        }
+        let size = [8, 64, 65, 100, 1000, 4097][rng.usize(..6)];
+        let align = [1, 8, 64, 64, 256][rng.usize(..5)];
+        ops.push(Op::Request { name, size, align });
+        live.push(name);
+    }
+    while live.len() > usize::from(escapes) {
+        ops.push(Op::Free { name: live.swap_remove(rng.usize(..live.len())) });
+    }
+    ops
+}
+
+/// The names of later rounds differ, so that what escapes can be freed later.
+fn renamed(ops: &[Op], round: u32) -> Vec<Op> {
+    let new = |name: u32| name + round * 1000;
+    let rename = |op: &Op| match *op {
+        Op::Request { name, size, align } => Op::Request { name: new(name), size, align },
+        Op::Free { name } => Op::Free { name: new(name) },
+    };
+    ops.iter().map(rename).collect()
+}
+
+/// How many cases a test takes where it takes `most` if nothing is said.
+fn cases(most: u64) -> u64 {
+    (ops(1_000_000) as u64).saturating_mul(most).div_ceil(1_000_000)
+}
+
+fn planned() -> PlannedAllocator {
+    PlannedAllocator::new(TensorAllocator::new())
+}
+
+#[test]
+fn steps_are_followed_from_the_third_on_in_the_memory_they_need() {
+    let mut rng = Rng::with_seed(1);
+    for escapes in [false, true] {
+        for _ in 0..20 {
+            let alloc = planned();
+            let mut model = Model::new(&alloc);
+            let ops = script(&mut rng, 60, escapes);
+            let mut kept = None;
+            for round in 0..10 {
+                let ops = renamed(&ops, round);
+                model.step(&ops);
+                let escaped = model.names.keys().next_back().copied().filter(|_| escapes);
+                if let Some(name) = std::mem::replace(&mut kept, escaped) {
+                    model.free(name);
+                }
+                let stats = alloc.stats();
+                assert_eq!((stats.steps, stats.followed), (u64::from(round) + 1, u64::from(round).saturating_sub(1)));
+                if round >= 2 {
+                    let reserved = alloc.upstream().stats().reserved_bytes;
+                    let beside = if escapes { 2 * 5120 } else { 0 };
+                    assert!(reserved <= stats.height + beside, "{reserved} for a height of {}", stats.height);
+                }
+            }
+            assert_eq!((alloc.stats().plans, alloc.stats().departed), (1, 0));
+            model.finish();
+        }
+    }
+}
+
+/// The ways in which a step can depart from its plan at some place.
+fn departures(ops: &[Op], at: usize, rng: &mut Rng) -> Vec<Vec<Op>> {
+    let with = |change: &dyn Fn(&mut Vec<Op>)| {
+        let mut ops = ops.to_vec();
+        change(&mut ops);
+        ops
+    };
+    let extra = Op::Request { name: 900, size: [64, 1000, 5000][rng.usize(..3)], align: 64 };
+    let other = rng.usize(..ops.len());
+    let mut all = vec![
+        with(&|ops| {
+            ops.remove(at);
+        }),
+        with(&|ops| ops.insert(at, extra.clone())),
+        with(&|ops| ops.truncate(at)),
+        with(&|ops| {
+            let op = ops.remove(at);
+            ops.insert(other, op);
+        }),
+    ];
+    if let Op::Request { name, size, align } = ops[at] {
+        for (size, align) in [(size + 1, align), (size * 3, align), (1, align), (0, align), (size, 4096)] {
+            all.push(with(&|ops| ops[at] = Op::Request { name, size, align }));
+        }
+    }
+    all
+}
+
+#[test]
+fn a_departure_at_any_place_never_makes_buffers_overlap() {
+    let mut rng = Rng::with_seed(2);
+    for case in 0..cases(20) {
+        let ops = script(&mut rng, 30, case % 3 == 0);
+        for at in 0..ops.len() {
+            for departed in departures(&ops, at, &mut rng) {
+                let alloc = planned();
+                let mut model = Model::new(&alloc);
+                for round in 0..3 {
+                    model.step(&renamed(&ops, round));
+                }
+                assert_eq!(alloc.stats().followed, 1);
+                model.step(&renamed(&departed, 3));
+                for round in 4..8 {
+                    // What the departure kept is freed in the midst of a later step.
+                    let mut ops = renamed(&ops, round);
+                    if round == 5 {
+                        let kept: Vec<u32> = model.names.keys().copied().filter(|&name| name < 5000).collect();
+                        let place = rng.usize(..ops.len());
+                        ops.splice(place..place, kept.into_iter().map(|name| Op::Free { name }));
+                    }
+                    model.step(&ops);
+                }
+                let stats = alloc.stats();
+                assert_eq!(stats.steps, 8);
+                assert!(stats.followed >= 3, "{stats:?} after {departed:?} in place of {ops:?}");
+                model.finish();
+            }
+        }
+    }
+}
+
+#[test]
+fn random_programs_never_make_buffers_overlap() {
+    let mut rng = Rng::with_seed(3);
+    for _ in 0..cases(1000) {
+        let alloc = planned();
+        let mut model = Model::new(&alloc);
+        let scripts: Vec<_> = (0..3).map(|_| script(&mut rng, 12, true)).collect();
+        for round in 0..30 {
+            let mut ops = renamed(&scripts[rng.usize(..3)], round);
+            match rng.u8(..8) {
+                0 => {
+                    ops.remove(rng.usize(..ops.len()));
+                }
+                1 => ops.truncate(rng.usize(..ops.len())),
+                2 => ops.swap(0, 1),
+                _ => {}
+            }
+            let old = model.names.keys().copied().find(|_| rng.bool());
+            let frees = old.map(|name| Op::Free { name });
+            // Within a step, between two, or never until the end.
+            if rng.bool() {
+                let place = rng.usize(..=ops.len());
+                ops.splice(place..place, frees);
+                model.step(&ops);
+            } else {
+                model.run(&frees.into_iter().collect::<Vec<_>>());
+                model.step(&ops);
+                model.request(round * 1000 + 901, 1000, 64);
+            }
+        }
+        model.finish();
+    }
+}
+
+#[test]
+fn shapes_that_take_turns_have_a_plan_each() {
+    let mut rng = Rng::with_seed(4);
+    for _ in 0..cases(50) {
+        let alloc = planned();
+        let mut model = Model::new(&alloc);
+        // They begin alike.
+        let shared = script(&mut rng, 10, true);
+        let shapes: Vec<_> = (0..4)
+            .map(|_| {
+                let mut ops = shared.clone();
+                ops.extend(renamed(&script(&mut rng, 20, false), 1));
+                ops.extend((0..10).map(|name| Op::Free { name }).filter(|op| !shared.contains(op)));
+                ops
+            })
+            .collect();
+        for round in 0..40 {
+            model.step(&renamed(&shapes[round as usize % 4], 2 * round));
+            model.run(&[]);
+        }
+        let stats = alloc.stats();
+        assert_eq!((stats.plans, stats.followed), (4, 32), "{stats:?}");
+        model.finish();
+    }
+}
+
+#[test]
+fn after_it_has_changed_for_good_a_step_is_planned_anew() {
+    let mut rng = Rng::with_seed(5);
+    let alloc = planned();
+    let mut model = Model::new(&alloc);
+    for change in 0..20 {
+        let ops = script(&mut rng, 40, false);
+        for round in 0..5 {
+            model.step(&renamed(&ops, round));
+        }
+        assert_eq!(alloc.stats().followed, 3 * (change + 1));
+    }
+    model.finish();
+}
+
+#[test]
+fn refusals_are_the_programs_only_where_the_pool_refuses_as_well() {
+    let ops = script(&mut Rng::with_seed(6), 40, false);
+    for fault in 0..60 {
+        let backing = Failing::once(System, fault + 1);
+        let alloc = PlannedAllocator::new(TensorAllocator::new_in(&backing));
+        let mut model = Model::new(&alloc);
+        for round in 0..6 {
+            model.step(&renamed(&ops, round));
+        }
+        model.finish();
+    }
+    // The block has no room beside what is kept: the pool goes on alone.
+    let config = Config::default().with_limit(Some(1 << 20));
+    let alloc = PlannedAllocator::new(TensorAllocator::with_config(config));
+    let kept = alloc.alloc::<u8>(800 << 10).unwrap();
+    let big = |_: &PlannedAllocator| {
+        for _ in 0..3 {
+            drop(alloc.alloc::<u8>(100 << 10).unwrap());
+        }
+        let both = (alloc.alloc::<u8>(50 << 10).unwrap(), alloc.alloc::<u8>(60 << 10));
+        drop(both);
+    };
+    for _ in 0..5 {
+        alloc.step(big);
+    }
+    drop(kept);
+    for _ in 0..5 {
+        alloc.step(big);
+    }
+    assert!(alloc.upstream().stats().reserved_bytes <= 1 << 20);
+}
+
+#[test]
+fn a_panic_ends_the_step() {
+    let alloc = planned();
+    for round in 0..6 {
+        let step = AssertUnwindSafe(|| {
+            alloc.step(|alloc| {
+                let _buffer = alloc.alloc_filled(100, 1_u8).unwrap();
+                let _other = alloc.alloc_filled(100, 1_u8).unwrap();
+                if round % 2 == 1 {
+                    std::panic::resume_unwind(Box::new(()));
+                }
+            });
+        });
+        assert_eq!(catch_unwind(step).is_err(), round % 2 == 1);
+    }
+    let stats = alloc.stats();
+    assert_eq!((stats.steps, stats.followed, stats.plans), (6, 4, 1));
+    // Outside of steps the pool serves.
+    let outside = alloc.alloc::<u8>(100).unwrap();
+    assert_eq!(alloc.upstream().stats().bytes_in_use, 100 + stats.height);
+    drop(outside);
+}
+
+#[test]
+fn containers_and_zeroed_requests_work_in_steps() {
+    let alloc = planned();
+    for _ in 0..5 {
+        alloc.step(|alloc| {
+            let mut numbers = AllocVec::new_in(alloc.allocator());
+            numbers.extend(0..1000);
+            numbers.truncate(10);
+            numbers.shrink_to_fit();
+            let zeros = alloc.alloc_zeroed::<u64>(1000).unwrap();
+            assert!(zeros.iter().all(|&zero| zero == 0));
+            let mut ones = alloc.alloc_filled(1000, u64::MAX).unwrap();
+            ones[0] = 1;
+            drop(zeros);
+            assert!(numbers.iter().copied().eq(0..10));
+            alloc.step(|alloc| drop(alloc.alloc::<u64>(0)));
+        });
+    }
+    assert_eq!(alloc.stats().followed, 3);
+    assert_eq!(alloc.upstream().stats().bytes_in_use, alloc.stats().height);
+    fn is_send<T: Send>(_: &T) {}
+    is_send(&alloc);
+}
+
+/// A file of plans for a step with a little of everything, and the step.
+fn saved() -> (Vec<u8>, Vec<Op>) {
+    let alloc = planned();
+    let mut model = Model::new(&alloc);
+    let ops = script(&mut Rng::with_seed(7), 12, true);
+    for round in 0..3 {
+        model.step(&renamed(&ops, round));
+    }
+    let mut file = Vec::new();
+    alloc.save(&mut file).unwrap();
+    model.finish();
+    (file, ops)
+}
+
+/// The checksum of a file, put right.
+fn resealed(mut file: Vec<u8>) -> Vec<u8> {
+    let end = file.len() - 8;
+    let fold = |sum: u64, &byte: &u8| (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+    let sum = file[..end].iter().fold(0xcbf2_9ce4_8422_2325, fold);
+    file[end..].copy_from_slice(&sum.to_le_bytes());
+    file
+}
+
+#[test]
+fn saved_plans_start_planned() {
+    let (file, ops) = saved();
+    let alloc = planned();
+    assert_eq!(alloc.load(&file[..]).unwrap(), 1);
+    assert_eq!(alloc.load(&file[..]).unwrap(), 0);
+    let mut model = Model::new(&alloc);
+    model.step(&ops);
+    assert_eq!((alloc.stats().followed, alloc.stats().plans), (1, 1));
+    model.finish();
+    let mut again = Vec::new();
+    alloc.save(&mut again).unwrap();
+    assert_eq!(again, file);
+}
+
+#[test]
+fn damaged_files_of_plans_are_refused() {
+    let (file, _) = saved();
+    for len in 0..file.len() {
+        assert!(planned().load(&file[..len]).is_err());
+    }
+    let longer = [&file[..], &[0]].concat();
+    assert!(planned().load(&longer[..]).is_err());
+    for place in 0..file.len() {
+        for bit in 0..8 {
+            let mut damaged = file.clone();
+            damaged[place] ^= 1 << bit;
+            assert!(planned().load(&damaged[..]).is_err(), "bit {bit} of byte {place}");
+        }
+    }
+}
+
+#[test]
+fn forged_files_of_plans_never_make_buffers_overlap() {
+    let (file, ops) = saved();
+    let mut rng = Rng::with_seed(8);
+    let mut accepted = 0;
+    for case in 0..cases(20_000) {
+        let mut forged = file.clone();
+        for _ in 0..1 + case % 3 {
+            // Among others, offsets that are those of another buffer.
+            let place = 12 + rng.usize(..forged.len() - 20);
+            match rng.u8(..3) {
+                0 => forged[place] = rng.u8(..),
+                1 => forged[place] = forged[12 + rng.usize(..file.len() - 20)],
+                _ => {
+                    let end = file.len() - 8;
+                    let (to, from) = (end - 8 * rng.usize(1..13), end - 8 * rng.usize(1..13));
+                    forged.copy_within(from..from + 8, to);
+                }
+            }
+        }
+        let alloc = planned();
+        if alloc.load(&resealed(forged)[..]).is_ok() {
+            accepted += 1;
+            let mut model = Model::new(&alloc);
+            for round in 0..3 {
+                model.step(&renamed(&ops, round));
+            }
+            model.finish();
+        }
+    }
+    assert!(accepted > 0);
+}
+
+#[test]
+fn what_begins_where_the_block_ends_is_the_pools() {
+    // An arena's blocks lie side by side.
+    let arena = ComputeArena::with_capacity(1 << 20);
+    let alloc = PlannedAllocator::new(TensorAllocator::new_in(&arena));
+    for round in 0..4 {
+        alloc.step(|alloc| {
+            let _planned = alloc.alloc_filled(1024, 1_u8).unwrap();
+            // One more than planned, and only then: it is the first that the pool asks for behind the block.
+            let beside = (round == 2).then(|| alloc.alloc_filled(4096, 2_u8).unwrap());
+            if let Some(beside) = beside {
+                let block = _planned.as_ptr().addr();
+                assert_eq!(beside.as_ptr().addr(), block + alloc.stats().height);
+            }
+        });
+    }
+    assert_eq!(alloc.upstream().stats().bytes_in_use, 1024);
+}
