@@ -1,4 +1,5 @@
-//! The hit path on one thread: allocate and free one buffer again and again, through `TensorAllocator` and its peers.
+//! The hit path on one thread: allocate and free one buffer again and again, through `TensorAllocator` and its peers; and a step of a thousand
+//! such pairs, by the pool and as planned.
 //!
 //! One process, one pair after the other; none of the contenders is the process's global allocator.
 #![allow(unsafe_code, missing_docs)]
@@ -7,7 +8,8 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use tenzor::memory::{ComputeArena, TensorAllocator};
+use tenzor::memory::plan::PlannedAllocator;
+use tenzor::memory::{AllocError, Allocator, Buffer, ComputeArena, TensorAllocator};
 
 const SIZES: [usize; 5] = [64, 1 << 10, 4 << 10, 64 << 10, 1 << 20];
 
@@ -46,5 +48,30 @@ fn hit_path(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, hit_path);
+/// Uses a buffer's address, as a program does; the buffer itself stays in registers.
+fn touch<T, A: Allocator>(buffer: Result<Buffer<T, A>, AllocError>) {
+    if let Ok(buffer) = buffer {
+        black_box(buffer.as_ptr());
+    }
+}
+
+fn step(c: &mut Criterion) {
+    let mut group = c.benchmark_group("step of 1000 pairs");
+    for size in SIZES {
+        let pool = TensorAllocator::new();
+        group.bench_with_input(BenchmarkId::new("pool", size), &size, |b, &size| {
+            b.iter(|| (0..1000).for_each(|_| touch(pool.alloc::<u8>(black_box(size)))));
+        });
+        let planned = PlannedAllocator::new(TensorAllocator::new());
+        group.bench_with_input(BenchmarkId::new("planned", size), &size, |b, &size| {
+            b.iter(|| {
+                planned.step(|alloc| (0..1000).for_each(|_| touch(alloc.alloc::<u8>(black_box(size)))));
+            });
+        });
+        assert!(planned.stats().steps < planned.stats().followed + 3);
+    }
+    group.finish();
+}
+
+criterion_group!(benches, hit_path, step);
 criterion_main!(benches);

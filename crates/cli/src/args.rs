@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -34,9 +35,58 @@ pub(crate) enum Command {
     /// Compute with expressions: a repeated chain, a perceptron, a transformer's layer
     #[command(long_about = DEMO)]
     Demo,
+    /// Place buffers with known lifetimes in as little memory as possible
+    #[command(long_about = PLAN)]
+    Plan(PlanTask),
     /// Let one allocator replay one trace: what the program starts for each row and round
     #[command(hide = true)]
     Contend(Task),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PlanTask {
+    /// Problems or traces: CSV, plain or compressed by gzip
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// What every space holds; without it, plans are made as low as possible
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) capacity: Option<u64>,
+
+    /// What one space holds; can be given for several
+    #[arg(long = "space", value_name = "SPACE=BYTES", value_parser = space)]
+    pub(crate) spaces: Vec<(u32, u64)>,
+
+    /// Stop after so long, with the best plan found; 0.5 is half a second
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) deadline: Option<Duration>,
+
+    /// Stop after so much effort; the default is about a minute for each file
+    #[arg(long, value_name = "N", default_value_t = 1 << 27)]
+    pub(crate) effort: u64,
+
+    /// Search along other ways
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+
+    /// Write the offsets as CSV; a folder if there are several files
+    #[arg(long, value_name = "OUT")]
+    pub(crate) csv: Option<PathBuf>,
+
+    /// Draw the plan: time across, addresses up; a folder if there are several files
+    #[arg(long, value_name = "OUT")]
+    pub(crate) svg: Option<PathBuf>,
+}
+
+fn space(text: &str) -> Result<(u32, u64), String> {
+    let (space, capacity) = text.split_once('=').ok_or("expected the form SPACE=BYTES, as 1=65536")?;
+    let space = space.parse().map_err(|_| format!("{space} is no number of a space"))?;
+    Ok((space, capacity.parse().map_err(|_| format!("{capacity} is no number of bytes"))?))
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| "expected a number of seconds".to_owned())
 }
 
 const ABOUT: &str = "Shows what Tenzor's allocators save and cost on real allocation traces";
@@ -46,8 +96,8 @@ Shows what Tenzor's allocators save and cost on real allocation traces.
 
 Without a command it replays three embedded traces, recorded from a BERT-base
 encoder, a ResNet-50 inference and a training loop, over the process's malloc,
-over TensorAllocator, and over ComputeArena (which serves the buffers that live
-within a step, and malloc the others). Every byte of every buffer is written
+over TensorAllocator, over PlannedAllocator, and over ComputeArena (which serves
+the buffers that live within a step, and malloc the others). Every byte of every buffer is written
 when it is taken, as a tensor program does. Each allocator runs in processes of
 its own, in turns with the others.";
 
@@ -70,7 +120,8 @@ Keys of the JSON object:
     activation_bytes          peak_live_bytes - setup_live_bytes
     contenders                an array, of each allocator (without ComputeArena
                               if its steps need more memory than there is):
-      name                    malloc, TensorAllocator or ComputeArena
+      name                    malloc, TensorAllocator, PlannedAllocator
+                              or ComputeArena
       step_ns                 time of a step, median
       time_to_malloc          step_ns / malloc's, median of the rounds' ratios
       minor_faults_per_step   median
@@ -83,6 +134,29 @@ Keys of the JSON object:
       hit_rate                0 to 1, of the requests in the steps
       rounds                  step_ns and minor_faults_per_step of each round
 What does not apply, or cannot be measured on this system, is null.";
+
+const PLAN: &str = "\
+Place buffers with known lifetimes in as little memory as possible.
+
+A problem is a CSV file, plain or compressed by gzip, that names its columns:
+
+    id,lower,upper,size
+
+and has a buffer in each further line: alive from lower to upper, excluded. With
+a column 'end' in place of 'upper', it is the last instant, included. Columns
+that may be added: alignment; offset, where it has to be; gaps, in which it is
+idle, as '3-5 8-9'; alias, the number of a group that shares its offset; space.
+A trace (see 'tenzor replay --help') is planned as a whole, each event an
+instant.
+
+The table tells of each file, and of each space if there are several: the number
+of buffers, the lower bound (no plan can be lower), the height of the plan found,
+the gap between these, what is known (optimal; feasible; infeasible, and why;
+unknown), the time, and the nodes of the exact search. --csv writes the problem
+with the offsets; --svg draws a picture. Without --deadline, the same problem
+gets the same plan each time.
+
+The exit status is 0 only if every file has a plan within its capacity.";
 
 const REPLAY: &str = "\
 Replay traces of your own.

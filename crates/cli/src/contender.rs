@@ -11,23 +11,25 @@ use tenzor::memory::trace::{Event, Trace};
 
 use crate::replay::{self, Footprint, Times};
 use crate::source::{self, Source};
-use crate::sys::{Arena, Heap, Malloc, Pool};
+use crate::sys::{Arena, Heap, Malloc, Planned, Pool};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Contender {
     Malloc,
     Pool,
+    Planned,
     Arena,
 }
 
 impl Contender {
     /// In the order of the rows; malloc, which the others are compared with, comes first.
-    pub(crate) const ALL: [Self; 3] = [Self::Malloc, Self::Pool, Self::Arena];
+    pub(crate) const ALL: [Self; 4] = [Self::Malloc, Self::Pool, Self::Planned, Self::Arena];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Malloc => "malloc",
             Self::Pool => "TensorAllocator",
+            Self::Planned => "PlannedAllocator",
             Self::Arena => "ComputeArena",
         }
     }
@@ -42,7 +44,7 @@ impl Contender {
             sizes.fold(0, u64::saturating_add)
         };
         match self {
-            Self::Malloc | Self::Pool => trace.peak_live_bytes(),
+            Self::Malloc | Self::Pool | Self::Planned => trace.peak_live_bytes(),
             Self::Arena => {
                 let step = trace.steps().map(requested).max().unwrap_or(0);
                 trace.peak_live_bytes().max(trace.setup_live_bytes().saturating_add(step))
@@ -108,6 +110,7 @@ pub(crate) fn run(task: &Task) -> Result<()> {
     match task.contender {
         Contender::Malloc => replay_over(Malloc::default(), &trace, task.what),
         Contender::Pool => replay_over(Pool::default(), &trace, task.what),
+        Contender::Planned => replay_over(Planned::default(), &trace, task.what),
         Contender::Arena => replay_over(Arena::default(), &trace, task.what),
     }
 }

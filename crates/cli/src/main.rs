@@ -5,6 +5,8 @@ mod compare;
 mod contender;
 mod cycle;
 mod demo;
+mod picture;
+mod plan;
 mod progress;
 mod replay;
 mod report;
@@ -38,6 +40,7 @@ fn run(args: Args) -> Result<()> {
         None => Source::embedded().map(Ok).collect(),
         Some(Command::Replay { files }) => files.iter().map(|file| Source::file(file)).collect(),
         Some(Command::Demo) => return demo::run(),
+        Some(Command::Plan(task)) => return plan::run(&task, args.json),
         Some(Command::Contend(task)) => return contender::run(&task),
     };
     compare::run(sources, args.rounds, args.json)

@@ -34,7 +34,8 @@ pub(crate) struct Footprint {
     pub(crate) hit_rate: Option<f64>,
 }
 
-pub(crate) fn times<H: Heap>(trace: &Trace, heap: H) -> Result<Times, OutOfMemory> {
+pub(crate) fn times<H: Heap>(trace: &Trace, mut heap: H) -> Result<Times, OutOfMemory> {
+    heap.prepare(trace);
     let moves = cycle::moves(trace);
     let passes = TIMED_STEPS.div_ceil(trace.steps().len().max(1));
     let mut step_ns = Vec::with_capacity(passes * trace.steps().len());
@@ -44,6 +45,7 @@ pub(crate) fn times<H: Heap>(trace: &Trace, heap: H) -> Result<Times, OutOfMemor
     if let Some(moves) = &moves {
         // The program's set-up has warmed up a malloc and a pool, but not an arena, which serves nothing but steps.
         for step in trace.steps() {
+            blocks.begin_step();
             play(&mut blocks, step, Part::Step)?;
             blocks.end_step();
         }
@@ -53,6 +55,7 @@ pub(crate) fn times<H: Heap>(trace: &Trace, heap: H) -> Result<Times, OutOfMemor
     for _ in 0..passes {
         for step in trace.steps() {
             let (faults_before, start) = (minor_faults(), Instant::now());
+            blocks.begin_step();
             play(&mut blocks, step, Part::Step)?;
             blocks.end_step();
             step_ns.push(start.elapsed().as_nanos() as f64);
@@ -67,13 +70,15 @@ pub(crate) fn times<H: Heap>(trace: &Trace, heap: H) -> Result<Times, OutOfMemor
     Ok(Times { step_ns: median(step_ns).unwrap_or(0.0), minor_faults_per_step: median(faults) })
 }
 
-pub(crate) fn footprint<H: Heap>(trace: &Trace, heap: H) -> Result<Footprint, OutOfMemory> {
+pub(crate) fn footprint<H: Heap>(trace: &Trace, mut heap: H) -> Result<Footprint, OutOfMemory> {
+    heap.prepare(trace);
     let mut blocks = Blocks::new(heap, trace.slots());
     let resident_before = resident();
     let mut watch = Watch::default();
     watch.play(&mut blocks, trace.setup(), Part::Outside)?;
     let traffic_before = blocks.heap().hits_and_misses();
     for step in trace.steps() {
+        blocks.begin_step();
         watch.play(&mut blocks, step, Part::Step)?;
         blocks.end_step();
         watch.look(&blocks);

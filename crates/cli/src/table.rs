@@ -29,6 +29,8 @@ less set-up      the same without the bytes in use when the first step begins,
 resident / live  peak of the memory that the process really held / peak live
 pool hits        share of the steps' requests that pooled memory served
 
+PlannedAllocator has a plan of each step from the start, made from the trace: it
+serves what is freed within its step from one block, and the rest from a pool.
 ComputeArena serves what is taken and freed within a step, and takes it all back
 at the step's end; malloc serves the rest. Steps are timed in the steady state:
 those that leave memory as they found it are replayed once before, untimed.

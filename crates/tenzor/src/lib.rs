@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![doc = ""]
 #![doc = "The guides: [the heap](guide::heap), [pooling](guide::pooling), [arenas](guide::arenas),"]
-#![doc = "[expressions](guide::expressions)."]
+#![doc = "[planning](guide::planning), [expressions](guide::expressions)."]
 
 pub use tenzor_expr::*;
 pub use tenzor_memory as memory;
@@ -16,6 +16,9 @@ pub mod guide {
 
     #[doc = include_str!("../docs/arenas.md")]
     pub mod arenas {}
+
+    #[doc = include_str!("../docs/planning.md")]
+    pub mod planning {}
 
     #[doc = include_str!("../docs/expressions.md")]
     pub mod expressions {}

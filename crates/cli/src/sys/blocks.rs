@@ -121,6 +121,12 @@ impl<H: Heap> Blocks<H> {
         }
     }
 
+    /// Begins a step.
+    #[inline]
+    pub(crate) fn begin_step(&mut self) {
+        self.heap.begin_step();
+    }
+
     /// Ends a step: what scratch buffers are left are gone.
     #[inline]
     pub(crate) fn end_step(&mut self) {

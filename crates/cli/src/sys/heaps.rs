@@ -1,7 +1,9 @@
 //! The contenders as sources of memory.
 
 use tenzor::memory::allocator_api2::alloc::{Allocator, System};
-use tenzor::memory::{ComputeArena, TensorAllocator};
+use tenzor::memory::plan::{PlannedAllocator, Step};
+use tenzor::memory::trace::Trace;
+use tenzor::memory::{ComputeArena, Config, System as Malloced, TensorAllocator};
 
 use super::process;
 
@@ -17,8 +19,16 @@ pub(crate) unsafe trait Heap {
     /// Serves the buffers that are taken and freed in the same step.
     fn scratch(&self) -> impl Allocator;
 
+    /// A step begins.
+    fn begin_step(&mut self) {}
+
     /// A step is over: no scratch buffer is in use any more.
     fn end_step(&mut self) {}
+
+    /// What is to be replayed, for who can use that.
+    fn prepare(&mut self, trace: &Trace) {
+        let _ = trace;
+    }
 
     /// The replay begins: what the process holds by now is not the heap's.
     fn start(&mut self) {}
@@ -82,6 +92,52 @@ unsafe impl Heap for Pool {
     fn hits_and_misses(&self) -> Option<(u64, u64)> {
         let stats = self.0.stats();
         Some((stats.pool_hits, stats.pool_misses))
+    }
+}
+
+/// `PlannedAllocator` over a pool, with plans made from the trace. It lives as long as the process, and so can its steps.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    alloc: &'static PlannedAllocator,
+    step: Option<Step<'static, Malloced>>,
+}
+
+impl Default for Planned {
+    fn default() -> Self {
+        Self {
+            alloc: Box::leak(Box::new(PlannedAllocator::new(TensorAllocator::with_config(Config::adaptive())))),
+            step: None,
+        }
+    }
+}
+
+// SAFETY: the same allocator serves all requests, and is never dropped.
+unsafe impl Heap for Planned {
+    fn lasting(&self) -> impl Allocator {
+        self.alloc
+    }
+
+    fn scratch(&self) -> impl Allocator {
+        self.alloc
+    }
+
+    fn begin_step(&mut self) {
+        self.step = Some(self.alloc.enter());
+    }
+
+    fn end_step(&mut self) {
+        self.step = None;
+    }
+
+    fn prepare(&mut self, trace: &Trace) {
+        for step in trace.steps() {
+            // A step that is not planned is served by the pool.
+            let _ = self.alloc.plan_ahead(step);
+        }
+    }
+
+    fn reserved(&self, _: usize) -> Option<usize> {
+        Some(self.alloc.upstream().stats().peak_reserved_bytes)
     }
 }
 

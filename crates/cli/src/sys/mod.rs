@@ -6,5 +6,5 @@ mod heaps;
 mod process;
 
 pub(crate) use blocks::{Blocks, OutOfMemory};
-pub(crate) use heaps::{Arena, Heap, Malloc, Pool};
+pub(crate) use heaps::{Arena, Heap, Malloc, Planned, Pool};
 pub(crate) use process::{available, minor_faults, peak_resident, resident};
