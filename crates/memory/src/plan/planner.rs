@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use super::bound;
+use super::bound::{self, gcd};
 use super::clock::Clock;
 use super::core::Core;
 use super::exact::{self, Verdict};
 use super::improve::{self, improve};
-use super::problem::{BufferSpec, Problem, common_divisor};
+use super::problem::{BufferSpec, Problem};
 use super::validate::{Violation, validate};
 
 /// Places buffers.
@@ -401,9 +401,9 @@ impl Search<'_> {
         let items = self.core.items();
         let pieces = (0..items.len()).flat_map(|item| self.core.pieces(item));
         let fixed = items.iter().filter_map(|item| item.fixed);
-        let mut unit = pieces.map(|piece| piece.size).chain(fixed).fold(0, common_divisor).max(1);
+        let mut unit = pieces.map(|piece| piece.size).chain(fixed).fold(0, gcd).max(1);
         // A multiple of the unit, brought up to a multiple of an alignment, has to be one still.
-        let fits = |unit: u64, align: u64| if unit.is_multiple_of(align) { unit } else { common_divisor(unit, align) };
+        let fits = |unit: u64, align: u64| if unit.is_multiple_of(align) { unit } else { gcd(unit, align) };
         loop {
             let next = items.iter().fold(unit, |unit, item| fits(unit, item.align));
             if next == unit {

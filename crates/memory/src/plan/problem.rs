@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 
+use super::bound::gcd;
 use super::core::{Core, Piece};
 use crate::trace::{Event, Trace};
 
@@ -184,7 +185,7 @@ impl Problem {
             return Err(disagree);
         }
         let offset = group.offset.or(spec.offset);
-        let factor = spec.alignment / common_divisor(group.alignment, spec.alignment);
+        let factor = spec.alignment / gcd(group.alignment, spec.alignment);
         let alignment = group.alignment.checked_mul(factor).filter(|&alignment| alignment <= MAX_REACH);
         let alignment = alignment.ok_or(ProblemError::TooLarge)?;
         if offset.is_some_and(|offset| offset % alignment != 0) {
@@ -363,13 +364,6 @@ fn disjoint(mut pieces: Vec<Piece>) -> Vec<Piece> {
         }
     }
     result
-}
-
-pub(super) fn common_divisor(mut a: u64, mut b: u64) -> u64 {
-    while b > 0 {
-        (a, b) = (b, a % b);
-    }
-    a
 }
 
 /// Why a buffer cannot be part of a problem.

@@ -40,6 +40,11 @@ use crate::trace::Event;
 ///
 /// For one thread: it is not `Sync`, and neither it nor its buffers can be used by another one while it is borrowed.
 ///
+/// ```compile_fail,E0277
+/// fn shared_between_threads<T: Sync>() {}
+/// shared_between_threads::<tenzor_memory::plan::PlannedAllocator>();
+/// ```
+///
 /// ```
 /// use tenzor_memory::TensorAllocator;
 /// use tenzor_memory::plan::PlannedAllocator;
