@@ -45,7 +45,7 @@ pub fn read_csv(input: impl BufRead) -> Result<(Problem, Vec<String>), ParseErro
         return Err(lines.error("a line that names the columns", "an empty file"));
     }
     let header = Header::parse(lines.line(), lines.text())?;
-    let (mut problem, mut ids, mut seen) = (Problem::new(), Vec::new(), HashSet::new());
+    let (mut problem, mut ids) = (Problem::new(), Vec::new());
     let mut empty_line = None;
     while lines.advance()? {
         if lines.text().is_empty() {
@@ -59,14 +59,15 @@ pub fn read_csv(input: impl BufRead) -> Result<(Problem, Vec<String>), ParseErro
             return Err(lines.error(format!("at most {} buffers", limits.max_events), "another"));
         }
         let row = header.row(lines.line(), lines.text())?;
-        let id = row.id()?;
-        if !seen.insert(id.clone()) {
-            return Err(row.error("id", "a name of its own", quote(id.as_bytes())));
-        }
+        ids.push(row.id()?);
         problem.push(row.spec()?).map_err(|error| lines.error("a possible buffer", error.to_string()))?;
-        ids.push(id);
     }
-    Ok((problem, ids))
+    let mut seen = HashSet::with_capacity(ids.len());
+    // Buffers begin on the second line, and none is empty.
+    match (2..).zip(&ids).find(|(_, id)| !seen.insert(id.as_str())) {
+        Some((line, id)) => Err(ParseError::new(line, Some("id"), "a name of its own", quote(id.as_bytes()))),
+        None => Ok((problem, ids)),
+    }
 }
 
 /// Which field of a line holds which column.
@@ -110,10 +111,16 @@ impl Header {
     }
 
     fn row<'a>(&'a self, line: usize, text: &'a [u8]) -> Result<Row<'a>, ParseError> {
-        let fields: Vec<&[u8]> = text.split(|&byte| byte == b',').collect();
-        if fields.len() != self.count {
-            let expected = format!("{} fields", self.count);
-            return Err(ParseError::new(line, None, expected, format!("{}", fields.len())));
+        let mut fields: [&[u8]; COLUMNS.len()] = [b""; COLUMNS.len()];
+        let mut found = 0;
+        for field in text.split(|&byte| byte == b',') {
+            if let Some(place) = fields.get_mut(found) {
+                *place = field;
+            }
+            found += 1;
+        }
+        if found != self.count {
+            return Err(ParseError::new(line, None, format!("{} fields", self.count), found.to_string()));
         }
         Ok(Row { header: self, line, fields })
     }
@@ -122,7 +129,7 @@ impl Header {
 struct Row<'a> {
     header: &'a Header,
     line: usize,
-    fields: Vec<&'a [u8]>,
+    fields: [&'a [u8]; COLUMNS.len()],
 }
 
 impl Row<'_> {

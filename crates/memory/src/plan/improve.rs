@@ -533,19 +533,19 @@ impl<'a> Solver<'a> {
             let span = core.span(item);
             let length = u64::from(span.end - span.start) * SHAKE + shake();
             let area = length.saturating_mul(tallest(item));
-            let tight = skyline.tightness(item);
+            let tight = || skyline.tightness(item);
             let big = u64::from(tallest(item) > small);
             let key = match known {
-                0 => (tight, length, tallest(item)),
-                1 => (big, tight, length),
+                0 => (tight(), length, tallest(item)),
+                1 => (big, tight(), length),
                 2 => (big, length, tallest(item)),
                 3 => (0, length, tallest(item)),
                 4 => (0, area, 0),
-                5 => (tight / (skyline.tightest() / 64 + 1), area, 0),
+                5 => (tight() / (skyline.tightest() / 64 + 1), area, 0),
                 6 => (big, area, 0),
                 7 => (0, u64::from(span.end), length),
                 8 => (0, u64::from(u32::MAX - span.start), length),
-                _ => (tight, tallest(item), length),
+                _ => (tight(), tallest(item), length),
             };
             (Reverse(key), number)
         });

@@ -226,7 +226,7 @@ impl<'a> Planner<'a> {
             };
             let misplaced = misplaced(problem, space).map(|violation| Proof::Fixed { violation });
             let proof = search.run(misplaced, &lowered.times);
-            for (members, &offset) in lowered.members.iter().zip(&search.offsets) {
+            for (members, &offset) in lowered.members().zip(&search.offsets) {
                 for &index in members {
                     plan.offsets[index as usize] = offset;
                 }

@@ -295,16 +295,19 @@ impl Problem {
         }
         times.sort_unstable();
         times.dedup();
-        let section = |time: u64| times.partition_point(|&other| other < time) as u32;
+        let section = sections(&times);
         let mut core = Core::new(times.len().saturating_sub(1) as u32);
-        let mut members = Vec::new();
-        let mut free = Vec::new();
+        let (mut members, mut firsts) = (Vec::with_capacity(order.len()), vec![0]);
+        let (mut free, mut pieces) = (Vec::new(), Vec::new());
         for group in order.chunk_by(|a, b| a.0 == b.0) {
-            let specs = || group.iter().map(|&(_, index)| &self.buffers[index as usize]);
-            let pieces = specs().filter(|spec| spec.size > 0).flat_map(|spec| {
-                spec.uses().map(|range| Piece { start: section(range.start), end: section(range.end), size: spec.size })
-            });
-            let pieces = disjoint(pieces.collect());
+            for spec in group.iter().map(|&(_, index)| &self.buffers[index as usize]).filter(|spec| spec.size > 0) {
+                pieces.extend(spec.uses().map(|Range { start, end }| Piece {
+                    start: section(start),
+                    end: section(end),
+                    size: spec.size,
+                }));
+            }
+            make_disjoint(&mut pieces);
             let buffers = group.iter().map(|&(_, index)| index);
             let Some(&(_, first)) = group.first() else { continue };
             let first = &self.buffers[first as usize];
@@ -316,11 +319,13 @@ impl Problem {
                 // Nothing is ever there: it may be anywhere.
                 free.extend(buffers.map(|index| (index, offset.unwrap_or(0))));
             } else {
-                members.push(buffers.collect::<Box<[u32]>>());
-                core.push(pieces, alignment, offset);
+                members.extend(buffers);
+                firsts.push(members.len());
+                core.push(pieces.drain(..), alignment, offset);
             }
         }
-        Lowered { core, members, free, times }
+        drop(section);
+        Lowered { core, members, firsts, free, times }
     }
 }
 
@@ -328,18 +333,43 @@ impl Problem {
 #[derive(Debug)]
 pub(super) struct Lowered {
     pub(super) core: Core,
-    /// The buffers of each item.
-    pub(super) members: Vec<Box<[u32]>>,
+    /// The buffers of all items, and where those of each begin, and the last end.
+    members: Vec<u32>,
+    firsts: Vec<usize>,
     /// Buffers that take no room, and their offsets.
     pub(super) free: Vec<(u32, u64)>,
     /// When each section begins, and when the last ends.
     pub(super) times: Vec<u64>,
 }
 
-/// Pieces that may overlap in time, as disjoint ones: the larger counts.
-fn disjoint(mut pieces: Vec<Piece>) -> Vec<Piece> {
+impl Lowered {
+    /// The buffers of each item.
+    pub(super) fn members(&self) -> impl Iterator<Item = &[u32]> {
+        self.firsts.windows(2).map(|bounds| &self.members[bounds[0]..bounds[1]])
+    }
+}
+
+/// The number of the section that begins at a time, which is one of these. Where times are dense, a table saves the search.
+fn sections(times: &[u64]) -> impl Fn(u64) -> u32 {
+    let first = times.first().copied().unwrap_or(0);
+    let span = times.last().copied().unwrap_or(0) - first;
+    let mut table = Vec::new();
+    if span <= 8 * times.len() as u64 {
+        table.resize(span as usize + 1, 0);
+        for (section, &time) in (0..).zip(times) {
+            table[(time - first) as usize] = section;
+        }
+    }
+    move |time| match table.get((time - first) as usize) {
+        Some(&section) => section,
+        None => times.partition_point(|&other| other < time) as u32,
+    }
+}
+
+/// Makes disjoint ones of pieces that may overlap in time: the larger counts.
+fn make_disjoint(pieces: &mut Vec<Piece>) {
     if pieces.len() < 2 {
-        return pieces;
+        return;
     }
     let mut times: Vec<u32> = pieces.iter().flat_map(|piece| [piece.start, piece.end]).collect();
     times.sort_unstable();
@@ -348,7 +378,7 @@ fn disjoint(mut pieces: Vec<Piece>) -> Vec<Piece> {
     // Those that have begun, the largest on top.
     let mut open = std::collections::BinaryHeap::new();
     let mut next = pieces.iter().peekable();
-    let mut result: Vec<Piece> = Vec::new();
+    let mut disjoint: Vec<Piece> = Vec::new();
     for window in times.windows(2) {
         let &[start, end] = window else { continue };
         while let Some(piece) = next.next_if(|piece| piece.start <= start) {
@@ -358,12 +388,12 @@ fn disjoint(mut pieces: Vec<Piece>) -> Vec<Piece> {
             open.pop();
         }
         let Some(&(size, _)) = open.peek() else { continue };
-        match result.last_mut().filter(|last| last.end == start && last.size == size) {
+        match disjoint.last_mut().filter(|last| last.end == start && last.size == size) {
             Some(last) => last.end = end,
-            None => result.push(Piece { start, end, size }),
+            None => disjoint.push(Piece { start, end, size }),
         }
     }
-    result
+    *pieces = disjoint;
 }
 
 /// Why a buffer cannot be part of a problem.

@@ -108,6 +108,8 @@ impl<'a> Skyline<'a> {
         offsets: &mut [u64],
         go_on: &mut dyn FnMut() -> bool,
     ) -> Outcome {
+        // Nobody asks for the prospects of a pass that neither aims nor has a limit.
+        let watches = aims || limit < u64::MAX;
         self.wanted.fill(order);
         self.rewind();
         self.placed = 0;
@@ -139,7 +141,7 @@ impl<'a> Skyline<'a> {
             }
             if let Some(rank) = self.choose(at, end, aims) {
                 let item = order[rank as usize] as usize;
-                let Some(reach) = self.put(item, at, offsets) else { return Outcome::Stuck(at) };
+                let Some(reach) = self.put(item, at, watches, offsets) else { return Outcome::Stuck(at) };
                 top = top.max(reach);
                 left -= 1;
                 if left.is_multiple_of(PATIENCE) && !go_on() {
@@ -153,7 +155,9 @@ impl<'a> Skyline<'a> {
                     (None, None) => break,
                 };
                 self.segments[at as usize].height = to;
-                self.prospects.add(at, end, to - height);
+                if watches {
+                    self.prospects.add(at, end, to - height);
+                }
             }
             if self.prospects.most() > limit {
                 return Outcome::Stuck(self.prospects.section(0, self.floor.len() as u32));
@@ -199,7 +203,7 @@ impl<'a> Skyline<'a> {
     }
 
     /// Puts an item on the ground of the valley at `at`, and returns how high it reaches; `None` beyond what 64 bits hold.
-    fn put(&mut self, item: usize, at: u32, offsets: &mut [u64]) -> Option<u64> {
+    fn put(&mut self, item: usize, at: u32, watches: bool, offsets: &mut [u64]) -> Option<u64> {
         let valley = self.segments[at as usize];
         let offset = align_up(valley.height, self.core.items()[item].align)?;
         offsets[item] = offset;
@@ -213,7 +217,7 @@ impl<'a> Skyline<'a> {
             }
             self.segments[piece.start as usize] = Segment { height, end: piece.end, before };
             (before, start) = (piece.start, piece.end);
-            if offset > valley.height {
+            if watches && offset > valley.height {
                 self.prospects.add(piece.start, piece.end, offset - valley.height);
             }
             self.placed += u128::from(piece.size) * u128::from(piece.end - piece.start);
