@@ -66,6 +66,11 @@ impl Core {
         pieces[0].start..pieces[pieces.len() - 1].end
     }
 
+    /// The size of an item where that is greatest.
+    pub(crate) fn tallest(&self, item: usize) -> u64 {
+        self.pieces(item).iter().fold(0, |most, piece| piece.size.max(most))
+    }
+
     pub(crate) fn sections(&self) -> u32 {
         self.sections
     }

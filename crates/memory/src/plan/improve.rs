@@ -525,27 +525,26 @@ impl<'a> Solver<'a> {
         let known = if is_huge && known < 4 { (known + 3) % 4 } else { known };
         self.skyline.rewind();
         let (core, skyline) = (self.core, &self.skyline);
-        let tallest = |item: usize| core.pieces(item).iter().fold(0, |most, piece| piece.size.max(most));
         // A thousandth of the height is small: such items are there to fill holes.
         let small = skyline.tightest() >> 10;
         let keyed = self.order.iter().map(|&number| {
             let item = number as usize;
             let span = core.span(item);
             let length = u64::from(span.end - span.start) * SHAKE + shake();
-            let area = length.saturating_mul(tallest(item));
+            let area = length.saturating_mul(core.tallest(item));
             let tight = || skyline.tightness(item);
-            let big = u64::from(tallest(item) > small);
+            let big = u64::from(core.tallest(item) > small);
             let key = match known {
-                0 => (tight(), length, tallest(item)),
+                0 => (tight(), length, core.tallest(item)),
                 1 => (big, tight(), length),
-                2 => (big, length, tallest(item)),
-                3 => (0, length, tallest(item)),
+                2 => (big, length, core.tallest(item)),
+                3 => (0, length, core.tallest(item)),
                 4 => (0, area, 0),
                 5 => (tight() / (skyline.tightest() / 64 + 1), area, 0),
                 6 => (big, area, 0),
                 7 => (0, u64::from(span.end), length),
                 8 => (0, u64::from(u32::MAX - span.start), length),
-                _ => (tight(), tallest(item), length),
+                _ => (tight(), core.tallest(item), length),
             };
             (Reverse(key), number)
         });
@@ -755,6 +754,21 @@ mod tests {
             improve(&core, 0, &mut budget, 0, &mut |_| calls += 1);
         }
         assert_eq!(calls, 2);
+    }
+
+    #[test]
+    fn random_intervals_are_dense() {
+        let mut random = Random(4);
+        let mut core = Core::new(8000);
+        for _ in 0..4000 {
+            let start = random.below(8000) as u32;
+            let length = 1 + random.below(400);
+            let end = (start + 1 + random.below(length) as u32).min(8000);
+            core.push([Piece { start, end, size: 1 + random.below(1000) }], 1, None);
+        }
+        let least = lower(&core).unwrap();
+        let height = *run(&core, 40_000, 0).0.last().unwrap();
+        assert!(height <= least + least / 100, "{height} {least}");
     }
 
     #[test]

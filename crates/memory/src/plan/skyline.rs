@@ -9,6 +9,12 @@
 //!
 //! Beside it, the pass knows for each section the **prospect**: what it is filled with and what is still to come, the live bytes and
 //! the lost ones. Once a prospect is above the limit, the pass ends, and tells where that was.
+//!
+//! The section with the greatest prospect makes the height, so what is lost anywhere else is lost for nothing. A pass may spend that: beside a
+//! wall whose sections can afford less than its own, a valley **yields**. It takes nothing that rises above the wall and, where there
+//! is nothing else, is raised to it. The wall's sections are in a wider valley then, and find more that fits.
+
+use std::ops::Range;
 
 use super::bound::{live, maxima};
 use super::core::{Core, align_up};
@@ -49,7 +55,12 @@ pub(crate) struct Skyline<'a> {
     prospects: Prospects,
     /// Section times bytes of what the last pass placed.
     placed: u128,
+    /// A valley yields the more readily the less is still to come: all that it can afford once this is, before that in proportion.
+    soon: u64,
 }
+
+/// How many items of the mean size are soon placed.
+const SOON: u64 = 10;
 
 /// After how many items a pass asks whether to go on.
 const PATIENCE: usize = 1 << 12;
@@ -67,7 +78,11 @@ impl<'a> Skyline<'a> {
         prospect.iter_mut().zip(&floor).for_each(|(bytes, floor)| *bytes = bytes.saturating_add(*floor));
         let segments = vec![Segment { height: 0, end: 0, before: NONE }; floor.len()];
         let prospects = Prospects::new(floor.len());
-        Self { core, floor, prospect, segments, wanted: Wanted::new(core), prospects, placed: 0 }
+        let wanted = Wanted::new(core);
+        let sum: u128 = wanted.sizes.iter().map(|&size| u128::from(size)).sum();
+        let mean = sum / wanted.sizes.len().max(1) as u128;
+        let soon = u64::try_from(mean).unwrap_or(u64::MAX).saturating_mul(SOON);
+        Self { core, floor, prospect, segments, wanted, prospects, placed: 0, soon }
     }
 
     /// The greatest prospect of the sections that an item lives in, as it is before the first item comes. After a pass, `rewind`
@@ -99,7 +114,7 @@ impl<'a> Skyline<'a> {
 
     /// Places the items of `order` at `offsets`, those that come first there first as far as the skyline lets them. A pass that
     /// **aims** prefers an item that fills a valley from wall to wall; then one that lives in the valley's section with the greatest
-    /// prospect, which can least afford a loss.
+    /// prospect, which can least afford a loss. Its valleys yield.
     pub(crate) fn pass(
         &mut self,
         order: &[u32],
@@ -139,7 +154,17 @@ impl<'a> Skyline<'a> {
                     continue;
                 }
             }
-            if let Some(rank) = self.choose(at, end, aims) {
+            let wall = match (back, next) {
+                (Some(back), Some(next)) if back.height < next.height => Some((back.height, before, at)),
+                (_, Some(next)) => Some((next.height, end, next.end)),
+                (Some(back), None) => Some((back.height, before, at)),
+                (None, None) => None,
+            };
+            let most = match wall {
+                Some((wall, from, to)) if aims && self.yields(at..end, height, from..to, wall) => wall - height,
+                _ => u64::MAX,
+            };
+            if let Some(rank) = self.choose(at, end, aims, most) {
                 let item = order[rank as usize] as usize;
                 let Some(reach) = self.put(item, at, watches, offsets) else { return Outcome::Stuck(at) };
                 top = top.max(reach);
@@ -148,15 +173,11 @@ impl<'a> Skyline<'a> {
                     return Outcome::Stopped;
                 }
             } else {
-                let to = match (back, next) {
-                    (Some(back), Some(next)) => back.height.min(next.height),
-                    (Some(to), None) | (None, Some(to)) => to.height,
-                    // All is level and nothing fits: there is nothing.
-                    (None, None) => break,
-                };
-                self.segments[at as usize].height = to;
+                // If all is level and nothing fits, there is nothing.
+                let Some((wall, ..)) = wall else { break };
+                self.segments[at as usize].height = wall;
                 if watches {
-                    self.prospects.add(at, end, to - height);
+                    self.prospects.add(at, end, wall - height);
                 }
             }
             if self.prospects.most() > limit {
@@ -166,20 +187,28 @@ impl<'a> Skyline<'a> {
         Outcome::Placed(top)
     }
 
-    /// Takes out an item that lives within the valley between these sections.
-    fn choose(&mut self, start: u32, end: u32, aims: bool) -> Option<u32> {
+    /// Whether a valley with its ground at `height` can rather afford a loss up to the `wall` than the sections of that one can.
+    fn yields(&self, valley: Range<u32>, height: u64, beside: Range<u32>, wall: u64) -> bool {
+        let tight = self.prospects.most_of(beside.start, beside.end);
+        let Some(spare) = tight.checked_sub(self.prospects.most_of(valley.start, valley.end)) else { return false };
+        let loss = wall - height;
+        loss < spare && u128::from(loss) * u128::from(tight - height) < u128::from(spare) * u128::from(self.soon)
+    }
+
+    /// Takes out an item that lives within the valley between these sections, and is no larger than `most`.
+    fn choose(&mut self, start: u32, end: u32, aims: bool, most: u64) -> Option<u32> {
         if aims {
-            let fills = self.wanted.take((start, start), (end, end));
+            let fills = self.wanted.take((start, start), (end, end), most);
             if fills.is_some() {
                 return fills;
             }
             let tight = self.prospects.section(start, end);
-            let helps = self.wanted.take((start, tight), (tight + 1, end));
+            let helps = self.wanted.take((start, tight), (tight + 1, end), most);
             if helps.is_some() {
                 return helps;
             }
         }
-        self.wanted.take((start, end), (start, end))
+        self.wanted.take((start, end), (start, end), most)
     }
 
     /// Makes the skyline that of the floor, and returns how high that is.
@@ -244,6 +273,9 @@ struct Wanted {
     slots: Vec<Slot>,
     slot_of_item: Vec<u32>,
     slot_of_rank: Vec<u32>,
+    /// The size of the item in each slot, where it is tallest; and the least below each node. Only what yields asks for them.
+    sizes: Vec<u64>,
+    smallest: Vec<u64>,
     /// The number of the first leaf among the nodes.
     leaves: usize,
 }
@@ -312,10 +344,16 @@ impl Wanted {
                 *node = Node::around(*node, point);
             }
         }
+        let sizes: Vec<u64> = points.iter().map(|&(_, _, item)| core.tallest(item as usize)).collect();
+        let mut smallest = vec![u64::MAX; 2 * leaves];
+        for (node, sizes) in smallest[leaves..].iter_mut().zip(sizes.chunks(LEAF)) {
+            *node = sizes.iter().fold(u64::MAX, |least, &size| least.min(size));
+        }
         for number in (1..leaves).rev() {
             nodes[number] = Node::around(nodes[2 * number], nodes[2 * number + 1]);
+            smallest[number] = smallest[2 * number].min(smallest[2 * number + 1]);
         }
-        Self { nodes, slots, slot_of_item, slot_of_rank: vec![0; count], leaves }
+        Self { nodes, slots, slot_of_item, slot_of_rank: vec![0; count], sizes, smallest, leaves }
     }
 
     /// Takes in the items of `order`, whose places there are their ranks, and no other.
@@ -344,8 +382,10 @@ impl Wanted {
         &self.slots[leaf * LEAF..self.slots.len().min((leaf + 1) * LEAF)]
     }
 
-    /// Takes out the most wanted of the items that start and end in these ranges, last ones included, and returns its rank.
-    fn take(&mut self, starts: (u32, u32), ends: (u32, u32)) -> Option<u32> {
+    /// Takes out the most wanted of the items that start and end in these ranges, last ones included, and are no larger than `most`.
+    /// Returns its rank.
+    fn take(&mut self, starts: (u32, u32), ends: (u32, u32), most: u64) -> Option<u32> {
+        let is_any = most == u64::MAX;
         let mut best = NONE;
         // One node is popped where two are pushed, so that no level has more than one here, and the last has two.
         let mut stack = [1u32; 34];
@@ -359,6 +399,7 @@ impl Wanted {
                 || node.first_start > starts.1
                 || node.first_end > ends.1
                 || node.last_end < ends.0
+                || !is_any && self.smallest[number] > most
             {
                 continue;
             }
@@ -366,11 +407,14 @@ impl Wanted {
                 && node.last_start <= starts.1
                 && node.first_end >= ends.0
                 && node.last_end <= ends.1
+                && is_any
             {
                 best = node.rank;
             } else if number >= self.leaves {
-                for slot in self.leaf(number - self.leaves) {
+                let first = (number - self.leaves) * LEAF;
+                for (at, slot) in (first..).zip(self.leaf(number - self.leaves)) {
                     if slot.rank < best
+                        && (is_any || self.sizes[at] <= most)
                         && slot.start >= starts.0
                         && slot.start <= starts.1
                         && slot.end >= ends.0
