@@ -10,6 +10,7 @@
 //!    and placed anew.
 
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::mem;
 use std::ops::Range;
 
@@ -18,7 +19,7 @@ use super::bound::gcd;
 use super::clock::Clock;
 use super::core::Core;
 use super::peak::{Peak, cut};
-use super::settle::{fall, settle};
+use super::settle::{Effort, fall, settle};
 use super::skyline::{Outcome, Skyline};
 
 /// Where the items are, and how high that is.
@@ -46,42 +47,53 @@ impl Budget<'_> {
     }
 }
 
-/// Calls `found` with a first placement, and then with lower and lower ones, until one has a height of `lower` or the budget is used
-/// up. Without a deadline and a stop, the same seed finds the same. Finds nothing where offsets would exceed 64 bits.
-pub(crate) fn improve(core: &Core, lower: u64, budget: &mut Budget<'_>, seed: u64, found: &mut dyn FnMut(&Placement)) {
-    let mut all = Placement { offsets: vec![0; core.items().len()], height: 0 };
-    let (mut parts, base) = split(core, &mut all.offsets);
+/// A first placement, made ever lower until its height is `lower` or the budget is used up. Calls `lowered` with each height that it comes
+/// to. Without a deadline and a stop, the same seed finds the same. Finds nothing where offsets would exceed 64 bits.
+pub(crate) fn improve(
+    core: &Core,
+    lower: u64,
+    budget: &mut Budget<'_>,
+    seed: u64,
+    lowered: &mut dyn FnMut(u64),
+) -> Option<Placement> {
+    let mut offsets = vec![0; core.items().len()];
+    let (mut parts, base) = split(core, &mut offsets);
     let mut random = Random(seed);
-    for part in &mut parts {
+    let mut heights = BinaryHeap::with_capacity(parts.len());
+    for (number, part) in parts.iter_mut().enumerate() {
         let mut solver = Solver::new(&part.core, part.floor.clone(), Best::default());
-        let Some(height) = solver.first(budget) else { return };
-        part.height = height;
+        part.height = solver.first(budget)?;
         part.best = solver.best;
-        copy(&part.best.offsets, &part.items, &mut all.offsets);
+        heights.push((part.height, Reverse(number)));
     }
-    all.height = parts.iter().fold(base, |height, part| height.max(part.height));
-    found(&all);
-    while all.height > lower.max(base) {
-        // Only the highest part needs work, until another one is.
-        parts.sort_by_key(|part| Reverse(part.height));
-        let others = parts.get(1).map_or(base, |part| part.height.max(base));
-        let Some(part) = parts.first_mut() else { return };
+    let mut height = heights.peek().map_or(base, |&(height, _)| height.max(base));
+    lowered(height);
+    // Only the highest part needs work, until another one is.
+    while height > lower.max(base)
+        && budget.goes_on()
+        && let Some((_, Reverse(number))) = heights.pop()
+    {
+        let others = heights.peek().map_or(base, |&(height, _)| height.max(base));
+        let part = &mut parts[number];
         let mut solver = Solver::new(&part.core, part.floor.clone(), mem::take(&mut part.best));
         // At least once: another part may be as high.
-        loop {
-            let Some(height) = solver.better(part.height, lower, budget, &mut random) else { return };
-            part.height = height;
-            copy(&solver.best.offsets, &part.items, &mut all.offsets);
-            if height.max(others) < all.height {
-                all.height = height.max(others);
-                found(&all);
+        while let Some(better) = solver.better(part.height, lower, budget, &mut random) {
+            part.height = better;
+            if better.max(others) < height {
+                height = better.max(others);
+                lowered(height);
             }
-            if height <= others.max(lower) {
+            if better <= others.max(lower) {
                 break;
             }
         }
         part.best = solver.best;
+        heights.push((part.height, Reverse(number)));
     }
+    for part in &parts {
+        copy(&part.best.offsets, &part.items, &mut offsets);
+    }
+    Some(Placement { offsets, height })
 }
 
 fn copy(offsets: &[u64], items: &[u32], all: &mut [u64]) {
@@ -198,11 +210,12 @@ const PATIENCE: u32 = 2000;
 /// An attempt may come this part less far than the one before it, and be kept.
 const SLACK: u128 = 64;
 
-/// How much effort letting items fall may take: so many looks at a neighbour for each item, and at most so many; or few, where only
-/// padding can be had.
-const EFFORT: u64 = 1 << 12;
+/// How many looks at a neighbour letting items fall may take: so many for each item, and at most so many; or few, where only padding can
+/// be had. And how many are as dear as placing an item.
+const LOOKS: u64 = 1 << 12;
 const MUCH: u64 = 1 << 26;
 const FEW: u64 = 1 << 20;
+const CHEAP: u64 = 32;
 
 /// So much may blocks cost, and a peak, in passes over all items that they are of. At most this part of all items is a peak.
 const BLOCKS: u64 = 100;
@@ -215,6 +228,17 @@ const LOOK: usize = 8;
 /// A peak that came out no lower counts so many times what it cost, where there are few items.
 const FAILED: u64 = 3;
 
+/// Where the order of a pass comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// It is known to do well.
+    Known,
+    /// A known one, shaken.
+    Shaken,
+    /// From the last order of the walk, by wanting some items more.
+    Walk,
+}
+
 /// The search for better placements of one part.
 #[derive(Debug)]
 struct Solver<'a> {
@@ -224,8 +248,8 @@ struct Solver<'a> {
     skyline: Skyline<'a>,
     /// Some item is fixed: then lost bytes below it may not be lost, and a pass with a limit could end too early.
     has_fixed: bool,
-    /// If the skyline may leave places that can be used: the effort that letting items fall may take.
-    effort: Option<u64>,
+    /// If the skyline may leave places that can be used: how many looks letting items fall may take.
+    looks: Option<u64>,
     /// Another solver looks for blocks and peaks, and this one is for those.
     is_inner: bool,
     best: Best,
@@ -258,9 +282,9 @@ impl<'a> Solver<'a> {
         let has_gaps = (0..items.len()).any(|item| core.pieces(item).len() > 1);
         let is_even = items.iter().all(|item| item.align == items[0].align);
         let is_level = floor.iter().all(|height| *height == floor[0]);
-        let effort = match has_fixed || has_gaps {
+        let looks = match has_fixed || has_gaps {
             _ if !is_level => None,
-            true => Some((EFFORT * items.len() as u64).min(MUCH)),
+            true => Some((LOOKS * items.len() as u64).min(MUCH)),
             false if is_even => None,
             false => Some(FEW),
         };
@@ -269,7 +293,7 @@ impl<'a> Solver<'a> {
             floor: floor.first().copied().unwrap_or(0),
             skyline: Skyline::new(core, floor),
             has_fixed,
-            effort,
+            looks,
             is_inner: false,
             best,
             order: movable.collect(),
@@ -294,7 +318,9 @@ impl<'a> Solver<'a> {
             self.best.tried += 1;
             budget.spend(self.order.len());
             // Where offsets exceed 64 bits, another order may do.
-            if let Outcome::Placed(height) = self.pass(u64::MAX, &mut || true) {
+            let outcome = self.skyline.pass(&self.order, self.aims, u64::MAX, &mut self.offsets, &mut || true);
+            if let Outcome::Placed(height) = outcome {
+                let height = self.fall(true, budget).unwrap_or(height);
                 self.keep();
                 return Some(height);
             }
@@ -333,45 +359,30 @@ impl<'a> Solver<'a> {
             let cost = self.order.len().max(1);
             self.passes = self.passes.saturating_add(cost as u64);
             budget.spend(cost);
-            let shaken = !known && self.order.len() >= LARGE && self.failed.is_multiple_of(2);
-            let limit = if known {
-                self.arrange(self.best.tried, || 0);
-                self.best.tried += 1;
-                height - 1
-            } else if shaken {
-                let known = if self.failed.is_multiple_of(4) { 0 } else { self.best.favourite };
-                self.arrange(known, || random.below(SHAKE));
-                height - 1
-            } else {
-                self.rearrange();
-                self.aims = self.walk_aims;
-                // First much lower; then, the more passes fail, the less.
-                let shift = 4 + self.failed / 32;
-                height - 1 - (height - 1 - lower).checked_shr(shift).unwrap_or(0)
-            };
-            let outcome = self.pass(if self.has_fixed { u64::MAX } else { limit }, &mut || budget.goes_on());
-            match outcome {
-                Outcome::Placed(better) if better < height => {
-                    if known {
-                        self.best.favourite = self.best.tried - 1;
+            let (way, limit) = self.next_order(height, lower, random);
+            match (self.pass(limit, budget), way) {
+                (Outcome::Stopped, _) => return None,
+                (Outcome::Placed(better), _) if better < height => {
+                    match way {
+                        Way::Known => self.best.favourite = self.best.tried - 1,
+                        Way::Shaken => {}
+                        Way::Walk => self.kept.clone_from(&self.wanted),
                     }
-                    if known || shaken {
+                    if way != Way::Walk {
                         self.wanted.clear();
-                    } else {
-                        self.kept.clone_from(&self.wanted);
                     }
                     self.keep();
                     return Some(better);
                 }
-                Outcome::Stopped => return None,
-                Outcome::Placed(_) | Outcome::Stuck(_) if known || shaken => self.failed += u32::from(shaken),
-                Outcome::Placed(reached) => {
+                (_, Way::Known) => {}
+                (_, Way::Shaken) => self.failed += 1,
+                (Outcome::Placed(reached), Way::Walk) => {
                     // Nobody is known to be to blame. An attempt is kept if it is not far above the best.
                     let is_far = reached - height > height / 16;
                     self.judge(if is_far { 0 } else { self.reached });
                     blame(&mut self.wanted, |_| true, random);
                 }
-                Outcome::Stuck(section) => {
+                (Outcome::Stuck(section), Way::Walk) => {
                     self.judge(self.skyline.placed());
                     let (core, skyline) = (self.core, &self.skyline);
                     let left = |item: usize| core.span(item).contains(&section) && skyline.is_left(item);
@@ -381,6 +392,25 @@ impl<'a> Solver<'a> {
             }
         }
         None
+    }
+
+    /// Arranges the next pass, and says what it must stay within.
+    fn next_order(&mut self, height: u64, lower: u64, random: &mut Random) -> (Way, u64) {
+        if self.best.tried < ORDERS {
+            self.arrange(self.best.tried, || 0);
+            self.best.tried += 1;
+            return (Way::Known, height - 1);
+        }
+        if self.order.len() >= LARGE && self.failed.is_multiple_of(2) {
+            let known = if self.failed.is_multiple_of(4) { 0 } else { self.best.favourite };
+            self.arrange(known, || random.below(SHAKE));
+            return (Way::Shaken, height - 1);
+        }
+        self.rearrange();
+        self.aims = self.walk_aims;
+        // First much lower; then, the more passes fail, the less.
+        let shift = 4 + self.failed / 32;
+        (Way::Walk, height - 1 - (height - 1 - lower).checked_shr(shift).unwrap_or(0))
     }
 
     /// Places blocks of items, and returns the height if that is better.
@@ -459,24 +489,37 @@ impl<'a> Solver<'a> {
 
     /// A pass in the current order. Where the skyline may leave places that can be used, items fall into them, and every second time
     /// they just fall.
-    fn pass(&mut self, limit: u64, go_on: &mut dyn FnMut() -> bool) -> Outcome {
-        let Some(effort) = self.effort else {
-            return self.skyline.pass(&self.order, self.aims, limit, &mut self.offsets, go_on);
-        };
+    fn pass(&mut self, limit: u64, budget: &mut Budget<'_>) -> Outcome {
         if !self.failed.is_multiple_of(2)
-            && let Some(height) = fall(self.core, self.floor, &self.order, &mut self.offsets, effort)
+            && let Some(height) = self.fall(false, budget)
         {
             return Outcome::Placed(height);
         }
-        let outcome = self.skyline.pass(&self.order, self.aims, limit, &mut self.offsets, go_on);
-        if let Outcome::Placed(_) = outcome {
-            let mut settled = self.offsets.clone();
-            if let Some(height) = settle(self.core, self.floor, &mut settled, effort) {
-                self.offsets = settled;
-                return Outcome::Placed(height);
-            }
+        let limit = if self.has_fixed { u64::MAX } else { limit };
+        match self.skyline.pass(&self.order, self.aims, limit, &mut self.offsets, &mut || budget.goes_on()) {
+            Outcome::Placed(height) => Outcome::Placed(self.fall(true, budget).unwrap_or(height)),
+            outcome => outcome,
         }
-        outcome
+    }
+
+    /// Lets the items fall, from where they are or in the current order, and returns the height; `None` if they need not, or it takes too
+    /// much. Then it is not tried again, as it would the next time.
+    fn fall(&mut self, from_here: bool, budget: &mut Budget<'_>) -> Option<u64> {
+        let looks = self.looks?.min(budget.items.saturating_mul(CHEAP));
+        let mut effort = Effort { looks, clock: budget.clock };
+        let mut offsets = self.offsets.clone();
+        let height = if from_here {
+            settle(self.core, self.floor, &mut offsets, &mut effort)
+        } else {
+            fall(self.core, self.floor, &self.order, &mut offsets, &mut effort)
+        };
+        budget.spend(((looks - effort.looks) / CHEAP) as usize);
+        if height.is_some() {
+            self.offsets = offsets;
+        } else {
+            self.looks = None;
+        }
+        height
     }
 
     /// Keeps the last attempt, or goes back to the one before it.
@@ -596,21 +639,24 @@ mod tests {
     use crate::plan::bound::{lower, max_live};
     use crate::plan::core::{Piece, align_up};
 
-    /// The heights that are found, and the last offsets; all valid, and ever lower.
+    /// The heights that are found, ever lower, and the last offsets, which are valid.
     fn run(core: &Core, items: u64, seed: u64) -> (Vec<u64>, Vec<u64>) {
         let mut budget = Budget { items, clock: Clock::default() };
-        let (mut heights, mut offsets) = (Vec::new(), Vec::new());
-        improve(core, lower(core).unwrap_or(0), &mut budget, seed, &mut |placement| {
-            assert_eq!(placement.height, height(core, &placement.offsets));
-            assert!(heights.last().is_none_or(|&last| placement.height < last));
-            heights.push(placement.height);
-            offsets.clone_from(&placement.offsets);
+        let mut heights = Vec::new();
+        let found = improve(core, lower(core).unwrap_or(0), &mut budget, seed, &mut |height| {
+            assert!(heights.last().is_none_or(|&last| height < last));
+            heights.push(height);
         });
+        let Some(Placement { offsets, height }) = found else {
+            assert_eq!(heights, []);
+            return (heights, Vec::new());
+        };
+        assert_eq!((heights.last(), height), (Some(&height), total(core, &offsets)));
         (heights, offsets)
     }
 
     /// The height of a placement, which is checked pair by pair.
-    fn height(core: &Core, offsets: &[u64]) -> u64 {
+    fn total(core: &Core, offsets: &[u64]) -> u64 {
         let mut height = 0;
         for (item, of) in core.items().iter().enumerate() {
             assert!(offsets[item].is_multiple_of(of.align) && of.fixed.is_none_or(|fixed| fixed == offsets[item]));
@@ -634,7 +680,7 @@ mod tests {
     /// The least height of all. Some order, in which each item gets the lowest place, leads there: that of the offsets.
     fn optimum(core: &Core, offsets: &mut Vec<u64>, placed: &mut Vec<usize>) -> u64 {
         if placed.len() == core.items().len() {
-            return height(core, offsets);
+            return total(core, offsets);
         }
         let mut best = u64::MAX;
         let fixed_first =

@@ -8,7 +8,7 @@ use super::bound::{self, gcd};
 use super::clock::Clock;
 use super::core::Core;
 use super::exact::{self, Verdict};
-use super::improve::{self, improve};
+use super::improve::{self, Placement, improve};
 use super::problem::{BufferSpec, Problem};
 use super::validate::{Violation, validate};
 
@@ -341,7 +341,17 @@ impl Search<'_> {
         *left -= items;
         let mut budget = improve::Budget { items, clock: self.clock };
         let (core, goal) = (self.core, self.lower.max(self.capacity.unwrap_or(0)));
-        improve(core, goal, &mut budget, seed, &mut |placement| self.found(&placement.offsets, placement.height));
+        let (best, lower, progress) = (self.height, self.lower, &mut self.progress);
+        let placement = improve(core, goal, &mut budget, seed, &mut |height| {
+            if height < best {
+                progress(height, lower);
+            }
+        });
+        if let Some(Placement { offsets, height }) = placement
+            && height < best
+        {
+            (self.offsets, self.height) = (offsets, height);
+        }
     }
 
     /// Exact searches of so much effort each: for what is wanted or, without a capacity, first for a height of the lower bound, then for less and

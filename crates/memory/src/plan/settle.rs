@@ -4,14 +4,35 @@
 
 use std::ops::Range;
 
+use super::clock::Clock;
 use super::core::{Core, Piece, align_up};
 
-/// Lets the items fall in the order of their offsets, and returns the height; `None` if that took more than `effort` looks at a
-/// neighbour, and nothing is left as it was.
+/// What falling may take.
+#[derive(Debug)]
+pub(crate) struct Effort<'a> {
+    /// How many looks at a piece that may be in the way.
+    pub(crate) looks: u64,
+    pub(crate) clock: Clock<'a>,
+}
+
+/// So many looks pass between two at the clock.
+const PATIENCE: u64 = 1 << 14;
+
+impl Effort<'_> {
+    fn spend(&mut self, looks: u64) -> Option<()> {
+        let left = self.looks.checked_sub(looks)?;
+        let is_time = left / PATIENCE < self.looks / PATIENCE;
+        self.looks = left;
+        if is_time && self.clock.has_run_out() { None } else { Some(()) }
+    }
+}
+
+/// Lets the items fall in the order of their offsets, and returns the height; `None` if the effort does not suffice, and nothing is left as
+/// it was.
 ///
 /// No item gets higher than it was. Take one, and any before it: that one was not higher, and fell or stayed. Where the two meet, it
 /// ended at or below this one's offset, and still does. So the place this one had is free.
-pub(crate) fn settle(core: &Core, floor: u64, offsets: &mut [u64], effort: u64) -> Option<u64> {
+pub(crate) fn settle(core: &Core, floor: u64, offsets: &mut [u64], effort: &mut Effort<'_>) -> Option<u64> {
     let mut order: Vec<u32> = (0..core.items().len() as u32).collect();
     order.retain(|&item| core.items()[item as usize].fixed.is_none());
     order.sort_unstable_by_key(|&item| (offsets[item as usize], item));
@@ -19,23 +40,34 @@ pub(crate) fn settle(core: &Core, floor: u64, offsets: &mut [u64], effort: u64) 
 }
 
 /// Puts the items of `order`, those that are not fixed, to the lowest place from `floor` up that is free beside the fixed ones and those
-/// before them, and returns the height; `None` if that took more than `effort` looks at a neighbour, or 64 bits do not hold it.
-pub(crate) fn fall(core: &Core, floor: u64, order: &[u32], offsets: &mut [u64], mut effort: u64) -> Option<u64> {
+/// before them, and returns the height; `None` if the effort does not suffice, or 64 bits do not hold it. Takes O(n) memory.
+pub(crate) fn fall(
+    core: &Core,
+    floor: u64,
+    order: &[u32],
+    offsets: &mut [u64],
+    effort: &mut Effort<'_>,
+) -> Option<u64> {
     let mut placed = Placed::new(core);
     let mut forbidden: Vec<Range<u64>> = Vec::new();
     let mut height = floor;
     let fixed = (0..core.items().len() as u32).filter(|&item| core.items()[item as usize].fixed.is_some());
     for item in fixed.chain(order.iter().copied()) {
         let item = item as usize;
+        let pieces = core.pieces(item);
         if core.items()[item].fixed.is_none() {
             forbidden.clear();
-            for piece in core.pieces(item) {
-                placed.over(piece, |other, size| {
-                    let offset = offsets[other as usize];
-                    forbidden.push((offset + 1).saturating_sub(piece.size)..offset + size);
-                });
+            for (other, of) in placed.over(core.span(item)) {
+                // Of all pieces that meet this one, the largest is kept from the most offsets, and from all that the others are.
+                let first = pieces.partition_point(|piece| piece.end <= other.start);
+                let meeting = pieces[first..].iter().take_while(|piece| piece.start < other.end);
+                let (count, size) = meeting.fold((1, 0), |(count, size), piece| (count + 1, piece.size.max(size)));
+                effort.spend(count)?;
+                if size > 0 {
+                    let offset = offsets[of as usize];
+                    forbidden.push((offset + 1).saturating_sub(size)..offset + other.size);
+                }
             }
-            effort = effort.checked_sub(forbidden.len() as u64 + 1)?;
             forbidden.sort_unstable_by_key(|range| range.start);
             let mut offset = align_up(floor, core.items()[item].align)?;
             for range in &forbidden {
@@ -48,7 +80,7 @@ pub(crate) fn fall(core: &Core, floor: u64, order: &[u32], offsets: &mut [u64], 
             }
             offsets[item] = offset;
         }
-        for piece in core.pieces(item) {
+        for piece in pieces {
             height = height.max(offsets[item].checked_add(piece.size)?);
         }
         placed.insert(core, item);
@@ -100,33 +132,31 @@ impl Placed {
         }
     }
 
-    /// Calls `see` with the item and the size of each placed piece that shares a section with this one.
-    fn over(&self, piece: &Piece, mut see: impl FnMut(u32, u64)) {
-        let last = self.slots.partition_point(|(other, _)| other.start < piece.end);
-        // From left to right: down where there is something, and on where there is nothing.
+    /// Each placed piece that shares a section with these, and the item that it is of.
+    fn over(&self, sections: Range<u32>) -> impl Iterator<Item = (Piece, u32)> {
+        let last = self.slots.partition_point(|(other, _)| other.start < sections.end);
         let mut number = 1;
-        loop {
-            if self.ends[number] > piece.start && number < self.leaves {
-                number *= 2;
-                continue;
-            }
-            if number >= self.leaves {
-                let slot = number - self.leaves;
-                if slot >= last {
-                    return;
+        // From left to right: down where there is something, and on where there is nothing.
+        std::iter::from_fn(move || {
+            while number > 0 {
+                let has_some = self.ends[number] > sections.start;
+                if has_some && number < self.leaves {
+                    number *= 2;
+                    continue;
                 }
-                if self.ends[number] > piece.start {
-                    let (other, item) = &self.slots[slot];
-                    see(*item, other.size);
+                let slot = number.checked_sub(self.leaves);
+                if slot.is_some_and(|slot| slot >= last) {
+                    break;
+                }
+                // To the next node that is not below this one: up from right children, then to the right. None is right of the root.
+                number >>= number.trailing_ones();
+                number += usize::from(number > 0);
+                if let Some(slot) = slot.filter(|_| has_some) {
+                    return Some(self.slots[slot]);
                 }
             }
-            // To the next node that is not below this one: up from right children, then to the right.
-            number >>= number.trailing_ones();
-            if number == 0 {
-                return;
-            }
-            number += 1;
-        }
+            None
+        })
     }
 }
 
@@ -143,11 +173,12 @@ mod tests {
         core.push([piece(0, 3, 5)], 5, None);
         core.push([piece(0, 3, 2)], 1, Some(10));
         core.push([piece(0, 1, 1)], 1, None);
+        let looks = |looks| Effort { looks, clock: Clock::default() };
         let mut offsets = [12, 16, 20, 10, 30];
-        assert_eq!(settle(&core, 0, &mut offsets.clone(), 1), None);
-        assert_eq!(settle(&core, 0, &mut offsets, 100), Some(12));
+        assert_eq!(settle(&core, 0, &mut offsets.clone(), &mut looks(1)), None);
+        assert_eq!(settle(&core, 0, &mut offsets, &mut looks(100)), Some(12));
         assert_eq!(offsets, [0, 0, 5, 10, 4]);
-        assert_eq!(settle(&core, 12, &mut offsets, 100), Some(25));
+        assert_eq!(settle(&core, 12, &mut offsets, &mut looks(100)), Some(25));
         assert_eq!(offsets, [12, 12, 20, 10, 16]);
     }
 }
