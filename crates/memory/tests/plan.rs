@@ -249,6 +249,27 @@ fn the_judge_agrees_with_the_definition() {
     assert!(good > 0);
 }
 
+/// Sixteen times as many members of a group, all alive together, take some sixteen times as long: not 256 times.
+#[test]
+fn the_judge_takes_large_groups() {
+    let fastest = |count: u64| {
+        let mut problem = Problem::new();
+        for index in 0..count {
+            problem.push(BufferSpec::new(1 + index % 7, index..2 * count - index).with_alias(1)).unwrap();
+        }
+        problem.push(BufferSpec::new(1, count..count + 1).with_offset(7)).unwrap();
+        let mut offsets = vec![0; count as usize];
+        offsets.push(7);
+        let time = |_| {
+            let start = Instant::now();
+            assert_eq!(validate(&problem, &offsets), Ok(()));
+            start.elapsed()
+        };
+        (0..3).map(time).min().unwrap()
+    };
+    assert!(fastest(96_000) < 64 * fastest(6000));
+}
+
 #[test]
 fn impossible_buffers_are_refused() {
     let mut problem = Problem::new();

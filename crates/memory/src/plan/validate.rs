@@ -1,6 +1,6 @@
 //! The judge of every plan. It knows nothing of how plans are made, and shares no code with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use super::problem::Problem;
@@ -24,9 +24,20 @@ pub enum Violation {
     Overlap(usize, usize),
 }
 
+/// A buffer that is in use. In their order, those of a group follow each other, the highest last.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct InUse {
+    space: u32,
+    offset: u64,
+    /// The first buffer of its group, or itself.
+    group: usize,
+    end: u64,
+    index: usize,
+}
+
 /// Whether a placement is one: every buffer at its place, within its space, and apart from the others. `offsets` has one for each buffer.
 ///
-/// It takes time n·log n, as it goes through the instants in order and keeps what is in use by offset.
+/// It takes time n·log n for n uses of buffers, as it goes through the instants in order and keeps what is in use by offset.
 ///
 /// # Errors
 /// The first [`Violation`] found.
@@ -35,7 +46,7 @@ pub fn validate(problem: &Problem, offsets: &[u64]) -> Result<(), Violation> {
     if offsets.len() != buffers.len() {
         return Err(Violation::Count);
     }
-    let mut groups = BTreeMap::new();
+    let mut groups = HashMap::new();
     let mut instants = Vec::new();
     for (index, (spec, &offset)) in buffers.iter().zip(offsets).enumerate() {
         let end = offset.checked_add(spec.size).ok_or(Violation::Overflow(index))?;
@@ -45,18 +56,17 @@ pub fn validate(problem: &Problem, offsets: &[u64]) -> Result<(), Violation> {
         if offset % spec.alignment != 0 {
             return Err(Violation::Alignment(index));
         }
-        if let Some(alias) = spec.alias {
-            let other = *groups.entry(alias).or_insert(index);
-            if offsets[other] != offset {
-                return Err(Violation::Alias(other, index));
-            }
+        let group = spec.alias.map_or(index, |alias| *groups.entry(alias).or_insert(index));
+        if offsets[group] != offset {
+            return Err(Violation::Alias(group, index));
         }
+        let place = InUse { space: spec.space, offset, group, end, index };
         let mut begin = spec.lifetime.start;
         for (start, next) in spec.gaps.iter().map(|gap| (gap.start, gap.end)).chain([(spec.lifetime.end, 0)]) {
             if begin < start && spec.size > 0 {
                 // At an instant, what ends makes room before anything begins.
-                instants.push((begin, true, index));
-                instants.push((start, false, index));
+                instants.push((begin, true, place));
+                instants.push((start, false, place));
                 if problem.capacity(spec.space).is_some_and(|capacity| end > capacity) {
                     return Err(Violation::Capacity(index));
                 }
@@ -65,39 +75,21 @@ pub fn validate(problem: &Problem, offsets: &[u64]) -> Result<(), Violation> {
         }
     }
     instants.sort_unstable();
-    // What is in use, by space, offset and, within a group, buffer.
-    let mut in_use = BTreeMap::new();
-    let shares = |a: usize, b: usize| buffers[a].alias.is_some() && buffers[a].alias == buffers[b].alias;
-    for (_, begins, index) in instants {
-        let key = (buffers[index].space, offsets[index], index);
+    let mut in_use = BTreeSet::<InUse>::new();
+    for (_, begins, place) in instants {
         if !begins {
-            in_use.remove(&key);
+            in_use.remove(&place);
             continue;
         }
-        let (space, offset, end) = (key.0, key.1, key.1 + buffers[index].size);
-        // Those that stand below are disjoint but for groups, so it could reach into any member of the nearest that is not its own.
-        let below = in_use.range(..key).rev().map(|(&(space, offset, other), _)| (space, offset, other));
-        let mut nearest = None;
-        for (other_space, other_offset, other) in below.take_while(|&(other_space, ..)| other_space == space) {
-            if shares(index, other) {
-                continue;
-            }
-            if nearest.is_some_and(|nearest| nearest != other_offset) {
-                break;
-            }
-            nearest = Some(other_offset);
-            let _ = other_space;
-            if other_offset + buffers[other].size > offset {
-                return Err(Violation::Overlap(other, index));
-            }
+        // Of different groups, those in use are disjoint so far: if any is in the way, the highest of the next one below is, or one of
+        // the next above.
+        let (low, high) = (InUse { end: 0, ..place }, InUse { end: u64::MAX, index: usize::MAX, ..place });
+        let below = in_use.range(..low).next_back().filter(|below| below.end > place.offset);
+        let above = in_use.range(high..).next().filter(|above| above.offset < place.end);
+        if let Some(other) = below.into_iter().chain(above).find(|other| other.space == place.space) {
+            return Err(Violation::Overlap(other.index, place.index));
         }
-        let above = in_use.range(key..).map(|(&(space, offset, other), _)| (space, offset, other));
-        for (_, _, other) in above.take_while(|&(other_space, from, _)| other_space == space && from < end) {
-            if !shares(index, other) {
-                return Err(Violation::Overlap(other, index));
-            }
-        }
-        in_use.insert(key, ());
+        in_use.insert(place);
     }
     Ok(())
 }
