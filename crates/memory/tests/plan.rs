@@ -347,6 +347,24 @@ fn an_exceeded_deadline_is_not_called_infeasible() {
     assert!(least == lower && height > lower && !plan.is_feasible());
 }
 
+/// The same buffers in a thousand spaces do not take a thousand times as long.
+#[test]
+fn many_spaces_are_planned_as_fast_as_one() {
+    let fastest = |spaces: u32| {
+        let mut problem = Problem::new();
+        for index in 0..50_000 {
+            problem.push(BufferSpec::new(64, index..index + 1).with_space(index as u32 % spaces)).unwrap();
+        }
+        let time = |_| {
+            let start = Instant::now();
+            assert_eq!(checked(&problem).height(), 64);
+            start.elapsed()
+        };
+        (0..3).map(time).min().unwrap()
+    };
+    assert!(fastest(1 << 10) < 8 * fastest(1));
+}
+
 fn checked_within(problem: &Problem, deadline: Duration) -> Plan {
     let plan = Planner::new().with_deadline(deadline).plan(problem);
     let mut unlimited = problem.clone();

@@ -9,8 +9,8 @@ use super::clock::Clock;
 use super::core::Core;
 use super::exact::{self, Verdict};
 use super::improve::{self, Placement, improve};
-use super::problem::{BufferSpec, Problem};
-use super::validate::{Violation, validate};
+use super::problem::Problem;
+use super::validate::{Violation, check};
 
 /// Places buffers.
 ///
@@ -209,8 +209,8 @@ impl<'a> Planner<'a> {
         let deadline = self.deadline.and_then(|deadline| Instant::now().checked_add(deadline));
         let clock = Clock { deadline, stop: self.stop };
         let mut plan = Plan { offsets: vec![0; problem.buffers().len()], spaces: Vec::new() };
-        for space in 0..problem.spaces() {
-            let lowered = problem.lower(space);
+        for (space, own) in (0..).zip(problem.by_space()) {
+            let lowered = problem.lower(&own);
             let mut search = Search {
                 core: &lowered.core,
                 capacity: problem.capacity(space),
@@ -224,7 +224,12 @@ impl<'a> Planner<'a> {
                 work: (0..lowered.core.items().len()).map(|item| lowered.core.span(item).len() as u64).sum(),
                 progress: &mut |height, lower_bound| progress(Progress { space, height, lower_bound }),
             };
-            let misplaced = misplaced(problem, space).map(|violation| Proof::Fixed { violation });
+            let fixed = |&index: &u32| {
+                let index = index as usize;
+                Some((index, problem.fixed_offset(&problem.buffers()[index])?))
+            };
+            let misplaced = check(problem, own.iter().filter_map(fixed)).err();
+            let misplaced = misplaced.map(|violation| Proof::Fixed { violation });
             let proof = search.run(misplaced, &lowered.times);
             for (members, &offset) in lowered.members().zip(&search.offsets) {
                 for &index in members {
@@ -238,21 +243,6 @@ impl<'a> Planner<'a> {
         }
         plan
     }
-}
-
-/// What is wrong with the buffers of a space whose offsets are given, by themselves.
-fn misplaced(problem: &Problem, space: u32) -> Option<Violation> {
-    let mut fixed = Problem::new();
-    fixed.set_capacity(space, problem.capacity(space)).ok()?;
-    let (mut numbers, mut offsets) = (Vec::new(), Vec::new());
-    for (index, spec) in problem.buffers().iter().enumerate().filter(|(_, spec)| spec.space == space) {
-        if let Some(offset) = problem.fixed_offset(spec) {
-            fixed.push(BufferSpec::clone(spec)).ok()?;
-            numbers.push(index);
-            offsets.push(offset);
-        }
-    }
-    validate(&fixed, &offsets).err().map(|violation| violation.renumbered(&numbers))
 }
 
 /// The search for a placement of one space.

@@ -281,9 +281,18 @@ impl Problem {
         spec.offset.or_else(|| self.groups.get(&spec.alias?)?.offset)
     }
 
-    /// What the solvers see of a space, and the buffers of each item.
-    pub(super) fn lower(&self, space: u32) -> Lowered {
-        let own = || (0_u32..).zip(&self.buffers).filter(|(_, spec)| spec.space == space);
+    /// The indices of the buffers of each space.
+    pub(super) fn by_space(&self) -> Vec<Vec<u32>> {
+        let mut spaces = vec![Vec::new(); self.spaces.len()];
+        for (index, spec) in (0..).zip(&self.buffers) {
+            spaces[spec.space as usize].push(index);
+        }
+        spaces
+    }
+
+    /// What the solvers see of the buffers of a space, and the buffers of each item.
+    pub(super) fn lower(&self, own: &[u32]) -> Lowered {
+        let own = || own.iter().map(|&index| (index, &self.buffers[index as usize]));
         // Buffers of a group follow each other.
         let mut order: Vec<(u64, u32)> = own()
             .map(|(index, spec)| (spec.alias.map_or(u64::from(index) << 32, |alias| u64::from(alias) << 32 | 1), index))

@@ -42,13 +42,18 @@ struct InUse {
 /// # Errors
 /// The first [`Violation`] found.
 pub fn validate(problem: &Problem, offsets: &[u64]) -> Result<(), Violation> {
-    let buffers = problem.buffers();
-    if offsets.len() != buffers.len() {
+    if offsets.len() != problem.buffers().len() {
         return Err(Violation::Count);
     }
+    check(problem, offsets.iter().copied().enumerate())
+}
+
+/// The same of some buffers and their offsets, as though there were no others.
+pub(super) fn check(problem: &Problem, placed: impl Iterator<Item = (usize, u64)>) -> Result<(), Violation> {
     let mut groups = HashMap::new();
     let mut instants = Vec::new();
-    for (index, (spec, &offset)) in buffers.iter().zip(offsets).enumerate() {
+    for (index, offset) in placed {
+        let spec = &problem.buffers()[index];
         let end = offset.checked_add(spec.size).ok_or(Violation::Overflow(index))?;
         if spec.offset.is_some_and(|fixed| fixed != offset) {
             return Err(Violation::Fixed(index));
@@ -56,8 +61,9 @@ pub fn validate(problem: &Problem, offsets: &[u64]) -> Result<(), Violation> {
         if offset % spec.alignment != 0 {
             return Err(Violation::Alignment(index));
         }
-        let group = spec.alias.map_or(index, |alias| *groups.entry(alias).or_insert(index));
-        if offsets[group] != offset {
+        let own = (index, offset);
+        let (group, shared) = spec.alias.map_or(own, |alias| *groups.entry(alias).or_insert(own));
+        if shared != offset {
             return Err(Violation::Alias(group, index));
         }
         let place = InUse { space: spec.space, offset, group, end, index };
@@ -92,22 +98,6 @@ pub fn validate(problem: &Problem, offsets: &[u64]) -> Result<(), Violation> {
         in_use.insert(place);
     }
     Ok(())
-}
-
-impl Violation {
-    /// The same, of buffers that have other numbers elsewhere.
-    pub(super) fn renumbered(self, numbers: &[usize]) -> Self {
-        let number = |index: usize| numbers.get(index).copied().unwrap_or(index);
-        match self {
-            Self::Count => Self::Count,
-            Self::Overflow(index) => Self::Overflow(number(index)),
-            Self::Fixed(index) => Self::Fixed(number(index)),
-            Self::Alignment(index) => Self::Alignment(number(index)),
-            Self::Capacity(index) => Self::Capacity(number(index)),
-            Self::Alias(a, b) => Self::Alias(number(a), number(b)),
-            Self::Overlap(a, b) => Self::Overlap(number(a), number(b)),
-        }
-    }
 }
 
 impl fmt::Display for Violation {
