@@ -365,6 +365,42 @@ fn many_spaces_are_planned_as_fast_as_one() {
     assert!(fastest(1 << 10) < 8 * fastest(1));
 }
 
+/// Three spaces with the same buffers, whose alignments leave every search something to do, and one of them.
+fn copies() -> (Problem, Problem) {
+    let mut rng = Rng::with_seed(7);
+    let (mut three, mut one) = (Problem::new(), Problem::new());
+    for _ in 0..200 {
+        let start = rng.u64(..1000);
+        let spec = BufferSpec::new(rng.u64(1..100), start..start + rng.u64(1..400)).with_alignment(rng.u64(1..9));
+        one.push(spec.clone()).unwrap();
+        for space in 0..3 {
+            three.push(spec.clone().with_space(space)).unwrap();
+        }
+    }
+    (three, one)
+}
+
+#[test]
+fn spaces_share_the_effort() {
+    let (three, one) = copies();
+    let effort = 200_000;
+    let alone = Planner::new().with_effort(effort).plan(&one).spaces()[0];
+    assert!(alone.nodes > 0 && alone.status != Status::Optimal);
+    let mut told = Vec::new();
+    let plan = Planner::new().with_effort(3 * effort).plan_with(&three, &mut |progress| told.push(progress.space));
+    assert_eq!(plan.spaces(), [alone; 3]);
+    // None waits for a first answer until another one has its last.
+    assert_eq!(told[..3], [0, 1, 2]);
+}
+
+#[test]
+fn spaces_share_the_time() {
+    let plan = Planner::new().with_deadline(Duration::from_millis(1500)).plan(&copies().0);
+    let nodes = || plan.spaces().iter().map(|space| space.nodes);
+    // Far from each other, since somebody else may use the machine now and then.
+    assert!(nodes().max() <= nodes().min().map(|least| 1000 + 20 * least), "{:?}", plan.spaces());
+}
+
 fn checked_within(problem: &Problem, deadline: Duration) -> Plan {
     let plan = Planner::new().with_deadline(deadline).plan(problem);
     let mut unlimited = problem.clone();

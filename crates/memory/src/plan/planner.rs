@@ -9,7 +9,7 @@ use super::clock::Clock;
 use super::core::Core;
 use super::exact::{self, Verdict};
 use super::improve::{self, Placement, improve};
-use super::problem::Problem;
+use super::problem::{Lowered, Problem};
 use super::validate::{Violation, check};
 
 /// Places buffers.
@@ -36,6 +36,8 @@ use super::validate::{Violation, check};
 pub struct Planner<'a> {
     deadline: Option<Duration>,
     effort: u64,
+    /// Nobody asked for this effort: with a deadline, it does not count.
+    is_usual: bool,
     seed: u64,
     stop: Option<&'a AtomicBool>,
 }
@@ -163,12 +165,12 @@ const STEP_EFFORT: u64 = 1 << 14;
 
 impl Default for Planner<'_> {
     fn default() -> Self {
-        Self { deadline: None, effort: EFFORT, seed: 0, stop: None }
+        Self { deadline: None, effort: EFFORT, is_usual: true, seed: 0, stop: None }
     }
 }
 
 impl<'a> Planner<'a> {
-    /// One that ends after some seconds at the most.
+    /// One that ends after an effort of 2^24: see [`with_effort`](Self::with_effort).
     pub fn new() -> Self {
         Self::default()
     }
@@ -178,15 +180,20 @@ impl<'a> Planner<'a> {
         Self { effort: STEP_EFFORT + 32 * actions as u64, ..Self::default() }
     }
 
-    /// Ends the search after some time; the best placement so far is the answer. There is always one.
+    /// Ends the search after some time, and not before unless an effort is given, too; the best placement so far is the answer. There is always
+    /// one, even if it takes longer.
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline: Some(deadline), ..self }
     }
 
-    /// Ends the search after so much effort: 2^24 at first, which is some seconds. The unit is about what it takes to place one buffer in a pass
-    /// over all of them: half a microsecond.
+    /// Ends the search after so much effort, of all spaces together. The unit is about what it takes to place one buffer in a pass over all
+    /// of them: half a microsecond.
     pub fn with_effort(self, effort: u64) -> Self {
-        Self { effort, ..self }
+        Self { effort, is_usual: false, ..self }
+    }
+
+    fn effort(&self) -> u64 {
+        if self.is_usual && self.deadline.is_some() { u64::MAX } else { self.effort }
     }
 
     /// Another seed leads the search elsewhere.
@@ -208,57 +215,90 @@ impl<'a> Planner<'a> {
     pub fn plan_with(&self, problem: &Problem, progress: &mut dyn FnMut(Progress)) -> Plan {
         let deadline = self.deadline.and_then(|deadline| Instant::now().checked_add(deadline));
         let clock = Clock { deadline, stop: self.stop };
-        let mut plan = Plan { offsets: vec![0; problem.buffers().len()], spaces: Vec::new() };
-        for (space, own) in (0..).zip(problem.by_space()) {
-            let lowered = problem.lower(&own);
-            let mut search = Search {
-                core: &lowered.core,
-                capacity: problem.capacity(space),
-                planner: self,
-                clock,
-                offsets: Vec::new(),
-                height: u64::MAX,
-                lower: 0,
-                peak_time: 0,
-                nodes: 0,
-                work: (0..lowered.core.items().len()).map(|item| lowered.core.span(item).len() as u64).sum(),
-                progress: &mut |height, lower_bound| progress(Progress { space, height, lower_bound }),
-            };
+        let spaces = problem.by_space();
+        let lowered: Vec<Lowered> = spaces.iter().map(|own| problem.lower(own)).collect();
+        let mut searches = Vec::with_capacity(spaces.len());
+        for (space, (own, lowered)) in (0..).zip(spaces.iter().zip(&lowered)) {
             let fixed = |&index: &u32| {
                 let index = index as usize;
                 Some((index, problem.fixed_offset(&problem.buffers()[index])?))
             };
             let misplaced = check(problem, own.iter().filter_map(fixed)).err();
             let misplaced = misplaced.map(|violation| Proof::Fixed { violation });
-            let proof = search.run(misplaced, &lowered.times);
-            for (members, &offset) in lowered.members().zip(&search.offsets) {
-                for &index in members {
-                    plan.offsets[index as usize] = offset;
-                }
-            }
-            for &(index, offset) in &lowered.free {
-                plan.offsets[index as usize] = offset;
-            }
-            plan.spaces.push(search.result(proof));
+            searches.push(Search::new(space, problem.capacity(space), lowered, misplaced, self.seed));
         }
-        plan
+        self.search(&mut searches, clock, progress);
+        let mut offsets = vec![0; problem.buffers().len()];
+        for (search, lowered) in searches.iter().zip(&lowered) {
+            let placed = lowered.members().zip(&search.offsets);
+            let placed = placed.flat_map(|(members, &offset)| members.iter().map(move |&index| (index, offset)));
+            for (index, offset) in placed.chain(lowered.free.iter().copied()) {
+                offsets[index as usize] = offset;
+            }
+        }
+        Plan { offsets, spaces: searches.iter().map(Search::result).collect() }
+    }
+
+    /// First an answer for each space; then they take turns, each with its part of the effort and the time that are left. A space by
+    /// itself needs but one.
+    fn search(&self, searches: &mut [Search<'_>], clock: Clock<'_>, progress: &mut dyn FnMut(Progress)) {
+        let mut left = self.effort();
+        let mut turn = |search: &mut Search<'_>, effort: u64, waiting: usize| {
+            let now = Instant::now();
+            let part = |deadline: Instant| now + deadline.saturating_duration_since(now) / waiting as u32;
+            let clock = Clock { deadline: clock.deadline.map(part), ..clock };
+            let mut turn = Turn { left: effort, clock, progress };
+            search.run(&mut turn);
+            effort - turn.left
+        };
+        let first = if searches.len() > 1 { 0 } else { left };
+        for search in searches.iter_mut() {
+            left -= turn(search, first, 1);
+        }
+        while left > 0 && !clock.has_run_out() {
+            let open: Vec<_> = searches.iter_mut().filter(|search| !search.is_done()).collect();
+            if open.is_empty() {
+                break;
+            }
+            for (waiting, search) in (1..=open.len()).rev().zip(open) {
+                left -= turn(search, left.div_ceil(waiting as u64), waiting);
+            }
+        }
+    }
+}
+
+/// What a space may spend until it is the next one's turn, and who wants to know what it finds.
+struct Turn<'a> {
+    left: u64,
+    clock: Clock<'a>,
+    progress: &'a mut dyn FnMut(Progress),
+}
+
+impl Turn<'_> {
+    fn goes_on(&self) -> bool {
+        self.left > 0 && !self.clock.has_run_out()
     }
 }
 
 /// The search for a placement of one space.
 struct Search<'a> {
+    space: u32,
     core: &'a Core,
     capacity: Option<u64>,
-    planner: &'a Planner<'a>,
-    clock: Clock<'a>,
+    seed: u64,
+    /// Why nothing fits, if that is known.
+    proof: Option<Proof>,
     offsets: Vec<u64>,
     height: u64,
     lower: u64,
+    /// What all heights worth trying are multiples of.
+    unit: u64,
     peak_time: u64,
     nodes: u64,
     /// The number of sections in the spans of all items together.
     work: u64,
-    progress: &'a mut dyn FnMut(u64, u64),
+    /// The effort of the next search; 0 before the first.
+    share: u64,
 }
 
 /// The first share of the effort.
@@ -267,74 +307,77 @@ const PASSES: u64 = 1 << 16;
 /// How many exact searches may end without a result before each gets more effort.
 const FAILURES: u32 = 4;
 
-impl Search<'_> {
-    /// Searches until nothing is left to be found, and returns why nothing fits if that is so, as it is if `proof` says it already.
-    /// Sections begin at `times`.
-    fn run(&mut self, proof: Option<Proof>, times: &[u64]) -> Option<Proof> {
-        let count = self.core.items().len() as u64;
-        if count == 0 {
-            (self.height, self.lower) = (0, 0);
-            return proof;
-        }
-        let live = bound::live(self.core, |_| true);
+impl<'a> Search<'a> {
+    /// One that has placed nothing, nor has to if `proof` says that nothing fits.
+    fn new(space: u32, capacity: Option<u64>, lowered: &'a Lowered, proof: Option<Proof>, seed: u64) -> Self {
+        let core = &lowered.core;
+        let live = bound::live(core, |_| true);
         // The first of the sections with the most.
         let first = |most: (u64, u64), section: (u64, u64)| if section.1 > most.1 { section } else { most };
-        let (time, bytes) = times.iter().copied().zip(live).fold((0, 0), first);
-        self.peak_time = time;
-        let unit = self.unit();
-        self.lower = bound::lower(self.core).and_then(|lower| lower.checked_next_multiple_of(unit)).unwrap_or(u64::MAX);
-        let proof = proof.or(match self.capacity {
+        let (time, bytes) = lowered.times.iter().copied().zip(live).fold((0, 0), first);
+        let unit = unit(core);
+        let lower = bound::lower(core).and_then(|lower| lower.checked_next_multiple_of(unit)).unwrap_or(u64::MAX);
+        let proof = proof.or(match capacity {
             Some(capacity) if bytes > capacity => Some(Proof::Alive { time, bytes }),
-            Some(capacity) if self.lower > capacity => Some(Proof::Bound { least: self.lower }),
+            Some(capacity) if lower > capacity => Some(Proof::Bound { least: lower }),
             _ => None,
         });
-        let mut left = self.planner.effort;
-        let dive = 2 * count * self.node_effort();
-        // What an exact search cannot even come to the bottom of is for passes alone.
-        let mut share = if left < dive { left } else { PASSES.max(32 * count) };
-        self.pass(&mut left, if proof.is_some() { 0 } else { share }, self.planner.seed);
-        if proof.is_some() {
-            return proof;
+        let work = (0..core.items().len()).map(|item| core.span(item).len() as u64).sum();
+        let (offsets, height) = (Vec::new(), if core.items().is_empty() { 0 } else { u64::MAX });
+        let (peak_time, nodes, share) = (time, 0, 0);
+        Self { space, core, capacity, seed, proof, offsets, height, lower, unit, peak_time, nodes, work, share }
+    }
+
+    /// Searches until its turn is over, or nothing is left to be found.
+    fn run(&mut self, turn: &mut Turn<'_>) {
+        let count = self.core.items().len() as u64;
+        let dive = count.saturating_mul(2).saturating_mul(self.node_effort());
+        if self.share == 0 && count > 0 {
+            // What an exact search cannot even come to the bottom of is for passes alone.
+            self.share = if turn.left < dive { turn.left } else { PASSES.max(32 * count) };
+            self.pass(turn, if self.proof.is_some() { 0 } else { self.share }, self.seed);
         }
         // More each time, now for exact searches, now for passes, until something is known for sure.
-        while !self.is_done() && left > 0 && !self.clock.has_run_out() {
-            if share >= dive
-                && let Some(proof) = self.search(&mut left, share, unit)
-            {
-                return Some(proof);
+        while !self.is_done() && turn.goes_on() {
+            let share = self.share;
+            if share >= dive {
+                self.search(turn, share);
             }
             if !self.is_done() {
-                self.pass(&mut left, if share >= dive { share / 8 } else { share }, self.planner.seed ^ share);
+                self.pass(turn, if share >= dive { share / 8 } else { share }, self.seed ^ share);
             }
-            share = share.saturating_mul(4);
+            self.share = share.saturating_mul(4);
         }
-        None
     }
 
-    /// What is wanted: to fit, or to be as low as possible.
+    /// What is wanted: to fit, or to be as low as possible, or to know that nothing fits.
     fn is_done(&self) -> bool {
-        self.height <= self.capacity.unwrap_or(0).max(self.lower)
+        self.proof.is_some() || self.height <= self.capacity.unwrap_or(0).max(self.lower)
     }
 
-    fn found(&mut self, offsets: &[u64], height: u64) {
+    fn found(&mut self, turn: &mut Turn<'_>, offsets: &[u64], height: u64) {
         if height < self.height {
             self.offsets.clear();
             self.offsets.extend_from_slice(offsets);
             self.height = height;
-            (self.progress)(self.height, self.lower);
+            self.tell(turn);
         }
     }
 
+    fn tell(&self, turn: &mut Turn<'_>) {
+        (turn.progress)(Progress { space: self.space, height: self.height, lower_bound: self.lower });
+    }
+
     /// Skyline passes, for some of the effort.
-    fn pass(&mut self, left: &mut u64, share: u64, seed: u64) {
-        let items = share.min(*left);
-        *left -= items;
-        let mut budget = improve::Budget { items, clock: self.clock };
+    fn pass(&mut self, turn: &mut Turn<'_>, share: u64, seed: u64) {
+        let items = share.min(turn.left);
+        turn.left -= items;
+        let mut budget = improve::Budget { items, clock: turn.clock };
         let (core, goal) = (self.core, self.lower.max(self.capacity.unwrap_or(0)));
-        let (best, lower, progress) = (self.height, self.lower, &mut self.progress);
+        let (best, space, lower_bound) = (self.height, self.space, self.lower);
         let placement = improve(core, goal, &mut budget, seed, &mut |height| {
             if height < best {
-                progress(height, lower);
+                (turn.progress)(Progress { space, height, lower_bound });
             }
         });
         if let Some(Placement { offsets, height }) = placement
@@ -346,21 +389,24 @@ impl Search<'_> {
 
     /// Exact searches of so much effort each: for what is wanted or, without a capacity, first for a height of the lower bound, then for less and
     /// less, by longer strides while they succeed, and shorter ones when they do not.
-    fn search(&mut self, left: &mut u64, effort: u64, unit: u64) -> Option<Proof> {
+    fn search(&mut self, turn: &mut Turn<'_>, effort: u64) {
+        let unit = self.unit;
         if let Some(capacity) = self.capacity {
-            let verdict = self.fit(capacity, left, effort);
-            return matches!(verdict, Verdict::Impossible).then_some(Proof::Searched);
+            if let Verdict::Impossible = self.fit(capacity, turn, effort) {
+                self.proof = Some(Proof::Searched);
+            }
+            return;
         }
         let mut stride = u64::MAX;
         let mut failures = 0;
-        while self.height > self.lower && failures < FAILURES && *left > 0 && !self.clock.has_run_out() {
+        while self.height > self.lower && failures < FAILURES && turn.goes_on() {
             let steps = (self.height - self.lower).div_ceil(unit);
             let goal = self.height.saturating_sub(stride.min(steps).saturating_mul(unit)).max(self.lower);
-            match self.fit(goal, left, effort) {
+            match self.fit(goal, turn, effort) {
                 Verdict::Placed(_) => stride = stride.saturating_mul(2),
                 Verdict::Impossible => {
                     self.lower = (goal + 1).next_multiple_of(unit);
-                    (self.progress)(self.height, self.lower);
+                    self.tell(turn);
                     stride = (stride.min(steps) / 2).max(1);
                 }
                 Verdict::GaveUp => {
@@ -369,23 +415,21 @@ impl Search<'_> {
                 }
             }
         }
-        None
     }
 
-    fn fit(&mut self, goal: u64, left: &mut u64, effort: u64) -> Verdict {
-        let seed = self.planner.seed;
-        let max_nodes = effort.min(*left).div_ceil(self.node_effort());
+    fn fit(&mut self, goal: u64, turn: &mut Turn<'_>, effort: u64) -> Verdict {
+        let max_nodes = effort.min(turn.left).div_ceil(self.node_effort());
         // Another way each time; the very first one without any chance is the best on average.
-        let seed = if self.nodes == 0 { seed } else { seed ^ effort };
-        let mut budget = exact::Budget { nodes: 0, max_nodes, clock: self.clock, seed };
+        let seed = if self.nodes == 0 { self.seed } else { self.seed ^ effort };
+        let mut budget = exact::Budget { nodes: 0, max_nodes, clock: turn.clock, seed };
         let verdict = exact::fit(self.core, goal, &mut budget);
         self.nodes += budget.nodes;
-        *left -= (budget.nodes.max(1).saturating_mul(self.node_effort())).min(*left);
+        turn.left -= budget.nodes.max(1).saturating_mul(self.node_effort()).min(turn.left);
         if let Verdict::Placed(offsets) = &verdict {
             let tops =
                 (0..offsets.len()).flat_map(|item| self.core.pieces(item).iter().map(move |piece| (item, piece.size)));
             let height = tops.map(|(item, size)| offsets[item] + size).max().unwrap_or(0);
-            self.found(offsets, height);
+            self.found(turn, offsets, height);
         }
         verdict
     }
@@ -396,25 +440,8 @@ impl Search<'_> {
         1 + self.work / 512
     }
 
-    /// What all heights worth trying are multiples of: in a placement from which no item can fall, each rests on another one, or on the ground.
-    fn unit(&self) -> u64 {
-        let items = self.core.items();
-        let pieces = (0..items.len()).flat_map(|item| self.core.pieces(item));
-        let fixed = items.iter().filter_map(|item| item.fixed);
-        let mut unit = pieces.map(|piece| piece.size).chain(fixed).fold(0, gcd).max(1);
-        // A multiple of the unit, brought up to a multiple of an alignment, has to be one still.
-        let fits = |unit: u64, align: u64| if unit.is_multiple_of(align) { unit } else { gcd(unit, align) };
-        loop {
-            let next = items.iter().fold(unit, |unit, item| fits(unit, item.align));
-            if next == unit {
-                return unit;
-            }
-            unit = next;
-        }
-    }
-
-    fn result(&self, proof: Option<Proof>) -> SpacePlan {
-        let Self { height, lower, peak_time, capacity, nodes, .. } = *self;
+    fn result(&self) -> SpacePlan {
+        let Self { proof, height, lower, peak_time, capacity, nodes, .. } = *self;
         let status = match proof {
             Some(proof) => Status::Infeasible { proof },
             None if capacity.is_some_and(|capacity| height > capacity) => Status::Unknown { bracket: (lower, height) },
@@ -422,6 +449,23 @@ impl Search<'_> {
             None => Status::Feasible { gap: (height - lower) as f64 / lower.max(1) as f64 },
         };
         SpacePlan { height, lower_bound: lower, peak_time, status, nodes }
+    }
+}
+
+/// What all heights worth trying are multiples of: in a placement from which no item can fall, each rests on another one, or on the ground.
+fn unit(core: &Core) -> u64 {
+    let items = core.items();
+    let pieces = (0..items.len()).flat_map(|item| core.pieces(item));
+    let fixed = items.iter().filter_map(|item| item.fixed);
+    let mut unit = pieces.map(|piece| piece.size).chain(fixed).fold(0, gcd).max(1);
+    // A multiple of the unit, brought up to a multiple of an alignment, has to be one still.
+    let fits = |unit: u64, align: u64| if unit.is_multiple_of(align) { unit } else { gcd(unit, align) };
+    loop {
+        let next = items.iter().fold(unit, |unit, item| fits(unit, item.align));
+        if next == unit {
+            return unit;
+        }
+        unit = next;
     }
 }
 
@@ -446,5 +490,19 @@ impl fmt::Display for Proof {
             Self::Fixed { violation } => write!(f, "{violation}"),
             Self::Searched => f.write_str("all possibilities were searched"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_the_only_limit_unless_there_is_another() {
+        let second = Duration::from_secs(1);
+        assert_eq!(Planner::new().effort(), EFFORT);
+        assert_eq!(Planner::new().with_deadline(second).effort(), u64::MAX);
+        assert_eq!(Planner::new().with_deadline(second).with_effort(EFFORT).effort(), EFFORT);
+        assert_eq!(Planner::new().with_effort(EFFORT).with_deadline(second).effort(), EFFORT);
     }
 }
