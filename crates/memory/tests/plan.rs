@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use common::ops;
 use fastrand::Rng;
 use tenzor_memory::plan::{
-    BufferSpec, Plan, Planner, Problem, ProblemError, Proof, Status, Violation, read_csv, validate, write_csv,
+    BufferSpec, Plan, Planner, Problem, ProblemError, Proof, SpacePlan, Status, Violation, read_csv, validate,
+    write_csv,
 };
 use tenzor_memory::trace::Trace;
 
@@ -173,8 +174,9 @@ fn brute_force_agrees() {
             assert_eq!(checked(&problem).spaces()[space as usize].height, least);
             if least > 0 {
                 problem.set_capacity(space, Some(least - 1)).unwrap();
-                let status = checked(&problem).spaces()[space as usize].status;
+                let SpacePlan { status, lower_bound, .. } = checked(&problem).spaces()[space as usize];
                 assert!(matches!(status, Status::Infeasible { .. }), "{status:?} below {least} in {problem:?}");
+                assert_eq!(lower_bound, least, "{status:?} {problem:?}");
                 aligned += u32::from(matches!(status, Status::Infeasible { proof: Proof::Searched }));
             }
             problem.set_capacity(space, None).unwrap();

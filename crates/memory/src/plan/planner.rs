@@ -394,6 +394,7 @@ impl<'a> Search<'a> {
         if let Some(capacity) = self.capacity {
             if let Verdict::Impossible = self.fit(capacity, turn, effort) {
                 self.proof = Some(Proof::Searched);
+                self.rule_out(turn, capacity);
             }
             return;
         }
@@ -405,8 +406,7 @@ impl<'a> Search<'a> {
             match self.fit(goal, turn, effort) {
                 Verdict::Placed(_) => stride = stride.saturating_mul(2),
                 Verdict::Impossible => {
-                    self.lower = (goal + 1).next_multiple_of(unit);
-                    self.tell(turn);
+                    self.rule_out(turn, goal);
                     stride = (stride.min(steps) / 2).max(1);
                 }
                 Verdict::GaveUp => {
@@ -415,6 +415,13 @@ impl<'a> Search<'a> {
                 }
             }
         }
+    }
+
+    /// No placement is as low as this.
+    fn rule_out(&mut self, turn: &mut Turn<'_>, height: u64) {
+        let above = height.checked_add(1).and_then(|above| above.checked_next_multiple_of(self.unit));
+        self.lower = above.unwrap_or(u64::MAX);
+        self.tell(turn);
     }
 
     fn fit(&mut self, goal: u64, turn: &mut Turn<'_>, effort: u64) -> Verdict {
