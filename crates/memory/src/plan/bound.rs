@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::ops::Range;
 
+pub(crate) use super::core::gcd;
 use super::core::{Core, Piece};
 
 /// A height that no placement is below; `None` if 64 bits do not hold it, and there is no placement.
@@ -98,14 +99,6 @@ fn find(next: &mut [u32], mut at: u32) -> u32 {
         at = ahead;
     }
     at
-}
-
-/// The greatest common divisor.
-pub(crate) fn gcd(mut a: u64, mut b: u64) -> u64 {
-    while b > 0 {
-        (a, b) = (b, a % b);
-    }
-    a
 }
 
 #[cfg(test)]

@@ -80,3 +80,16 @@ impl Core {
 pub(crate) fn align_up(offset: u64, align: u64) -> Option<u64> {
     offset.checked_next_multiple_of(align)
 }
+
+/// The greatest common divisor.
+pub(crate) fn gcd(mut a: u64, mut b: u64) -> u64 {
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+/// The least common multiple of two positive numbers; `None` beyond what 64 bits hold.
+pub(crate) fn lcm(a: u64, b: u64) -> Option<u64> {
+    (a / gcd(a, b)).checked_mul(b)
+}

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use super::bound::{self, gcd};
+use super::bound;
 use super::clock::Clock;
-use super::core::Core;
+use super::core::{Core, gcd};
 use super::exact::{self, Verdict};
 use super::improve::{self, Placement, improve};
 use super::problem::{Lowered, Problem};

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 
-use super::bound::gcd;
-use super::core::{Core, Piece};
+use super::core::{Core, Piece, lcm};
 use crate::trace::{Event, Trace};
 
 /// A buffer to be placed. Sizes, offsets and alignments are in bytes, or whatever else the problem counts in; times in anything that only
@@ -185,8 +184,7 @@ impl Problem {
             return Err(disagree);
         }
         let offset = group.offset.or(spec.offset);
-        let factor = spec.alignment / gcd(group.alignment, spec.alignment);
-        let alignment = group.alignment.checked_mul(factor).filter(|&alignment| alignment <= MAX_REACH);
+        let alignment = lcm(group.alignment, spec.alignment).filter(|&alignment| alignment <= MAX_REACH);
         let alignment = alignment.ok_or(ProblemError::TooLarge)?;
         if offset.is_some_and(|offset| offset % alignment != 0) {
             return Err(disagree);
