@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::alloc::Layout;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use tenzor_memory::plan::{
     BufferSpec, Plan, Planner, Problem, ProblemError, Proof, SpacePlan, Status, Violation, read_csv, validate,
     write_csv,
 };
-use tenzor_memory::trace::Trace;
+use tenzor_memory::trace::{Event, Trace};
 
 /// How many cases a test takes where it takes `most` if nothing is said.
 fn cases(most: u64) -> u64 {
@@ -516,6 +517,17 @@ fn a_trace_becomes_a_problem() {
     ];
     assert_eq!(problem.buffers(), expected);
     assert_eq!(checked(&problem).height(), 104 + 70);
+}
+
+#[test]
+fn a_slot_that_is_taken_anew_was_free() {
+    let allocate = |slot, size| {
+        let layout = Layout::from_size_align(size, 1).unwrap();
+        Event::Allocate { slot, layout, zeroed: false, escapes: false }
+    };
+    let problem = Problem::from_events(&[allocate(0, 10), allocate(1, 20), allocate(0, 30), Event::Free { slot: 0 }]);
+    let expected = [BufferSpec::new(10, 0..2), BufferSpec::new(30, 2..3), BufferSpec::new(20, 1..4)];
+    assert_eq!(problem.unwrap().buffers(), expected);
 }
 
 /// The public instances, where they are at hand.

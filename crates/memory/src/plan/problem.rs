@@ -92,6 +92,8 @@ impl BufferSpec {
 #[derive(Clone, Debug, Default)]
 pub struct Problem {
     buffers: Vec<BufferSpec>,
+    /// The number of their uses, at the most.
+    uses: usize,
     spaces: Vec<SpaceInfo>,
     groups: HashMap<u32, Group>,
 }
@@ -120,7 +122,7 @@ pub const MAX_REACH: u64 = 1 << 62;
 /// The most spaces.
 pub const MAX_SPACES: u32 = 1 << 10;
 
-/// The most buffers, and the most of their uses between gaps.
+/// The most uses of buffers: one of each, and one more for each of its gaps.
 pub const MAX_BUFFERS: usize = 1 << 28;
 
 impl Problem {
@@ -135,7 +137,8 @@ impl Problem {
     /// [`ProblemError`] for a buffer that cannot be, by itself or beside the others.
     pub fn push(&mut self, spec: BufferSpec) -> Result<usize, ProblemError> {
         let BufferSpec { size, alignment, offset, space, .. } = spec;
-        if self.buffers.len() >= MAX_BUFFERS || spec.gaps.len() >= MAX_BUFFERS {
+        let uses = self.uses + spec.gaps.len() + 1;
+        if uses > MAX_BUFFERS {
             return Err(ProblemError::TooMany);
         }
         if spec.lifetime.start > spec.lifetime.end {
@@ -171,6 +174,7 @@ impl Problem {
         if let (Some(alias), Some(group)) = (spec.alias, group) {
             self.groups.insert(alias, group);
         }
+        self.uses = uses;
         self.buffers.push(spec);
         Ok(self.buffers.len() - 1)
     }
@@ -223,6 +227,7 @@ impl Problem {
     /// The buffers of some events of a trace, each event an instant. A resize keeps the place of its buffer.
     ///
     /// Buffers that were requested before the first of the events are not among them, and those that are not freed by the last are alive to the end.
+    /// A request for a slot that is taken, as no [`Trace`] has it, ends the buffer there.
     ///
     /// # Errors
     /// [`ProblemError`] if their sizes are too much for one space.
@@ -238,7 +243,9 @@ impl Problem {
         for (time, event) in (0_u64..).zip(events) {
             match *event {
                 Event::Allocate { slot, layout, .. } => {
-                    live.insert(slot, (layout, None, time));
+                    if let Some(old) = live.insert(slot, (layout, None, time)) {
+                        end(&mut problem, old, time)?;
+                    }
                 }
                 Event::Resize { slot, layout } => {
                     if let Some(old) = live.get_mut(&slot) {
@@ -429,7 +436,7 @@ pub enum ProblemError {
     Space(u32),
     /// Sizes, alignments and offsets in one space that add up to more than [`MAX_REACH`].
     TooLarge,
-    /// More than [`MAX_BUFFERS`] buffers or gaps.
+    /// More than [`MAX_BUFFERS`] buffers and gaps.
     TooMany,
 }
 
@@ -455,9 +462,23 @@ impl fmt::Display for ProblemError {
             }
             Self::Space(space) => write!(f, "space {space}: there are at most {MAX_SPACES}"),
             Self::TooLarge => write!(f, "sizes, alignments and offsets add up to more than {MAX_REACH}"),
-            Self::TooMany => write!(f, "more than {MAX_BUFFERS} buffers or gaps"),
+            Self::TooMany => write!(f, "more than {MAX_BUFFERS} buffers and gaps"),
         }
     }
 }
 
 impl std::error::Error for ProblemError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uses_are_limited_all_together() {
+        let mut problem = Problem { uses: MAX_BUFFERS - 3, ..Problem::new() };
+        let spec = |gaps| (0..gaps).fold(BufferSpec::new(1, 0..9), |spec, time| spec.with_gap(time..time));
+        assert_eq!(problem.push(spec(3)), Err(ProblemError::TooMany));
+        assert_eq!((problem.push(spec(1)), problem.push(spec(0))), (Ok(0), Ok(1)));
+        assert_eq!(problem.push(spec(0)), Err(ProblemError::TooMany));
+    }
+}
