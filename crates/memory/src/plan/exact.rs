@@ -33,6 +33,8 @@
 //! A move looks at all items of its part and their sections. Apart from the items and sections themselves, memory is for the moves
 //! made and the bounds they raised, at most one for each neighbour.
 
+use std::cell::Cell;
+
 use super::clock::Clock;
 use super::core::{Core, Item, Piece, align_up};
 
@@ -41,7 +43,8 @@ use super::core::{Core, Item, Piece, align_up};
 pub(crate) struct Budget<'a> {
     /// Items placed so far, in all branches.
     pub(crate) nodes: u64,
-    pub(crate) max_nodes: u64,
+    /// How often it may still look at an item or a section. It notices after the node that is one too many.
+    pub(crate) looks: u64,
     pub(crate) clock: Clock<'a>,
     /// Where random choices begin; 0 makes the first ones without any.
     pub(crate) seed: u64,
@@ -49,18 +52,16 @@ pub(crate) struct Budget<'a> {
 
 impl Budget<'_> {
     #[cfg(test)]
-    pub(crate) fn new(max_nodes: u64) -> Self {
-        Self { nodes: 0, max_nodes, clock: Clock::default(), seed: 0 }
+    pub(crate) fn new(looks: u64) -> Self {
+        Self { nodes: 0, looks, clock: Clock::default(), seed: 0 }
     }
 
-    /// Pays for one more node, if that is possible.
-    fn pay(&mut self) -> bool {
-        if self.clock.has_run_out() {
-            self.max_nodes = self.nodes;
-        }
-        let pays = self.nodes < self.max_nodes;
-        self.nodes += u64::from(pays);
-        pays
+    /// Pays for the looks made, and returns whether there may be one more node.
+    fn pay(&mut self, looks: u64) -> bool {
+        self.looks = if self.clock.has_run_out() { 0 } else { self.looks.saturating_sub(looks) };
+        let goes_on = self.looks > 0;
+        self.nodes += u64::from(goes_on);
+        goes_on
     }
 }
 
@@ -101,6 +102,9 @@ enum Policy {
     /// The one that has the least bound plus slack. Otherwise those first that are large.
     Tightest,
 }
+
+/// Sorting an item by its bound is as dear as so many looks.
+const SORT: u64 = 8;
 
 /// Nodes of the shortest runs.
 const RUN: u64 = 600;
@@ -194,6 +198,8 @@ struct Search<'a> {
     /// The number of choices made, and when each item was last thought to be the only one.
     choices: u64,
     seen: Vec<u64>,
+    /// The looks that were not paid for yet.
+    looks: Cell<u64>,
 }
 
 impl<'a> Search<'a> {
@@ -201,7 +207,9 @@ impl<'a> Search<'a> {
     fn new(core: &'a Core, capacity: u64) -> Option<Self> {
         let count = core.items().len();
         let mut sections = vec![EMPTY; core.sections() as usize];
+        let mut looks = 0;
         for piece in (0..count).flat_map(|item| core.pieces(item)) {
+            looks += u64::from(piece.end - piece.start);
             for section in &mut sections[piece.start as usize..piece.end as usize] {
                 section.load = section.load.checked_add(piece.size).filter(|&load| load <= capacity)?;
             }
@@ -247,6 +255,7 @@ impl<'a> Search<'a> {
             order: Vec::new(),
             choices: 0,
             seen: vec![0; count],
+            looks: Cell::new(looks),
             policy: Policy::Lowest,
             core,
             capacity,
@@ -270,7 +279,7 @@ impl<'a> Search<'a> {
             self.moves.clear();
             self.trail.clear();
             self.parts.clear();
-            if found.is_some() || budget.nodes >= budget.max_nodes {
+            if found.is_some() || budget.looks == 0 {
                 return found;
             }
             for weight in &mut self.weights {
@@ -308,7 +317,7 @@ impl<'a> Search<'a> {
             return Some(false);
         }
         while part != NONE {
-            if budget.nodes >= end || !budget.pay() {
+            if budget.nodes >= end || !budget.pay(self.looks.take()) {
                 return None;
             }
             part = match self.advance(part) {
@@ -343,6 +352,7 @@ impl<'a> Search<'a> {
             parts: self.parts.len(),
         });
         let bound = self.bounds[item as usize];
+        self.look((last - first) as u64);
         for place in first..last {
             let other = self.members[place];
             let height = self.height(item, other);
@@ -443,6 +453,10 @@ impl<'a> Search<'a> {
         height
     }
 
+    fn look(&self, times: u64) {
+        self.looks.set(self.looks.get() + times);
+    }
+
     /// Computes the sections of a part. False if there is one whose items cannot all fit above their bounds.
     fn survey(&mut self, part: u32) -> bool {
         let Part { first, start, end, .. } = self.parts[part as usize];
@@ -455,10 +469,12 @@ impl<'a> Search<'a> {
         let bounds = &self.bounds;
         self.order.extend(self.members[first as usize..last].iter().map(|&item| (bounds[item as usize], item)));
         self.order.sort_unstable();
+        let mut looks = SORT * self.order.len() as u64 + u64::from(end - start);
         self.sections[start as usize..end as usize].fill(EMPTY);
         for &(bound, item) in self.order.iter().rev() {
             let room = self.capacity - bound;
             for piece in self.core.pieces(item as usize) {
+                looks += u64::from(piece.end - piece.start);
                 let mut most = 0;
                 for section in &mut self.sections[piece.start as usize..piece.end as usize] {
                     section.load += piece.size;
@@ -471,10 +487,12 @@ impl<'a> Search<'a> {
                     let fails = |section: &u32| self.sections[*section as usize].load > room;
                     let failed = (piece.start..piece.end).find(fails).unwrap_or(piece.start);
                     self.weights[failed as usize] += 1.0;
+                    self.look(looks);
                     return false;
                 }
             }
         }
+        self.look(looks);
         true
     }
 
@@ -482,6 +500,7 @@ impl<'a> Search<'a> {
     fn choose(&mut self, part: u32) -> (u32, Option<u64>) {
         let Part { start, end, .. } = self.parts[part as usize];
         self.choices += 1;
+        self.look(u64::from(end - start));
         // Where a section is too full above its second bound, the item of the lowest may have to lie there.
         for section in &self.sections[start as usize..end as usize] {
             if section.second > self.capacity - section.load && section.load > 0 {
@@ -523,16 +542,18 @@ impl<'a> Search<'a> {
     /// The lowest offset at which an item of the part surveyed last may come to lie on a neighbour, but for its alignment; `None` if
     /// there may be a neighbour below it when it lies at its bound.
     fn rest(&self, item: u32) -> Option<u64> {
-        let mut rest = u64::MAX;
+        let (mut rest, mut looks) = (u64::MAX, 0);
         for &(bound, other) in &self.order {
             if bound >= rest {
                 break;
             }
+            looks += 1;
             let height = self.height(other, item);
             if height > 0 && other != item {
                 rest = rest.min(bound + height);
             }
         }
+        self.look(looks);
         (rest > self.bounds[item as usize]).then_some(rest)
     }
 
@@ -555,6 +576,7 @@ impl<'a> Search<'a> {
     /// The sections of an item.
     fn crossed(&self, item: u32) -> impl Iterator<Item = &Section> {
         let pieces = self.core.pieces(item as usize).iter();
+        self.look(pieces.clone().map(|piece| u64::from(piece.end - piece.start)).sum());
         pieces.flat_map(|piece| &self.sections[piece.start as usize..piece.end as usize])
     }
 
@@ -681,7 +703,7 @@ mod tests {
         // The last two are rare ones that need `rest` and `second` to be what they are.
         for seed in (0..cases).chain([4503, 8675]) {
             let (core, capacity) = random(seed);
-            let mut budget = Budget { seed: seed % 3, ..Budget::new(100_000) };
+            let mut budget = Budget { seed: seed % 3, ..Budget::new(1 << 24) };
             match fit(&core, capacity, &mut budget) {
                 Verdict::Placed(offsets) => {
                     let valid = |item| has_room(&core, &offsets, item, offsets[item], capacity);
@@ -703,13 +725,13 @@ mod tests {
     #[test]
     fn sums_beyond_64_bits_do_not_fit() {
         let core = core(1, &[(0, 1, u64::MAX), (0, 1, 1)]);
-        assert_eq!(fit(&core, u64::MAX, &mut Budget::new(100)), Verdict::Impossible);
+        assert_eq!(fit(&core, u64::MAX, &mut Budget::new(1000)), Verdict::Impossible);
     }
 
     #[test]
     fn all_of_64_bits_may_be_used() {
         let core = core(3, &[(0, 2, u64::MAX - 7), (1, 3, 7), (2, 3, 1)]);
-        assert!(matches!(fit(&core, u64::MAX, &mut Budget::new(100)), Verdict::Placed(_)));
+        assert!(matches!(fit(&core, u64::MAX, &mut Budget::new(1000)), Verdict::Placed(_)));
     }
 
     #[test]
@@ -718,21 +740,21 @@ mod tests {
         core.push([Piece { start: 0, end: 1, size: 1 }], 1, Some(u64::MAX - 1));
         core.push([Piece { start: 0, end: 1, size: u64::MAX - 2 }], u64::MAX, None);
         core.push([Piece { start: 0, end: 1, size: 1 }], 3, None);
-        assert_eq!(fit(&core, u64::MAX, &mut Budget::new(100)), Verdict::Impossible);
+        assert_eq!(fit(&core, u64::MAX, &mut Budget::new(1000)), Verdict::Impossible);
     }
 
     #[test]
     fn the_load_may_not_be_reached() {
         let mut core = core(1, &[(0, 1, 2)]);
         core.push([Piece { start: 0, end: 1, size: 1 }], 1, Some(1));
-        assert_eq!(fit(&core, 3, &mut Budget::new(100)), Verdict::Impossible);
-        assert_eq!(fit(&core, 4, &mut Budget::new(100)), Verdict::Placed(vec![2, 1]));
+        assert_eq!(fit(&core, 3, &mut Budget::new(1000)), Verdict::Impossible);
+        assert_eq!(fit(&core, 4, &mut Budget::new(1000)), Verdict::Placed(vec![2, 1]));
     }
 
     #[test]
     fn parts_are_solved_for_themselves() {
         let items: Vec<_> = (0..100).map(|number| (2 * number, 2 * number + 2, 1 + u64::from(number) % 3)).collect();
-        let mut budget = Budget::new(100);
+        let mut budget = Budget::new(1 << 24);
         assert_eq!(fit(&core(200, &items), 3, &mut budget), Verdict::Placed(vec![0; 100]));
         assert_eq!(budget.nodes, 100);
     }
@@ -740,18 +762,21 @@ mod tests {
     #[test]
     fn a_budget_ends_the_search() {
         let core = core(1, &[(0, 1, 1), (0, 1, 1), (0, 1, 1)]);
-        for max_nodes in 0..3 {
-            let mut budget = Budget::new(max_nodes);
-            assert_eq!(fit(&core, 3, &mut budget), Verdict::GaveUp);
-            assert_eq!(budget.nodes, max_nodes);
-        }
+        let nodes = |looks| {
+            let mut budget = Budget::new(looks);
+            let verdict = fit(&core, 3, &mut budget);
+            assert_eq!(matches!(verdict, Verdict::Placed(_)), budget.looks > 0);
+            budget.nodes
+        };
+        assert_eq!((nodes(0), nodes(1000)), (0, 3));
+        assert!((1..1000).all(|looks| nodes(looks - 1) <= nodes(looks)));
         let stop = AtomicBool::new(true);
-        let stopped = Budget { clock: Clock { stop: Some(&stop), ..Clock::default() }, ..Budget::new(100) };
-        let late = Budget { clock: Clock { deadline: Some(Instant::now()), ..Clock::default() }, ..Budget::new(100) };
+        let stopped = Budget { clock: Clock { stop: Some(&stop), ..Clock::default() }, ..Budget::new(1000) };
+        let late = Budget { clock: Clock { deadline: Some(Instant::now()), ..Clock::default() }, ..Budget::new(1000) };
         for mut budget in [stopped, late] {
             assert_eq!(fit(&core, 3, &mut budget), Verdict::GaveUp);
         }
-        assert!(matches!(fit(&core, 3, &mut Budget::new(3)), Verdict::Placed(_)));
+        assert!(matches!(fit(&core, 3, &mut Budget::new(1000)), Verdict::Placed(_)));
     }
 
     #[test]

@@ -275,6 +275,12 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
+    /// The effort that it comes to, by the clock as well.
+    fn reach(&self) -> u64 {
+        let time = self.clock.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        self.left.min(time.map_or(u64::MAX, |time| u64::try_from(time.as_nanos() / UNIT).unwrap_or(u64::MAX)))
+    }
+
     fn goes_on(&self) -> bool {
         self.left > 0 && !self.clock.has_run_out()
     }
@@ -295,11 +301,15 @@ struct Search<'a> {
     unit: u64,
     peak_time: u64,
     nodes: u64,
-    /// The number of sections in the spans of all items together.
-    work: u64,
+    /// The effort without which an exact search does not come to the bottom.
+    dive: u64,
     /// The effort of the next search; 0 before the first.
     share: u64,
 }
+
+/// The unit of effort is as many looks of the exact search, and no less than so many nanoseconds.
+const LOOKS: u64 = 64;
+const UNIT: u128 = 256;
 
 /// The first share of the effort.
 const PASSES: u64 = 1 << 16;
@@ -322,19 +332,18 @@ impl<'a> Search<'a> {
             Some(capacity) if lower > capacity => Some(Proof::Bound { least: lower }),
             _ => None,
         });
-        let work = (0..core.items().len()).map(|item| core.span(item).len() as u64).sum();
+        let dive = dive(core) / LOOKS;
         let (offsets, height) = (Vec::new(), if core.items().is_empty() { 0 } else { u64::MAX });
         let (peak_time, nodes, share) = (time, 0, 0);
-        Self { space, core, capacity, seed, proof, offsets, height, lower, unit, peak_time, nodes, work, share }
+        Self { space, core, capacity, seed, proof, offsets, height, lower, unit, peak_time, nodes, dive, share }
     }
 
     /// Searches until its turn is over, or nothing is left to be found.
     fn run(&mut self, turn: &mut Turn<'_>) {
-        let count = self.core.items().len() as u64;
-        let dive = count.saturating_mul(2).saturating_mul(self.node_effort());
+        let (count, dive) = (self.core.items().len() as u64, self.dive);
         if self.share == 0 && count > 0 {
             // What an exact search cannot even come to the bottom of is for passes alone.
-            self.share = if turn.left < dive { turn.left } else { PASSES.max(32 * count) };
+            self.share = if turn.reach() < dive { turn.left } else { PASSES.max(32 * count) };
             self.pass(turn, if self.proof.is_some() { 0 } else { self.share }, self.seed);
         }
         // More each time, now for exact searches, now for passes, until something is known for sure.
@@ -425,13 +434,13 @@ impl<'a> Search<'a> {
     }
 
     fn fit(&mut self, goal: u64, turn: &mut Turn<'_>, effort: u64) -> Verdict {
-        let max_nodes = effort.min(turn.left).div_ceil(self.node_effort());
+        let looks = effort.min(turn.left).saturating_mul(LOOKS);
         // Another way each time; the very first one without any chance is the best on average.
         let seed = if self.nodes == 0 { self.seed } else { self.seed ^ effort };
-        let mut budget = exact::Budget { nodes: 0, max_nodes, clock: turn.clock, seed };
+        let mut budget = exact::Budget { nodes: 0, looks, clock: turn.clock, seed };
         let verdict = exact::fit(self.core, goal, &mut budget);
         self.nodes += budget.nodes;
-        turn.left -= budget.nodes.max(1).saturating_mul(self.node_effort()).min(turn.left);
+        turn.left -= ((looks - budget.looks) / LOOKS + 1).min(turn.left);
         if let Verdict::Placed(offsets) = &verdict {
             let tops =
                 (0..offsets.len()).flat_map(|item| self.core.pieces(item).iter().map(move |piece| (item, piece.size)));
@@ -439,12 +448,6 @@ impl<'a> Search<'a> {
             self.found(turn, offsets, height);
         }
         verdict
-    }
-
-    /// What a node of the exact search costs, where placing a buffer in a pass is 1: it goes through the sections of all items, at some
-    /// nanosecond each.
-    fn node_effort(&self) -> u64 {
-        1 + self.work / 512
     }
 
     fn result(&self) -> SpacePlan {
@@ -457,6 +460,21 @@ impl<'a> Search<'a> {
         };
         SpacePlan { height, lower_bound: lower, peak_time, status, nodes }
     }
+}
+
+/// How many looks a way down of the exact search takes: each item is placed once, with a look at all of its part and their sections.
+fn dive(core: &Core) -> u64 {
+    let mut spans: Vec<_> = (0..core.items().len()).map(|item| core.span(item)).collect();
+    spans.sort_unstable_by_key(|span| span.start);
+    let (mut all, mut count, mut looks, mut end) = (0_u64, 0_u64, 0, 0);
+    for span in spans {
+        if span.start >= end {
+            all = all.saturating_add(count.saturating_mul(looks));
+            (count, looks) = (0, 0);
+        }
+        (count, looks, end) = (count + 1, looks + span.len() as u64, span.end.max(end));
+    }
+    all.saturating_add(count.saturating_mul(looks))
 }
 
 /// What all heights worth trying are multiples of: in a placement from which no item can fall, each rests on another one, or on the ground.
