@@ -428,6 +428,27 @@ fn damaged_files_of_plans_are_refused() {
 }
 
 #[test]
+fn saved_plans_place_what_is_freed_in_the_step_and_nothing_else() {
+    let (file, _) = saved();
+    let offsets = file.len() - 8 - 12 * 8..file.len() - 8;
+    let (mut kept, mut freed) = (0, 0);
+    for place in offsets.step_by(8) {
+        let mut forged = file.clone();
+        let offset = &mut forged[place..place + 8];
+        if *offset == [255; 8] {
+            // Far above the others.
+            offset.copy_from_slice(&(1_u64 << 20).to_le_bytes());
+            kept += 1;
+        } else {
+            offset.fill(255);
+            freed += 1;
+        }
+        assert!(planned().load(&resealed(forged)[..]).is_err(), "the offset at byte {place}");
+    }
+    assert_eq!((kept, freed), (1, 11));
+}
+
+#[test]
 fn forged_files_of_plans_never_make_buffers_overlap() {
     let (file, ops) = saved();
     let mut rng = Rng::with_seed(8);

@@ -487,37 +487,22 @@ impl State {
 
     /// The recording of a step that followed the first plan for `done` moves; from now on, it is known what is alive.
     fn depart(&mut self, base: NonNull<u8>, done: usize) -> Recording {
-        let mut recording = Recording::default();
+        let mut recording = Recording { hint: done, ..Recording::default() };
         let Some(plan) = self.plans.first() else { return recording };
-        let mut moves = 0;
-        for action in &plan.actions {
-            if let Action::Free { request } = action
-                && plan.offsets[*request as usize] == ELSEWHERE
-            {
+        recording.actions.extend_from_slice(&plan.actions[..done]);
+        for &Move { size, offset, .. } in &plan.moves[..done] {
+            let address = base.addr().get().wrapping_add(offset);
+            if size == FREE {
+                self.live.remove(&offset);
+                recording.of.remove(&address);
                 continue;
             }
-            if moves == done {
-                break;
+            if offset != ELSEWHERE {
+                self.live.insert(offset, offset + size);
+                recording.of.insert(address, recording.requests);
             }
-            moves += 1;
-            recording.actions.push(*action);
-            match *action {
-                Action::Request { size, .. } => {
-                    let offset = plan.offsets[recording.requests as usize];
-                    if offset != ELSEWHERE {
-                        self.live.insert(offset, offset + size);
-                        recording.of.insert(base.addr().get() + offset, recording.requests);
-                    }
-                    recording.requests += 1;
-                }
-                Action::Free { request } => {
-                    let offset = plan.offsets[request as usize];
-                    self.live.remove(&offset);
-                    recording.of.remove(&(base.addr().get() + offset));
-                }
-            }
+            recording.requests += 1;
         }
-        recording.hint = done;
         recording
     }
 

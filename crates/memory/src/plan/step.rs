@@ -42,7 +42,7 @@ pub(super) struct StepPlan {
     pub(super) actions: Vec<Action>,
     /// The offset of each request, in the order of requests.
     pub(super) offsets: Vec<usize>,
-    /// One for each action, and [`END`]. Frees of what is not in the block do not count, as nobody sees them.
+    /// One for each action, and [`END`].
     pub(super) moves: Box<[Move]>,
     /// The bytes of the block that it needs.
     pub(super) height: usize,
@@ -67,40 +67,32 @@ impl StepPlan {
         Self::new(actions, offsets)
     }
 
-    /// Puts actions and offsets together; `None` if buffers overlap, or are not where they may be.
+    /// Puts actions and offsets together; `None` if buffers overlap, or are not where they may be: a request has an offset in the block if,
+    /// and only if, it is freed within the step. What is kept longer is not known to anybody who checks.
     pub(super) fn new(actions: Vec<Action>, offsets: Vec<usize>) -> Option<Self> {
-        let (problem, requests) =
-            problem(&actions, |request| offsets.get(request).copied().filter(|&at| at != ELSEWHERE))?;
-        // What is not freed within the step is not known to anybody who checks, so it must not be in the block.
-        let in_block = offsets.iter().filter(|&&offset| offset != ELSEWHERE).count();
-        if in_block != requests.len() {
+        let is_in_block = |request: &usize| offsets.get(*request).is_some_and(|&offset| offset != ELSEWHERE);
+        let (problem, freed) = problem(&actions, |request| offsets.get(request).copied())?;
+        if !(0..offsets.len()).filter(is_in_block).eq(freed) {
             return None;
         }
-        let own: Vec<u64> = requests.iter().filter_map(|&request| offsets.get(request).map(|&at| at as u64)).collect();
+        let own: Vec<u64> = offsets.iter().filter(|&&at| at != ELSEWHERE).map(|&at| at as u64).collect();
         // The invariant of every plan, whoever made it.
         validate(&problem, &own).ok()?;
         let ends = problem.buffers().iter().zip(&own).map(|(spec, offset)| offset + spec.size);
         let height = usize::try_from(ends.max().unwrap_or(0)).ok().filter(|&height| isize::try_from(height).is_ok())?;
         let mut align = UNIT as usize;
         let mut moves = Vec::new();
-        let mut sizes = Vec::new();
+        let mut requests = offsets.iter();
         for action in &actions {
-            match *action {
+            moves.push(match *action {
                 Action::Request { size, align: own } => {
-                    let offset = *offsets.get(sizes.len())?;
                     align = align.max(own);
-                    moves.push(Move { size, align: own, offset });
-                    sizes.push(size);
+                    Move { size, align: own, offset: *requests.next()? }
                 }
-                Action::Free { request } => {
-                    let offset = *offsets.get(request as usize)?;
-                    if offset != ELSEWHERE {
-                        moves.push(Move { size: FREE, align: 0, offset });
-                    }
-                }
-            }
+                Action::Free { request } => Move { size: FREE, align: 0, offset: *offsets.get(request as usize)? },
+            });
         }
-        if sizes.len() != offsets.len() {
+        if requests.next().is_some() {
             return None;
         }
         moves.push(Move { size: END, align: 0, offset: ELSEWHERE });
