@@ -13,7 +13,7 @@ use common::ops;
 use fastrand::Rng;
 use tenzor_memory::allocator_api2::vec::Vec as AllocVec;
 use tenzor_memory::plan::PlannedAllocator;
-use tenzor_memory::{Allocator, Backing, ComputeArena, Config, Failing, System, TensorAllocator};
+use tenzor_memory::{Allocator, Backing, ComputeArena, Config, Failing, Refused, System, TensorAllocator};
 
 /// What a program does in a step, each buffer called by a name.
 #[derive(Clone, Debug, PartialEq)]
@@ -370,6 +370,54 @@ fn containers_and_zeroed_requests_work_in_steps() {
     assert_eq!(alloc.upstream().stats().bytes_in_use, alloc.stats().height);
     fn is_send<T: Send>(_: &T) {}
     is_send(&alloc);
+}
+
+/// A backing with a page of its own, for who asks for just that; for others it is `System`.
+struct WithPage(NonNull<u8>);
+
+// SAFETY: the test asks for one page at a time; the rest is `System`'s.
+unsafe impl Backing for WithPage {
+    fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+        if layout.size() == 4096 { Ok(self.0) } else { System.obtain(layout) }
+    }
+
+    unsafe fn give_back(&self, ptr: NonNull<u8>, layout: Layout) {
+        if ptr != self.0 {
+            // SAFETY: it came from there.
+            unsafe { System.give_back(ptr, layout) };
+        }
+    }
+}
+
+#[test]
+fn what_has_no_size_is_not_taken_for_what_begins_at_its_address() {
+    // A layout of no size points to the address that is its alignment.
+    let page_at = |address: usize| {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        // SAFETY: it replaces nothing.
+        let page = unsafe { libc::mmap(address as *mut _, 4096, access, flags, -1, 0) };
+        (page.addr() == address).then(|| NonNull::new(page.cast()).unwrap())
+    };
+    let page = (30..47).find_map(|shift| page_at(1 << shift)).unwrap();
+    let config = Config::default().with_classes_per_bucket(1).with_max_pool_size(0);
+    let alloc = PlannedAllocator::new(TensorAllocator::with_config_in(config, WithPage(page)));
+    let mut model = Model::new(&alloc);
+    let request = |name| Op::Request { name, size: 4096, align: 64 };
+    let step = [request(0), Op::Free { name: 0 }, request(1), Op::Free { name: 1 }];
+    for round in 0..3 {
+        model.step(&renamed(&step, round));
+    }
+    // The page is the block, and its first buffer is alive while one of no size is freed.
+    alloc.step(|_| {
+        model.request(9000, 4096, 64);
+        model.request(9100, 0, page.addr().get());
+        assert!(model.names.values().all(|&(ptr, _)| ptr == page));
+        model.free(9100);
+        model.run(&renamed(&step[1..], 9));
+    });
+    assert_eq!(alloc.stats().followed, 2);
+    model.finish();
 }
 
 /// A file of plans for a step with a little of everything, and the step.

@@ -626,7 +626,9 @@ unsafe impl<B: Backing> Provider for PlannedAllocator<B> {
         let next = self.next.get();
         // SAFETY: as in `request`.
         let planned = unsafe { &*next };
-        if planned.size == FREE && ptr.addr().get() == self.base.get().addr().get().wrapping_add(planned.offset) {
+        // What has no size lies nowhere, at an address that may be the block's.
+        let is_free = planned.size == FREE && layout.size() != 0;
+        if is_free && ptr.addr().get() == self.base.get().addr().get().wrapping_add(planned.offset) {
             // SAFETY: it is a free, so it is not the last of the plan.
             self.next.set(unsafe { next.add(1) });
         } else {
