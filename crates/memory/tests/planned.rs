@@ -372,6 +372,22 @@ fn containers_and_zeroed_requests_work_in_steps() {
     is_send(&alloc);
 }
 
+#[test]
+fn a_buffer_may_leave_its_step() {
+    let alloc = planned();
+    let mut before = None;
+    for round in 0..10_u8 {
+        let left = alloc.step(|alloc| {
+            let _hidden = alloc.alloc_filled(1000, 0_u8).unwrap();
+            let left = alloc.alloc_filled(1000, round).unwrap();
+            drop(alloc.alloc_filled(1000, u8::MAX).unwrap());
+            left
+        });
+        assert!(before.replace(left).is_none_or(|before| before.iter().all(|&byte| byte + 1 == round)));
+    }
+    assert_eq!(alloc.stats().followed, 8);
+}
+
 /// A backing with a page of its own, for who asks for just that; for others it is `System`.
 struct WithPage(NonNull<u8>);
 

@@ -158,8 +158,22 @@ impl<B: Backing> PlannedAllocator<B> {
         }
     }
 
-    /// Runs a step. It ends when `f` returns or unwinds. A step within a step is part of it.
-    pub fn step<R>(&self, f: impl FnOnce(&Self) -> R) -> R {
+    /// Runs a step. It ends when `f` returns or unwinds. A step within a step is part of it. What `f` returns may be a buffer.
+    ///
+    /// ```
+    /// use tenzor_memory::plan::PlannedAllocator;
+    /// use tenzor_memory::{AllocError, TensorAllocator};
+    ///
+    /// let planned = PlannedAllocator::new(TensorAllocator::new());
+    /// let sum = planned.step(|alloc| {
+    ///     let (a, b) = (alloc.alloc_filled(1000, 1.0_f32)?, alloc.alloc_filled(1000, 2.0_f32)?);
+    ///     let sum = alloc.alloc_from_fn(1000, |i| a[i] + b[i])?;
+    ///     Ok::<_, AllocError>(sum)
+    /// })?;
+    /// assert_eq!(sum[999], 3.0);
+    /// # Ok::<(), AllocError>(())
+    /// ```
+    pub fn step<'a, R>(&'a self, f: impl FnOnce(&'a Self) -> R) -> R {
         let _step = self.enter();
         f(self)
     }
