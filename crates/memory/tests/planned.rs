@@ -198,6 +198,8 @@ fn a_departure_at_any_place_never_makes_buffers_overlap() {
                 }
                 assert_eq!(alloc.stats().followed, 1);
                 model.step(&renamed(&departed, 3));
+                let stats = alloc.stats();
+                assert_eq!(stats.followed + stats.departed, 2, "{stats:?} after {departed:?} in place of {ops:?}");
                 for round in 4..8 {
                     // What the departure kept is freed in the midst of a later step.
                     let mut ops = renamed(&ops, round);

@@ -14,7 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::ptr::{self, NonNull};
 
 use bytemuck::Zeroable;
@@ -129,7 +129,7 @@ pub struct PlannedStats {
     pub steps: u64,
     /// Those among them that went as planned from the first request to the last free.
     pub followed: u64,
-    /// Those that had a plan and departed from it.
+    /// Those that began as planned, and departed from the plan.
     pub departed: u64,
     /// Plans made or loaded.
     pub plans: u64,
@@ -299,20 +299,25 @@ impl<B: Backing> PlannedAllocator<B> {
     fn end(&self) {
         let state = &mut *self.state.borrow_mut();
         state.stats.steps += 1;
-        match std::mem::replace(&mut state.phase, Phase::Outside) {
-            Phase::Outside => {}
-            Phase::Following => {
-                let done = state.position(self.next.replace(&raw const ANYTHING_ELSE));
-                if state.goes_on(done, |next| next.size == END) {
-                    state.stats.followed += 1;
-                } else {
-                    // It ended early.
-                    let recording = state.depart(self.base.get(), done);
-                    state.learn(recording);
-                }
+        if let Phase::Following = state.phase {
+            let done = state.position(self.next.replace(&raw const ANYTHING_ELSE));
+            if state.goes_on(done, |next| next.size == END) {
+                state.stats.followed += 1;
+            } else {
+                // It ended early.
+                self.depart(state, done);
             }
-            Phase::Watching(recording) => state.learn(recording),
         }
+        if let Phase::Watching(recording) = mem::replace(&mut state.phase, Phase::Outside) {
+            state.learn(recording);
+        }
+    }
+
+    /// From now on the step, which followed the first plan for `done` moves, is watched.
+    fn depart(&self, state: &mut State, done: usize) {
+        self.next.set(&raw const ANYTHING_ELSE);
+        state.stats.departed += 1;
+        state.phase = Phase::Watching(state.recorded(self.base.get(), done));
     }
 
     /// Sees to it that there is a block for all plans, for a step that begins with nothing alive in the block. Plans for which there is no
@@ -377,8 +382,7 @@ impl<B: Backing> PlannedAllocator<B> {
                 drop(borrowed);
                 return self.request(layout, zeroed);
             }
-            self.next.set(&raw const ANYTHING_ELSE);
-            state.phase = Phase::Watching(state.depart(self.base.get(), done));
+            self.depart(state, done);
         }
         let State { phase: Phase::Watching(recording), plans, live, block, .. } = state else {
             return self.pool.request(layout, zeroed);
@@ -428,8 +432,7 @@ impl<B: Backing> PlannedAllocator<B> {
                 self.next.set(&raw const state.plans[0].moves[done + 1]);
                 return;
             }
-            self.next.set(&raw const ANYTHING_ELSE);
-            state.phase = Phase::Watching(state.depart(self.base.get(), done));
+            self.depart(state, done);
         }
         if let Phase::Watching(recording) = &mut state.phase {
             recording.freed(ptr.addr().get());
@@ -461,7 +464,6 @@ impl State {
             self.plans[..=index].rotate_right(1);
             return;
         }
-        self.stats.departed += u64::from(!self.plans.is_empty());
         let Some(index) = self.seen.iter().position(|seen| *seen == actions) else {
             self.seen.truncate(SEEN - 1);
             self.seen.push_front(actions);
@@ -500,7 +502,7 @@ impl State {
     }
 
     /// The recording of a step that followed the first plan for `done` moves; from now on, it is known what is alive.
-    fn depart(&mut self, base: NonNull<u8>, done: usize) -> Recording {
+    fn recorded(&mut self, base: NonNull<u8>, done: usize) -> Recording {
         let mut recording = Recording { hint: done, ..Recording::default() };
         let Some(plan) = self.plans.first() else { return recording };
         recording.actions.extend_from_slice(&plan.actions[..done]);
