@@ -13,6 +13,7 @@ use common::ops;
 use fastrand::Rng;
 use tenzor_memory::allocator_api2::vec::Vec as AllocVec;
 use tenzor_memory::plan::PlannedAllocator;
+use tenzor_memory::trace::Event;
 use tenzor_memory::{Allocator, Backing, ComputeArena, Config, Failing, Refused, System, TensorAllocator};
 
 /// What a program does in a step, each buffer called by a name.
@@ -325,6 +326,34 @@ fn refusals_are_the_programs_only_where_the_pool_refuses_as_well() {
         alloc.step(big);
     }
     assert!(alloc.upstream().stats().reserved_bytes <= 1 << 20);
+}
+
+/// `System`, for layouts that suit.
+struct Only<F>(F);
+
+// SAFETY: `System`'s promises.
+unsafe impl<F: Fn(Layout) -> bool> Backing for Only<F> {
+    fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+        if self.0(layout) { System.obtain(layout) } else { Err(Refused) }
+    }
+
+    unsafe fn give_back(&self, ptr: NonNull<u8>, layout: Layout) {
+        // SAFETY: it came from there.
+        unsafe { System.give_back(ptr, layout) };
+    }
+}
+
+#[test]
+fn an_alignment_that_no_block_has_is_no_reason_to_give_up_other_plans() {
+    let alloc = PlannedAllocator::new(TensorAllocator::new_in(Only(|layout: Layout| layout.align() <= 4096)));
+    for (size, align) in [(1 << 16, 64), (64, 1 << 20), (64, 1 << 40)] {
+        let layout = Layout::from_size_align(size, align).unwrap();
+        let request = Event::Allocate { slot: 0, layout, zeroed: false, escapes: false };
+        assert!(alloc.plan_ahead(&[request, Event::Free { slot: 0 }]));
+    }
+    alloc.step(|alloc| drop(alloc.alloc::<u8>(1 << 16)));
+    let stats = alloc.stats();
+    assert_eq!((stats.followed, stats.refused, stats.height), (1, 2, 1 << 16));
 }
 
 #[test]

@@ -38,6 +38,9 @@ use crate::trace::Event;
 /// A step that departs from its plan is noticed at once. What does not fit beside what is alive is then served by the pool.
 /// Steps of several shapes have a plan each.
 ///
+/// In the block, a buffer is aligned to 64 bytes or, if that is more, as its request says. The typed requests say
+/// [`Config::alignment`](crate::Config::alignment) or more.
+///
 /// For one thread: it is not `Sync`, and neither it nor its buffers can be used by another one while it is borrowed.
 ///
 /// ```compile_fail,E0277
@@ -115,9 +118,6 @@ const SEEN: usize = 4;
 
 /// After more refused blocks than this, no plan is made any more: each attempt empties the pool.
 const REFUSALS: u64 = 3;
-
-/// A block that is aligned to more than this is not asked for.
-const MAX_ALIGN: usize = 1 << 30;
 
 /// How far ahead a request is looked for in a plan that was departed from.
 const AHEAD: usize = 16;
@@ -340,8 +340,10 @@ impl<B: Backing> PlannedAllocator<B> {
                 return true;
             }
             state.stats.refused += 1;
-            let highest = state.plans.iter().map(|plan| plan.height).max();
-            state.plans.retain(|plan| Some(plan.height) != highest && plan.align <= MAX_ALIGN);
+            // An alignment can cost as much again.
+            let taken = |plan: &StepPlan| plan.height.saturating_add(plan.align);
+            let most = state.plans.iter().map(taken).max();
+            state.plans.retain(|plan| Some(taken(plan)) != most);
             if state.plans.is_empty() {
                 return false;
             }
