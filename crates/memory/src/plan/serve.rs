@@ -70,7 +70,7 @@ pub struct PlannedAllocator<B: Backing = System> {
     pool: TensorAllocator<B>,
     /// What has to happen next. Points to a move of the active plan while a step is followed, else to [`ANYTHING_ELSE`].
     next: Cell<*const Move>,
-    /// The block, as it stands in `state`; dangling without one.
+    /// That of the block in `state`; dangling without one.
     base: Cell<NonNull<u8>>,
     state: RefCell<State>,
 }
@@ -82,13 +82,17 @@ struct State {
     /// The last followed first.
     plans: Vec<StepPlan>,
     phase: Phase,
-    /// The block's layout, if there is one.
-    block: Option<Layout>,
-    /// What is alive in the block, unless a step is followed: where it begins, and where it ends.
-    live: BTreeMap<usize, usize>,
+    block: Option<Block>,
     /// Recordings that may be repeated, the newest first.
     seen: VecDeque<Vec<Action>>,
     stats: PlannedStats,
+}
+
+struct Block {
+    base: NonNull<u8>,
+    layout: Layout,
+    /// What is alive in it, unless a step is followed: where it begins, and where it ends.
+    live: BTreeMap<usize, usize>,
 }
 
 enum Phase {
@@ -146,7 +150,6 @@ impl<B: Backing> PlannedAllocator<B> {
             plans: Vec::new(),
             phase: Phase::Outside,
             block: None,
-            live: BTreeMap::new(),
             seen: VecDeque::new(),
             stats: PlannedStats::default(),
         };
@@ -287,7 +290,8 @@ impl<B: Backing> PlannedAllocator<B> {
         if !matches!(state.phase, Phase::Outside) {
             return false;
         }
-        if state.live.is_empty() && !state.plans.is_empty() && self.has_block(state) {
+        let is_idle = state.block.as_ref().is_none_or(|block| block.live.is_empty());
+        if is_idle && !state.plans.is_empty() && self.has_block(state) {
             state.phase = Phase::Following;
             self.next.set(state.plans[0].moves.as_ptr());
         } else {
@@ -317,7 +321,7 @@ impl<B: Backing> PlannedAllocator<B> {
     fn depart(&self, state: &mut State, done: usize) {
         self.next.set(&raw const ANYTHING_ELSE);
         state.stats.departed += 1;
-        state.phase = Phase::Watching(state.recorded(self.base.get(), done));
+        state.phase = Phase::Watching(state.recorded(done));
     }
 
     /// Sees to it that there is a block for all plans, for a step that begins with nothing alive in the block. Plans for which there is no
@@ -326,17 +330,20 @@ impl<B: Backing> PlannedAllocator<B> {
         loop {
             let most = |(size, align), plan: &StepPlan| (plan.height.max(size), plan.align.max(align));
             let (size, align) = state.plans.iter().fold((1, 1), most);
-            if state.block.is_some_and(|block| block.size() >= size && block.align() >= align) {
+            if state.block.as_ref().is_some_and(|Block { layout, .. }| layout.size() >= size && layout.align() >= align)
+            {
                 return true;
             }
             self.give_back_block(state);
             // What served the steps until now is not needed beside the block.
             self.pool.clear_pool();
-            let block = Layout::from_size_align(size, align).ok();
-            if let Some((base, block)) = block.and_then(|block| Some((self.pool.request_apart(block).ok()?, block))) {
+            let layout = Layout::from_size_align(size, align).ok();
+            if let Some((base, layout)) =
+                layout.and_then(|layout| Some((self.pool.request_apart(layout).ok()?, layout)))
+            {
                 self.base.set(base);
-                state.block = Some(block);
-                state.stats.height = block.size();
+                state.block = Some(Block { base, layout, live: BTreeMap::new() });
+                state.stats.height = size;
                 return true;
             }
             state.stats.refused += 1;
@@ -351,11 +358,11 @@ impl<B: Backing> PlannedAllocator<B> {
     }
 
     fn give_back_block(&self, state: &mut State) {
-        if let Some(block) = state.block.take() {
-            let base = self.base.replace(NonNull::dangling());
+        if let Some(Block { base, layout, .. }) = state.block.take() {
+            self.base.set(NonNull::dangling());
             state.stats.height = 0;
             // SAFETY: the block came from there with this layout; nothing in it is alive, or nobody can use it any more.
-            unsafe { self.pool.release_apart(base, block) };
+            unsafe { self.pool.release_apart(base, layout) };
         }
     }
 
@@ -368,48 +375,39 @@ impl<B: Backing> PlannedAllocator<B> {
         let mut borrowed = self.state.borrow_mut();
         let state = &mut *borrowed;
         if let Phase::Following = state.phase {
-            let next = self.next.get();
-            let done = state.position(next);
-            let planned = state.plans[0].moves[done];
-            if planned.size == layout.size() && planned.align == layout.align() && planned.offset == ELSEWHERE {
-                // As planned: it outlives the step, so the pool serves it.
-                let after = &raw const state.plans[0].moves[done + 1];
-                drop(borrowed);
-                let ptr = self.pool.request(layout, zeroed)?;
-                self.next.set(after);
-                return Ok(ptr);
-            }
+            let done = state.position(self.next.get());
             if state.goes_on(done, |next| next.size == layout.size() && next.align == layout.align()) {
-                self.next.set(&raw const state.plans[0].moves[done]);
-                drop(borrowed);
-                return self.request(layout, zeroed);
+                let next = &state.plans[0].moves[done];
+                if next.offset != ELSEWHERE {
+                    self.next.set(next);
+                    drop(borrowed);
+                    return self.request(layout, zeroed);
+                }
+                // It outlives the step, so the pool serves it.
+                let ptr = self.pool.request(layout, zeroed)?;
+                self.next.set(&raw const state.plans[0].moves[done + 1]);
+                return Ok(ptr);
             }
             self.depart(state, done);
         }
-        let State { phase: Phase::Watching(recording), plans, live, block, .. } = state else {
+        let State { phase: Phase::Watching(recording), plans, block, .. } = state else {
             return self.pool.request(layout, zeroed);
         };
         let place = plans.first().and_then(|plan| recording.place(plan, layout));
-        // The plan may be of a block that is still to come.
-        let is_within = |place: usize| {
-            let end = place.saturating_add(layout.size());
-            block.is_some_and(|block| end <= block.size() && layout.align() <= block.align())
-        };
-        let free = place.filter(|&place| is_within(place) && is_free(live, place, layout.size()));
-        let ptr = match free {
-            Some(offset) => {
-                live.insert(offset, offset + layout.size());
-                // SAFETY: it lies within the block. Offsets of a plan are as aligned as its requests, and the block is, too.
-                unsafe { self.base.get().add(offset) }
+        let ptr = match block.as_mut().zip(place).filter(|(block, place)| block.has_room(*place, layout)) {
+            Some((block, offset)) => {
+                block.live.insert(offset, offset + layout.size());
+                // SAFETY: it lies within the block.
+                let ptr = unsafe { block.base.add(offset) };
+                if zeroed {
+                    // SAFETY: the buffer has so many bytes, and nobody else has it.
+                    unsafe { ptr.write_bytes(0, layout.size()) };
+                }
+                ptr
             }
             None => self.pool.request(layout, zeroed)?,
         };
         recording.requested(ptr.addr().get(), layout);
-        drop(borrowed);
-        if zeroed && free.is_some() {
-            // SAFETY: the buffer has so many bytes, and nobody else has it.
-            unsafe { ptr.write_bytes(0, layout.size()) };
-        }
         Ok(ptr)
     }
 
@@ -424,10 +422,9 @@ impl<B: Backing> PlannedAllocator<B> {
         }
         let mut borrowed = self.state.borrow_mut();
         let state = &mut *borrowed;
-        let offset = ptr.addr().get().wrapping_sub(self.base.get().addr().get());
-        let in_block = state.block.is_some_and(|block| offset < block.size());
+        let offset = state.block.as_ref().and_then(|block| block.offset(ptr));
         if let Phase::Following = state.phase
-            && in_block
+            && let Some(offset) = offset
         {
             let done = state.position(self.next.get());
             if state.goes_on(done, |next| next.size == FREE && next.offset == offset) {
@@ -439,19 +436,30 @@ impl<B: Backing> PlannedAllocator<B> {
         if let Phase::Watching(recording) = &mut state.phase {
             recording.freed(ptr.addr().get());
         }
-        if in_block {
-            state.live.remove(&offset);
+        if let Some((block, offset)) = state.block.as_mut().zip(offset) {
+            block.live.remove(&offset);
         } else {
-            drop(borrowed);
             // SAFETY: it is not in the block, so it came from the pool; the rest is the caller's word.
             unsafe { self.pool.release(ptr, layout) };
         }
     }
 }
 
-/// Whether nothing that is alive lies in a range of the block.
-fn is_free(live: &BTreeMap<usize, usize>, offset: usize, size: usize) -> bool {
-    live.range(..offset + size).next_back().is_none_or(|(_, &end)| end <= offset)
+impl Block {
+    /// Where in the block something lies.
+    fn offset(&self, ptr: NonNull<u8>) -> Option<usize> {
+        let offset = ptr.addr().get().wrapping_sub(self.base.addr().get());
+        (offset < self.layout.size()).then_some(offset)
+    }
+
+    /// Whether a request can be served there: offsets of a plan are as aligned as its requests, but the plan may be of a block to come.
+    fn has_room(&self, offset: usize, request: Layout) -> bool {
+        let end = offset.saturating_add(request.size());
+        let before = self.live.range(..end).next_back();
+        end <= self.layout.size()
+            && request.align() <= self.layout.align()
+            && before.is_none_or(|(_, &end)| end <= offset)
+    }
 }
 
 impl State {
@@ -493,10 +501,10 @@ impl State {
 
     /// Makes the plan the first that begins as the first did for `done` moves, and goes on with one that suits. Returns whether there is one.
     fn goes_on(&mut self, done: usize, suits: impl Fn(&Move) -> bool) -> bool {
-        let is_next = |plan: &StepPlan| {
-            plan.moves.get(done).is_some_and(&suits) && plan.moves[..done] == self.plans[0].moves[..done]
+        let begins = |plan: &StepPlan| {
+            ptr::eq(plan, &raw const self.plans[0]) || plan.moves[..done] == self.plans[0].moves[..done]
         };
-        let found = self.plans.iter().position(is_next);
+        let found = self.plans.iter().position(|plan| plan.moves.get(done).is_some_and(&suits) && begins(plan));
         if let Some(index) = found {
             self.plans[..=index].rotate_right(1);
         }
@@ -504,19 +512,19 @@ impl State {
     }
 
     /// The recording of a step that followed the first plan for `done` moves; from now on, it is known what is alive.
-    fn recorded(&mut self, base: NonNull<u8>, done: usize) -> Recording {
+    fn recorded(&mut self, done: usize) -> Recording {
         let mut recording = Recording { hint: done, ..Recording::default() };
-        let Some(plan) = self.plans.first() else { return recording };
+        let Some((plan, block)) = self.plans.first().zip(self.block.as_mut()) else { return recording };
         recording.actions.extend_from_slice(&plan.actions[..done]);
         for &Move { size, offset, .. } in &plan.moves[..done] {
-            let address = base.addr().get().wrapping_add(offset);
+            let address = block.base.addr().get().wrapping_add(offset);
             if size == FREE {
-                self.live.remove(&offset);
+                block.live.remove(&offset);
                 recording.of.remove(&address);
                 continue;
             }
             if offset != ELSEWHERE {
-                self.live.insert(offset, offset + size);
+                block.live.insert(offset, offset + size);
                 recording.of.insert(address, recording.requests);
             }
             recording.requests += 1;
