@@ -328,6 +328,52 @@ fn refusals_are_the_programs_only_where_the_pool_refuses_as_well() {
     assert!(alloc.upstream().stats().reserved_bytes <= 1 << 20);
 }
 
+#[test]
+fn an_idle_block_never_makes_a_request_fail() {
+    let mut rng = Rng::with_seed(9);
+    let config = Config::default().with_limit(Some(32 << 10));
+    let (mut beside, mut refused) = (0, 0);
+    for _ in 0..cases(1000) {
+        let alloc = PlannedAllocator::new(TensorAllocator::with_config(config));
+        let mut model = Model::new(&alloc);
+        let mut request = |model: &mut Model<'_, _>, op: &Op| {
+            let Op::Request { name, size, align } = *op else { return model.run(std::slice::from_ref(op)) };
+            let others: Vec<Layout> = model.names.values().map(|&(_, layout)| layout).collect();
+            let height = alloc.stats().height;
+            // Nothing is alive in the block if the pool has all that is.
+            let live = others.iter().map(Layout::size).sum::<usize>();
+            let is_idle = alloc.upstream().stats().bytes_in_use == live + height;
+            if model.request(name, size, align) {
+                beside += u32::from(is_idle && height > 0);
+            } else if is_idle {
+                let bare = TensorAllocator::with_config(config);
+                let ask = |size, align| bare.alloc_aligned::<u8>(size, align);
+                let others: Vec<_> = others.iter().map(|layout| ask(layout.size(), layout.align()).unwrap()).collect();
+                assert!(ask(size, align).is_err(), "{size} bytes are refused beside {} others", others.len());
+                refused += 1;
+            }
+        };
+        let scripts: Vec<_> = (0..2).map(|_| script(&mut rng, 8, true)).collect();
+        for round in 0..20 {
+            let mut ops = renamed(&scripts[rng.usize(..2)], round);
+            let mut large = |name| Op::Request { name: round * 1000 + name, size: rng.usize(1..32 << 10), align: 64 };
+            let (first, second) = (large(900), large(901));
+            if rng.bool() {
+                ops.insert(rng.usize(..ops.len()), first);
+            }
+            alloc.step(|_| ops.iter().for_each(|op| request(&mut model, op)));
+            request(&mut model, &second);
+            for name in model.names.keys().copied().collect::<Vec<_>>() {
+                if rng.bool() {
+                    model.free(name);
+                }
+            }
+        }
+        model.finish();
+    }
+    assert!(beside > 0 && refused > 0, "{beside} requests beside an idle block, {refused} refused");
+}
+
 /// `System`, for layouts that suit.
 struct Only<F>(F);
 

@@ -25,7 +25,7 @@ use super::step::{Action, ELSEWHERE, END, FREE, MAX_ACTIONS, Move, StepPlan};
 use crate::allocator::TensorAllocator;
 use crate::backing::{Backing, System};
 use crate::buffer::Buffer;
-use crate::error::AllocError;
+use crate::error::{AllocError, AllocErrorKind};
 use crate::provider::{Provider, typed_requests};
 use crate::trace::Event;
 
@@ -290,8 +290,8 @@ impl<B: Backing> PlannedAllocator<B> {
         if !matches!(state.phase, Phase::Outside) {
             return false;
         }
-        let is_idle = state.block.as_ref().is_none_or(|block| block.live.is_empty());
-        if is_idle && !state.plans.is_empty() && self.has_block(state) {
+        let is_free = state.block.as_ref().is_none_or(|block| block.live.is_empty());
+        if is_free && !state.plans.is_empty() && self.has_block(state) {
             state.phase = Phase::Following;
             self.next.set(state.plans[0].moves.as_ptr());
         } else {
@@ -384,17 +384,18 @@ impl<B: Backing> PlannedAllocator<B> {
                     return self.request(layout, zeroed);
                 }
                 // It outlives the step, so the pool serves it.
-                let ptr = self.pool.request(layout, zeroed)?;
-                self.next.set(&raw const state.plans[0].moves[done + 1]);
-                return Ok(ptr);
+                if let Ok(ptr) = self.pool.request(layout, zeroed) {
+                    self.next.set(&raw const state.plans[0].moves[done + 1]);
+                    return Ok(ptr);
+                }
             }
             self.depart(state, done);
         }
-        let State { phase: Phase::Watching(recording), plans, block, .. } = state else {
-            return self.pool.request(layout, zeroed);
+        let place = match (&mut state.phase, state.plans.first()) {
+            (Phase::Watching(recording), Some(plan)) => recording.place(plan, layout),
+            _ => None,
         };
-        let place = plans.first().and_then(|plan| recording.place(plan, layout));
-        let ptr = match block.as_mut().zip(place).filter(|(block, place)| block.has_room(*place, layout)) {
+        let ptr = match state.block.as_mut().zip(place).filter(|(block, place)| block.has_room(*place, layout)) {
             Some((block, offset)) => {
                 block.live.insert(offset, offset + layout.size());
                 // SAFETY: it lies within the block.
@@ -405,10 +406,25 @@ impl<B: Backing> PlannedAllocator<B> {
                 }
                 ptr
             }
-            None => self.pool.request(layout, zeroed)?,
+            None => self.request_elsewhere(state, layout, zeroed)?,
         };
-        recording.requested(ptr.addr().get(), layout);
+        if let Phase::Watching(recording) = &mut state.phase {
+            recording.requested(ptr.addr().get(), layout);
+        }
         Ok(ptr)
+    }
+
+    /// A request to the pool, in whose way no block is left in which nothing is alive.
+    fn request_elsewhere(&self, state: &mut State, layout: Layout, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
+        let first = self.pool.request(layout, zeroed);
+        let is_idle = state.block.as_ref().is_some_and(|block| block.live.is_empty());
+        match first {
+            Err(refusal) if is_idle && refusal.kind() != AllocErrorKind::NeverFits => {
+                self.give_back_block(state);
+                self.pool.request(layout, zeroed)
+            }
+            first => first,
+        }
     }
 
     /// A free that is not what comes next.
