@@ -5,7 +5,9 @@
 mod common;
 
 use std::alloc::Layout;
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
@@ -45,6 +47,11 @@ impl<'a, B: Backing> Model<'a, B> {
         if size > 0 {
             let before = self.live.range(..address + size).next_back();
             assert!(before.is_none_or(|(start, (size, _))| start + size <= address), "{name} overlaps a live buffer");
+            if self.alloc.upstream().config().zero_on_free {
+                // SAFETY: just granted, from memory that was all zero once.
+                let bytes = unsafe { std::slice::from_raw_parts(ptr.as_ptr(), size) };
+                assert!(bytes.iter().all(|&byte| byte == 0), "{name} shows what others had");
+            }
             self.stamp = self.stamp.wrapping_add(1);
             // SAFETY: just granted.
             unsafe { ptr.write_bytes(self.stamp, size) };
@@ -220,38 +227,82 @@ fn a_departure_at_any_place_never_makes_buffers_overlap() {
     }
 }
 
+/// Steps of three shapes, with departures, and buffers that are freed later or not at all.
+fn random_program<B: Backing>(alloc: &PlannedAllocator<B>, rng: &mut Rng) {
+    let mut model = Model::new(alloc);
+    let scripts: Vec<_> = (0..3).map(|_| script(rng, 12, true)).collect();
+    for round in 0..30 {
+        let mut ops = renamed(&scripts[rng.usize(..3)], round);
+        match rng.u8(..8) {
+            0 => {
+                ops.remove(rng.usize(..ops.len()));
+            }
+            1 => ops.truncate(rng.usize(..ops.len())),
+            2 => ops.swap(0, 1),
+            _ => {}
+        }
+        let old = model.names.keys().copied().find(|_| rng.bool());
+        let frees = old.map(|name| Op::Free { name });
+        // Within a step, between two, or never until the end.
+        if rng.bool() {
+            let place = rng.usize(..=ops.len());
+            ops.splice(place..place, frees);
+            model.step(&ops);
+        } else {
+            model.run(&frees.into_iter().collect::<Vec<_>>());
+            model.step(&ops);
+            model.request(round * 1000 + 901, 1000, 64);
+        }
+    }
+    model.finish();
+}
+
 #[test]
 fn random_programs_never_make_buffers_overlap() {
     let mut rng = Rng::with_seed(3);
     for _ in 0..cases(1000) {
-        let alloc = planned();
-        let mut model = Model::new(&alloc);
-        let scripts: Vec<_> = (0..3).map(|_| script(&mut rng, 12, true)).collect();
-        for round in 0..30 {
-            let mut ops = renamed(&scripts[rng.usize(..3)], round);
-            match rng.u8(..8) {
-                0 => {
-                    ops.remove(rng.usize(..ops.len()));
-                }
-                1 => ops.truncate(rng.usize(..ops.len())),
-                2 => ops.swap(0, 1),
-                _ => {}
-            }
-            let old = model.names.keys().copied().find(|_| rng.bool());
-            let frees = old.map(|name| Op::Free { name });
-            // Within a step, between two, or never until the end.
-            if rng.bool() {
-                let place = rng.usize(..=ops.len());
-                ops.splice(place..place, frees);
-                model.step(&ops);
-            } else {
-                model.run(&frees.into_iter().collect::<Vec<_>>());
-                model.step(&ops);
-                model.request(round * 1000 + 901, 1000, 64);
-            }
-        }
-        model.finish();
+        random_program(&planned(), &mut rng);
     }
+}
+
+/// `System`, with zeros to begin with, and to be given back. It notes whether it got something else.
+#[derive(Default)]
+struct Zeros(Cell<bool>);
+
+// SAFETY: `System`'s promises.
+unsafe impl Backing for Zeros {
+    fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+        System.obtain_zeroed(layout)
+    }
+
+    unsafe fn give_back(&self, ptr: NonNull<u8>, layout: Layout) {
+        // SAFETY: obtained, and initialised, with this layout.
+        let bytes = unsafe { std::slice::from_raw_parts(ptr.as_ptr(), layout.size()) };
+        self.0.set(self.0.get() || bytes.iter().any(|&byte| byte != 0));
+        // SAFETY: it came from there.
+        unsafe { System.give_back(ptr, layout) };
+    }
+}
+
+#[test]
+fn what_is_to_be_zeroed_on_free_is_zeroed_in_the_block_as_well() {
+    let mut rng = Rng::with_seed(10);
+    let config = Config::default().with_zero_on_free(true);
+    let backing = Zeros::default();
+    for _ in 0..cases(300) {
+        let alloc = PlannedAllocator::new(TensorAllocator::with_config_in(config, &backing));
+        random_program(&alloc, &mut rng);
+        alloc.upstream().clear_pool();
+        // The last one is forgotten.
+        for round in 0..3 {
+            alloc.step(|alloc| {
+                let buffer = alloc.alloc_filled(77, 1_u8).unwrap();
+                if round < 2 { drop(buffer) } else { mem::forget(buffer) }
+            });
+        }
+        assert_eq!(alloc.upstream().stats().bytes_in_use, alloc.stats().height);
+    }
+    assert!(!backing.0.get(), "something was not zeroed");
 }
 
 #[test]

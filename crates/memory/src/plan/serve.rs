@@ -13,6 +13,7 @@ use std::alloc::Layout;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
+use std::hint::black_box;
 use std::io::{self, Read, Write};
 use std::mem::{self, MaybeUninit};
 use std::ptr::{self, NonNull};
@@ -72,6 +73,8 @@ pub struct PlannedAllocator<B: Backing = System> {
     next: Cell<*const Move>,
     /// That of the block in `state`; dangling without one.
     base: Cell<NonNull<u8>>,
+    /// [`Config::zero_on_free`](crate::Config::zero_on_free), at hand.
+    zero_on_free: bool,
     state: RefCell<State>,
 }
 
@@ -154,6 +157,7 @@ impl<B: Backing> PlannedAllocator<B> {
             stats: PlannedStats::default(),
         };
         Self {
+            zero_on_free: upstream.config().zero_on_free,
             pool: upstream,
             next: Cell::new(&raw const ANYTHING_ELSE),
             base: Cell::new(NonNull::dangling()),
@@ -362,7 +366,13 @@ impl<B: Backing> PlannedAllocator<B> {
             self.base.set(NonNull::dangling());
             state.stats.height = 0;
             // SAFETY: the block came from there with this layout; nothing in it is alive, or nobody can use it any more.
-            unsafe { self.pool.release_apart(base, layout) };
+            unsafe {
+                if self.zero_on_free {
+                    // Something may have been forgotten.
+                    wipe(base, layout);
+                }
+                self.pool.release_apart(base, layout);
+            }
         }
     }
 
@@ -439,6 +449,10 @@ impl<B: Backing> PlannedAllocator<B> {
         let mut borrowed = self.state.borrow_mut();
         let state = &mut *borrowed;
         let offset = state.block.as_ref().and_then(|block| block.offset(ptr));
+        if offset.is_some() && self.zero_on_free {
+            // SAFETY: as in `release`.
+            unsafe { wipe(ptr, layout) };
+        }
         if let Phase::Following = state.phase
             && let Some(offset) = offset
         {
@@ -619,6 +633,18 @@ impl<B: Backing> Drop for Step<'_, B> {
     }
 }
 
+/// Overwrites what nobody uses any more.
+///
+/// # Safety
+/// So many bytes there are the caller's.
+#[cold]
+unsafe fn wipe(ptr: NonNull<u8>, layout: Layout) {
+    // SAFETY: the caller's word.
+    unsafe { ptr.write_bytes(0, layout.size()) };
+    // Keeps the writes from being seen as dead.
+    black_box(ptr);
+}
+
 /// What the events of a step come to here, where a resize is a request and a free.
 fn actions(step: &[Event]) -> Vec<Action> {
     let mut recording = Recording::default();
@@ -673,6 +699,10 @@ unsafe impl<B: Backing> Provider for PlannedAllocator<B> {
         if is_free && ptr.addr().get() == self.base.get().addr().get().wrapping_add(planned.offset) {
             // SAFETY: it is a free, so it is not the last of the plan.
             self.next.set(unsafe { next.add(1) });
+            if self.zero_on_free {
+                // SAFETY: it was granted with this layout, and the caller gives it up.
+                unsafe { wipe(ptr, layout) };
+            }
         } else {
             // SAFETY: the caller's word, passed on.
             unsafe { self.release_otherwise(ptr, layout) };
