@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use common::ops;
 use fastrand::Rng;
 use tenzor_memory::allocator_api2::vec::Vec as AllocVec;
-use tenzor_memory::plan::PlannedAllocator;
+use tenzor_memory::plan::{PlannedAllocator, Planner};
 use tenzor_memory::trace::Event;
 use tenzor_memory::{Allocator, Backing, ComputeArena, Config, Failing, Refused, System, TensorAllocator};
 
@@ -329,6 +329,26 @@ fn shapes_that_take_turns_have_a_plan_each() {
         assert_eq!((stats.plans, stats.followed), (4, 32), "{stats:?}");
         model.finish();
     }
+}
+
+#[test]
+fn a_planner_of_ones_own_makes_the_plans() {
+    let mut rng = Rng::with_seed(11);
+    let (mut lowest, mut first) = (0, 0);
+    for _ in 0..cases(20).max(10) {
+        let ops = script(&mut rng, 60, false);
+        let height = |alloc: &PlannedAllocator| {
+            let mut model = Model::new(alloc);
+            for round in 0..3 {
+                model.step(&renamed(&ops, round));
+            }
+            assert_eq!(alloc.stats().followed, 1);
+            alloc.stats().height
+        };
+        lowest += height(&planned());
+        first += height(&PlannedAllocator::with_planner(TensorAllocator::new(), Planner::new().with_effort(0)));
+    }
+    assert!(lowest < first, "{lowest} with some effort, {first} without");
 }
 
 #[test]

@@ -159,9 +159,8 @@ pub struct Progress {
     pub lower_bound: u64,
 }
 
-/// The efforts of planning without a word about it, and of planning at the end of a small step. See [`Planner::with_effort`].
+/// The effort of planning without a word about it. See [`Planner::with_effort`].
 const EFFORT: u64 = 1 << 24;
-const STEP_EFFORT: u64 = 1 << 14;
 
 impl Default for Planner<'_> {
     fn default() -> Self {
@@ -173,11 +172,6 @@ impl<'a> Planner<'a> {
     /// One that ends after an effort of 2^24: see [`with_effort`](Self::with_effort).
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// One for the end of a step of so many actions, where a program waits.
-    pub(super) fn for_step(actions: usize) -> Self {
-        Self { effort: STEP_EFFORT + 32 * actions as u64, ..Self::default() }
     }
 
     /// Ends the search after some time, and not before unless an effort is given, too; the best placement so far is the answer. There is always

@@ -17,6 +17,7 @@ use std::hint::black_box;
 use std::io::{self, Read, Write};
 use std::mem::{self, MaybeUninit};
 use std::ptr::{self, NonNull};
+use std::time::Duration;
 
 use bytemuck::Zeroable;
 
@@ -34,7 +35,7 @@ use crate::trace::Event;
 ///
 /// The first rounds are served by the pool. When two rounds agree, what they requested and freed is planned, at the end of the second one:
 /// then nothing is alive that would be in the way, the pool's memory can be given back before the block is taken, and the
-/// same program gets the same addresses at each run. A buffer that outlives its step always comes from the pool.
+/// same program gets the same addresses at each run, unless planning [ran out of time](Self::new). A buffer that outlives its step always comes from the pool.
 ///
 /// A step that departs from its plan is noticed at once. What does not fit beside what is alive is then served by the pool.
 /// Steps of several shapes have a plan each.
@@ -82,6 +83,8 @@ pub struct PlannedAllocator<B: Backing = System> {
 static ANYTHING_ELSE: Move = Move { size: END, align: 0, offset: ELSEWHERE };
 
 struct State {
+    /// The user's, if there is one.
+    planner: Option<Planner<'static>>,
     /// The last followed first.
     plans: Vec<StepPlan>,
     phase: Phase,
@@ -126,6 +129,11 @@ const SEEN: usize = 4;
 /// After more refused blocks than this, no plan is made any more: each attempt empties the pool.
 const REFUSALS: u64 = 3;
 
+/// What it takes to plan a step, at its end, if nobody says otherwise. See [`Planner::with_effort`].
+const STEP_EFFORT: u64 = 1 << 14;
+const ACTION_EFFORT: u64 = 32;
+const STEP_DEADLINE: Duration = Duration::from_millis(250);
+
 /// How far ahead a request is looked for in a plan that was departed from.
 const AHEAD: usize = 16;
 
@@ -148,8 +156,12 @@ pub struct PlannedStats {
 
 impl<B: Backing> PlannedAllocator<B> {
     /// One without plans, over a pool. The block comes from the pool's backing and counts against its limit.
+    ///
+    /// A step is planned once, at its end, where the program waits for it: some 50 ms for 1000 requests; the search for a better plan ends after
+    /// 250 ms. Where that is time enough, the same program gets the same plans. [`with_planner`](Self::with_planner) has another say in it.
     pub fn new(upstream: TensorAllocator<B>) -> Self {
         let state = State {
+            planner: None,
             plans: Vec::new(),
             phase: Phase::Outside,
             block: None,
@@ -163,6 +175,26 @@ impl<B: Backing> PlannedAllocator<B> {
             base: Cell::new(NonNull::dangling()),
             state: RefCell::new(state),
         }
+    }
+
+    /// As [`new`](Self::new), with a planner of one's own: less patient, more thorough, or the same at each run for steps of any size.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tenzor_memory::TensorAllocator;
+    /// use tenzor_memory::plan::{PlannedAllocator, Planner};
+    ///
+    /// let quick = Planner::new().with_deadline(Duration::from_millis(5));
+    /// let planned = PlannedAllocator::with_planner(TensorAllocator::new(), quick);
+    /// for _ in 0..10 {
+    ///     planned.step(|alloc| drop(alloc.alloc::<f32>(1000)));
+    /// }
+    /// assert_eq!(planned.stats().followed, 8);
+    /// ```
+    pub fn with_planner(upstream: TensorAllocator<B>, planner: Planner<'static>) -> Self {
+        let planned = Self::new(upstream);
+        planned.state.borrow_mut().planner = Some(planner);
+        planned
     }
 
     /// Runs a step. It ends when `f` returns or unwinds. A step within a step is part of it. What `f` returns may be a buffer.
@@ -567,7 +599,9 @@ impl State {
     fn make(&mut self, actions: Vec<Action>) -> Option<StepPlan> {
         let common = |plan: &StepPlan| plan.actions.iter().zip(&actions).take_while(|(a, b)| a == b).count();
         let nearest = self.plans.iter().max_by_key(|plan| common(plan));
-        let planner = Planner::for_step(actions.len());
+        let effort = STEP_EFFORT + ACTION_EFFORT * actions.len() as u64;
+        let default = || Planner::new().with_effort(effort).with_deadline(STEP_DEADLINE);
+        let planner = self.planner.unwrap_or_else(default);
         if let Some(nearest) = nearest {
             let requests = |action: &&Action| matches!(action, Action::Request { .. });
             let shared = actions[..common(nearest)].iter().filter(requests).count();
