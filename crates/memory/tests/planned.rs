@@ -227,13 +227,16 @@ fn a_departure_at_any_place_never_makes_buffers_overlap() {
     }
 }
 
-/// Steps of three shapes, with departures, and buffers that are freed later or not at all.
-fn random_program<B: Backing>(alloc: &PlannedAllocator<B>, rng: &mut Rng) {
+/// Steps of three shapes, with departures, and buffers that are freed later or not at all. Returns how many steps were followed while a block was
+/// retired.
+fn random_program<B: Backing>(alloc: &PlannedAllocator<B>, rng: &mut Rng) -> u64 {
     let mut model = Model::new(alloc);
     let scripts: Vec<_> = (0..3).map(|_| script(rng, 12, true)).collect();
-    for round in 0..30 {
+    let (rounds, departures) = if rng.bool() { (30, 8) } else { (100, 80) };
+    let mut beside_retired = 0;
+    for round in 0..rounds {
         let mut ops = renamed(&scripts[rng.usize(..3)], round);
-        match rng.u8(..8) {
+        match rng.u8(..departures) {
             0 => {
                 ops.remove(rng.usize(..ops.len()));
             }
@@ -243,6 +246,7 @@ fn random_program<B: Backing>(alloc: &PlannedAllocator<B>, rng: &mut Rng) {
         }
         let old = model.names.keys().copied().find(|_| rng.bool());
         let frees = old.map(|name| Op::Free { name });
+        let followed = alloc.stats().followed;
         // Within a step, between two, or never until the end.
         if rng.bool() {
             let place = rng.usize(..=ops.len());
@@ -253,16 +257,21 @@ fn random_program<B: Backing>(alloc: &PlannedAllocator<B>, rng: &mut Rng) {
             model.step(&ops);
             model.request(round * 1000 + 901, 1000, 64);
         }
+        let live = model.names.values().map(|(_, layout)| layout.size()).sum::<usize>();
+        if alloc.upstream().stats().bytes_in_use > live + alloc.stats().height {
+            beside_retired += alloc.stats().followed - followed;
+        }
     }
     model.finish();
+    assert_eq!(alloc.upstream().stats().bytes_in_use, alloc.stats().height, "a block was not given back");
+    beside_retired
 }
 
 #[test]
 fn random_programs_never_make_buffers_overlap() {
     let mut rng = Rng::with_seed(3);
-    for _ in 0..cases(1000) {
-        random_program(&planned(), &mut rng);
-    }
+    let beside_retired: u64 = (0..cases(1000).max(20)).map(|_| random_program(&planned(), &mut rng)).sum();
+    assert!(beside_retired > 0);
 }
 
 /// `System`, with zeros to begin with, and to be given back. It notes whether it got something else.
@@ -303,6 +312,35 @@ fn what_is_to_be_zeroed_on_free_is_zeroed_in_the_block_as_well() {
         assert_eq!(alloc.upstream().stats().bytes_in_use, alloc.stats().height);
     }
     assert!(!backing.0.get(), "something was not zeroed");
+}
+
+#[test]
+fn what_escapes_does_not_keep_steps_from_being_followed() {
+    let alloc = planned();
+    let step = |escapes: bool| {
+        let followed = alloc.stats().followed;
+        let escaped = alloc.step(|alloc| {
+            let escaped = alloc.alloc_filled(1000, 7_u8).unwrap();
+            drop(alloc.alloc_filled(5000, 8_u8).unwrap());
+            escapes.then_some(escaped)
+        });
+        (escaped, alloc.stats().followed > followed)
+    };
+    // How many steps pass until one is followed.
+    let recovery = || (0..20).position(|_| step(false).1);
+    let blocks = || alloc.upstream().stats().bytes_in_use / alloc.stats().height;
+    assert_eq!(recovery(), Some(2));
+    let (first, _) = step(true);
+    assert_eq!((recovery(), blocks()), (Some(8), 2));
+    // No third block.
+    let (second, _) = step(true);
+    assert_eq!((recovery(), blocks()), (None, 2));
+    assert!(first.iter().flatten().all(|&byte| byte == 7));
+    drop(first);
+    assert_eq!((blocks(), recovery(), blocks()), (1, Some(0), 2));
+    assert!(second.iter().flatten().all(|&byte| byte == 7));
+    drop(second);
+    assert_eq!((recovery(), blocks()), (Some(0), 1));
 }
 
 #[test]

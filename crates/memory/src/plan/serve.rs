@@ -4,7 +4,8 @@
 //! and the plan's offsets can be handed out as they are. That is one comparison and one addition. With the first departure the step is
 //! **watched** to its end: what is alive in the block is kept in a list, and a request is served from the block only if nothing in the list
 //! is in its way. A step that starts while something is alive in the block is watched from its beginning. So no two live buffers
-//! overlap, whatever the program does.
+//! overlap, whatever the program does. Where something stays alive, another block takes the place of the one it is in, which is **retired**:
+//! it is given back when its last buffer is freed.
 //!
 //! Steps without a plan, and those that depart, are recorded. When two recordings agree, a plan is made of them.
 #![allow(unsafe_code)]
@@ -38,6 +39,7 @@ use crate::trace::Event;
 /// same program gets the same addresses at each run, unless planning [ran out of time](Self::new). A buffer that outlives its step always comes from the pool.
 ///
 /// A step that departs from its plan is noticed at once. What does not fit beside what is alive is then served by the pool.
+/// A buffer that unexpectedly outlives its step delays the following of plans for eight steps; then another block is taken, once, until it is freed.
 /// Steps of several shapes have a plan each.
 ///
 /// In the block, a buffer is aligned to 64 bytes or, if that is more, as its request says. The typed requests say
@@ -89,6 +91,10 @@ struct State {
     plans: Vec<StepPlan>,
     phase: Phase,
     block: Option<Block>,
+    /// Blocks that another one took the place of while something was alive in them. The last of it gives them back.
+    retired: Vec<Block>,
+    /// How many steps in a row began with something alive in the block.
+    crowded: u32,
     /// Recordings that may be repeated, the newest first.
     seen: VecDeque<Vec<Action>>,
     stats: PlannedStats,
@@ -134,6 +140,9 @@ const STEP_EFFORT: u64 = 1 << 14;
 const ACTION_EFFORT: u64 = 32;
 const STEP_DEADLINE: Duration = Duration::from_millis(250);
 
+/// After so many steps that could not be followed as something stays alive in the block, another block is taken; not while one is retired.
+const CROWDED: u32 = 8;
+
 /// How far ahead a request is looked for in a plan that was departed from.
 const AHEAD: usize = 16;
 
@@ -165,6 +174,8 @@ impl<B: Backing> PlannedAllocator<B> {
             plans: Vec::new(),
             phase: Phase::Outside,
             block: None,
+            retired: Vec::new(),
+            crowded: 0,
             seen: VecDeque::new(),
             stats: PlannedStats::default(),
         };
@@ -326,8 +337,7 @@ impl<B: Backing> PlannedAllocator<B> {
         if !matches!(state.phase, Phase::Outside) {
             return false;
         }
-        let is_free = state.block.as_ref().is_none_or(|block| block.live.is_empty());
-        if is_free && !state.plans.is_empty() && self.has_block(state) {
+        if !state.plans.is_empty() && self.has_block(state) {
             state.phase = Phase::Following;
             self.next.set(state.plans[0].moves.as_ptr());
         } else {
@@ -360,29 +370,29 @@ impl<B: Backing> PlannedAllocator<B> {
         state.phase = Phase::Watching(state.recorded(done));
     }
 
-    /// Sees to it that there is a block for all plans, for a step that begins with nothing alive in the block. Plans for which there is no
-    /// memory are given up: the pool goes on alone.
+    /// Sees to it that there is a block for all plans, and nothing alive in it. Plans for which there is no memory are given up: the pool goes
+    /// on alone.
     fn has_block(&self, state: &mut State) -> bool {
+        if state.block.as_ref().is_some_and(|block| !block.live.is_empty()) {
+            state.crowded += 1;
+            if state.crowded <= CROWDED || !state.retired.is_empty() {
+                return false;
+            }
+            state.crowded = 0;
+            let Some(block) = self.new_block(state) else { return false };
+            self.set_block(state, Some(block));
+            return true;
+        }
+        state.crowded = 0;
         loop {
-            let most = |(size, align), plan: &StepPlan| (plan.height.max(size), plan.align.max(align));
-            let (size, align) = state.plans.iter().fold((1, 1), most);
-            if state.block.as_ref().is_some_and(|Block { layout, .. }| layout.size() >= size && layout.align() >= align)
-            {
+            if state.block.as_ref().zip(state.needed()).is_some_and(|(block, needed)| block.suffices(needed)) {
                 return true;
             }
-            self.give_back_block(state);
-            // What served the steps until now is not needed beside the block.
-            self.pool.clear_pool();
-            let layout = Layout::from_size_align(size, align).ok();
-            if let Some((base, layout)) =
-                layout.and_then(|layout| Some((self.pool.request_apart(layout).ok()?, layout)))
-            {
-                self.base.set(base);
-                state.block = Some(Block { base, layout, live: BTreeMap::new() });
-                state.stats.height = size;
+            self.set_block(state, None);
+            if let Some(block) = self.new_block(state) {
+                self.set_block(state, Some(block));
                 return true;
             }
-            state.stats.refused += 1;
             // An alignment can cost as much again.
             let taken = |plan: &StepPlan| plan.height.saturating_add(plan.align);
             let most = state.plans.iter().map(taken).max();
@@ -393,18 +403,33 @@ impl<B: Backing> PlannedAllocator<B> {
         }
     }
 
-    fn give_back_block(&self, state: &mut State) {
-        if let Some(Block { base, layout, .. }) = state.block.take() {
-            self.base.set(NonNull::dangling());
-            state.stats.height = 0;
-            // SAFETY: the block came from there with this layout; nothing in it is alive, or nobody can use it any more.
-            unsafe {
-                if self.zero_on_free {
-                    // Something may have been forgotten.
-                    wipe(base, layout);
-                }
-                self.pool.release_apart(base, layout);
+    fn new_block(&self, state: &mut State) -> Option<Block> {
+        // What served the steps until now is not needed beside the block.
+        self.pool.clear_pool();
+        let new = |layout| Some(Block { base: self.pool.request_apart(layout).ok()?, layout, live: BTreeMap::new() });
+        let block = state.needed().and_then(new);
+        state.stats.refused += u64::from(block.is_none());
+        block
+    }
+
+    /// Puts a block, or none, in the place of the one there is, which is given back as soon as nothing is alive in it.
+    fn set_block(&self, state: &mut State, block: Option<Block>) {
+        self.base.set(block.as_ref().map_or(NonNull::dangling(), |block| block.base));
+        state.stats.height = block.as_ref().map_or(0, |block| block.layout.size());
+        if let Some(old) = mem::replace(&mut state.block, block) {
+            if old.live.is_empty() { self.give_back(old) } else { state.retired.push(old) }
+        }
+    }
+
+    /// Gives a block back in which nothing is alive, or nothing that anybody can use any more.
+    fn give_back(&self, Block { base, layout, .. }: Block) {
+        // SAFETY: the block came from there with this layout.
+        unsafe {
+            if self.zero_on_free {
+                // Something may have been forgotten.
+                wipe(base, layout);
             }
+            self.pool.release_apart(base, layout);
         }
     }
 
@@ -462,7 +487,7 @@ impl<B: Backing> PlannedAllocator<B> {
         let is_idle = state.block.as_ref().is_some_and(|block| block.live.is_empty());
         match first {
             Err(refusal) if is_idle && refusal.kind() != AllocErrorKind::NeverFits => {
-                self.give_back_block(state);
+                self.set_block(state, None);
                 self.pool.request(layout, zeroed)
             }
             first => first,
@@ -481,7 +506,9 @@ impl<B: Backing> PlannedAllocator<B> {
         let mut borrowed = self.state.borrow_mut();
         let state = &mut *borrowed;
         let offset = state.block.as_ref().and_then(|block| block.offset(ptr));
-        if offset.is_some() && self.zero_on_free {
+        let mut retired = state.retired.iter().enumerate();
+        let retired = retired.find_map(|(index, block)| Some((index, block.offset(ptr)?)));
+        if self.zero_on_free && (offset.is_some() || retired.is_some()) {
             // SAFETY: as in `release`.
             unsafe { wipe(ptr, layout) };
         }
@@ -500,8 +527,14 @@ impl<B: Backing> PlannedAllocator<B> {
         }
         if let Some((block, offset)) = state.block.as_mut().zip(offset) {
             block.live.remove(&offset);
+        } else if let Some((index, offset)) = retired {
+            let block = &mut state.retired[index];
+            block.live.remove(&offset);
+            if block.live.is_empty() {
+                self.give_back(state.retired.swap_remove(index));
+            }
         } else {
-            // SAFETY: it is not in the block, so it came from the pool; the rest is the caller's word.
+            // SAFETY: it is not in a block, so it came from the pool; the rest is the caller's word.
             unsafe { self.pool.release(ptr, layout) };
         }
     }
@@ -512,6 +545,11 @@ impl Block {
     fn offset(&self, ptr: NonNull<u8>) -> Option<usize> {
         let offset = ptr.addr().get().wrapping_sub(self.base.addr().get());
         (offset < self.layout.size()).then_some(offset)
+    }
+
+    /// Whether it can stand for one of this layout.
+    fn suffices(&self, needed: Layout) -> bool {
+        needed.size() <= self.layout.size() && needed.align() <= self.layout.align()
     }
 
     /// Whether a request can be served there: offsets of a plan are as aligned as its requests, but the plan may be of a block to come.
@@ -553,6 +591,13 @@ impl State {
         self.plans.truncate(PLANS - 1);
         self.plans.insert(0, plan);
         self.stats.plans += 1;
+    }
+
+    /// What a block for all plans has to be.
+    fn needed(&self) -> Option<Layout> {
+        let most = |(size, align), plan: &StepPlan| (plan.height.max(size), plan.align.max(align));
+        let (size, align) = self.plans.iter().fold((1, 1), most);
+        Layout::from_size_align(size, align).ok()
     }
 
     /// The number of the move of the first plan that is next.
@@ -775,8 +820,9 @@ unsafe impl<B: Backing> Send for PlannedAllocator<B> where TensorAllocator<B>: S
 
 impl<B: Backing> Drop for PlannedAllocator<B> {
     fn drop(&mut self) {
-        let mut state = self.state.borrow_mut();
-        self.give_back_block(&mut state);
+        let state = &mut *self.state.borrow_mut();
+        let blocks = state.retired.drain(..).chain(state.block.take());
+        blocks.for_each(|block| self.give_back(block));
     }
 }
 
