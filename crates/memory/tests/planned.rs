@@ -23,6 +23,7 @@ use tenzor_memory::{Allocator, Backing, ComputeArena, Config, Failing, Refused, 
 enum Op {
     Request { name: u32, size: usize, align: usize },
     Free { name: u32 },
+    ClearPlans,
 }
 
 /// Runs programs over an allocator, and keeps the books: no two live buffers overlap, and each keeps its contents.
@@ -80,6 +81,7 @@ impl<'a, B: Backing> Model<'a, B> {
                     self.request(name, size, align);
                 }
                 Op::Free { name } => self.free(name),
+                Op::ClearPlans => self.alloc.clear_plans(),
             }
         }
     }
@@ -121,6 +123,7 @@ fn renamed(ops: &[Op], round: u32) -> Vec<Op> {
     let rename = |op: &Op| match *op {
         Op::Request { name, size, align } => Op::Request { name: new(name), size, align },
         Op::Free { name } => Op::Free { name: new(name) },
+        Op::ClearPlans => Op::ClearPlans,
     };
     ops.iter().map(rename).collect()
 }
@@ -227,7 +230,7 @@ fn a_departure_at_any_place_never_makes_buffers_overlap() {
     }
 }
 
-/// Steps of three shapes, with departures, and buffers that are freed later or not at all. Returns how many steps were followed while a block was
+/// Steps of three shapes, with departures, buffers that are freed later or not at all, and plans cleared. Returns how many steps were followed while a block was
 /// retired.
 fn random_program<B: Backing>(alloc: &PlannedAllocator<B>, rng: &mut Rng) -> u64 {
     let mut model = Model::new(alloc);
@@ -242,6 +245,7 @@ fn random_program<B: Backing>(alloc: &PlannedAllocator<B>, rng: &mut Rng) -> u64
             }
             1 => ops.truncate(rng.usize(..ops.len())),
             2 => ops.swap(0, 1),
+            3 if rng.bool() => ops.insert(rng.usize(..=ops.len()), Op::ClearPlans),
             _ => {}
         }
         let old = model.names.keys().copied().find(|_| rng.bool());
@@ -312,6 +316,28 @@ fn what_is_to_be_zeroed_on_free_is_zeroed_in_the_block_as_well() {
         assert_eq!(alloc.upstream().stats().bytes_in_use, alloc.stats().height);
     }
     assert!(!backing.0.get(), "something was not zeroed");
+}
+
+#[test]
+fn cleared_plans_leave_nothing_behind() {
+    let alloc = PlannedAllocator::default();
+    let step = || alloc.step(|alloc| drop((alloc.alloc_filled(1000, 1_u8), alloc.alloc_filled(5000, 2_u8))));
+    let held = || (alloc.upstream().stats().bytes_in_use, alloc.stats().height);
+    for round in 1..4 {
+        (0..3).for_each(|_| step());
+        assert_eq!((alloc.stats().followed, held()), (2 * round - 1, (6080, 6080)));
+        alloc.clear_plans();
+        assert_eq!(held(), (0, 0));
+        (0..3).for_each(|_| step());
+        alloc.step(|alloc| {
+            let first = alloc.alloc_filled(1000, 1_u8).unwrap();
+            alloc.clear_plans();
+            // The block is still there for what lies in it.
+            assert_eq!(held(), (6080, 0));
+            assert!(first.iter().all(|&byte| byte == 1));
+        });
+        assert_eq!((alloc.stats().departed, held()), (round, (0, 0)));
+    }
 }
 
 #[test]

@@ -30,6 +30,7 @@ use crate::backing::{Backing, System};
 use crate::buffer::Buffer;
 use crate::error::{AllocError, AllocErrorKind};
 use crate::provider::{Provider, typed_requests};
+use crate::stats::Bytes;
 use crate::trace::Event;
 
 /// An allocator for steps that repeat: it records what a step requests, places all of it in one block, and serves the next steps from there.
@@ -147,6 +148,14 @@ const CROWDED: u32 = 8;
 const AHEAD: usize = 16;
 
 /// What a [`PlannedAllocator`] did.
+///
+/// ```
+/// let planned = tenzor_memory::plan::PlannedAllocator::default();
+/// for _ in 0..10 {
+///     planned.step(|alloc| drop(alloc.alloc::<f32>(1024)));
+/// }
+/// assert_eq!(planned.stats().to_string(), "8 of 10 steps followed, 0 departed; 1 plans, 4 KiB high; 0 blocks refused");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PlannedStats {
     /// Steps that ended.
@@ -161,6 +170,14 @@ pub struct PlannedStats {
     pub height: usize,
     /// Blocks that the backing refused; the pool went on.
     pub refused: u64,
+}
+
+impl fmt::Display for PlannedStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { steps, followed, departed, plans, height, refused } = *self;
+        write!(f, "{followed} of {steps} steps followed, {departed} departed; ")?;
+        write!(f, "{plans} plans, {} high; {refused} blocks refused", Bytes(height))
+    }
 }
 
 impl<B: Backing> PlannedAllocator<B> {
@@ -324,6 +341,27 @@ impl<B: Backing> PlannedAllocator<B> {
             }
         }
         Ok((state.stats.plans - before) as usize)
+    }
+
+    /// Forgets all plans and what was recorded, and gives the block back: now, or when nothing is alive in it any more.
+    ///
+    /// ```
+    /// let planned = tenzor_memory::plan::PlannedAllocator::default();
+    /// for _ in 0..3 {
+    ///     planned.step(|alloc| drop(alloc.alloc::<f32>(1000)));
+    /// }
+    /// planned.clear_plans();
+    /// planned.upstream().clear_pool();
+    /// assert_eq!(planned.upstream().stats().reserved_bytes, 0);
+    /// ```
+    pub fn clear_plans(&self) {
+        let state = &mut *self.state.borrow_mut();
+        if let Phase::Following = state.phase {
+            self.depart(state, state.position(self.next.get()));
+        }
+        state.plans.clear();
+        state.seen.clear();
+        self.set_block(state, None);
     }
 
     /// What it did so far.
@@ -747,7 +785,8 @@ fn actions(step: &[Event]) -> Vec<Action> {
 // SAFETY: what is granted comes from the pool, whose promises hold, or from the block: then it lies within it, aligned as the plan says, which
 // is at least as asked. While a step is followed, what is alive in the block is exactly what the plan has alive after the moves
 // made (nothing was when it began, and each request and free in the block was the next move), and no two buffers of a plan that are alive
-// together overlap (`StepPlan::new`). While it is not, `live` has all that is alive in the block, and nothing is granted over it.
+// together overlap (`StepPlan::new`). While it is not, `live` has all that is alive in the block, and nothing is granted over it. Nothing is
+// granted from retired blocks, which stay as long as something is alive in them.
 unsafe impl<B: Backing> Provider for PlannedAllocator<B> {
     #[inline]
     fn request(&self, layout: Layout, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
@@ -823,6 +862,12 @@ impl<B: Backing> Drop for PlannedAllocator<B> {
         let state = &mut *self.state.borrow_mut();
         let blocks = state.retired.drain(..).chain(state.block.take());
         blocks.for_each(|block| self.give_back(block));
+    }
+}
+
+impl Default for PlannedAllocator {
+    fn default() -> Self {
+        Self::new(TensorAllocator::new())
     }
 }
 
