@@ -525,6 +525,30 @@ unsafe impl<F: Fn(Layout) -> bool> Backing for Only<F> {
 }
 
 #[test]
+fn refused_blocks_are_asked_for_again_more_and_more_rarely() {
+    let room = Cell::new(false);
+    let backing = Only(|layout: Layout| room.get() || layout.size() < 6000);
+    let alloc = PlannedAllocator::new(TensorAllocator::new_in(&backing));
+    let step = || alloc.step(|alloc| drop((alloc.alloc_filled(1000, 1_u8), alloc.alloc_filled(5000, 2_u8))));
+    let refused = |steps| {
+        let before = alloc.stats().refused;
+        (0..steps).for_each(|_| step());
+        alloc.stats().refused - before
+    };
+    for _ in 0..2 {
+        let (soon, later, late) = (refused(20), refused(80), refused(320));
+        assert!((2..6).contains(&soon) && (1..4).contains(&later) && (1..4).contains(&late), "{soon}, {later}, {late}");
+        room.set(true);
+        assert_eq!(refused(420), 0);
+        let followed = alloc.stats().followed;
+        step();
+        assert_eq!(alloc.stats().followed, followed + 1);
+        room.set(false);
+        alloc.clear_plans();
+    }
+}
+
+#[test]
 fn an_alignment_that_no_block_has_is_no_reason_to_give_up_other_plans() {
     let alloc = PlannedAllocator::new(TensorAllocator::new_in(Only(|layout: Layout| layout.align() <= 4096)));
     for (size, align) in [(1 << 16, 64), (64, 1 << 20), (64, 1 << 40)] {

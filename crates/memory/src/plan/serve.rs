@@ -96,6 +96,10 @@ struct State {
     retired: Vec<Block>,
     /// How many steps in a row began with something alive in the block.
     crowded: u32,
+    /// After a block was refused, so many steps pass before it is tried again, as each attempt empties the pool: twice as many each time.
+    rest: u64,
+    /// The number of steps after which the rest ends.
+    rested: u64,
     /// Recordings that may be repeated, the newest first.
     seen: VecDeque<Vec<Action>>,
     stats: PlannedStats,
@@ -133,8 +137,8 @@ struct Recording {
 const PLANS: usize = 8;
 const SEEN: usize = 4;
 
-/// After more refused blocks than this, no plan is made any more: each attempt empties the pool.
-const REFUSALS: u64 = 3;
+/// The longest rest after a block was refused, in steps.
+const LONGEST_REST: u64 = 1 << 10;
 
 /// What it takes to plan a step, at its end, if nobody says otherwise. See [`Planner::with_effort`].
 const STEP_EFFORT: u64 = 1 << 14;
@@ -168,7 +172,7 @@ pub struct PlannedStats {
     pub plans: u64,
     /// Bytes of the highest plan: the block's size.
     pub height: usize,
-    /// Blocks that the backing refused; the pool went on.
+    /// Blocks that the backing refused. The pool goes on, and another attempt is made, later each time.
     pub refused: u64,
 }
 
@@ -193,6 +197,8 @@ impl<B: Backing> PlannedAllocator<B> {
             block: None,
             retired: Vec::new(),
             crowded: 0,
+            rest: 0,
+            rested: 0,
             seen: VecDeque::new(),
             stats: PlannedStats::default(),
         };
@@ -413,15 +419,15 @@ impl<B: Backing> PlannedAllocator<B> {
     fn has_block(&self, state: &mut State) -> bool {
         if state.block.as_ref().is_some_and(|block| !block.live.is_empty()) {
             state.crowded += 1;
-            if state.crowded <= CROWDED || !state.retired.is_empty() {
+            if state.crowded <= CROWDED || !state.retired.is_empty() || state.is_at_rest() {
                 return false;
             }
-            state.crowded = 0;
             let Some(block) = self.new_block(state) else { return false };
             self.set_block(state, Some(block));
             return true;
         }
         state.crowded = 0;
+        let refused = state.stats.refused;
         loop {
             if state.block.as_ref().zip(state.needed()).is_some_and(|(block, needed)| block.suffices(needed)) {
                 return true;
@@ -429,6 +435,9 @@ impl<B: Backing> PlannedAllocator<B> {
             self.set_block(state, None);
             if let Some(block) = self.new_block(state) {
                 self.set_block(state, Some(block));
+                if state.stats.refused == refused {
+                    state.rest = 0;
+                }
                 return true;
             }
             // An alignment can cost as much again.
@@ -446,7 +455,13 @@ impl<B: Backing> PlannedAllocator<B> {
         self.pool.clear_pool();
         let new = |layout| Some(Block { base: self.pool.request_apart(layout).ok()?, layout, live: BTreeMap::new() });
         let block = state.needed().and_then(new);
-        state.stats.refused += u64::from(block.is_none());
+        if block.is_none() {
+            state.stats.refused += 1;
+            if !state.is_at_rest() {
+                state.rest = (2 * state.rest).clamp(1, LONGEST_REST);
+                state.rested = state.stats.steps + state.rest;
+            }
+        }
         block
     }
 
@@ -604,7 +619,7 @@ impl State {
     /// Makes a plan of a step that was recorded, if it was the second of its kind.
     fn learn(&mut self, recording: Recording) {
         let Recording { actions, overflown, .. } = recording;
-        if overflown || actions.is_empty() || self.stats.refused > REFUSALS {
+        if overflown || actions.is_empty() || self.is_at_rest() {
             return;
         }
         if let Some(index) = self.plans.iter().position(|plan| plan.actions == actions) {
@@ -629,6 +644,10 @@ impl State {
         self.plans.truncate(PLANS - 1);
         self.plans.insert(0, plan);
         self.stats.plans += 1;
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.stats.steps < self.rested
     }
 
     /// What a block for all plans has to be.
