@@ -46,6 +46,9 @@ use crate::trace::Event;
 /// In the block, a buffer is aligned to 64 bytes or, if that is more, as its request says. The typed requests say
 /// [`Config::alignment`](crate::Config::alignment) or more.
 ///
+/// A resize is a request, a copy and a free, also in a [step planned ahead](Self::plan_ahead): both buffers are alive for an instant.
+/// [`Problem::from_events`](super::Problem::from_events), for whoever can resize in place, keeps the buffer where it is.
+///
 /// For one thread: it is not `Sync`, and neither it nor its buffers can be used by another one while it is borrowed.
 ///
 /// ```compile_fail,E0277
