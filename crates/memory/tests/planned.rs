@@ -230,8 +230,8 @@ fn a_departure_at_any_place_never_makes_buffers_overlap() {
     }
 }
 
-/// Steps of three shapes, with departures, buffers that are freed later or not at all, and plans cleared. Returns how many steps were followed while a block was
-/// retired.
+/// Steps of three shapes, with departures, buffers that are freed later or not at all, and plans cleared. Returns how many steps were followed
+/// while a block was retired.
 fn random_program<B: Backing>(alloc: &PlannedAllocator<B>, rng: &mut Rng) -> u64 {
     let mut model = Model::new(alloc);
     let scripts: Vec<_> = (0..3).map(|_| script(rng, 12, true)).collect();

@@ -37,10 +37,12 @@ use crate::trace::Event;
 ///
 /// The first rounds are served by the pool. When two rounds agree, what they requested and freed is planned, at the end of the second one:
 /// then nothing is alive that would be in the way, the pool's memory can be given back before the block is taken, and the
-/// same program gets the same addresses at each run, unless planning [ran out of time](Self::new). A buffer that outlives its step always comes from the pool.
+/// same program gets the same addresses at each run, unless planning [ran out of time](Self::new). A buffer that outlives its step always
+/// comes from the pool.
 ///
 /// A step that departs from its plan is noticed at once. What does not fit beside what is alive is then served by the pool.
-/// A buffer that unexpectedly outlives its step delays the following of plans for eight steps; then another block is taken, once, until it is freed.
+/// A buffer that outlives its step against the plan holds the block: after eight steps, another block is taken, and the first is given back once the
+/// buffer is freed. Meanwhile there is no third block.
 /// Steps of several shapes have a plan each.
 ///
 /// In the block, a buffer is aligned to 64 bytes or, if that is more, as its request says. The typed requests say
@@ -88,6 +90,7 @@ pub struct PlannedAllocator<B: Backing = System> {
 /// What is expected where nothing is.
 static ANYTHING_ELSE: Move = Move { size: END, align: 0, offset: ELSEWHERE };
 
+#[derive(Default)]
 struct State {
     /// The user's, if there is one.
     planner: Option<Planner<'static>>,
@@ -95,13 +98,13 @@ struct State {
     plans: Vec<StepPlan>,
     phase: Phase,
     block: Option<Block>,
-    /// Blocks that another one took the place of while something was alive in them. The last of it gives them back.
+    /// Blocks that were replaced while something was alive in them. Each is given back when the last of it is freed.
     retired: Vec<Block>,
     /// How many steps in a row began with something alive in the block.
     crowded: u32,
-    /// After a block was refused, so many steps pass before it is tried again, as each attempt empties the pool: twice as many each time.
+    /// After a block was refused, no plan is made for so many steps, twice as many each time: each attempt empties the pool.
     rest: u64,
-    /// The number of steps after which the rest ends.
+    /// The number of the step with which the rest is over.
     rested: u64,
     /// Recordings that may be repeated, the newest first.
     seen: VecDeque<Vec<Action>>,
@@ -115,8 +118,10 @@ struct Block {
     live: BTreeMap<usize, usize>,
 }
 
+#[derive(Default)]
 enum Phase {
     /// Between steps.
+    #[default]
     Outside,
     /// The first of the plans is followed.
     Following,
@@ -148,7 +153,7 @@ const STEP_EFFORT: u64 = 1 << 14;
 const ACTION_EFFORT: u64 = 32;
 const STEP_DEADLINE: Duration = Duration::from_millis(250);
 
-/// After so many steps that could not be followed as something stays alive in the block, another block is taken; not while one is retired.
+/// So many steps may begin with something alive in the block; with the next one, another block is taken.
 const CROWDED: u32 = 8;
 
 /// How far ahead a request is looked for in a plan that was departed from.
@@ -190,27 +195,15 @@ impl fmt::Display for PlannedStats {
 impl<B: Backing> PlannedAllocator<B> {
     /// One without plans, over a pool. The block comes from the pool's backing and counts against its limit.
     ///
-    /// A step is planned once, at its end, where the program waits for it: some 50 ms for 1000 requests; the search for a better plan ends after
-    /// 250 ms. Where that is time enough, the same program gets the same plans. [`with_planner`](Self::with_planner) has another say in it.
+    /// A step is planned once, at its end, where the program waits for it: some 50 ms for 1000 requests; the search for a better plan ends
+    /// after 250 ms. Where that is time enough, the same program gets the same plans. With [`with_planner`](Self::with_planner) you decide.
     pub fn new(upstream: TensorAllocator<B>) -> Self {
-        let state = State {
-            planner: None,
-            plans: Vec::new(),
-            phase: Phase::Outside,
-            block: None,
-            retired: Vec::new(),
-            crowded: 0,
-            rest: 0,
-            rested: 0,
-            seen: VecDeque::new(),
-            stats: PlannedStats::default(),
-        };
         Self {
             zero_on_free: upstream.config().zero_on_free,
             pool: upstream,
             next: Cell::new(&raw const ANYTHING_ELSE),
             base: Cell::new(NonNull::dangling()),
-            state: RefCell::new(state),
+            state: RefCell::default(),
         }
     }
 
@@ -360,7 +353,6 @@ impl<B: Backing> PlannedAllocator<B> {
     ///     planned.step(|alloc| drop(alloc.alloc::<f32>(1000)));
     /// }
     /// planned.clear_plans();
-    /// planned.upstream().clear_pool();
     /// assert_eq!(planned.upstream().stats().reserved_bytes, 0);
     /// ```
     pub fn clear_plans(&self) {
@@ -431,8 +423,11 @@ impl<B: Backing> PlannedAllocator<B> {
         }
         state.crowded = 0;
         let refused = state.stats.refused;
+        let suffices = |(Block { layout, .. }, needed): (&_, Layout)| {
+            layout.size() >= needed.size() && layout.align() >= needed.align()
+        };
         loop {
-            if state.block.as_ref().zip(state.needed()).is_some_and(|(block, needed)| block.suffices(needed)) {
+            if state.block.as_ref().zip(state.needed()).is_some_and(suffices) {
                 return true;
             }
             self.set_block(state, None);
@@ -500,9 +495,8 @@ impl<B: Backing> PlannedAllocator<B> {
         if let Phase::Following = state.phase {
             let done = state.position(self.next.get());
             if state.goes_on(done, |next| next.size == layout.size() && next.align == layout.align()) {
-                let next = &state.plans[0].moves[done];
-                if next.offset != ELSEWHERE {
-                    self.next.set(next);
+                if state.plans[0].moves[done].offset != ELSEWHERE {
+                    self.next.set(&raw const state.plans[0].moves[done]);
                     drop(borrowed);
                     return self.request(layout, zeroed);
                 }
@@ -601,11 +595,6 @@ impl Block {
     fn offset(&self, ptr: NonNull<u8>) -> Option<usize> {
         let offset = ptr.addr().get().wrapping_sub(self.base.addr().get());
         (offset < self.layout.size()).then_some(offset)
-    }
-
-    /// Whether it can stand for one of this layout.
-    fn suffices(&self, needed: Layout) -> bool {
-        needed.size() <= self.layout.size() && needed.align() <= self.layout.align()
     }
 
     /// Whether a request can be served there: offsets of a plan are as aligned as its requests, but the plan may be of a block to come.
