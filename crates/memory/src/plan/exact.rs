@@ -31,7 +31,7 @@
 //! time as it goes on. Items of sections in which it has failed come first the next time.
 //!
 //! A move looks at all items of its part and their sections. Apart from the items and sections themselves, memory is for the moves
-//! made and the bounds they raised, at most one for each neighbour.
+//! made and the bounds they raised, of which there can be one for every two items: where they are too many, the search gives up.
 
 use std::cell::Cell;
 
@@ -108,6 +108,10 @@ const SORT: u64 = 8;
 
 /// Nodes of the shortest runs.
 const RUN: u64 = 600;
+
+/// The most raised bounds that are remembered: 64 MiB of them, or so many for each item.
+const RAISED: usize = 1 << 22;
+const RAISED_EACH: usize = 1 << 6;
 
 /// The width of the random factors by which ranks differ between runs.
 const SPREAD: f64 = 0.1;
@@ -186,6 +190,8 @@ struct Search<'a> {
     moves: Vec<Move>,
     /// Items whose bounds were raised, and from what.
     trail: Vec<(u32, u64)>,
+    /// That was never too long.
+    remembers: bool,
     /// Of all parts still to be solved, and not of others.
     sections: Vec<Section>,
     /// How often each section has failed, less what time has healed.
@@ -252,6 +258,7 @@ impl<'a> Search<'a> {
             parts: Vec::new(),
             moves: Vec::new(),
             trail: Vec::new(),
+            remembers: true,
             order: Vec::new(),
             choices: 0,
             seen: vec![0; count],
@@ -279,7 +286,7 @@ impl<'a> Search<'a> {
             self.moves.clear();
             self.trail.clear();
             self.parts.clear();
-            if found.is_some() || budget.looks == 0 {
+            if found.is_some() || !self.remembers || budget.looks == 0 {
                 return found;
             }
             for weight in &mut self.weights {
@@ -317,7 +324,8 @@ impl<'a> Search<'a> {
             return Some(false);
         }
         while part != NONE {
-            if budget.nodes >= end || !budget.pay(self.looks.take()) {
+            self.remembers &= self.trail.len() <= RAISED.max(RAISED_EACH * self.facts.len());
+            if budget.nodes >= end || !self.remembers || !budget.pay(self.looks.take()) {
                 return None;
             }
             part = match self.advance(part) {
@@ -777,6 +785,17 @@ mod tests {
             assert_eq!(fit(&core, 3, &mut budget), Verdict::GaveUp);
         }
         assert!(matches!(fit(&core, 3, &mut Budget::new(1000)), Verdict::Placed(_)));
+    }
+
+    #[test]
+    fn more_bounds_than_can_be_remembered_end_the_search() {
+        let count = 4000;
+        let items: Vec<_> = (1..=count).rev().map(|size| (0, 1, size)).collect();
+        let core = core(1, &items);
+        let mut search = Search::new(&core, count * (count + 1) / 2).unwrap();
+        let mut budget = Budget::new(u64::MAX);
+        assert_eq!(search.solve(0, items.len(), &mut budget), None);
+        assert!(search.trail.capacity() < 3 * RAISED);
     }
 
     #[test]
