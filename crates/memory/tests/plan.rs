@@ -4,6 +4,7 @@
 mod common;
 
 use std::alloc::Layout;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -441,20 +442,57 @@ fn csv_says_what_it_means() {
 #[test]
 fn what_is_written_is_read_again() {
     let mut rng = Rng::with_seed(5);
+    let mut refused = 0;
     for case in 0..cases(2000) {
         let problem = random(&mut rng, (case % 7) as u32);
         let plan = checked(&problem);
+        let mut ids: Vec<String> = (0..problem.buffers().len()).map(|index| format!("{index} \"é\"\r")).collect();
         let (mut plain, mut placed) = (Vec::new(), Vec::new());
-        write_csv(&mut plain, &problem, None, None).unwrap();
+        write_csv(&mut plain, &problem, Some(&ids), None).unwrap();
         write_csv(&mut placed, &problem, None, Some(plan.offsets())).unwrap();
-        assert_eq!(read_csv(&plain[..]).unwrap().0.buffers(), problem.buffers());
+        let (again, names) = read_csv(&plain[..]).unwrap();
+        assert_eq!((again.buffers(), &names), (problem.buffers(), &ids));
         let fixed = read_csv(&placed[..]).unwrap().0;
         // A plan is a problem with one solution.
         assert_eq!(checked(&fixed).is_feasible(), plan.is_feasible());
         if plan.is_feasible() {
             assert_eq!(checked(&fixed).offsets(), plan.offsets());
         }
+        // What could not be read is not written.
+        let Some(id) = rng.choice(ids.iter_mut()) else { continue };
+        *id = (0..rng.usize(..3)).map(|_| rng.choice(['0', ',', '\n', '\r', '"', ' ']).unwrap()).collect();
+        let mut other = Vec::new();
+        match write_csv(&mut other, &problem, Some(&ids), None) {
+            Ok(()) => assert_eq!(read_csv(&other[..]).unwrap().1, ids),
+            Err(error) => {
+                assert!(error.kind() == ErrorKind::InvalidInput && other.is_empty());
+                let text = String::from_utf8(plain).unwrap();
+                let forced = names.iter().zip(&ids).fold(text, |text, (old, new)| text.replace(old, new));
+                assert!(!read_csv(forced.as_bytes()).is_ok_and(|(_, read)| read == ids));
+                refused += 1;
+            }
+        }
     }
+    assert!(refused > 0);
+}
+
+#[test]
+fn ids_and_offsets_are_as_many_as_buffers() {
+    let mut problem = Problem::new();
+    problem.push(BufferSpec::new(1, 0..1)).unwrap();
+    problem.push(BufferSpec::new(1, 0..1)).unwrap();
+    let is_written = |ids: Option<&[String]>, offsets: Option<&[u64]>| {
+        let mut out = Vec::new();
+        let result = write_csv(&mut out, &problem, ids, offsets).map_err(|error| error.kind());
+        assert_eq!(result, if out.is_empty() { Err(ErrorKind::InvalidInput) } else { Ok(()) });
+        result.is_ok()
+    };
+    let ids = ["a", "b", "c"].map(String::from);
+    for count in 0..=3 {
+        assert_eq!(is_written(Some(&ids[..count]), None), count == 2);
+        assert_eq!(is_written(None, Some(&[0, 1, 2][..count])), count == 2);
+    }
+    assert!(!is_written(Some(&["a", "a"].map(String::from)), None));
 }
 
 #[test]

@@ -20,7 +20,7 @@ use std::collections::HashSet;
 use std::io::{self, BufRead, Write};
 use std::ops::Range;
 
-use super::problem::{BufferSpec, MAX_BUFFERS, Problem};
+use super::problem::{BufferSpec, Problem};
 use crate::trace::{Limits, Lines, ParseError, quote};
 
 /// The columns, by their first names.
@@ -55,19 +55,24 @@ pub fn read_csv(input: impl BufRead) -> Result<(Problem, Vec<String>), ParseErro
         if let Some(line) = empty_line {
             return Err(ParseError::new(line, None, "a buffer", "an empty line"));
         }
-        if ids.len() >= (limits.max_events as usize).min(MAX_BUFFERS) {
+        if ids.len() >= limits.max_events as usize {
             return Err(lines.error(format!("at most {} buffers", limits.max_events), "another"));
         }
         let row = header.row(lines.line(), lines.text())?;
         ids.push(row.id()?);
         problem.push(row.spec()?).map_err(|error| lines.error("a possible buffer", error.to_string()))?;
     }
-    let mut seen = HashSet::with_capacity(ids.len());
-    // Buffers begin on the second line, and none is empty.
-    match (2..).zip(&ids).find(|(_, id)| !seen.insert(id.as_str())) {
-        Some((line, id)) => Err(ParseError::new(line, Some("id"), "a name of its own", quote(id.as_bytes()))),
+    match repeated(&ids) {
+        // Buffers begin on the second line, and none is empty.
+        Some(index) => Err(ParseError::new(index + 2, Some("id"), "a name of its own", quote(ids[index].as_bytes()))),
         None => Ok((problem, ids)),
     }
+}
+
+/// The index of the first name that another one has before it.
+fn repeated(ids: &[String]) -> Option<usize> {
+    let mut seen = HashSet::with_capacity(ids.len());
+    ids.iter().position(|id| !seen.insert(id.as_str()))
 }
 
 /// Which field of a line holds which column.
@@ -199,8 +204,11 @@ fn parse(text: &[u8]) -> Option<u64> {
 /// Writes a problem, with a name for each buffer (or else its index), and with offsets if there are some. Columns in which nothing would stand
 /// are left out.
 ///
+/// What it writes of a problem and its ids, [`read_csv`] reads again, within its limits.
+///
 /// # Errors
-/// What the writer reports.
+/// What the writer reports; and [`InvalidInput`](io::ErrorKind::InvalidInput), before anything is written, if there is not one id and offset for
+/// each buffer, or an id is empty, stands twice, or contains a comma or a line's end.
 pub fn write_csv(
     mut out: impl Write,
     problem: &Problem,
@@ -208,45 +216,46 @@ pub fn write_csv(
     offsets: Option<&[u64]>,
 ) -> io::Result<()> {
     let buffers = problem.buffers();
+    let invalid = |what: String| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    let count = buffers.len();
+    if ids.is_some_and(|ids| ids.len() != count) || offsets.is_some_and(|offsets| offsets.len() != count) {
+        return invalid(format!("{count} buffers need as many ids and offsets"));
+    }
+    let is_name = |id: &&String| !id.is_empty() && !id.contains([',', '\n']);
+    if let Some(id) = ids.and_then(|ids| ids.iter().find(|id| !is_name(id)).or_else(|| ids.get(repeated(ids)?))) {
+        return invalid(format!("{id:?} cannot name a buffer, or names two"));
+    }
     let any = |has: fn(&BufferSpec) -> bool| buffers.iter().any(has);
-    let alignment = any(|spec| spec.alignment != 1);
-    let offset = offsets.is_some() || any(|spec| spec.offset.is_some());
-    let gaps = any(|spec| !spec.gaps.is_empty());
-    let alias = any(|spec| spec.alias.is_some());
-    let space = any(|spec| spec.space != 0);
+    let stand = [
+        any(|spec| spec.alignment != 1),
+        offsets.is_some() || any(|spec| spec.offset.is_some()),
+        any(|spec| !spec.gaps.is_empty()),
+        any(|spec| spec.alias.is_some()),
+        any(|spec| spec.space != 0),
+    ];
     write!(out, "id,lower,upper,size")?;
-    for (column, stands) in COLUMNS[4..].iter().zip([alignment, offset, gaps, alias, space]) {
-        if stands {
-            write!(out, ",{column}")?;
-        }
+    for (column, _) in COLUMNS[4..].iter().zip(stand).filter(|(_, stands)| *stands) {
+        write!(out, ",{column}")?;
     }
     writeln!(out)?;
+    let optional = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
     for (index, spec) in buffers.iter().enumerate() {
-        match ids.and_then(|ids| ids.get(index)) {
-            Some(id) => write!(out, "{id}")?,
+        match ids {
+            Some(ids) => write!(out, "{}", ids[index])?,
             None => write!(out, "{index}")?,
         }
         write!(out, ",{},{},{}", spec.lifetime.start, spec.lifetime.end, spec.size)?;
-        let mut optional = |stands: bool, number: Option<u64>| match number {
-            _ if !stands => Ok(()),
-            None => write!(out, ","),
-            Some(number) => write!(out, ",{number}"),
-        };
-        optional(alignment, Some(spec.alignment))?;
-        optional(offset, offsets.map_or(spec.offset, |offsets| offsets.get(index).copied()))?;
-        if gaps {
-            write!(out, ",")?;
-            for (i, gap) in spec.gaps.iter().enumerate() {
-                write!(out, "{}{}-{}", if i > 0 { " " } else { "" }, gap.start, gap.end)?;
-            }
+        let gaps: Vec<String> = spec.gaps.iter().map(|gap| format!("{}-{}", gap.start, gap.end)).collect();
+        let fields = [
+            spec.alignment.to_string(),
+            optional(offsets.map_or(spec.offset, |offsets| Some(offsets[index]))),
+            gaps.join(" "),
+            optional(spec.alias.map(u64::from)),
+            spec.space.to_string(),
+        ];
+        for (field, _) in fields.iter().zip(stand).filter(|(_, stands)| *stands) {
+            write!(out, ",{field}")?;
         }
-        let mut optional = |stands: bool, number: Option<u32>| match number {
-            _ if !stands => Ok(()),
-            None => write!(out, ","),
-            Some(number) => write!(out, ",{number}"),
-        };
-        optional(alias, spec.alias)?;
-        optional(space, Some(spec.space))?;
         writeln!(out)?;
     }
     Ok(())
