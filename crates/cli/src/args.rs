@@ -61,7 +61,7 @@ pub(crate) struct PlanTask {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) deadline: Option<Duration>,
 
-    /// Stop after so much effort; the default is about a minute for each file
+    /// Stop after so much effort, even before the deadline; a unit is about a microsecond
     #[arg(long, value_name = "N", default_value_t = 1 << 27)]
     pub(crate) effort: u64,
 

@@ -181,7 +181,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Ends the search after so much effort, of all spaces together. The unit is about what it takes to place one buffer in a pass over all
-    /// of them: half a microsecond.
+    /// of them: in the order of a microsecond.
     pub fn with_effort(self, effort: u64) -> Self {
         Self { effort, is_usual: false, ..self }
     }
