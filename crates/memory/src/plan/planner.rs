@@ -213,12 +213,7 @@ impl<'a> Planner<'a> {
         let lowered: Vec<Lowered> = spaces.iter().map(|own| problem.lower(own)).collect();
         let mut searches = Vec::with_capacity(spaces.len());
         for (space, (own, lowered)) in (0..).zip(spaces.iter().zip(&lowered)) {
-            let fixed = |&index: &u32| {
-                let index = index as usize;
-                Some((index, problem.fixed_offset(&problem.buffers()[index])?))
-            };
-            let misplaced = check(problem, own.iter().filter_map(fixed)).err();
-            let misplaced = misplaced.map(|violation| Proof::Fixed { violation });
+            let misplaced = check(problem, problem.fixed(own)).err().map(|violation| Proof::Fixed { violation });
             searches.push(Search::new(space, problem.capacity(space), lowered, misplaced, self.seed));
         }
         self.search(&mut searches, clock, progress);
@@ -312,7 +307,7 @@ const PASSES: u64 = 1 << 16;
 const FAILURES: u32 = 4;
 
 impl<'a> Search<'a> {
-    /// One that has placed nothing, nor has to if `proof` says that nothing fits.
+    /// One that has placed nothing yet. `proof` says why nothing fits, if that is known.
     fn new(space: u32, capacity: Option<u64>, lowered: &'a Lowered, proof: Option<Proof>, seed: u64) -> Self {
         let core = &lowered.core;
         let live = bound::live(core, |_| true);

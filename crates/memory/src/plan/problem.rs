@@ -281,9 +281,12 @@ impl Problem {
         Self::from_events(trace.events())
     }
 
-    /// Where a buffer has to be, as it was said of it or of another one of its group.
-    pub(super) fn fixed_offset(&self, spec: &BufferSpec) -> Option<u64> {
-        spec.offset.or_else(|| self.groups.get(&spec.alias?)?.offset)
+    /// Those of some buffers whose offsets are given, be it that of another one of their group, and these offsets.
+    pub(super) fn fixed(&self, own: &[u32]) -> impl Iterator<Item = (usize, u64)> {
+        own.iter().filter_map(|&index| {
+            let spec = &self.buffers[index as usize];
+            Some((index as usize, spec.offset.or_else(|| self.groups.get(&spec.alias?)?.offset)?))
+        })
     }
 
     /// The indices of the buffers of each space.
