@@ -215,7 +215,7 @@ const SLACK: u128 = 64;
 const LOOKS: u64 = 1 << 12;
 const MUCH: u64 = 1 << 26;
 const FEW: u64 = 1 << 20;
-const CHEAP: u64 = 32;
+const CHEAP: u64 = 16;
 
 /// So much may blocks cost, and a peak, in passes over all items that they are of. At most this part of all items is a peak.
 const BLOCKS: u64 = 100;

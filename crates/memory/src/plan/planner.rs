@@ -344,7 +344,7 @@ impl<'a> Search<'a> {
             if !self.is_done() {
                 self.pass(turn, if share >= dive { share / 8 } else { share }, self.seed ^ share);
             }
-            self.share = share.saturating_mul(4);
+            self.share = share.saturating_mul(2);
         }
     }
 

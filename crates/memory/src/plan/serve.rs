@@ -166,7 +166,7 @@ const AHEAD: usize = 16;
 /// for _ in 0..10 {
 ///     planned.step(|alloc| drop(alloc.alloc::<f32>(1024)));
 /// }
-/// assert_eq!(planned.stats().to_string(), "8 of 10 steps followed, 0 departed; 1 plans, 4 KiB high; 0 blocks refused");
+/// assert_eq!(planned.stats().to_string(), "steps: 10, followed: 8, departed: 0; plans: 1, 4 KiB high; blocks refused: 0");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PlannedStats {
@@ -187,8 +187,8 @@ pub struct PlannedStats {
 impl fmt::Display for PlannedStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { steps, followed, departed, plans, height, refused } = *self;
-        write!(f, "{followed} of {steps} steps followed, {departed} departed; ")?;
-        write!(f, "{plans} plans, {} high; {refused} blocks refused", Bytes(height))
+        write!(f, "steps: {steps}, followed: {followed}, departed: {departed}; ")?;
+        write!(f, "plans: {plans}, {} high; blocks refused: {refused}", Bytes(height))
     }
 }
 
