@@ -1,10 +1,15 @@
 //! Blocks: items that fit together without a gap, to be placed as one.
 //!
 //! Items that live in exactly the same sections can be stacked. Two of the same size can be put in a row if one begins where the other
-//! ends. What comes of it may fit something else again. Where sizes are as good as unique, such as in a memory that was filled without
-//! loss, they hardly fit together by chance. Nothing is proven by that: it is one more way to begin.
+//! ends. What comes of it may fit something else again.
+//!
+//! In a memory that is filled without loss, what begins at an instant takes the place of what ends then. If that is one item each, they
+//! are of the same size, and belong together. The more begin and end at that instant, the more likely are two to fit by chance. So what fits
+//! goes together in the order of how **crowded** its instants are; that makes others less so. Nothing is proven by that: it is one more
+//! way to begin.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use super::core::{Core, Piece};
 
@@ -26,12 +31,12 @@ struct Node {
     made: Made,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Made {
     Item,
+    Row(u32, u32),
     /// The second one stands on the first.
     Stack(u32, u32),
-    Row(u32, u32),
 }
 
 impl Blocks {
@@ -43,25 +48,16 @@ impl Blocks {
             let (span, size) = (core.span(item), core.pieces(item)[0].size);
             Node { start: span.start, end: span.end, size, made: Made::Item }
         });
-        let mut open =
-            Open { nodes: nodes.collect(), all: HashMap::new(), starts: HashMap::new(), ends: HashMap::new() };
         let fits = |item: &u32| {
             let pieces = core.pieces(*item as usize);
             core.items()[*item as usize].fixed.is_none() && pieces.len() == 1 && pieces[0].size.is_multiple_of(unit)
         };
         let (fitting, mut roots): (Vec<u32>, Vec<u32>) = (0..count as u32).partition(fits);
-        // All stacks first: a part of one may fit what the whole does not.
-        for item in fitting {
-            open.add(item);
+        let mut open = Open::new(nodes.collect(), fitting, core.sections());
+        while let Some(Reverse((_, made))) = open.found.pop() {
+            open.make(made);
         }
-        let mut work: Vec<u32> = open.all.values().copied().collect();
-        work.sort_unstable();
-        while let Some(node) = work.pop() {
-            if open.is_open(node) {
-                work.extend(open.join(node));
-            }
-        }
-        roots.extend(open.all.values());
+        roots.extend(open.starts.iter().flatten().filter(|&&node| open.is_open[node as usize]));
         roots.sort_unstable();
         if roots.len() > count - count / 4 {
             return None;
@@ -96,60 +92,111 @@ impl Blocks {
     }
 }
 
-/// The nodes, and by what they have in common those that are not part of another.
+/// Where more begin and end than this, what fits does so by chance.
+const CROWD: u32 = 32;
+
+/// The nodes, and those of them that are not part of another, by where they start and end.
 #[derive(Debug)]
 struct Open {
     nodes: Vec<Node>,
-    all: HashMap<(u32, u32), u32>,
-    /// By start and size, and by end and size; what is no longer open stays here until something else comes.
-    starts: HashMap<(u32, u64), u32>,
-    ends: HashMap<(u32, u64), u32>,
+    is_open: Vec<bool>,
+    /// Some are not open any more.
+    starts: Vec<Vec<u32>>,
+    ends: Vec<Vec<u32>>,
+    /// How many of each are open.
+    starting: Vec<u32>,
+    ending: Vec<u32>,
+    /// What fits, the least crowded first. One of them may be part of something else by now.
+    found: BinaryHeap<Reverse<(u32, Made)>>,
 }
 
 impl Open {
-    fn is_open(&self, node: u32) -> bool {
-        let Node { start, end, .. } = self.nodes[node as usize];
-        self.all.get(&(start, end)) == Some(&node)
-    }
-
-    fn make(&mut self, node: Node) -> u32 {
-        self.nodes.push(node);
-        self.nodes.len() as u32 - 1
-    }
-
-    /// Stacks the node on the one that lives in the same sections, if there is one, and returns what is open then.
-    fn add(&mut self, node: u32) -> u32 {
-        let Node { start, end, size, .. } = self.nodes[node as usize];
-        let mut open = node;
-        if let Some(&low) = self.all.get(&(start, end))
-            && let Some(size) = size.checked_add(self.nodes[low as usize].size)
-        {
-            open = self.make(Node { start, end, size, made: Made::Stack(low, node) });
+    fn new(nodes: Vec<Node>, fitting: Vec<u32>, sections: u32) -> Self {
+        let instants = sections as usize + 1;
+        let mut open = Self {
+            is_open: vec![false; nodes.len()],
+            nodes,
+            starts: vec![Vec::new(); instants],
+            ends: vec![Vec::new(); instants],
+            starting: vec![0; instants],
+            ending: vec![0; instants],
+            found: BinaryHeap::new(),
+        };
+        for node in fitting {
+            open.add(node);
         }
-        self.all.insert((start, end), open);
+        for instant in 0..=sections {
+            open.find(instant);
+        }
         open
     }
 
-    /// Puts an open node in a row with one that fits, and returns what is open then, or nothing if none fits.
-    fn join(&mut self, node: u32) -> Option<u32> {
-        let Node { start, end, size, .. } = self.nodes[node as usize];
-        let after = self.starts.get(&(end, size)).copied().filter(|&other| self.is_open(other));
-        let before = self.ends.get(&(start, size)).copied().filter(|&other| self.is_open(other));
-        let (first, second) = match (before, after) {
-            (_, Some(after)) => (node, after),
-            (Some(before), None) => (before, node),
-            (None, None) => {
-                self.starts.insert((start, size), node);
-                self.ends.insert((end, size), node);
-                return None;
+    fn add(&mut self, node: u32) {
+        let Node { start, end, .. } = self.nodes[node as usize];
+        self.is_open[node as usize] = true;
+        self.starts[start as usize].push(node);
+        self.ends[end as usize].push(node);
+        self.starting[start as usize] += 1;
+        self.ending[end as usize] += 1;
+    }
+
+    fn close(&mut self, node: u32) {
+        let Node { start, end, .. } = self.nodes[node as usize];
+        self.is_open[node as usize] = false;
+        self.starting[start as usize] -= 1;
+        self.ending[end as usize] -= 1;
+    }
+
+    /// Finds what fits at an instant, unless that is too crowded.
+    fn find(&mut self, instant: u32) {
+        let at = instant as usize;
+        let crowd = self.starting[at] + self.ending[at];
+        if crowd > CROWD {
+            return;
+        }
+        self.starts[at].retain(|&node| self.is_open[node as usize]);
+        self.ends[at].retain(|&node| self.is_open[node as usize]);
+        let node = |node: u32| self.nodes[node as usize];
+        for &first in &self.ends[at] {
+            if let Some(&second) = self.starts[at].iter().find(|&&second| node(second).size == node(first).size) {
+                self.found.push(Reverse((crowd - 2, Made::Row(first, second))));
             }
-        };
-        let (start, middle, end) =
-            (self.nodes[first as usize].start, self.nodes[second as usize].start, self.nodes[second as usize].end);
-        self.all.remove(&(start, middle));
-        self.all.remove(&(middle, end));
-        let row = self.make(Node { start, end, size, made: Made::Row(first, second) });
-        Some(self.add(row))
+        }
+        for list in [&self.starts[at], &self.ends[at]] {
+            for (index, &low) in list.iter().enumerate() {
+                let Node { start, end, .. } = node(low);
+                let is_like = |&&high: &&u32| (node(high).start, node(high).end) == (start, end);
+                if let Some(&high) = list[index + 1..].iter().find(is_like) {
+                    // Nothing ends where all begins, so what starts there is not crowded; and the other way round.
+                    let starting = if start == 0 { 0 } else { self.starting[start as usize] - 2 };
+                    let ending = if end as usize + 1 == self.ends.len() { 0 } else { self.ending[end as usize] - 2 };
+                    self.found.push(Reverse((starting + ending, Made::Stack(low, high))));
+                }
+            }
+        }
+    }
+
+    /// Makes a node of two, if both are open.
+    fn make(&mut self, made: Made) {
+        let (Made::Stack(a, b) | Made::Row(a, b)) = made else { return };
+        if !self.is_open[a as usize] || !self.is_open[b as usize] {
+            return;
+        }
+        let (first, second) = (self.nodes[a as usize], self.nodes[b as usize]);
+        let size = if let Made::Row(..) = made { Some(first.size) } else { first.size.checked_add(second.size) };
+        let Some(size) = size else { return };
+        self.close(a);
+        self.close(b);
+        self.nodes.push(Node { start: first.start, end: second.end, size, made });
+        self.is_open.push(false);
+        self.add(self.nodes.len() as u32 - 1);
+        let mut instants = [first.start, first.end, second.start, second.end];
+        instants.sort_unstable();
+        for at in 0..instants.len() {
+            if at == 0 || instants[at] != instants[at - 1] {
+                self.find(instants[at]);
+            }
+        }
     }
 }
 
