@@ -61,9 +61,10 @@ pub(crate) struct PlanTask {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) deadline: Option<Duration>,
 
-    /// Stop after so much effort, even before the deadline; a unit is about a microsecond
-    #[arg(long, value_name = "N", default_value_t = 1 << 27)]
-    pub(crate) effort: u64,
+    /// Stop after so much effort, even before the deadline: a unit is 0.1 microseconds for few buffers, and 1 or 2 for many.
+    /// Without either, it is 2^27
+    #[arg(long, value_name = "N")]
+    pub(crate) effort: Option<u64>,
 
     /// Search along other ways
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -38,16 +38,19 @@ struct Row {
     nodes: u64,
 }
 
+/// The effort where nothing else ends the search.
+const EFFORT: u64 = 1 << 27;
+
 /// Plans all files, and prints what came of it.
 pub(crate) fn run(task: &PlanTask, json: bool) -> Result<()> {
     let (inputs, problems): (Vec<_>, Vec<_>) = task.files.iter().map(|path| read(path, task)).partition(Result::is_ok);
     let problems: Vec<String> =
         problems.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
     ensure!(problems.is_empty(), problems.join("\n"));
-    let mut planner = Planner::new().with_effort(task.effort).with_seed(task.seed);
-    if let Some(deadline) = task.deadline {
-        planner = planner.with_deadline(deadline);
-    }
+    let planner = Planner::new().with_seed(task.seed);
+    let planner = task.deadline.map_or(planner, |deadline| planner.with_deadline(deadline));
+    let effort = task.effort.or(if task.deadline.is_none() { Some(EFFORT) } else { None });
+    let planner = effort.map_or(planner, |effort| planner.with_effort(effort));
     let mut rows = Vec::new();
     let mut unsolved = 0;
     for input in inputs.iter().flatten() {
@@ -56,7 +59,10 @@ pub(crate) fn run(task: &PlanTask, json: bool) -> Result<()> {
         let seconds = start.elapsed().as_secs_f64();
         unsolved += usize::from(!plan.is_feasible());
         write_results(task, input, &plan)?;
-        rows.extend((0..).zip(plan.spaces()).map(|(space, result)| Row::new(input, space, result, seconds)));
+        let mut buffers = vec![0; plan.spaces().len()];
+        input.problem.buffers().iter().for_each(|spec| buffers[spec.space as usize] += 1);
+        let spaces = (0..).zip(buffers).zip(plan.spaces());
+        rows.extend(spaces.map(|((space, buffers), result)| Row::new(input, space, buffers, result, seconds)));
     }
     let mut out = io::stdout().lock();
     if json {
@@ -145,7 +151,7 @@ fn write(out: &Path, files: usize, input: &Path, extension: &str, contents: &[u8
 }
 
 impl Row {
-    fn new(input: &Input, space: u32, plan: &SpacePlan, seconds: f64) -> Self {
+    fn new(input: &Input, space: u32, buffers: usize, plan: &SpacePlan, seconds: f64) -> Self {
         let status = match plan.status {
             Status::Optimal => "optimal",
             Status::Feasible { .. } => "feasible",
@@ -155,7 +161,7 @@ impl Row {
         Self {
             file: input.path.display().to_string(),
             space,
-            buffers: input.problem.buffers().iter().filter(|spec| spec.space == space).count(),
+            buffers,
             lower_bound: plan.lower_bound,
             height: plan.height,
             gap: plan.height.saturating_sub(plan.lower_bound) as f64 / plan.lower_bound.max(1) as f64,

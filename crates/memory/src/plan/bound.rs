@@ -3,8 +3,7 @@
 use std::cmp::Reverse;
 use std::ops::Range;
 
-pub(crate) use super::core::gcd;
-use super::core::{Core, Piece};
+use super::core::{Core, Piece, gcd};
 
 /// A height that no placement is below; `None` if 64 bits do not hold it, and there is no placement.
 ///

@@ -15,9 +15,8 @@ use std::mem;
 use std::ops::Range;
 
 use super::blocks::Blocks;
-use super::bound::gcd;
 use super::clock::Clock;
-use super::core::Core;
+use super::core::{Core, lcm};
 use super::peak::{Peak, cut};
 use super::settle::{Effort, fall, settle};
 use super::skyline::{Outcome, Skyline};
@@ -623,11 +622,6 @@ impl Random {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (((mixed ^ (mixed >> 31)) >> 32) * bound) >> 32
     }
-}
-
-/// The least common multiple of two positive numbers, if 64 bits hold it.
-fn lcm(a: u64, b: u64) -> Option<u64> {
-    (a / gcd(a, b)).checked_mul(b)
 }
 
 #[cfg(test)]
