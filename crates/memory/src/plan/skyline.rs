@@ -262,6 +262,9 @@ impl<'a> Skyline<'a> {
     }
 }
 
+/// The tree is not made to find small items: after a look at so many nodes, what is found by then will do.
+const LOOKS: usize = 64;
+
 /// How many items a leaf of [`Wanted`] has.
 const LEAF: usize = 8;
 
@@ -390,8 +393,10 @@ impl Wanted {
         // One node is popped where two are pushed, so that no level has more than one here, and the last has two.
         let mut stack = [1u32; 34];
         let mut depth = 1;
-        while depth > 0 {
+        let mut looks = if is_any { usize::MAX } else { LOOKS };
+        while depth > 0 && looks > 0 {
             depth -= 1;
+            looks -= 1;
             let number = stack[depth] as usize;
             let node = &self.nodes[number];
             if node.rank >= best
