@@ -12,6 +12,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::core::{Core, Piece};
+use super::improve::Random;
 
 /// A core with blocks for items.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ enum Made {
 impl Blocks {
     /// `None` if there are hardly fewer blocks than items. `unit` is a multiple of all alignments; sizes that are not multiples of it
     /// fit nothing.
-    pub(crate) fn new(core: &Core, unit: u64) -> Option<Self> {
+    pub(crate) fn new(core: &Core, unit: u64, random: &mut Random) -> Option<Self> {
         let count = core.items().len();
         let nodes = (0..count).map(|item| {
             let (span, size) = (core.span(item), core.pieces(item)[0].size);
@@ -53,9 +54,9 @@ impl Blocks {
             core.items()[*item as usize].fixed.is_none() && pieces.len() == 1 && pieces[0].size.is_multiple_of(unit)
         };
         let (fitting, mut roots): (Vec<u32>, Vec<u32>) = (0..count as u32).partition(fits);
-        let mut open = Open::new(nodes.collect(), fitting, core.sections());
-        while let Some(Reverse((_, made))) = open.found.pop() {
-            open.make(made);
+        let mut open = Open::new(nodes.collect(), fitting, core.sections(), random);
+        while let Some(Reverse((.., made))) = open.found.pop() {
+            open.make(made, random);
         }
         roots.extend(open.starts.iter().flatten().filter(|&&node| open.is_open[node as usize]));
         roots.sort_unstable();
@@ -106,12 +107,12 @@ struct Open {
     /// How many of each are open.
     starting: Vec<u32>,
     ending: Vec<u32>,
-    /// What fits, the least crowded first. One of them may be part of something else by now.
-    found: BinaryHeap<Reverse<(u32, Made)>>,
+    /// What fits, the least crowded first, and otherwise any. One of them may be part of something else by now.
+    found: BinaryHeap<Reverse<(u32, u64, Made)>>,
 }
 
 impl Open {
-    fn new(nodes: Vec<Node>, fitting: Vec<u32>, sections: u32) -> Self {
+    fn new(nodes: Vec<Node>, fitting: Vec<u32>, sections: u32, random: &mut Random) -> Self {
         let instants = sections as usize + 1;
         let mut open = Self {
             is_open: vec![false; nodes.len()],
@@ -126,7 +127,7 @@ impl Open {
             open.add(node);
         }
         for instant in 0..=sections {
-            open.find(instant);
+            open.find(instant, random);
         }
         open
     }
@@ -148,7 +149,7 @@ impl Open {
     }
 
     /// Finds what fits at an instant, unless that is too crowded.
-    fn find(&mut self, instant: u32) {
+    fn find(&mut self, instant: u32, random: &mut Random) {
         let at = instant as usize;
         let crowd = self.starting[at] + self.ending[at];
         if crowd > CROWD {
@@ -159,7 +160,7 @@ impl Open {
         let node = |node: u32| self.nodes[node as usize];
         for &first in &self.ends[at] {
             if let Some(&second) = self.starts[at].iter().find(|&&second| node(second).size == node(first).size) {
-                self.found.push(Reverse((crowd - 2, Made::Row(first, second))));
+                self.found.push(Reverse((crowd - 2, random.below(1 << 32), Made::Row(first, second))));
             }
         }
         for list in [&self.starts[at], &self.ends[at]] {
@@ -170,14 +171,14 @@ impl Open {
                     // Nothing ends where all begins, so what starts there is not crowded; and the other way round.
                     let starting = if start == 0 { 0 } else { self.starting[start as usize] - 2 };
                     let ending = if end as usize + 1 == self.ends.len() { 0 } else { self.ending[end as usize] - 2 };
-                    self.found.push(Reverse((starting + ending, Made::Stack(low, high))));
+                    self.found.push(Reverse((starting + ending, random.below(1 << 32), Made::Stack(low, high))));
                 }
             }
         }
     }
 
     /// Makes a node of two, if both are open.
-    fn make(&mut self, made: Made) {
+    fn make(&mut self, made: Made, random: &mut Random) {
         let (Made::Stack(a, b) | Made::Row(a, b)) = made else { return };
         if !self.is_open[a as usize] || !self.is_open[b as usize] {
             return;
@@ -194,7 +195,7 @@ impl Open {
         instants.sort_unstable();
         for at in 0..instants.len() {
             if at == 0 || instants[at] != instants[at - 1] {
-                self.find(instants[at]);
+                self.find(instants[at], random);
             }
         }
     }
@@ -214,7 +215,7 @@ mod tests {
         }
         core.push([piece(0, 1, 2), piece(3, 4, 2)], 1, None);
         core.push([piece(4, 5, 2)], 1, Some(7));
-        let blocks = Blocks::new(&core, 2).unwrap();
+        let blocks = Blocks::new(&core, 2, &mut Random(0)).unwrap();
         let pieces = |item| (blocks.core.pieces(item).to_vec(), blocks.core.items()[item].fixed);
         assert_eq!(blocks.core.items().len(), 4);
         assert_eq!(pieces(0), (vec![piece(1, 3, 3)], None));
@@ -228,6 +229,6 @@ mod tests {
             (0..5).map(|item| (offsets[item], offsets[item] + core.pieces(item)[0].size)).collect();
         ends.sort_unstable();
         assert!(ends.iter().all(|&(start, end)| start >= 20 && end <= 34 && start % 2 == 0));
-        assert!(Blocks::new(&core, 16).is_none());
+        assert!(Blocks::new(&core, 16, &mut Random(0)).is_none());
     }
 }

@@ -112,7 +112,7 @@ struct Part {
     best: Best,
 }
 
-/// The best placement so far.
+/// The best placement so far, and what there was to try.
 #[derive(Debug, Default)]
 struct Best {
     offsets: Vec<u64>,
@@ -121,6 +121,10 @@ struct Best {
     /// How many of the known orders have had their pass, and which did best.
     tried: usize,
     favourite: usize,
+    /// What passes and peaks have cost so far, which take turns; and what passes have to cost until blocks are placed.
+    passes: u64,
+    peaks: u64,
+    blocks: u64,
 }
 
 /// How often what an item holds together is split again. Items that nest like dolls could be peeled one by one, each time with a look
@@ -216,10 +220,13 @@ const MUCH: u64 = 1 << 26;
 const FEW: u64 = 1 << 20;
 const CHEAP: u64 = 16;
 
-/// So much may blocks cost, and a peak, in passes over all items that they are of. At most this part of all items is a peak.
+/// So much may blocks cost at first, and a peak, in passes over all items that they are of. At most this part of all items is a peak.
 const BLOCKS: u64 = 100;
 const PEAK: u64 = 40;
 const HALF: usize = 2;
+
+/// Where items make blocks that are at most this part of their number, blocks get as much effort as items.
+const FEW_BLOCKS: u64 = 4;
 
 /// A look at an item costs this part of what placing it costs.
 const LOOK: usize = 8;
@@ -266,10 +273,8 @@ struct Solver<'a> {
     /// How many passes have failed since one came farther than the one before it, and since one was better than the best.
     stalled: u32,
     failed: u32,
-    /// How far down the next peak is taken off; and what passes and peaks have cost, which take turns.
+    /// How far down the next peak is taken off.
     depth: u64,
-    passes: u64,
-    peaks: u64,
 }
 
 impl<'a> Solver<'a> {
@@ -305,8 +310,6 @@ impl<'a> Solver<'a> {
             stalled: 0,
             failed: 0,
             depth: 0,
-            passes: 0,
-            peaks: 0,
         }
     }
 
@@ -338,25 +341,26 @@ impl<'a> Solver<'a> {
     fn better(&mut self, height: u64, lower: u64, budget: &mut Budget<'_>, random: &mut Random) -> Option<u64> {
         while budget.goes_on() {
             let known = self.best.tried < ORDERS;
-            if self.best.tried == ORDERS && !self.is_inner {
-                self.best.tried += 1;
-                if let Some(better) = self.blocks(height, lower, budget, random) {
-                    return Some(better);
-                }
+            if !known
+                && self.best.blocks <= self.best.passes
+                && !self.is_inner
+                && let Some(better) = self.blocks(height, lower, budget, random)
+            {
+                return Some(better);
             }
             let has_peaks = !known || self.order.len() >= HUGE && self.best.tried > 2;
-            if has_peaks && self.peaks <= self.passes && !self.is_inner && !self.has_fixed {
+            if has_peaks && self.best.peaks <= self.best.passes && !self.is_inner && !self.has_fixed {
                 let before = budget.items;
                 let better = self.peak(height, lower, budget, random);
                 if better.is_some() {
                     return better;
                 }
                 let factor = if self.order.len() < LARGE { FAILED } else { 1 };
-                self.peaks = self.peaks.saturating_add(factor * (before - budget.items));
+                self.best.peaks = self.best.peaks.saturating_add(factor * (before - budget.items));
                 continue;
             }
             let cost = self.order.len().max(1);
-            self.passes = self.passes.saturating_add(cost as u64);
+            self.best.passes = self.best.passes.saturating_add(cost as u64);
             budget.spend(cost);
             let (way, limit) = self.next_order(height, lower, random);
             match (self.pass(limit, budget), way) {
@@ -412,14 +416,28 @@ impl<'a> Solver<'a> {
         (Way::Walk, height - 1 - (height - 1 - lower).checked_shr(shift).unwrap_or(0))
     }
 
-    /// Places blocks of items, and returns the height if that is better.
+    /// Places blocks of items, and returns the height if that is better. Which blocks there are is left to chance where it can be.
     fn blocks(&mut self, height: u64, lower: u64, budget: &mut Budget<'_>, random: &mut Random) -> Option<u64> {
+        let count = self.order.len() as u64;
+        let cost = (BLOCKS * count).max(self.best.passes);
+        self.best.blocks = u64::MAX;
         let unit = self.core.items().iter().try_fold(1, |unit, item| lcm(unit, item.align))?;
-        let blocks = Blocks::new(self.core, unit)?;
-        let floor = vec![self.floor; blocks.core.sections() as usize];
-        let mut solver = Solver::new(&blocks.core, floor, Best::default());
-        let better = solver.inside(height, lower, BLOCKS * self.order.len() as u64, budget, random)?;
-        blocks.place(&solver.best.offsets, &mut self.offsets);
+        let blocks = Blocks::new(self.core, unit, random)?;
+        if !self.floor.is_multiple_of(unit) {
+            return None;
+        }
+        if blocks.core.items().len() as u64 <= count / FEW_BLOCKS {
+            self.best.blocks = 2 * cost;
+        }
+        let items = cost.min(budget.items);
+        let mut own = Budget { items, clock: budget.clock };
+        let seed = random.below(MANY);
+        let placement = improve(&blocks.core, lower.saturating_sub(self.floor), &mut own, seed, &mut |_| ());
+        budget.items -= items - own.items;
+        let Placement { mut offsets, height: reach } = placement?;
+        let better = reach.checked_add(self.floor).filter(|&better| better < height)?;
+        offsets.iter_mut().for_each(|offset| *offset += self.floor);
+        blocks.place(&offsets, &mut self.offsets);
         self.order.sort_unstable_by_key(|&item| (self.offsets[item as usize], item));
         self.wanted.clear();
         self.keep();
@@ -611,11 +629,11 @@ fn blame(wanted: &mut [u64], is_guilty: impl Fn(usize) -> bool, random: &mut Ran
 
 /// Random numbers: SplitMix64.
 #[derive(Debug)]
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     /// A number below `bound`, which is from 1 to 2^32.
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
