@@ -9,14 +9,16 @@
 //! | `short` | 400 on average, exponential | uniform |
 //! | `recent` | up to a twentieth of the time, uniform | their logarithm is uniform |
 //! | `tiling` | a rectangle cut at random places again and again: it is the least height | |
+//! | `coarse` | the same, of 2^14 by 2^14 instead of 2^20 by 2^20, where much fits by chance | |
 #![allow(missing_docs)]
 
 use anyhow::{Context, Result, bail};
 use fastrand::Rng;
 use tenzor::memory::plan::{BufferSpec, Problem, write_csv};
 
-/// The height of a tiling, and how long it is.
+/// The height of a tiling, and how long it is; that of a coarse one.
 const SIDE: u64 = 1 << 20;
+const COARSE: u64 = 1 << 14;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -26,8 +28,10 @@ fn main() -> Result<()> {
     let end = 4 * count;
     let mut problem = Problem::new();
     let exponential = |rng: &mut Rng, mean: u64| (-(mean as f64) * (1.0 - rng.f64()).ln()) as u64;
-    if kind == "tiling" {
-        for (start, end, size) in tiling(count as usize, &mut rng) {
+    let side =
+        [("tiling", SIDE), ("coarse", COARSE)].into_iter().find_map(|(tiling, side)| (tiling == kind).then_some(side));
+    if let Some(side) = side {
+        for (start, end, size) in tiling(side, count as usize, &mut rng) {
             problem.push(BufferSpec::new(size, start..end))?;
         }
     } else {
@@ -38,7 +42,7 @@ fn main() -> Result<()> {
                 "exponential" => (exponential(&mut rng, end / 100), rng.u64(1..1000)),
                 "short" => (exponential(&mut rng, 400), rng.u64(1..1000)),
                 "recent" => (rng.u64(..end / 20), (20.0 * rng.f64()).exp2() as u64),
-                _ => bail!("{kind} is none of uniform, exponential, short, recent, tiling"),
+                _ => bail!("{kind} is none of uniform, exponential, short, recent, tiling, coarse"),
             };
             problem.push(BufferSpec::new(size, start..(start + length + 1).min(end + 1)))?;
         }
@@ -47,8 +51,8 @@ fn main() -> Result<()> {
 }
 
 /// Start, end and size of each part of a rectangle.
-fn tiling(count: usize, rng: &mut Rng) -> Vec<(u64, u64, u64)> {
-    let mut parts = vec![(0, SIDE, SIDE)];
+fn tiling(side: u64, count: usize, rng: &mut Rng) -> Vec<(u64, u64, u64)> {
+    let mut parts = vec![(0, side, side)];
     while parts.len() < count {
         let part = rng.usize(..parts.len());
         let (start, end, size) = parts[part];
