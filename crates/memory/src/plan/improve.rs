@@ -6,8 +6,8 @@
 //! 3. Then the best order is improved. A pass with a limit below the best height ends in a section where bytes that nothing can fill
 //!    have become too many. To blame are the items of that section that are left: they had come earlier, had they been wanted more.
 //!    Some of them are from now on, and the change is kept if the next pass comes about as far.
-//! 4. Items that fit together without a gap are placed as one, once; and again and again, the peak of the best placement is taken off
-//!    and placed anew.
+//! 4. By turns with that, the peak of the best placement is taken off and placed anew; and items that fit together without a gap are placed
+//!    as one, again and again where they make few blocks.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -827,6 +827,29 @@ mod tests {
         let least = lower(&core).unwrap();
         let height = *run(&core, 40_000, 0).0.last().unwrap();
         assert!(height <= least + least / 100, "{height} {least}");
+    }
+
+    #[test]
+    fn what_was_cut_fits_again() {
+        let mut random = Random(5);
+        let side = 1 << 11;
+        let mut parts = vec![Piece { start: 0, end: side, size: u64::from(side) }];
+        while parts.len() < 1000 {
+            let part = random.below(parts.len() as u64) as usize;
+            let Piece { start, end, size } = parts[part];
+            if random.below(2) == 0 && end - start > 1 {
+                let middle = start + 1 + random.below(u64::from(end - start - 1)) as u32;
+                parts[part].end = middle;
+                parts.push(Piece { start: middle, end, size });
+            } else if size > 1 {
+                parts[part].size = 1 + random.below(size - 1);
+                parts.push(Piece { start, end, size: size - parts[part].size });
+            }
+        }
+        let mut core = Core::new(side);
+        parts.iter().for_each(|part| core.push([*part], 1, None));
+        let height = *run(&core, 1_000_000, 0).0.last().unwrap();
+        assert!(height <= u64::from(side + side / 100), "{height}");
     }
 
     #[test]
