@@ -1,7 +1,7 @@
 //! A value that one thread uses as its own, without a lock or a shared cache line, until another asks it to step aside.
 //!
 //! The owner marks that it is at the value, looks whether somebody shut it out, and uses it; a plain store and a plain load. Who wants
-//! the value shuts the owner out, makes all threads' earlier stores visible ([`sys::fence_threads`], a system call), and
+//! the value shuts the owner out, makes all threads' earlier stores visible ([`os::fence_threads`], a system call), and
 //! waits until the owner is not at it. Of the two, at least one sees the other: it is the asymmetric form of Dekker's algorithm.
 //!
 //! *Owned*: one thread at a time is the owner, and [`Biased::enter`] is its alone. *Locked*: everything else is done under one lock,
@@ -10,10 +10,10 @@
 
 use std::cell::UnsafeCell;
 
+use crate::os;
 use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{pause, store_load_fence};
-use crate::sys;
 
 #[derive(Debug)]
 pub(crate) struct Biased<T> {
@@ -75,7 +75,7 @@ pub(crate) unsafe fn shut_all<'a, T: 'a>(
         return true;
     }
     values.clone().for_each(|value| value.shut.store(true, Relaxed));
-    let fenced = sys::fence_threads();
+    let fenced = os::fence_threads();
     for value in values {
         if fenced {
             while value.busy.load(Acquire) {

@@ -21,6 +21,7 @@ mod error;
 mod global;
 mod heap;
 pub mod layout;
+mod os;
 pub mod plan;
 mod pool;
 mod process;
@@ -28,7 +29,6 @@ mod provider;
 mod retention;
 mod stats;
 mod sync;
-mod sys;
 pub mod trace;
 
 pub use allocator::{OwnedBuffer, PoolBuffer, TensorAllocator};

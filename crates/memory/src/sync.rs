@@ -21,7 +21,7 @@ impl<T> Lock<T> {
     }
 }
 
-/// Orders the thread's stores before its later loads, for who calls [`fence_threads`](crate::sys::fence_threads). To the processor
+/// Orders the thread's stores before its later loads, for who calls [`fence_threads`](crate::os::fence_threads). To the processor
 /// it is nothing.
 #[inline]
 pub(crate) fn store_load_fence() {

@@ -122,8 +122,8 @@ use cache::Cache;
 use heap::Heap;
 use loom::sync::{Arc, Mutex};
 use loom::thread;
+use os::NoOs;
 use sync::atomic::Ordering::Relaxed;
-use sys::NoOs;
 
 /// The class of the largest blocks: two fill a stack.
 const CLASS: usize = blocks::CLASSES - 1;

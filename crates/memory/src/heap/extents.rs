@@ -10,7 +10,7 @@
 
 use bytemuck::Zeroable;
 
-use crate::sys::{Os, Table};
+use crate::os::{Os, Table};
 
 /// The part of the range that a run is taken from, if it can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use self::pages::PageHeap;
 use self::slabs::Slabs;
 use self::units::UNIT;
 use crate::layout::blocks::{self, PAGE, Run, SLAB_CLASSES, class_pages};
-use crate::sys::Os;
+use crate::os::Os;
 
 /// A granted block.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use super::extents::{Extent, Extents, Node, Side};
 use super::slabs::Slab;
 use super::units::{UNIT, Unit, Units};
 use crate::layout::blocks::{CLASS_PAGES, PAGE};
+use crate::os::{HUGE, Os, Table};
 use crate::retention::{Retention, TICKS};
-use crate::sys::{HUGE, Os, Table};
 
 /// The address space to reserve, and the least to do with; what lies between is tried in halves.
 const RESERVE: usize = 1 << 40;

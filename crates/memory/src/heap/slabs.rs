@@ -7,7 +7,7 @@ use bytemuck::Zeroable;
 
 use super::pages::PageHeap;
 use crate::layout::blocks::{PAGE, SLAB_BLOCKS, SLAB_CLASSES, class_capacity, class_pages};
-use crate::sys::{Os, Table};
+use crate::os::{Os, Table};
 
 const WORDS: usize = SLAB_BLOCKS / 64;
 

@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 
 use super::*;
 use crate::layout::blocks::Place;
-use crate::sys::Linux;
+use crate::os::Linux;
 
 /// Refuses calls to the system as a rule says.
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@ use bytemuck::Zeroable;
 
 use super::extents::Extent;
 use crate::layout::blocks::PAGE;
-use crate::sys::{HUGE, Os, Table};
+use crate::os::{HUGE, Os, Table};
 
 /// Pages in a unit.
 pub(crate) const UNIT: u32 = (HUGE / PAGE) as u32;

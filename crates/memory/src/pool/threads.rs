@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use super::stock::Stock;
 use crate::biased::Biased;
+use crate::os;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use crate::sys;
 
 #[derive(Debug)]
 pub(super) struct Member {
@@ -45,7 +45,7 @@ static FORKS: AtomicU32 = AtomicU32::new(0);
 /// A pool's identity, never used twice. No thread can have stocks where the system has no fence for all threads.
 pub(super) fn new_pool() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    if sys::can_fence_threads() { NEXT.fetch_add(1, Relaxed) } else { NO_POOL }
+    if os::can_fence_threads() { NEXT.fetch_add(1, Relaxed) } else { NO_POOL }
 }
 
 const NO_POOL: u64 = u64::MAX;
@@ -113,7 +113,7 @@ pub(super) fn enlist(pool: u64, member: &Arc<Member>) -> bool {
         return false;
     }
     if !REGISTERED.swap(true, Relaxed) {
-        sys::at_fork(None, None, Some(in_child));
+        os::at_fork(None, None, Some(in_child));
     }
     let add = |registry: &Registry| {
         let mut registry = registry.0.borrow_mut();

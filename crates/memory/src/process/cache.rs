@@ -15,7 +15,7 @@ use std::ptr::{self, NonNull};
 
 use crate::heap::Heap;
 use crate::layout::blocks::{CLASSES, SLAB_CLASSES, class_capacity};
-use crate::sys::Os;
+use crate::os::Os;
 
 /// The most bytes that the blocks of one cache may have.
 pub(crate) const CACHE_BYTES: usize = 256 << 10;

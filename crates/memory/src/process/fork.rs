@@ -9,12 +9,12 @@ use std::cell::UnsafeCell;
 
 use super::purger::Purger;
 use super::{CURRENT, SHARED, Shared};
+use crate::os;
 use crate::sync::LockGuard;
-use crate::sys;
 
 /// From now on.
 pub(super) fn survive() {
-    sys::at_fork(Some(before), Some(in_parent), Some(in_child));
+    os::at_fork(Some(before), Some(in_parent), Some(in_child));
 }
 
 struct Held(UnsafeCell<Option<LockGuard<'static, Shared>>>);

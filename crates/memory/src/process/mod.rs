@@ -21,9 +21,9 @@ use self::purger::Purger;
 use self::tally::Tallies;
 use crate::heap::{Granted, Heap, Relocated};
 use crate::layout::blocks::{self, Place, class_capacity};
+use crate::os::Linux;
 use crate::stats::Stats;
 use crate::sync::{Lock, LockGuard};
-use crate::sys::Linux;
 
 static SHARED: Lock<Shared> = Lock::new(Shared::new());
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::{Shared, lock};
 use crate::config::DEFAULT_DECAY;
+use crate::os;
 use crate::retention::TICKS;
 use crate::sync::LockGuard;
-use crate::sys;
 
 /// How long free memory stays idle before it is given back, in milliseconds; `NEVER` for ever.
 pub(super) static DECAY: AtomicU64 = AtomicU64::new(DEFAULT_DECAY.as_millis() as u64);
@@ -48,7 +48,7 @@ fn wake(mut shared: LockGuard<'_, Shared>) {
     shared.purger = Purger::Awake;
     // A new thread takes memory.
     drop(shared);
-    if !sys::spawn(purge) {
+    if !os::spawn(purge) {
         lock().purger = Purger::Refused(PATIENCE);
     }
 }

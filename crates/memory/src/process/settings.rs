@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::purger::{DECAY, NEVER, Purger};
 use super::{Shared, lock};
 use crate::config::Config;
-use crate::sys;
+use crate::os;
 
 /// Applies what a configuration says of the heap, from now on.
 pub(crate) fn configure(config: &Config) {
@@ -42,12 +42,12 @@ const SIZE: &str = "bytes, with K, M or G after them for their multiples";
 
 /// Reads a variable without allocating.
 fn variable<T>(name: &CStr, expected: &str, parse: fn(&[u8]) -> Option<T>) -> Option<T> {
-    let text = sys::environment(name)?.to_bytes();
+    let text = os::environment(name)?.to_bytes();
     let value = parse(text);
     if value.is_none() {
         let parts: [&[u8]; 7] =
             [b"tenzor: ", name.to_bytes(), b": expected ", expected.as_bytes(), b", found \"", text, b"\"\n"];
-        parts.into_iter().for_each(sys::complain);
+        parts.into_iter().for_each(os::complain);
     }
     value
 }

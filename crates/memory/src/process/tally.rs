@@ -4,8 +4,8 @@ use super::cache::{Cache, Tally};
 use crate::heap::Heap;
 use crate::layout::blocks::{CLASSES, class_capacity};
 use crate::layout::{BUCKETS, bucket_of};
+use crate::os::Os;
 use crate::stats::{BucketStats, Stats};
-use crate::sys::Os;
 
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
