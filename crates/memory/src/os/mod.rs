@@ -4,6 +4,7 @@
 
 mod linux;
 mod process;
+mod stderr;
 
 use std::marker::PhantomData;
 use std::ops::{Index, IndexMut};
@@ -12,7 +13,10 @@ use std::ptr::NonNull;
 use bytemuck::Zeroable;
 
 pub(crate) use self::linux::Linux;
-pub(crate) use self::process::{at_fork, can_fence_threads, complain, environment, fence_threads, spawn};
+pub(crate) use self::process::{Errno, at_fork, can_fence_threads, environment, fence_threads, spawn};
+// The heap says what is freed twice; so far it only ends the process.
+#[allow(unused_imports)]
+pub(crate) use self::stderr::{be_quiet, complain, complain_once, decimal, die, hex, remember_standard_error};
 
 /// A huge page in bytes.
 pub(crate) const HUGE: usize = 2 << 20;

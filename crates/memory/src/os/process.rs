@@ -65,8 +65,19 @@ pub(crate) fn environment(name: &CStr) -> Option<&'static CStr> {
     }
 }
 
-/// Writes to standard error. Nothing is allocated.
-pub(crate) fn complain(text: &[u8]) {
-    // SAFETY: the text is as long as it says. If it cannot be written, there is nobody else to tell.
-    unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
+/// Keeps the program's `errno` over system calls that it does not know of.
+pub(crate) struct Errno(libc::c_int);
+
+impl Errno {
+    pub(crate) fn kept() -> Self {
+        // SAFETY: the thread's own number, which is there as long as the thread.
+        Self(unsafe { *libc::__errno_location() })
+    }
+}
+
+impl Drop for Errno {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { *libc::__errno_location() = self.0 };
+    }
 }

@@ -27,6 +27,8 @@ fn milliseconds(decay: Duration) -> u64 {
 /// standard error and has no effect.
 #[cold]
 pub(super) fn from_environment(shared: &mut Shared) {
+    os::remember_standard_error();
+    os::be_quiet(os::environment(c"TENZOR_QUIET").is_some_and(|text| text.to_bytes() == b"1"));
     if let Some(decay) = variable(c"TENZOR_DECAY_MS", "milliseconds, or 'never'", |text| match text {
         b"never" => Some(NEVER),
         digits => number(digits).map(|ms| ms as u64),
@@ -45,9 +47,7 @@ fn variable<T>(name: &CStr, expected: &str, parse: fn(&[u8]) -> Option<T>) -> Op
     let text = os::environment(name)?.to_bytes();
     let value = parse(text);
     if value.is_none() {
-        let parts: [&[u8]; 7] =
-            [b"tenzor: ", name.to_bytes(), b": expected ", expected.as_bytes(), b", found \"", text, b"\"\n"];
-        parts.into_iter().for_each(os::complain);
+        os::complain(&[name.to_bytes(), b": expected ", expected.as_bytes(), b", found \"", text, b"\""]);
     }
     value
 }
