@@ -13,7 +13,10 @@ use std::ptr::NonNull;
 use bytemuck::Zeroable;
 
 pub(crate) use self::linux::Linux;
-pub(crate) use self::process::{Errno, at_fork, can_fence_threads, environment, fence_threads, spawn};
+pub(crate) use self::process::{
+    Ends, Errno, at_fork, can_fence_threads, clock, environment, fence_threads, has_environment, remember_processors,
+    sleep, spawn, stay_loaded,
+};
 // The heap says what is freed twice; so far it only ends the process.
 #[allow(unused_imports)]
 pub(crate) use self::stderr::{be_quiet, complain, complain_once, decimal, die, hex, remember_standard_error};
