@@ -1,6 +1,7 @@
 //! What of the process is used besides its addresses: threads, handlers around forks, fences, the environment, standard error.
 
 use std::ffi::CStr;
+use std::fmt::{self, Write};
 
 /// Starts a detached thread that receives no signals. Returns whether there is one.
 pub(crate) fn spawn(body: fn()) -> bool {
@@ -69,4 +70,24 @@ pub(crate) fn environment(name: &CStr) -> Option<&'static CStr> {
 pub(crate) fn complain(text: &[u8]) {
     // SAFETY: the text is as long as it says. If it cannot be written, there is nobody else to tell.
     unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
+}
+
+/// Ends the process with a line on standard error. Nothing is allocated.
+#[cold]
+pub(crate) fn die(what: fmt::Arguments<'_>) -> ! {
+    struct Line([u8; 256], usize);
+    impl fmt::Write for Line {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            for &byte in text.as_bytes() {
+                *self.0.get_mut(self.1).ok_or(fmt::Error)? = byte;
+                self.1 += 1;
+            }
+            Ok(())
+        }
+    }
+    let mut line = Line([0; 256], 0);
+    // What does not fit is left out.
+    _ = line.write_fmt(format_args!("tenzor: {what}\n"));
+    complain(&line.0[..line.1]);
+    std::process::abort()
 }

@@ -5,6 +5,7 @@
 mod cache;
 mod fork;
 mod purger;
+mod runs;
 mod settings;
 mod tally;
 
@@ -15,12 +16,14 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 
 use self::cache::Cache;
+use self::runs::{give_back_run, obtain_run};
+pub(crate) use self::runs::{relocate, resize};
 pub(crate) use self::settings::configure;
 
 use self::purger::Purger;
 use self::tally::Tallies;
-use crate::heap::{Granted, Heap, Relocated};
-use crate::layout::blocks::{self, Place, class_capacity};
+use crate::heap::{Granted, Heap, Promotion};
+use crate::layout::blocks::{self, class_capacity};
 use crate::os::Linux;
 use crate::stats::Stats;
 use crate::sync::{Lock, LockGuard};
@@ -191,15 +194,28 @@ fn obtain_class(class: usize, size: usize) -> Option<NonNull<u8>> {
     let mut shared = lock();
     let Shared { heap, tallies, .. } = &mut *shared;
     let misses = heap.misses();
-    let block = cache.refill(heap, class).or_else(|| {
-        yield_to_request(cache, heap);
-        cache.refill(heap, class)
-    });
+    let block = cache.refill(heap, class);
+    if block.is_some() {
+        tallies.served(cache, Some(class), class_capacity(class), size, heap.misses() > misses);
+        return block;
+    }
+    drop(shared);
+    yield_to_request(cache);
+    let mut shared = lock();
+    let Shared { heap, tallies, .. } = &mut *shared;
+    let block = cache.refill(heap, class);
     match block {
-        Some(_) => tallies.served(cache, Some(class), class_capacity(class), size, heap.misses() > misses),
+        Some(_) => tallies.served(cache, Some(class), class_capacity(class), size, true),
         None => tallies.refused(),
     }
     block
+}
+
+/// Under pressure, what is cached yields first.
+#[cold]
+fn yield_to_request(cache: &Cache) {
+    cache.drain(&mut lock().heap);
+    trim_heap();
 }
 
 #[cold]
@@ -212,97 +228,38 @@ fn give_back_class(class: usize, size: usize, block: NonNull<u8>) {
     purger::wake_if_needed(shared);
 }
 
-fn obtain_run(request: Layout) -> Option<Granted> {
-    let run = blocks::run(request);
-    let cache = current();
-    let mut shared = lock();
-    let Shared { heap, tallies, .. } = &mut *shared;
-    let misses = heap.misses();
-    let granted = run.and_then(|run| {
-        heap.obtain_run(run, request.size()).or_else(|| {
-            yield_to_request(cache, heap);
-            heap.obtain_run(run, request.size())
-        })
-    });
-    match (&granted, run) {
-        (Some(_), Some(run)) => tallies.served(cache, None, run.capacity(), request.size(), heap.misses() > misses),
-        _ => tallies.refused(),
-    }
-    granted
-}
-
-/// Under pressure, what is cached yields first.
-#[cold]
-fn yield_to_request(cache: &Cache, heap: &mut Heap<Linux>) {
-    cache.drain(heap);
-    heap.trim();
-}
-
-fn give_back_run(request: Layout, start: NonNull<u8>) {
-    // What was granted has a run.
-    let Some(run) = blocks::run(request) else { return };
-    let cache = current();
-    let mut shared = lock();
-    let Shared { heap, tallies, .. } = &mut *shared;
-    heap.give_back_run(run, start);
-    tallies.freed(cache, None, run.capacity(), request.size());
-    purger::wake_if_needed(shared);
-}
-
-/// Makes a block fit another request of the same alignment in place, if it can. With `zeroed`, the bytes beyond the old
-/// size are zero.
-pub(crate) fn resize(block: NonNull<u8>, old: Layout, new: Layout, zeroed: bool) -> bool {
-    let dirty = match (blocks::place(old), blocks::place(new)) {
-        (Some(Place::Run(before)), Some(Place::Run(after))) => {
-            let cache = current();
-            let mut shared = lock();
-            let Shared { heap, tallies, .. } = &mut *shared;
-            let Some(dirty) = heap.resize(block, (before, old.size()), (after, new.size())) else { return false };
-            tallies.run_resized(before.capacity(), after.capacity());
-            tallies.resized(cache, old.size(), new.size());
-            purger::wake_if_needed(shared);
-            dirty
-        }
-        (Some(Place::Class(before)), Some(Place::Class(after))) if before == after => {
-            let cache = current();
-            lock().tallies.resized(cache, old.size(), new.size());
-            old.size()..new.size()
-        }
-        _ => return false,
-    };
-    if zeroed && dirty.start < dirty.end {
-        // SAFETY: the range lies within the block, beyond what the caller has there.
-        unsafe { block.add(dirty.start).write_bytes(0, dirty.len()) };
-    }
-    true
-}
-
-/// Moves a large block to where another request of the same alignment fits, its memory rather than its bytes; `None` if that
-/// does not pay, or there is no memory.
-pub(crate) fn relocate(block: NonNull<u8>, old: Layout, new: Layout) -> Option<NonNull<u8>> {
-    let (Some(Place::Run(before)), Some(Place::Run(after))) = (blocks::place(old), blocks::place(new)) else {
-        return None;
-    };
-    let Relocated { start, moved } = lock().heap.relocate(block, (before, old.size()), after)?;
-    for range in [0..moved.start, moved.end..old.size()] {
-        // SAFETY: the range lies within both blocks, of which one is the caller's and the other was just granted.
-        unsafe { block.add(range.start).copy_to_nonoverlapping(start.add(range.start), range.len()) };
-    }
-    let cache = current();
-    let mut shared = lock();
-    shared.heap.leave(before, block);
-    shared.tallies.run_resized(before.capacity(), after.capacity());
-    shared.tallies.resized(cache, old.size(), new.size());
-    purger::wake_if_needed(shared);
-    Some(start)
-}
-
 /// Gives all free memory back to the operating system; returns how many bytes.
 pub(crate) fn trim() -> usize {
     let cache = current();
-    let mut shared = lock();
-    cache.drain(&mut shared.heap);
-    shared.heap.trim()
+    cache.drain(&mut lock().heap);
+    trim_heap()
+}
+
+/// A piece at a time: whoever waits for the lock gets it in between.
+fn trim_heap() -> usize {
+    let mut all = 0;
+    loop {
+        let (bytes, more) = lock().heap.trim();
+        all += bytes;
+        if !more {
+            return all;
+        }
+    }
+}
+
+/// Puts a unit that grew full by small pages onto a huge one. Returns whether there may be more of these.
+fn promote() -> bool {
+    let (promotion, more) = lock().heap.promotion();
+    if let Some(promotion) = promotion {
+        run(&promotion);
+    }
+    more
+}
+
+/// Without the lock: it takes long.
+fn run(promotion: &Promotion<Linux>) {
+    let whole = promotion.run();
+    lock().heap.promoted(promotion, whole);
 }
 
 /// A snapshot of what all threads did.

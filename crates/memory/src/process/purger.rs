@@ -61,7 +61,7 @@ fn purge() {
             lock().heap.tick();
             // Whoever waits for the lock gets it in between.
             while lock().heap.decay() {}
-            while lock().heap.promote() {}
+            while super::promote() {}
         }
         let mut shared = lock();
         if decay == NEVER || shared.heap.is_at_rest() {
