@@ -2,9 +2,7 @@
 //!
 //! A line goes to descriptor 2 only while that is the file that it was when the process started: a program may have closed it, and
 //! have a file of its own under that number. Nothing is allocated, no signal is raised, and nobody waits for a reader.
-#![allow(dead_code)] // Until the heap says what was freed twice.
-
-use std::ops::Deref;
+use std::fmt::{self, Write};
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -31,23 +29,23 @@ pub(crate) fn be_quiet(quiet: bool) {
 }
 
 /// Says a line, unless the process wants it quiet.
-pub(crate) fn complain(parts: &[&[u8]]) {
+pub(crate) fn complain(what: fmt::Arguments<'_>) {
     if !QUIET.load(Relaxed) {
-        say(parts);
+        say(what);
     }
 }
 
 /// As [`complain`], the first time only.
-pub(crate) fn complain_once(said: &AtomicBool, parts: &[&[u8]]) {
+pub(crate) fn complain_once(said: &AtomicBool, what: fmt::Arguments<'_>) {
     if !said.swap(true, Relaxed) {
-        complain(parts);
+        complain(what);
     }
 }
 
 /// Says a line, and ends the process.
 #[cold]
-pub(crate) fn die(parts: &[&[u8]]) -> ! {
-    say(parts);
+pub(crate) fn die(what: fmt::Arguments<'_>) -> ! {
+    say(what);
     std::process::abort();
 }
 
@@ -59,29 +57,41 @@ fn standard_error() -> Option<(u64, u64)> {
     }
 }
 
-/// The most parts of a line.
-const PARTS: usize = 16;
+/// A line that was full of ends at first; what does not fit is left out.
+struct Line {
+    text: [u8; 256],
+    end: usize,
+}
 
-fn say(parts: &[&[u8]]) {
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for &byte in text.as_bytes() {
+            if self.end == self.text.len() - 1 {
+                return Err(fmt::Error);
+            }
+            self.text[self.end] = byte;
+            self.end += 1;
+        }
+        Ok(())
+    }
+}
+
+fn say(what: fmt::Arguments<'_>) {
     let _errno = super::Errno::kept();
     let start = KNOWN.load(Acquire).then(|| (DEVICE.load(Relaxed), NUMBER.load(Relaxed)));
     if start.is_none() || standard_error() != start {
         return;
     }
-    let mut line = [const { libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 } }; PARTS];
-    let whole =
-        [b"tenzor: ".as_slice()].into_iter().chain(parts.iter().copied().take(PARTS - 2)).chain([b"\n".as_slice()]);
-    let mut count = 0;
-    for (slot, part) in line.iter_mut().zip(whole) {
-        *slot = libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() };
-        count += 1;
-    }
+    let mut line = Line { text: [b'\n'; 256], end: 0 };
+    _ = line.write_fmt(format_args!("tenzor: {what}"));
+    // What follows was never written.
+    line.end += 1;
     without_a_signal(|| {
         let mut room = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
-        // SAFETY: each part is as long as it says, and is only read. What cannot be written, nobody can be told.
+        // SAFETY: the line is as long as it says, and is only read. What cannot be written, nobody can be told.
         unsafe {
             if libc::poll(&raw mut room, 1, 0) == 1 {
-                libc::writev(libc::STDERR_FILENO, line.as_ptr(), count);
+                libc::write(libc::STDERR_FILENO, line.text.as_ptr().cast(), line.end);
             }
         }
     });
@@ -105,58 +115,5 @@ fn without_a_signal(write: impl FnOnce()) {
             libc::sigtimedwait(&raw const pipe, ptr::null_mut(), &raw const none);
         }
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
-    }
-}
-
-/// A number as text.
-#[derive(Debug)]
-pub(crate) struct Digits {
-    text: [u8; 20],
-    start: usize,
-}
-
-/// In decimal.
-pub(crate) fn decimal(number: usize) -> Digits {
-    digits(number, 10, b"")
-}
-
-/// In hexadecimal, as addresses are written.
-pub(crate) fn hex(number: usize) -> Digits {
-    digits(number, 16, b"0x")
-}
-
-fn digits(mut number: usize, base: usize, prefix: &[u8]) -> Digits {
-    let (mut text, mut start) = ([0; 20], 20);
-    loop {
-        start -= 1;
-        text[start] = b"0123456789abcdef"[number % base];
-        number /= base;
-        if number == 0 {
-            break;
-        }
-    }
-    start -= prefix.len();
-    text[start..start + prefix.len()].copy_from_slice(prefix);
-    Digits { text, start }
-}
-
-impl Deref for Digits {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.text[self.start..]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_written_in_full() {
-        for number in [0, 1, 9, 10, 4096, usize::MAX / 2, usize::MAX] {
-            assert_eq!(*decimal(number), *number.to_string().as_bytes());
-            assert_eq!(*hex(number), *format!("{number:#x}").as_bytes());
-        }
     }
 }

@@ -18,7 +18,7 @@ use std::ptr::{self, NonNull};
 
 use crate::heap::Heap;
 use crate::layout::blocks::{CLASSES, SLAB_CLASSES, class_capacity};
-use crate::os::Os;
+use crate::os::{self, Os};
 
 /// The most bytes that the blocks of one cache may have.
 pub(crate) const CACHE_BYTES: usize = 256 << 10;
@@ -379,7 +379,7 @@ impl Cache {
         self.widen(heap, class);
         let stack = &self.stacks[class];
         if stack.lease() == 0 {
-            heap.give_back_block(class, block);
+            give_back(heap, class, block);
             return;
         }
         if stack.top() == stack.limit() {
@@ -396,7 +396,7 @@ impl Cache {
         let (bottom, top) = (stack.bottom(), stack.top());
         for slot in &self.slots[bottom..bottom + count] {
             if let Some(block) = NonNull::new(slot.load(Relaxed)) {
-                heap.give_back_block(class, block);
+                give_back(heap, class, block);
             }
         }
         for slot in bottom + count..top {
@@ -459,4 +459,18 @@ impl Cache {
         }
         false
     }
+}
+
+/// Gives a block to the heap.
+fn give_back<O: Os>(heap: &mut Heap<O>, class: usize, block: NonNull<u8>) {
+    // SAFETY: *Filled*: the block is nobody else's.
+    if !unsafe { heap.give_back_block(class, block) } {
+        misuse(heap, block);
+    }
+}
+
+/// Ends the process: what was freed is no block in use of the size that it was freed with.
+#[cold]
+pub(super) fn misuse<O: Os>(heap: &mut Heap<O>, block: NonNull<u8>) -> ! {
+    os::die(format_args!("{block:p} was freed, where there is {}", heap.holding(block)))
 }

@@ -5,6 +5,7 @@
 mod cache;
 mod fork;
 mod purger;
+mod runs;
 mod settings;
 mod tally;
 mod threads;
@@ -12,18 +13,19 @@ mod threads;
 use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::Ordering::Relaxed;
 use std::alloc::Layout;
-use std::ops::Range;
 use std::ptr::NonNull;
 
+pub(crate) use self::runs::relocate;
 pub(crate) use self::settings::{config, configure};
 
 use self::cache::Cache;
 use self::purger::Purger;
+use self::runs::{give_back_run, obtain_run, resize_run};
 use self::tally::Tallies;
 use self::threads::{CURRENT, Caches, current};
-use crate::heap::{Granted, Heap, Relocated};
+use crate::heap::{Granted, Heap, Promotion};
 use crate::heap_config::HeapSettings;
-use crate::layout::blocks::{self, Place, class_capacity};
+use crate::layout::blocks::{self, class_capacity};
 use crate::os::{self, Linux};
 use crate::stats::Stats;
 use crate::sync::{Lock, LockGuard};
@@ -83,10 +85,7 @@ fn start() {
     drop(shared);
     static LOST: AtomicBool = AtomicBool::new(false);
     if !os::stay_loaded() {
-        os::complain_once(
-            &LOST,
-            &[b"the library that Tenzor is in cannot be kept loaded: the process may crash once it is unloaded"],
-        );
+        os::complain_once(&LOST, format_args!("the library that Tenzor is in cannot be kept loaded: do not unload it"));
     }
     fork::survive();
 }
@@ -157,62 +156,38 @@ fn obtain_class(class: usize, size: usize) -> Option<NonNull<u8>> {
     let mut shared = lock();
     let Shared { heap, tallies, .. } = &mut *shared;
     let misses = heap.misses();
-    let block = cache.refill(heap, class).or_else(|| {
-        yield_to_request(cache, heap);
-        cache.refill(heap, class)
-    });
+    let block = cache.refill(heap, class);
+    if block.is_some() {
+        tallies.served(cache, Some(class), class_capacity(class), size, heap.misses() > misses);
+        return block;
+    }
+    drop(shared);
+    yield_to_request(cache);
+    let mut shared = lock();
+    let Shared { heap, tallies, .. } = &mut *shared;
+    let block = cache.refill(heap, class);
     match block {
-        Some(_) => tallies.served(cache, Some(class), class_capacity(class), size, heap.misses() > misses),
+        Some(_) => tallies.served(cache, Some(class), class_capacity(class), size, true),
         None => tallies.refused(),
     }
     purger::counted(shared, cache);
     block
 }
 
+/// Under pressure, what is cached yields first.
+#[cold]
+fn yield_to_request(cache: &Cache) {
+    cache.drain(&mut lock().heap);
+    trim_heap();
+}
+
+#[cold]
 fn give_back_class(class: usize, size: usize, block: NonNull<u8>) {
     let cache = current();
     let mut shared = lock();
     let Shared { heap, tallies, .. } = &mut *shared;
     cache.overflow(heap, class, block);
     tallies.freed(cache, Some(class), class_capacity(class), size);
-    purger::freed(shared, cache);
-}
-
-fn obtain_run(request: Layout) -> Option<Granted> {
-    let run = blocks::run(request);
-    let cache = current();
-    let mut shared = lock();
-    let Shared { heap, tallies, .. } = &mut *shared;
-    let misses = heap.misses();
-    let granted = run.and_then(|run| {
-        heap.obtain_run(run, request.size()).or_else(|| {
-            yield_to_request(cache, heap);
-            heap.obtain_run(run, request.size())
-        })
-    });
-    match (&granted, run) {
-        (Some(_), Some(run)) => tallies.served(cache, None, run.capacity(), request.size(), heap.misses() > misses),
-        _ => tallies.refused(),
-    }
-    purger::counted(shared, cache);
-    granted
-}
-
-/// Under pressure, what is cached yields first.
-#[cold]
-fn yield_to_request(cache: &Cache, heap: &mut Heap<Linux>) {
-    cache.drain(heap);
-    heap.trim();
-}
-
-fn give_back_run(request: Layout, start: NonNull<u8>) {
-    // What was granted has a run.
-    let Some(run) = blocks::run(request) else { return };
-    let cache = current();
-    let mut shared = lock();
-    let Shared { heap, tallies, .. } = &mut *shared;
-    heap.give_back_run(run, start);
-    tallies.freed(cache, None, run.capacity(), request.size());
     purger::freed(shared, cache);
 }
 
@@ -223,13 +198,11 @@ pub(crate) fn resize(block: NonNull<u8>, old: Layout, new: Layout, zeroed: bool)
     let dirty = match (blocks::class(old), blocks::class(new)) {
         (Some(before), Some(after)) if before == after => {
             let cache = CURRENT.get();
-            if !cache.taken.load(Relaxed) {
-                resize_class(old.size(), new.size());
-            } else {
+            if cache.taken.load(Relaxed) {
                 cache.resized(old.size(), new.size());
-                if cache.is_due() {
-                    purger::visit(cache);
-                }
+            }
+            if !cache.taken.load(Relaxed) || cache.is_due() {
+                resize_slowly(cache, old.size(), new.size());
             }
             old.size()..new.size()
         }
@@ -246,54 +219,50 @@ pub(crate) fn resize(block: NonNull<u8>, old: Layout, new: Layout, zeroed: bool)
     true
 }
 
-/// Of a thread without a cache.
+/// Of a thread without a cache, or one that is to look at the clock.
 #[cold]
-fn resize_class(old: usize, new: usize) {
-    let cache = current();
-    let mut shared = lock();
-    cache.resized(old, new);
-    shared.tallies.settle(cache);
-    purger::counted(shared, cache);
-}
-
-fn resize_run(block: NonNull<u8>, old: Layout, new: Layout) -> Option<Range<usize>> {
-    let (before, after) = (blocks::run(old)?, blocks::run(new)?);
-    let cache = current();
-    let mut shared = lock();
-    let Shared { heap, tallies, .. } = &mut *shared;
-    let dirty = heap.resize(block, (before, old.size()), (after, new.size()))?;
-    tallies.run_resized(before.capacity(), after.capacity());
-    tallies.resized(cache, old.size(), new.size());
-    purger::freed(shared, cache);
-    Some(dirty)
-}
-
-/// Moves a large block to where another request of the same alignment fits, its memory rather than its bytes; `None` if that
-/// does not pay, or there is no memory.
-pub(crate) fn relocate(block: NonNull<u8>, old: Layout, new: Layout) -> Option<NonNull<u8>> {
-    let (Some(Place::Run(before)), Some(Place::Run(after))) = (blocks::place(old), blocks::place(new)) else {
-        return None;
-    };
-    let Relocated { start, moved } = lock().heap.relocate(block, (before, old.size()), after)?;
-    for range in [0..moved.start, moved.end..old.size()] {
-        // SAFETY: the range lies within both blocks, of which one is the caller's and the other was just granted.
-        unsafe { block.add(range.start).copy_to_nonoverlapping(start.add(range.start), range.len()) };
+fn resize_slowly(cache: &Cache, old: usize, new: usize) {
+    if cache.taken.load(Relaxed) {
+        return purger::visit(cache);
     }
     let cache = current();
     let mut shared = lock();
-    shared.heap.leave(before, block);
-    shared.tallies.run_resized(before.capacity(), after.capacity());
-    shared.tallies.resized(cache, old.size(), new.size());
-    purger::freed(shared, cache);
-    Some(start)
+    shared.tallies.resized(cache, old, new);
+    purger::counted(shared, cache);
 }
 
 /// Gives all free memory back to the operating system; returns how many bytes.
 pub(crate) fn trim() -> usize {
     let cache = current();
-    let mut shared = lock();
-    cache.drain(&mut shared.heap);
-    shared.heap.trim()
+    cache.drain(&mut lock().heap);
+    trim_heap()
+}
+
+/// A piece at a time: whoever waits for the lock gets it in between.
+fn trim_heap() -> usize {
+    let mut all = 0;
+    loop {
+        let (bytes, more) = lock().heap.trim();
+        all += bytes;
+        if !more {
+            return all;
+        }
+    }
+}
+
+/// Puts a unit that grew full by small pages onto a huge one. Returns whether there may be more of these.
+fn promote() -> bool {
+    let (promotion, more) = lock().heap.promotion();
+    if let Some(promotion) = promotion {
+        run(&promotion);
+    }
+    more
+}
+
+/// Without the lock: it takes long.
+fn run(promotion: &Promotion<Linux>) {
+    let whole = promotion.run();
+    lock().heap.promoted(promotion, whole);
 }
 
 /// A snapshot of what all threads did.

@@ -13,7 +13,7 @@ use crate::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::cache::Cache;
-use super::{Shared, lock};
+use super::{Shared, lock, promote};
 use crate::heap_config::{Background, HeapSettings};
 use crate::os;
 use crate::retention::TICKS;
@@ -200,15 +200,13 @@ fn visit_with(mut shared: LockGuard<'_, Shared>, cache: &Cache) {
     }
     let _errno = os::Errno::kept();
     let Some(pieces) = shared.pass_time(now) else { return };
-    for _ in 1..pieces {
-        if !shared.give_a_piece(now) {
+    drop(shared);
+    // Whoever waits for the lock gets it in between.
+    for _ in 0..pieces {
+        if !give_a_piece(now) {
             return;
         }
-        // Whoever waits for the lock gets it in between.
-        drop(shared);
-        shared = lock();
     }
-    shared.give_a_piece(now);
 }
 
 impl Shared {
@@ -231,21 +229,34 @@ impl Shared {
         Some((late + 1).min(PIECES))
     }
 
-    /// Gives a piece back, or puts a unit on a huge page, if there is one to. Returns whether there may be more.
-    fn give_a_piece(&mut self, now: u64) -> bool {
-        if self.purger.who != Who::Calls {
-            return false;
-        }
-        self.purger.busy = self.purger.busy && (self.heap.decay() || self.heap.promote());
-        if self.purger.busy {
-            DUE.store(now, Relaxed);
-        } else if self.heap.is_at_rest() {
-            self.leave_it();
-        } else {
-            DUE.store(self.purger.tick, Relaxed);
-        }
-        self.purger.busy
+    /// Whether calls have a piece to give back.
+    fn calls_are_busy(&self) -> bool {
+        self.purger.who == Who::Calls && self.purger.busy
     }
+}
+
+/// Gives a piece back, or puts a unit on a huge page, if there is one to. Returns whether there may be more.
+fn give_a_piece(now: u64) -> bool {
+    let mut shared = lock();
+    if !shared.calls_are_busy() {
+        return false;
+    }
+    let decays = shared.heap.decay();
+    drop(shared);
+    let more = decays || promote();
+    let mut shared = lock();
+    if !shared.calls_are_busy() {
+        return false;
+    }
+    shared.purger.busy = more;
+    if more {
+        DUE.store(now, Relaxed);
+    } else if shared.heap.is_at_rest() {
+        shared.leave_it();
+    } else {
+        DUE.store(shared.purger.tick, Relaxed);
+    }
+    more
 }
 
 /// What the thread does.
@@ -265,7 +276,7 @@ fn purge() {
         while lock().heap.decay() {
             os::sleep(BREATH);
         }
-        while lock().heap.promote() {
+        while promote() {
             os::sleep(BREATH);
         }
         let mut shared = lock();

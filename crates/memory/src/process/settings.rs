@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::threads::current;
 use super::{Shared, lock};
+use crate::heap::Policy;
 use crate::heap_config::{HeapConfig, HeapSettings, HugePages};
 use crate::os;
 
@@ -28,6 +29,11 @@ impl Shared {
         let [limit, idle] =
             [self.settings.limit, self.settings.idle_limit].map(|limit| limit.value.unwrap_or(usize::MAX));
         self.heap.set_limits(limit, idle);
+        self.heap.set_policy(match self.settings.huge_pages.value {
+            HugePages::Auto => Policy::Auto,
+            HugePages::Always => Policy::Always,
+            HugePages::Never => Policy::Never,
+        });
     }
 
     /// Applies the environment variables, once: before the first request is served, or as soon as there is an environment. What cannot be
@@ -76,7 +82,11 @@ fn variable<T>(name: &CStr, expected: &str, parse: fn(&[u8]) -> Option<T>) -> Op
     let text = os::environment(name)?.to_bytes();
     let value = parse(text);
     if value.is_none() {
-        os::complain(&[name.to_bytes(), b": expected ", expected.as_bytes(), b", found \"", text, b"\""]);
+        os::complain(format_args!(
+            "{}: expected {expected}, found \"{}\"",
+            name.to_bytes().escape_ascii(),
+            text.escape_ascii()
+        ));
     }
     value
 }

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use super::cache::Cache;
 use super::{lock, purger};
-use crate::heap::Heap;
+use crate::heap::{Heap, Progress};
 use crate::layout::blocks::{self, Run};
 use crate::os::{self, Ends, Os};
 use crate::sync::atomic::AtomicBool;
@@ -120,7 +120,8 @@ impl Caches {
             self.spare = Some(cache);
             self.spares += 1;
         } else if let Some(run) = run() {
-            heap.give_back_run(run, NonNull::from(cache).cast());
+            // SAFETY: it was granted for this run, and neither a thread nor a list has it any more.
+            unsafe { heap.give_back_run(run, NonNull::from(cache).cast()) };
         }
     }
 }
@@ -132,7 +133,13 @@ fn run() -> Option<Run> {
 
 /// A new cache, made where it stays: it is larger than the stack that a thread may have.
 fn fresh<O: Os>(heap: &mut Heap<O>) -> Option<&'static Cache> {
-    let granted = heap.obtain_run(run()?, size_of::<Cache>())?;
+    let mut request = heap.obtain_run(run()?, size_of::<Cache>())?;
+    while !request.is_ready() {
+        if heap.proceed(&mut request) == Progress::Lost {
+            return None;
+        }
+    }
+    let granted = heap.granted(&request);
     // SAFETY: the range was just granted for a cache, and is the caller's alone until it is given back. All zero bytes are a barren
     // cache.
     let cache: &'static Cache = unsafe {
@@ -168,10 +175,7 @@ fn arrive(cache: &'static Cache) -> &'static Cache {
         // It is served all the same.
         CURRENT.set(&GONE);
         static SAID: AtomicBool = AtomicBool::new(false);
-        os::complain_once(
-            &SAID,
-            &[b"the process has no thread-specific key left: threads have no caches, and wait for each other"],
-        );
+        os::complain_once(&SAID, format_args!("the process has no thread-specific key left: threads have no caches"));
         return &HOMELESS;
     };
     let super::Shared { heap, caches, .. } = &mut *shared;
