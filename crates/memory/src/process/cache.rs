@@ -115,8 +115,8 @@ struct Patience {
 /// The most requests between two visits where nothing is due; where something is; and after a free that took the lock, which tells that
 /// more may be due, and takes longer than a look at the clock.
 const FAR: i32 = 1 << 10;
-const NEAR: i32 = 1 << 7;
-const NEAREST: i32 = 1 << 4;
+const NEAR: i32 = 1 << 6;
+const NEAREST: i32 = 1 << 3;
 
 /// In this order, the offset of a stack is that of its class, and what each request touches lies together.
 #[derive(Debug)]
@@ -257,6 +257,7 @@ impl Cache {
     #[inline]
     pub(crate) fn hasten(&self) {
         self.patience.left.set(self.patience.left.get().min(NEAREST));
+        self.patience.stride.set(NEAREST / 4);
     }
 
     /// Something is due, and this visit was early for it, or late.

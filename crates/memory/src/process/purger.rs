@@ -121,10 +121,13 @@ pub(super) fn freed(shared: LockGuard<'_, Shared>, cache: &Cache) {
     if shared.purger.open && shared.heap.is_idle() {
         return decide(shared, cache);
     }
+    let is_due = cache.is_due();
     if DUE.load(Relaxed) != NEVER {
         cache.hasten();
     }
-    counted(shared, cache);
+    if is_due {
+        visit_with(shared, cache);
+    }
 }
 
 /// The end of every other request under the lock.

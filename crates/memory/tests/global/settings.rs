@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::thread;
 use std::time::Duration;
 
-use tenzor_memory::{HeapConfig, TenzorAlloc};
+use tenzor_memory::{HeapConfig, Origin, TenzorAlloc};
 
 use crate::GLOBAL;
 use crate::block::Block;
@@ -43,6 +43,16 @@ fn holds_a_limit_of_40_mib() {
 fn a_limit_is_held_by_the_environments_word() {
     alone_with("TENZOR_LIMIT", "40M", || {
         holds_a_limit_of_40_mib();
+        let in_force = || (GLOBAL.config().limit.value, GLOBAL.config().limit.origin);
+        // It is that of whoever runs the program, whose word counts more than the program's.
+        let config = HeapConfig::new().with_limit(None).with_idle_limit(80 * MIB);
+        GLOBAL.configure(&config);
+        assert_eq!(in_force(), (Some(40 * MIB), Origin::Environment));
+        assert_eq!(GLOBAL.config().idle_limit.value, Some(80 * MIB));
+        holds_a_limit_of_40_mib();
+        GLOBAL.configure(&config.ignore_environment());
+        assert_eq!(in_force(), (None, Origin::Program));
+        assert_eq!(taken().len(), 100);
     });
 }
 
@@ -55,6 +65,9 @@ fn a_limit_is_held_by_the_programs_word() {
         GLOBAL.configure(&HeapConfig::new().with_limit(40 * MIB));
         assert!(taken().is_empty() && some.iter().all(Block::is_intact));
         drop(some);
+        holds_a_limit_of_40_mib();
+        // What is not set stays.
+        GLOBAL.configure(&HeapConfig::new().with_idle_limit(64 * MIB));
         holds_a_limit_of_40_mib();
         GLOBAL.configure(&HeapConfig::new().with_limit(None));
         assert_eq!(taken().len(), 100);
