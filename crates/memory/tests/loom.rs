@@ -17,7 +17,7 @@ mod layout {
     pub(crate) use crate::blocks;
 }
 
-mod sys {
+mod os {
     pub trait Os {}
     pub struct NoOs;
     impl Os for NoOs {}

@@ -7,11 +7,16 @@
 
 mod linux;
 mod process;
+mod stderr;
 
 use std::ptr::NonNull;
 
 pub(crate) use self::linux::Linux;
-pub(crate) use self::process::{at_fork, can_fence_threads, complain, die, environment, fence_threads, spawn};
+pub(crate) use self::process::{
+    Ends, Errno, at_fork, can_fence_threads, clock, environment, fence_threads, has_environment, remember_processors,
+    sleep, spawn, stay_loaded,
+};
+pub(crate) use self::stderr::{be_quiet, complain, complain_once, die, remember_standard_error};
 
 /// A huge page in bytes.
 pub(crate) const HUGE: usize = 2 << 20;

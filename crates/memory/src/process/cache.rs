@@ -5,12 +5,15 @@
 //! top. How many a stack may hold is **leased** from the cache's total: a class starts with nothing, doubles its lease each time
 //! it runs empty or full, and takes from the leases of other classes once the total is given out.
 //!
+//! All zero bytes are a cache that holds nothing and never will, *barren*: so one begins its life in place, in memory that is zero.
+//!
 //! *Filled*: from a stack's bottom to its top, its slots hold blocks of its class that are nobody else's; the top is never
 //! above the limit, nor that above the next stack's bottom.
 #![allow(unsafe_code)]
 
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicUsize};
+use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
 use crate::heap::Heap;
@@ -99,7 +102,25 @@ fn add(counter: &AtomicUsize, by: usize) -> usize {
     sum
 }
 
+/// When a thread is to look at the clock next, counted in its requests: a clock is read in the time of several of these.
+///
+/// Where something is due, and visits find that it is not yet time, they become rarer; where they come late, they become more frequent.
+/// The bounds are the most requests that a thread makes at a slower pace than before until it notices that time has passed.
 #[derive(Debug)]
+struct Patience {
+    left: Cell<i32>,
+    stride: Cell<i32>,
+}
+
+/// The most requests between two visits where nothing is due; where something is; and after a free that took the lock, which tells that
+/// more may be due, and takes longer than a look at the clock.
+const FAR: i32 = 1 << 10;
+const NEAR: i32 = 1 << 7;
+const NEAREST: i32 = 1 << 4;
+
+/// In this order, the offset of a stack is that of its class, and what each request touches lies together.
+#[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Cache {
     stacks: [Stack; CLASSES],
     /// Requested bytes handed out so far; bytes freed so far, and `peak`.
@@ -111,11 +132,16 @@ pub(crate) struct Cache {
     /// The bytes of all leases, and the class whose lease is next to be taken away.
     leased: AtomicUsize,
     hand: AtomicUsize,
-    /// A thread has this cache. All caches are in one list, which only grows.
+    patience: Patience,
+    /// A thread has this cache: it is in the list of all, whose neighbours these are.
     pub(crate) taken: AtomicBool,
     pub(crate) next: AtomicPtr<Cache>,
+    pub(crate) before: AtomicPtr<Cache>,
     slots: [AtomicPtr<u8>; SLOTS],
 }
+
+// SAFETY: all is atomic but the patience, which is the cache's own thread's, or is used under the lock where there is none.
+unsafe impl Sync for Cache {}
 
 /// What was counted so far.
 #[derive(Clone, Copy, Debug)]
@@ -136,6 +162,16 @@ impl Cache {
     /// One that holds nothing and never will: all its stacks are both empty and full.
     pub(crate) const fn barren() -> Self {
         Self {
+            allocated: AtomicUsize::new(0),
+            ceiling: AtomicUsize::new(0),
+            settled: AtomicIsize::new(0),
+            peak: AtomicIsize::new(0),
+            leased: AtomicUsize::new(0),
+            hand: AtomicUsize::new(0),
+            patience: Patience { left: Cell::new(0), stride: Cell::new(0) },
+            taken: AtomicBool::new(false),
+            next: AtomicPtr::new(ptr::null_mut()),
+            before: AtomicPtr::new(ptr::null_mut()),
             stacks: [const {
                 Stack {
                     popped: AtomicUsize::new(0),
@@ -145,14 +181,6 @@ impl Cache {
                     limit: AtomicU32::new(0),
                 }
             }; CLASSES],
-            allocated: AtomicUsize::new(0),
-            ceiling: AtomicUsize::new(0),
-            settled: AtomicIsize::new(0),
-            peak: AtomicIsize::new(0),
-            leased: AtomicUsize::new(0),
-            hand: AtomicUsize::new(0),
-            taken: AtomicBool::new(false),
-            next: AtomicPtr::new(ptr::null_mut()),
             slots: [const { AtomicPtr::new(ptr::null_mut()) }; SLOTS],
         }
     }
@@ -194,6 +222,49 @@ impl Cache {
         add(&stack.pushed, 1);
         self.count_freed(size);
         true
+    }
+
+    /// Counts a block that changed its size in place.
+    #[inline]
+    pub(crate) fn resized(&self, old: usize, new: usize) {
+        if new > old {
+            self.count_allocated(new - old);
+        } else {
+            self.count_freed(old - new);
+        }
+    }
+
+    /// One more request; returns whether its thread is to look at the clock.
+    #[inline]
+    pub(crate) fn is_due(&self) -> bool {
+        let left = self.patience.left.get() - 1;
+        self.patience.left.set(left);
+        left < 0
+    }
+
+    /// Nothing is due.
+    pub(crate) fn rest(&self) {
+        self.patience.left.set(FAR);
+    }
+
+    /// Something will be due: the next request looks.
+    pub(crate) fn attend(&self) {
+        self.patience.left.set(0);
+        self.patience.stride.set(1);
+    }
+
+    /// Something is due, and more may be.
+    #[inline]
+    pub(crate) fn hasten(&self) {
+        self.patience.left.set(self.patience.left.get().min(NEAREST));
+    }
+
+    /// Something is due, and this visit was early for it, or late.
+    pub(crate) fn pace(&self, early: bool) {
+        let stride = self.patience.stride.get();
+        let stride = if early { stride * 4 } else { stride / 4 }.clamp(1, NEAR);
+        self.patience.stride.set(stride);
+        self.patience.left.set(stride);
     }
 
     #[inline]
@@ -374,6 +445,19 @@ impl Cache {
         for class in 0..CLASSES {
             self.give_up(heap, class);
         }
+    }
+
+    /// Gives a part of it to the heap, some 64 blocks; returns whether there may be more.
+    pub(crate) fn drain_some<O: Os>(&self, heap: &mut Heap<O>) -> bool {
+        let mut given = 0;
+        for class in 0..CLASSES {
+            if given >= STACK_BLOCKS {
+                return true;
+            }
+            given += self.held(class);
+            self.give_up(heap, class);
+        }
+        false
     }
 }
 

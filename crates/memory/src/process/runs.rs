@@ -1,6 +1,7 @@
 //! Requests for runs of pages: each a few short pieces of work under the heap's lock, with all that takes long in between.
 
 use std::alloc::Layout;
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::cache::{Cache, misuse};
@@ -61,6 +62,8 @@ fn try_run(cache: &Cache, mut shared: LockGuard<'static, Shared>, pages: Run, si
     if let Some(promotion) = heap.promotion_of(&mut request) {
         drop(shared);
         run(&promotion);
+    } else {
+        purger::counted(shared, cache);
     }
     Some(granted)
 }
@@ -74,48 +77,34 @@ pub(super) fn give_back_run(request: Layout, start: NonNull<u8>) {
         misuse(heap, start)
     };
     tallies.freed(cache, None, run.capacity(), request.size());
-    purger::wake_if_needed(shared);
+    purger::freed(shared, cache);
 }
 
-/// Makes a block fit another request of the same alignment in place, if it can. With `zeroed`, the bytes beyond the old
-/// size are zero.
-pub(crate) fn resize(block: NonNull<u8>, old: Layout, new: Layout, zeroed: bool) -> bool {
-    let dirty = match (blocks::place(old), blocks::place(new)) {
-        (Some(Place::Run(before)), Some(Place::Run(after))) => {
-            let cache = current();
-            let mut shared = lock();
-            // SAFETY: the caller's word.
-            let dirty = match unsafe { shared.heap.resize(block, (before, old.size()), (after, new.size())) } {
-                Resize::Refused => return false,
-                Resize::Done(dirty) => dirty,
-                Resize::Growing(mut growth) => loop {
-                    match shared.heap.grow(&mut growth) {
-                        Progress::More => {
-                            drop(shared);
-                            shared = lock();
-                        }
-                        Progress::Lost => return false,
-                        Progress::Ready => break growth.dirty(),
-                    }
-                },
-            };
-            shared.tallies.run_resized(before.capacity(), after.capacity());
-            shared.tallies.resized(cache, old.size(), new.size());
-            purger::wake_if_needed(shared);
-            dirty
-        }
-        (Some(Place::Class(before)), Some(Place::Class(after))) if before == after => {
-            let cache = current();
-            lock().tallies.resized(cache, old.size(), new.size());
-            old.size()..new.size()
-        }
-        _ => return false,
+/// Makes a run fit another request of the same alignment where it stands, if it can. The bytes that may not be zero, at or beyond the
+/// least of both sizes, are these.
+pub(super) fn resize_run(block: NonNull<u8>, old: Layout, new: Layout) -> Option<Range<usize>> {
+    let (before, after) = (blocks::run(old)?, blocks::run(new)?);
+    let cache = current();
+    let mut shared = lock();
+    // SAFETY: the caller's word.
+    let dirty = match unsafe { shared.heap.resize(block, (before, old.size()), (after, new.size())) } {
+        Resize::Refused => return None,
+        Resize::Done(dirty) => dirty,
+        Resize::Growing(mut growth) => loop {
+            match shared.heap.grow(&mut growth) {
+                Progress::More => {
+                    drop(shared);
+                    shared = lock();
+                }
+                Progress::Lost => return None,
+                Progress::Ready => break growth.dirty(),
+            }
+        },
     };
-    if zeroed && dirty.start < dirty.end {
-        // SAFETY: the range lies within the block, beyond what the caller has there.
-        unsafe { block.add(dirty.start).write_bytes(0, dirty.len()) };
-    }
-    true
+    shared.tallies.run_resized(before.capacity(), after.capacity());
+    shared.tallies.resized(cache, old.size(), new.size());
+    purger::freed(shared, cache);
+    Some(dirty)
 }
 
 /// Moves a large block to where another request of the same alignment fits, its memory rather than its bytes; `None` if that
@@ -128,7 +117,7 @@ pub(crate) fn relocate(block: NonNull<u8>, old: Layout, new: Layout) -> Option<N
     let mut moving = unsafe { lock().heap.relocate(block, (before, old.size()), after) }?;
     while lock().heap.move_on(&mut moving) {}
     let (start, moved) = (moving.to(), moving.moved());
-    let copy = |from: NonNull<u8>, to: NonNull<u8>, range: std::ops::Range<usize>| {
+    let copy = |from: NonNull<u8>, to: NonNull<u8>, range: Range<usize>| {
         // SAFETY: the range lies within both blocks, of which one is the caller's and the other on its way to it.
         unsafe { from.add(range.start).copy_to_nonoverlapping(to.add(range.start), range.len()) };
     };
@@ -155,6 +144,6 @@ pub(crate) fn relocate(block: NonNull<u8>, old: Layout, new: Layout) -> Option<N
     shared.heap.arrive(&moving);
     shared.tallies.run_resized(before.capacity(), after.capacity());
     shared.tallies.resized(cache, old.size(), new.size());
-    purger::wake_if_needed(shared);
+    purger::freed(shared, cache);
     Some(start)
 }
