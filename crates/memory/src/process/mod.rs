@@ -112,6 +112,12 @@ fn lock() -> LockGuard<'static, Shared> {
     if STARTED.load(Relaxed) { SHARED.lock() } else { start() }
 }
 
+/// From now on the child of a fork finds the heap whole. Handlers around forks that are registered later take their locks before the
+/// heap's.
+pub(crate) fn survive_forks() {
+    drop(lock());
+}
+
 #[cold]
 fn start() -> LockGuard<'static, Shared> {
     let mut shared = SHARED.lock();
