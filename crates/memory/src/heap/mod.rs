@@ -161,6 +161,14 @@ impl<O: Os> Heap<O> {
         Some(Granted { start: self.start_of(page, run), dirty: 0..size })
     }
 
+    /// As [`obtain_run`](Self::obtain_run) for few pages, which need no alignment: all at once.
+    pub(crate) fn obtain_now(&mut self, run: Run, size: usize) -> Option<Granted> {
+        self.start()?;
+        let transit = self.pages.take_now(run.pages)?;
+        self.pages.owners().set_run(transit.start(), run);
+        Some(self.granted(&Request { run, size, transit }))
+    }
+
     /// A run of pages for a request of `size` bytes.
     pub(crate) fn obtain_run(&mut self, run: Run, size: usize) -> Option<Request> {
         self.start()?;
@@ -238,9 +246,8 @@ impl<O: Os> Heap<O> {
         } else {
             let run = class_run(class);
             for _ in 0..wanted {
-                let Some(start) = self.pages.take_now(run.pages) else { return };
-                self.pages.owners().set_run(start, run);
-                take(self.pages.space().address(start));
+                let Some(granted) = self.obtain_now(run, run.capacity()) else { return };
+                take(granted.start);
             }
         }
     }

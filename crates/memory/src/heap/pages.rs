@@ -314,7 +314,7 @@ impl<O: Os> PageHeap<O> {
     }
 
     /// As [`take`](Self::take), for few pages: all at once.
-    pub(crate) fn take_now(&mut self, pages: u32) -> Option<u32> {
+    pub(crate) fn take_now(&mut self, pages: u32) -> Option<Transit> {
         let mut transit = self.take(pages, 1)?;
         // A move at most, and a piece of purging: the rest is for others to come.
         loop {
@@ -326,7 +326,7 @@ impl<O: Os> PageHeap<O> {
                 Progress::Lost => return None,
             }
         }
-        Some(transit.pages.start)
+        Some(transit)
     }
 
     /// Cuts pages out of the extent that fits best, on a side if it can be.
