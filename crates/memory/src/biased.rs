@@ -4,6 +4,10 @@
 //! the value shuts the owner out, makes all threads' earlier stores visible ([`os::fence_threads`], a system call), and
 //! waits until the owner is not at it. Of the two, at least one sees the other: it is the asymmetric form of Dekker's algorithm.
 //!
+//! The system may refuse the fence at any time, and nothing else shows what the owner is doing: to change the rights of a page
+//! interrupts the other threads on some processors and on others not. Then the value stays the owner's, and the owner stays shut out:
+//! when it comes by it takes the lock, leaves the value for good, and from then on the lock is all that it takes to reach it.
+//!
 //! *Owned*: one thread at a time is the owner, and [`Biased::enter`] is its alone. *Locked*: everything else is done under one lock,
 //! by the owner as well.
 #![allow(unsafe_code)]
@@ -21,15 +25,18 @@ pub(crate) struct Biased<T> {
     busy: AtomicBool,
     /// The owner has to take the lock.
     shut: AtomicBool,
+    /// The owner does not come back.
+    left: AtomicBool,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: of the owner and those who hold the lock, one at a time reaches the value; see `enter` and `shut_all`.
+// SAFETY: of the owner and those who hold the lock, one at a time reaches the value; see `enter` and `shut_out`.
 unsafe impl<T: Send> Sync for Biased<T> {}
 
 impl<T> Biased<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self { busy: AtomicBool::new(false), shut: AtomicBool::new(false), value: UnsafeCell::new(value) }
+        let [busy, shut, left] = [(); 3].map(|()| AtomicBool::new(false));
+        Self { busy, shut, left, value: UnsafeCell::new(value) }
     }
 
     /// Lets the owner use the value; `None` if it is shut out, and what `body` returns otherwise.
@@ -50,41 +57,69 @@ impl<T> Biased<T> {
         result
     }
 
-    /// The value, for the owner while it holds the lock.
+    /// The value, for who holds the lock.
     ///
     /// # Safety
-    /// *Owned* and *Locked*: the caller is the owner, or there is none any more, and it holds the lock as long as it uses the
-    /// value.
+    /// *Locked*: the caller holds the lock as long as it uses the value. *Owned*: it is the owner; or the owner is out, as
+    /// [`shut_out`] found and until [`let_in`](Self::let_in); or it has left; or there is none any more.
     #[expect(clippy::mut_from_ref, reason = "the lock makes it exclusive")]
     pub(crate) unsafe fn locked(&self) -> &mut T {
         // SAFETY: the caller's word. Others reach the value under the lock only.
         unsafe { &mut *self.value.get() }
     }
+
+    /// The owner does not [`enter`](Self::enter) from now on.
+    ///
+    /// # Safety
+    /// *Owned* and *Locked*: the caller is the owner, and holds the lock.
+    pub(crate) unsafe fn leave(&self) {
+        // What a thread stored itself, it sees.
+        self.shut.store(true, Relaxed);
+        self.left.store(true, Relaxed);
+    }
+
+    /// Whether the owner left; known to the owner, and to who holds the lock.
+    pub(crate) fn has_left(&self) -> bool {
+        self.left.load(Relaxed)
+    }
+
+    /// The first half of [`shut_out`]: the owner is shut out, but may be at the value.
+    pub(crate) fn shut(&self) {
+        self.shut.store(true, Relaxed);
+    }
+
+    /// The second half, after a fence: the owner is out, and when it comes back it sees that it is shut out.
+    pub(crate) fn wait(&self) {
+        while self.busy.load(Acquire) {
+            pause();
+        }
+    }
+
+    /// Lets an owner in that was shut out, unless it left.
+    ///
+    /// # Safety
+    /// *Locked*: the caller holds the lock, and no reference to the value.
+    pub(crate) unsafe fn let_in(&self) {
+        if !self.has_left() {
+            self.shut.store(false, Release);
+        }
+    }
 }
 
-/// Shuts the owners of some values out, passes each value to `body`, and lets the owners in again. Returns whether that could be
-/// done.
+/// Shuts the owners of some values out. Returns whether all of them are out now; if not, they stay shut out, and may be at their
+/// values still.
 ///
 /// # Safety
-/// *Locked*: the caller holds the values' lock, and owns none of them.
-pub(crate) unsafe fn shut_all<'a, T: 'a>(
-    values: impl Iterator<Item = &'a Biased<T>> + Clone,
-    mut body: impl FnMut(&mut T),
-) -> bool {
+/// *Locked*: the caller holds the locks of all the values, and owns none of them.
+pub(crate) unsafe fn shut_out<'a, T: 'a>(values: impl Iterator<Item = &'a Biased<T>> + Clone) -> bool {
+    let values = values.filter(|value| !value.has_left());
     if values.clone().next().is_none() {
         return true;
     }
-    values.clone().for_each(|value| value.shut.store(true, Relaxed));
+    values.clone().for_each(Biased::shut);
     let fenced = os::fence_threads();
-    for value in values {
-        if fenced {
-            while value.busy.load(Acquire) {
-                pause();
-            }
-            // SAFETY: the owner is not at the value, and when it comes to it sees that it is shut out.
-            body(unsafe { &mut *value.value.get() });
-        }
-        value.shut.store(false, Release);
+    if fenced {
+        values.for_each(Biased::wait);
     }
     fenced
 }

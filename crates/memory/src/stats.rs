@@ -47,7 +47,9 @@ pub struct Stats {
     pub pool_hits: u64,
     /// Requests that went to the backing.
     pub pool_misses: u64,
-    /// Bytes kept free for reuse.
+    /// Bytes kept free for reuse. Where the system refused a fence for all threads after some of them had stocks, what lies
+    /// there counts as they told last, until they use the pool again or end: the counts of hits and of what is in use may be wrong by
+    /// that much, and the sums hold.
     pub pooled_bytes: usize,
     /// Buffers kept free for reuse.
     pub pooled_buffers: usize,
@@ -201,6 +203,8 @@ struct BucketCounters {
     misses: u64,
     frees: u64,
     released: u64,
+    /// Bytes that are in use or pooled.
+    held: usize,
 }
 
 /// What a thread's stock counts by itself, until it is [settled](Counters::settle).
@@ -331,6 +335,7 @@ impl Counters {
         self.recent.peak()
     }
 
+    /// Bytes that the backing was asked for.
     pub(crate) fn asked(&self) -> usize {
         self.asked
     }
@@ -355,6 +360,7 @@ impl Counters {
     pub(crate) fn miss_served(&mut self, bucket: usize, requested: usize, capacity: usize, pooled: usize) {
         self.asked -= capacity;
         self.buckets[bucket].misses += 1;
+        self.buckets[bucket].held += capacity;
         self.handed_out(requested, capacity);
         self.peak_reserved = self.peak_reserved.max(self.in_use_or_stocked() + pooled);
     }
@@ -437,13 +443,40 @@ impl Counters {
     }
 
     /// A buffer, neither in use nor pooled any more, is about to go back to the backing.
-    pub(crate) fn return_begins(&mut self, bucket: usize) {
+    pub(crate) fn return_begins(&mut self, bucket: usize, capacity: usize) {
         self.buckets[bucket].released += 1;
+        self.buckets[bucket].held -= capacity;
+    }
+
+    /// There may be room for it now.
+    pub(crate) fn return_ends(&mut self, bucket: usize, capacity: usize) {
+        self.buckets[bucket].released -= 1;
+        self.buckets[bucket].held += capacity;
     }
 
     pub(crate) fn returned(&mut self, capacity: usize) {
         self.reserved -= capacity;
         self.returns += u64::from(capacity > 0);
+    }
+
+    /// Forgets what is on its way from or to the backing, beside so many bytes that are pooled.
+    pub(crate) fn close_journeys(&mut self, pooled: usize) {
+        self.reserved = self.in_use_or_stocked() + pooled;
+        self.asked = 0;
+    }
+
+    /// So many bytes are still on their way back after all.
+    pub(crate) fn reopen_return(&mut self, capacity: usize) {
+        self.reserved += capacity;
+    }
+
+    /// What is not known to be kept, of it so many bytes in stocks, counts as in use from now on.
+    pub(crate) fn keep_only(&mut self, kept: &[Kept; BUCKETS], stocked: usize) {
+        for (counted, kept) in self.buckets.iter_mut().zip(kept) {
+            counted.hits = counted.held_beside(kept) + counted.frees - counted.misses;
+        }
+        self.in_use_rounded += self.stocked - stocked.cast_signed();
+        self.stocked = stocked.cast_signed();
     }
 
     pub(crate) fn returns(&self) -> u64 {
@@ -454,42 +487,62 @@ impl Counters {
         self.failures += 1;
     }
 
-    pub(crate) fn snapshot(&self, kept: &[Kept; BUCKETS]) -> Stats {
-        let rows = self.buckets.iter().zip(kept).enumerate();
+    /// The statistics, with what is known to be kept; in each bucket, so many buffers more may lie in stocks that did not tell.
+    pub(crate) fn snapshot(&self, kept: &[Kept; BUCKETS], untold: &[usize; BUCKETS]) -> Stats {
+        let rows = self.buckets.iter().zip(kept).zip(untold).enumerate();
         let buckets: Vec<BucketStats> = rows
-            .filter(|(_, (counted, _))| counted.hits + counted.misses > 0)
-            .map(|(bucket, (counted, kept))| BucketStats {
-                bucket,
-                hits: counted.hits,
-                misses: counted.misses,
-                buffers_in_use: counted.hits + counted.misses - counted.frees,
-                pooled_buffers: kept.buffers,
-                pooled_bytes: kept.bytes,
-                released: counted.released,
-            })
+            .map(|(bucket, ((counted, kept), &untold))| counted.row(bucket, kept, untold))
+            .filter(|row| row.hits + row.misses > 0)
             .collect();
         let pool_hits = buckets.iter().map(|row| row.hits).sum();
         let pool_misses = buckets.iter().map(|row| row.misses).sum();
-        let pooled_bytes = kept.iter().map(|kept| kept.bytes).sum();
-        let in_use_rounded = self.in_use_rounded();
+        let pooled_bytes = buckets.iter().map(|row| row.pooled_bytes).sum();
+        let held: usize = self.buckets.iter().map(|counted| counted.held).sum();
+        let in_use_rounded = held - pooled_bytes;
+        let bytes_in_use = usize::try_from(self.requested.in_use()).unwrap_or(0).min(in_use_rounded);
         Stats {
             allocations: pool_hits + pool_misses,
             deallocations: self.buckets.iter().map(|counted| counted.frees).sum(),
-            bytes_allocated: self.requested.out,
+            bytes_allocated: self.requested.back.wrapping_add(bytes_in_use),
             bytes_freed: self.requested.back,
-            bytes_in_use: usize::try_from(self.requested.in_use()).unwrap_or(0),
-            peak_bytes_in_use: usize::try_from(self.requested.peak).unwrap_or(0),
+            bytes_in_use,
+            peak_bytes_in_use: usize::try_from(self.requested.peak).unwrap_or(0).max(bytes_in_use),
             bytes_in_use_rounded: in_use_rounded,
             pool_hits,
             pool_misses,
             pooled_bytes,
-            pooled_buffers: kept.iter().map(|kept| kept.buffers).sum(),
-            overhead_bytes: self.reserved - in_use_rounded - pooled_bytes,
+            pooled_buffers: buckets.iter().map(|row| row.pooled_buffers).sum(),
+            overhead_bytes: self.reserved - held,
             reserved_bytes: self.reserved,
             peak_reserved_bytes: self.peak_reserved,
             released: buckets.iter().map(|row| row.released).sum(),
             failures: self.failures,
             buckets,
+        }
+    }
+}
+
+impl BucketCounters {
+    /// Buffers in use, or free where nobody looked.
+    fn held_beside(&self, kept: &Kept) -> u64 {
+        self.misses - self.released - kept.buffers as u64
+    }
+
+    fn row(&self, bucket: usize, kept: &Kept, untold: usize) -> BucketStats {
+        let held = self.held_beside(kept);
+        // Where all told, this is what is held. Else a buffer may have been handed out and only its free be told.
+        let told = self.hits.wrapping_add(self.misses).wrapping_sub(self.frees).cast_signed();
+        let in_use = told.clamp(held.saturating_sub(untold as u64).cast_signed(), held.cast_signed()).cast_unsigned();
+        let elsewhere = held - in_use;
+        let bytes = (self.held - kept.bytes) as u128 * u128::from(elsewhere) / u128::from(held.max(1));
+        BucketStats {
+            bucket,
+            hits: in_use + self.frees - self.misses,
+            misses: self.misses,
+            buffers_in_use: in_use,
+            pooled_buffers: kept.buffers + elsewhere as usize,
+            pooled_bytes: kept.bytes + bytes as usize,
+            released: self.released,
         }
     }
 }

@@ -78,7 +78,7 @@ impl Budget {
     /// Whether more is free than shall be, of so many resident pages.
     #[inline]
     pub(crate) fn exceeds_idle_limit(&self, resident: u32) -> bool {
-        resident - self.in_use.min(resident) > self.idle_limit
+        resident.saturating_sub(self.in_use) > self.idle_limit
     }
 
     /// The most pages that may be resident: a peak is seldom packed without any gaps, and the fewer its blocks are, the larger
@@ -148,7 +148,7 @@ impl Budget {
     /// Whether so much is free, of so many resident pages, that it is worth some work to give it back in time.
     #[inline]
     pub(crate) fn is_idle(&self, resident: u32) -> bool {
-        resident - self.in_use.min(resident) > (self.in_use / 16).max(UNIT / 8)
+        resident.saturating_sub(self.in_use) > (self.in_use / 16).max(UNIT / 8)
     }
 
     #[cfg(test)]

@@ -162,6 +162,8 @@ pub(crate) struct Extents {
     capacity: u32,
     vacant: u32,
     unused: u32,
+    /// Changes with every extent that does.
+    version: u32,
     pub(crate) owners: Owners,
     /// The pages of each unit that an extent starts in, and the units that have any.
     starts: Table<[u64; UNIT_WORDS], UNITS, 1024>,
@@ -180,6 +182,7 @@ impl Extents {
             capacity: 1,
             vacant: 0,
             unused: 1,
+            version: 0,
             owners: Owners::empty(),
             starts: Table::empty(),
             started: UnitSet::empty(),
@@ -240,22 +243,26 @@ impl Extents {
         if extent.fresh == 0 { &mut self.resident[side] } else { &mut self.fresh[side] }
     }
 
-    /// An extent is found from its ends, and from within, from now on.
-    fn tag(&mut self, extent: &Extent, number: u32) {
-        self.owners.set_extent(extent.start, number);
-        self.owners.set_extent(extent.end() - 1, number);
-        let (unit, page) = (extent.start / UNIT, extent.start % UNIT);
-        self.starts[unit][page as usize / 64] |= 1 << (page % 64);
+    /// A number that was not there before, unless no extent has changed (or as many as there are numbers).
+    #[inline]
+    pub(crate) fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// An extent is found from its start, and from within, from now on.
+    fn tag_start(&mut self, page: u32, number: u32) {
+        self.owners.set_extent(page, number);
+        let (unit, bit) = (page / UNIT, page % UNIT);
+        self.starts[unit][bit as usize / 64] |= 1 << (bit % 64);
         self.started.insert(unit);
     }
 
-    fn untag(&mut self, extent: &Extent) {
-        self.owners.clear(extent.start);
-        self.owners.clear(extent.end() - 1);
-        let (unit, page) = (extent.start / UNIT, extent.start % UNIT);
+    fn untag_start(&mut self, page: u32) {
+        self.owners.clear(page);
+        let (unit, bit) = (page / UNIT, page % UNIT);
         let starts = &mut self.starts[unit];
-        starts[page as usize / 64] &= !(1 << (page % 64));
-        if *starts == [0; UNIT_WORDS] {
+        starts[bit as usize / 64] &= !(1 << (bit % 64));
+        if starts.iter().fold(0, |all, word| all | word) == 0 {
             self.started.remove(unit);
         }
     }
@@ -312,7 +319,8 @@ impl Extents {
             }
         };
         self.link(number, extent);
-        self.tag(&extent, number);
+        self.owners.set_extent(extent.end() - 1, number);
+        self.tag_start(extent.start, number);
     }
 
     /// Takes a free range away.
@@ -320,7 +328,8 @@ impl Extents {
         let extent = self.unlink(number);
         self.nodes[number] = Node { next: self.vacant, ..Node::default() };
         self.vacant = number;
-        self.untag(&extent);
+        self.untag_start(extent.start);
+        self.owners.clear(extent.end() - 1);
         extent
     }
 
@@ -331,17 +340,32 @@ impl Extents {
             return;
         }
         let old = self.nodes[number].extent;
-        self.untag(&old);
         if (bin(old.pages), old.fresh == 0) == (bin(extent.pages), extent.fresh == 0) {
+            self.version = self.version.wrapping_add(1);
             self.nodes[number].extent = extent;
         } else {
             self.unlink(number);
             self.link(number, extent);
         }
-        self.tag(&extent, number);
+        // Mostly, one end stays.
+        let ends = (old.start != extent.start, old.end() != extent.end());
+        if ends.0 {
+            self.untag_start(old.start);
+        }
+        if ends.1 {
+            self.owners.clear(old.end() - 1);
+        }
+        // What went may be where the other one stays.
+        self.owners.set_extent(extent.end() - 1, number);
+        if ends.0 {
+            self.tag_start(extent.start, number);
+        } else {
+            self.owners.set_extent(extent.start, number);
+        }
     }
 
     fn link(&mut self, number: u32, extent: Extent) {
+        self.version = self.version.wrapping_add(1);
         let bin = bin(extent.pages);
         let bins = self.bins(&extent);
         let next = std::mem::replace(&mut bins.heads[bin], number);

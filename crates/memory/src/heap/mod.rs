@@ -57,10 +57,9 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Whether [`Heap::granted`] tells what is granted.
-    #[inline]
-    pub(crate) fn is_ready(&self) -> bool {
-        self.transit.is_ready()
+    /// Whether memory was taken from the system for it.
+    pub(crate) fn missed(&self) -> bool {
+        self.transit.missed()
     }
 }
 
@@ -154,15 +153,34 @@ impl<O: Os> Heap<O> {
         self.pages.is_beyond(run.pages)
     }
 
-    /// A run of pages for a request of `size` bytes.
+    /// A run of pages for a request of `size` bytes, where that is just what was given back last. All of it may not be zero.
     #[inline]
+    pub(crate) fn obtain_last(&mut self, run: Run, size: usize) -> Option<Granted> {
+        let page = self.pages.take_last(run.pages, run.align)?;
+        self.pages.owners().set_run(page, run);
+        Some(Granted { start: self.start_of(page, run), dirty: 0..size })
+    }
+
+    /// As [`obtain_run`](Self::obtain_run) for few pages, which need no alignment: all at once.
+    pub(crate) fn obtain_now(&mut self, run: Run, size: usize) -> Option<Granted> {
+        self.start()?;
+        let transit = self.pages.take_now(run.pages)?;
+        self.pages.owners().set_run(transit.start(), run);
+        Some(self.granted(&Request { run, size, transit }))
+    }
+
+    /// A run of pages for a request of `size` bytes.
     pub(crate) fn obtain_run(&mut self, run: Run, size: usize) -> Option<Request> {
         self.start()?;
         let transit = self.pages.take(run.pages, run.align)?;
-        if transit.is_ready() {
-            self.pages.owners().set_run(transit.start(), run);
-        }
         Some(Request { run, size, transit })
+    }
+
+    /// Where the block of a run starts.
+    #[inline]
+    fn start_of(&mut self, page: u32, run: Run) -> NonNull<u8> {
+        let colour = if run.coloured { blocks::colour(page) } else { 0 };
+        self.pages.space().address(page).map_addr(|addr| addr.saturating_add(colour))
     }
 
     /// Goes on with a request, by a piece of work.
@@ -175,11 +193,10 @@ impl<O: Os> Heap<O> {
     }
 
     /// What is granted for a request that is ready.
-    #[inline]
     pub(crate) fn granted(&mut self, request: &Request) -> Granted {
         let Request { run, size, transit } = request;
-        let colour = if run.coloured { blocks::colour(transit.start()) } else { 0 };
-        let start = self.pages.space().address(transit.start()).map_addr(|addr| addr.saturating_add(colour));
+        let start = self.start_of(transit.start(), *run);
+        let colour = start.addr().get() % PAGE;
         let byte = |page: u32| ((page - transit.start()) as usize * PAGE).saturating_sub(colour).min(*size);
         let dirty = transit.dirty();
         Granted { start, dirty: byte(dirty.start)..byte(dirty.end) }
@@ -229,9 +246,8 @@ impl<O: Os> Heap<O> {
         } else {
             let run = class_run(class);
             for _ in 0..wanted {
-                let Some(start) = self.pages.take_now(run.pages) else { return };
-                self.pages.owners().set_run(start, run);
-                take(self.pages.space().address(start));
+                let Some(granted) = self.obtain_now(run, run.capacity()) else { return };
+                take(granted.start);
             }
         }
     }

@@ -117,6 +117,10 @@ impl Transit {
         self.pages.start
     }
 
+    pub(crate) fn missed(&self) -> bool {
+        self.missed
+    }
+
     /// The least range that holds all pages that may not be zero.
     pub(crate) fn dirty(&self) -> Range<u32> {
         self.dirty.clone()
@@ -155,6 +159,8 @@ pub(crate) struct PageHeap<O> {
     filling: Filling,
     /// The run that was given back last: it is free, but none of the extents yet, and still lent.
     last: Option<Extent>,
+    /// Of which run it was known that it would be the best, and by which version of the extents.
+    best: (u32, u32, u32),
     started: bool,
     /// Live runs, and ranges that were lost.
     runs: usize,
@@ -182,6 +188,7 @@ impl<O: Os> PageHeap<O> {
             budget: Budget::new(),
             filling: Filling::new(),
             last: None,
+            best: (0, 0, 0),
             started: false,
             runs: 0,
             holes: 0,
@@ -269,16 +276,10 @@ impl<O: Os> PageHeap<O> {
         if !self.budget.allows(pages) {
             return None;
         }
-        let side = if pages <= CLASS_PAGES { Side::Small } else { Side::Large };
-        if let Some(last) = self.last
-            && (last.pages, align, self.extents.side(last.start)) == (pages, 1, side)
-            && self.extents.is_best(&last)
-        {
-            self.last = None;
-            self.budget.take(pages);
-            self.runs += 1;
-            return Some(Transit::ready(last.start..last.end()));
+        if let Some(start) = self.take_last(pages, align) {
+            return Some(Transit::ready(start..start + pages));
         }
+        let side = side_of(pages);
         self.merge();
         self.prepare()?;
         let transit = match self.find(side, pages, align) {
@@ -289,8 +290,31 @@ impl<O: Os> PageHeap<O> {
         Some(transit)
     }
 
+    /// Takes the run that was given back last, if it is the best for `pages` pages.
+    #[inline]
+    pub(crate) fn take_last(&mut self, pages: u32, align: u32) -> Option<u32> {
+        let last = self.last?;
+        if (last.pages, align, self.extents.side(last.start)) != (pages, 1, side_of(pages))
+            || !self.budget.allows(pages)
+        {
+            return None;
+        }
+        // As long as the extents stay as they are, so does the answer.
+        let known = (last.start, last.pages, self.extents.version());
+        if known != self.best {
+            if !self.extents.is_best(&last) {
+                return None;
+            }
+            self.best = known;
+        }
+        self.last = None;
+        self.budget.take(pages);
+        self.runs += 1;
+        Some(last.start)
+    }
+
     /// As [`take`](Self::take), for few pages: all at once.
-    pub(crate) fn take_now(&mut self, pages: u32) -> Option<u32> {
+    pub(crate) fn take_now(&mut self, pages: u32) -> Option<Transit> {
         let mut transit = self.take(pages, 1)?;
         // A move at most, and a piece of purging: the rest is for others to come.
         loop {
@@ -302,14 +326,12 @@ impl<O: Os> PageHeap<O> {
                 Progress::Lost => return None,
             }
         }
-        Some(transit.pages.start)
+        Some(transit)
     }
 
     /// Cuts pages out of the extent that fits best, on a side if it can be.
     fn find(&mut self, side: Side, pages: u32, align: u32) -> Option<Transit> {
         let wanted = pages.checked_add(align - 1)?;
-        // The heap's first page is aligned to a huge page only.
-        let skew = (self.space.address(0).addr().get() / PAGE) as u32 & (align - 1);
         for side in [side, side.other()] {
             for _ in 0..TRIES {
                 let best = self.extents.best(side, wanted, |extent| match extent.dirty >= wanted {
@@ -318,6 +340,8 @@ impl<O: Os> PageHeap<O> {
                     false => self.units.extent(extent.start..extent.start + pages).fresh,
                 });
                 let Some(number) = best else { break };
+                // The heap's first page is aligned to a huge page only.
+                let skew = (self.space.address(0).addr().get() / PAGE) as u32 & (align - 1);
                 let start = (self.extents.get(number).start + skew).next_multiple_of(align) - skew;
                 match self.map(number, start..start + pages) {
                     Ok(()) => return Some(self.cut_out(number, start..start + pages)),
@@ -354,11 +378,12 @@ impl<O: Os> PageHeap<O> {
     /// Maps what is not mapped of a part of an extent, and somewhat more, so that the next part is.
     fn map(&mut self, number: u32, pages: Range<u32>) -> Result<(), Unmapped> {
         let wanted = units(&pages);
-        self.room(pages.clone()).ok_or(Unmapped::Refused)?;
-        let missing = |heap: &Self, units: Range<u32>| units.filter(|&unit| !heap.space.is_mapped(unit)).count() as u32;
-        if missing(self, wanted.clone()) == 0 {
+        // What is mapped has its room.
+        if wanted.clone().all(|unit| self.space.is_mapped(unit)) {
             return Ok(());
         }
+        self.room(pages.clone()).ok_or(Unmapped::Refused)?;
+        let missing = |heap: &Self, units: Range<u32>| units.filter(|&unit| !heap.space.is_mapped(unit)).count() as u32;
         let end = self.extents.get(number).end() / UNIT;
         let ahead = wanted.start..(wanted.end + (self.mapped / AHEAD).min(AHEAD)).min(end);
         let grows = ahead.end > wanted.end && !self.space.is_mapped(wanted.end - 1);
@@ -419,7 +444,11 @@ impl<O: Os> PageHeap<O> {
         };
         // The units at both ends may have free pages still.
         let units = units(&pages);
-        self.spare.remove_all(units.clone());
+        if units.len() <= 2 {
+            units.clone().for_each(|unit| self.spare.remove(unit));
+        } else {
+            self.spare.remove_all(units.clone());
+        }
         if rest.pages > 0 && !pages.end.is_multiple_of(UNIT) {
             self.partly.insert(units.end - 1);
         }
@@ -709,7 +738,9 @@ impl<O: Os> PageHeap<O> {
         let pages = range.start..range.end();
         let inside = whole_units(&(all.start..all.end()));
         let full = if range.zero == 0 { whole_units(&pages) } else { 0..0 };
-        self.spare.insert_all(full.clone());
+        if !full.is_empty() {
+            self.spare.insert_all(full.clone());
+        }
         for unit in units(&pages) {
             if full.contains(&unit) {
                 continue;
@@ -994,6 +1025,11 @@ impl<O: Os> PageHeap<O> {
     pub(crate) fn is_idle(&self) -> bool {
         self.budget.is_idle(self.units.resident())
     }
+}
+
+/// The side that a run is taken from, if it can be.
+fn side_of(pages: u32) -> Side {
+    if pages <= CLASS_PAGES { Side::Small } else { Side::Large }
 }
 
 /// A live run on its way to more pages.

@@ -37,12 +37,17 @@ impl UnitSet {
         self.units.ensure(os, memory, units.start / 64..units.end.div_ceil(64))
     }
 
+    #[inline]
     pub(crate) fn contains(&self, unit: u32) -> bool {
         self.units.get(unit / 64).is_some_and(|word| word & 1 << (unit % 64) != 0)
     }
 
+    /// Mostly, it is there already.
+    #[inline]
     pub(crate) fn insert(&mut self, unit: u32) {
-        self.insert_all(unit..unit + 1);
+        if !self.contains(unit) {
+            self.insert_all(unit..unit + 1);
+        }
     }
 
     pub(crate) fn insert_all(&mut self, units: Range<u32>) {
@@ -59,8 +64,12 @@ impl UnitSet {
         }
     }
 
+    /// Mostly, it is not there.
+    #[inline]
     pub(crate) fn remove(&mut self, unit: u32) {
-        self.remove_all(unit..unit + 1);
+        if self.contains(unit) {
+            self.remove_all(unit..unit + 1);
+        }
     }
 
     pub(crate) fn remove_all(&mut self, units: Range<u32>) {

@@ -107,7 +107,7 @@ impl Slabs {
         if number as usize >= SLABS || !pages.room_in(&mut self.slabs, number) {
             return None;
         }
-        let start = pages.take_now(class_pages(class))?;
+        let start = pages.take_now(class_pages(class))?.start();
         if self.vacant == 0 {
             self.unused += 1;
         } else {

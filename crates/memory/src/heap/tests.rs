@@ -35,6 +35,8 @@ struct State {
     /// Every call with a number that this divides fails; 0: none does.
     every: Cell<u64>,
     random: RefCell<fastrand::Rng>,
+    /// Nothing can be had at a given place.
+    closed: Cell<bool>,
     /// The bytes that may be mapped, if it is not 0, and those that are.
     most: Cell<usize>,
     mapped: Cell<usize>,
@@ -127,6 +129,9 @@ impl Faulty {
 // SAFETY: what does not fail, Linux does; what fails does what the contract says, but for a liar's.
 unsafe impl Os for Faulty {
     fn map(&self, start: NonNull<u8>, bytes: usize) -> Map {
+        if self.0.closed.get() {
+            return Map::Taken;
+        }
         if self.fails() {
             if self.pick(2) == 0 {
                 return Map::Refused;
@@ -506,6 +511,15 @@ fn nobody_loses_a_byte() {
         let relocations = run(seed, operations, largest, Faulty::default());
         // A short run may have none, and valgrind knows no moves.
         assert!(largest < 24 || operations < 4000 || relocations > 0);
+    }
+}
+
+#[test]
+fn where_no_place_can_be_chosen_the_systems_choice_serves() {
+    for (seed, largest, every) in [(1, 12, 0), (2, 20, 0), (3, 24, 0), (4, 20, 7), (5, 24, 3)] {
+        let os = Faulty::new(every, Manner::Any, seed);
+        os.0.closed.set(true);
+        run(seed, operations(20_000) / 10, largest, os);
     }
 }
 

@@ -77,6 +77,11 @@ impl Cache {
         self.kept[bucket].buffers + self.leased[bucket]
     }
 
+    /// The buffers of each bucket that may lie in stocks.
+    pub(super) fn leased(&self) -> &[usize; BUCKETS] {
+        &self.leased
+    }
+
     pub(super) fn bytes_leased(&self) -> usize {
         self.leased_bytes
     }
@@ -90,6 +95,11 @@ impl Cache {
     pub(super) fn lease(&mut self, bucket: usize, capacity: usize) {
         self.leased[bucket] += 1;
         self.leased_bytes += capacity;
+    }
+
+    /// Nothing lies in stocks.
+    pub(super) fn forget_leases(&mut self) {
+        (self.leased, self.leased_bytes) = ([0; BUCKETS], 0);
     }
 
     /// So many buffers less may lie in stocks.

@@ -3,31 +3,32 @@
 //! One lock guards the free buffers and the counters. It is held for the list operations only, never while the backing
 //! is called: bytes on their way from or to the backing are accounted as reserved meanwhile, so a limit and a cap hold at
 //! every moment.
+//!
+//! Forks go through the middle of all this: `forks` tells what the child finds.
 #![allow(unsafe_code)]
 
 mod cache;
+mod forks;
 mod limits;
+mod state;
 mod stock;
 mod threads;
 
 use std::alloc::Layout;
 use std::fmt;
 use std::hint::black_box;
-use std::mem;
-use std::ops::{Deref, DerefMut, Range};
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
 
 use crate::backing::{Backing, Refused, System};
-use crate::biased::shut_all;
 use crate::config::Config;
 use crate::error::{AllocError, AllocErrorKind};
 use crate::layout::{BUCKETS, Fit, SMALL, SizeClasses};
-use crate::stats::{Counters, Stats};
-use crate::sync::{Lock, LockGuard};
+use crate::stats::Stats;
 
 use cache::{Cache, Free, Idle};
+use forks::Home;
 use limits::Limits;
+use state::{Evicted, Held, State};
 use stock::Stock;
 use threads::Member;
 
@@ -56,25 +57,12 @@ pub struct BufferPool<B: Backing = System> {
     classes: SizeClasses,
     limits: Limits,
     identity: u64,
-    state: Lock<State>,
+    state: Home,
     backing: B,
-}
-
-struct State {
-    cache: Cache,
-    counters: Counters,
-    /// The stocks of all threads; of those that ended, until what lies there went home.
-    members: Vec<Arc<Member>>,
-    /// How often there was no room for a buffer beside the leases of other threads.
-    crowded: u32,
 }
 
 /// All leases are called in every so many times: it costs as much as a hundred hits.
 const PATIENCE: u32 = 32;
-
-// SAFETY: the pointers in `cache` and in stocks are the only ones to their blocks (the invariant of `put`), and memory has no
-// home thread; where the backing needs one, `B` is not `Send`, and so neither is the pool.
-unsafe impl Send for State {}
 
 impl BufferPool {
     /// A pool with the default configuration over the process's malloc.
@@ -106,9 +94,8 @@ impl<B: Backing> BufferPool<B> {
         let config = config.normalised();
         let classes = SizeClasses::new(config.classes_per_bucket, config.alignment);
         let limits = Limits::new(&config);
-        let state = State { cache: Cache::new(classes), counters: Counters::new(), members: Vec::new(), crowded: 0 };
-        let identity = threads::new_pool();
-        Self { config, classes, limits, identity, state: Lock::new(state), backing }
+        let state = Home::new(State::new(Cache::new(classes)));
+        Self { config, classes, limits, identity: threads::new_pool(), state, backing }
     }
 
     /// The configuration in force.
@@ -194,9 +181,8 @@ impl<B: Backing> BufferPool<B> {
     fn lock(&self) -> Held<'_> {
         // SAFETY: valid as long as the pool.
         let mine = threads::mine(self.identity).map(|mine| unsafe { mine.as_ref() });
-        let mut held = Held { state: self.state.lock(), mine };
-        held.settle_own();
-        held
+        // SAFETY: *Owned*: the stock is the calling thread's.
+        unsafe { Held::new(self.state.lock(), mine) }
     }
 
     /// Asks the backing, within the limit. What is pooled, or on its way to the backing in any thread, never stands in the way
@@ -231,7 +217,7 @@ impl<B: Backing> BufferPool<B> {
             if evicted.is_empty() {
                 break;
             }
-            state = self.give_back(state, evicted);
+            state = self.give_back(state, evicted, None);
         }
         let mut refusals = 0;
         loop {
@@ -240,10 +226,13 @@ impl<B: Backing> BufferPool<B> {
             }
             if self.limits.allow(state.counters.reserved(), capacity) {
                 state.counters.miss_begins(capacity);
-                let slack = state.slack();
+                let (slack, forks) = (state.slack(), state.forks());
                 drop(state);
                 let granted = self.ask_backing(block, zeroed);
                 state = self.lock();
+                if state.forks() != forks {
+                    state.counters.miss_begins(capacity);
+                }
                 if let Ok(ptr) = granted {
                     let pooled = state.cache.bytes();
                     state.counters.miss_served(fit.bucket, request.size(), capacity, pooled);
@@ -261,14 +250,14 @@ impl<B: Backing> BufferPool<B> {
                 if let Some(ptr) = state.hit(request, fit) {
                     return Ok((ptr, self.config.zero_on_free));
                 }
-                if !self.limits.allow(state.counters.in_use_rounded(), capacity) {
+                if !self.limits.allow(state.standing(), capacity) {
                     return Err(self.refuse(state, AllocErrorKind::OverLimit, request, fit));
                 }
                 let evicted = Evicted::gather(&mut state, |state| {
-                    let staying = state.counters.reserved() - state.leaving();
+                    let staying = state.counters.reserved() - state.coming();
                     if self.limits.allow(staying, capacity) { None } else { state.cache.take_oldest() }
                 });
-                state = self.give_back(state, evicted);
+                state = self.give_back(state, evicted, None);
             }
             // Meanwhile another thread may have freed just what is asked for.
             if let Some(ptr) = state.hit(request, fit) {
@@ -299,7 +288,7 @@ impl<B: Backing> BufferPool<B> {
         state.counters.freed(fit.bucket, block.size(), fit.capacity);
         let mut free = Some(Free { ptr, block, bucket: fit.bucket });
         let evicted = Evicted::gather(&mut state, |_| free.take());
-        drop(self.give_back(state, evicted));
+        drop(self.give_back(state, evicted, None));
     }
 
     /// Counts and explains a request that no layout or no class can express.
@@ -317,7 +306,9 @@ impl<B: Backing> BufferPool<B> {
     fn explain(&self, mut state: Held<'_>, error: AllocError) -> AllocError {
         state.counters.refused();
         state.visit(|_, _| ());
-        let (in_use, pooled) = (state.counters.in_use_rounded(), state.cache.bytes() + state.counters.stocked());
+        let held = state.counters.in_use_or_stocked();
+        let in_use = state.counters.in_use_rounded().min(held);
+        let pooled = state.cache.bytes() + held - in_use;
         AllocError { in_use, pooled, limit: self.config.limit, ..error }
     }
 
@@ -406,7 +397,7 @@ impl<B: Backing> BufferPool<B> {
     /// Puts a buffer into the calling thread's stock, on a new lease or in the place of older ones of its class, while the pool is not
     /// full. Returns whether it is there.
     fn stow<'a>(&'a self, held: &mut Held<'a>, fit: &Fit, idle: Idle) -> bool {
-        if fit.capacity > SMALL || (held.mine.is_none() && !self.enlist(held)) {
+        if fit.capacity > SMALL || (!held.has_stock() && !self.enlist(held)) {
             return false;
         }
         if let Some((state, stock)) = held.own()
@@ -424,16 +415,19 @@ impl<B: Backing> BufferPool<B> {
     /// Gives the calling thread a stock, if there is memory for it.
     #[cold]
     fn enlist<'a>(&'a self, held: &mut Held<'a>) -> bool {
+        if !threads::can_enlist(self.identity) {
+            return false;
+        }
         held.adopt();
         let Some(mut stock) = Stock::new(&self.config, self.classes) else { return false };
         held.counters.settle(&mut stock.tab);
-        let member = Arc::new(Member::new(stock));
-        if held.members.try_reserve(1).is_err() || !threads::enlist(self.identity, &member) {
+        let Some(member) = held.members.make(stock) else { return false };
+        if !threads::enlist(self.identity, &member) {
             return false;
         }
-        held.members.push(member);
-        // SAFETY: valid as long as the pool.
-        held.mine = threads::mine(self.identity).map(|mine| unsafe { mine.as_ref() });
+        held.members.keep(member);
+        // SAFETY: valid as long as the pool; and *Owned*, as it was given to the calling thread.
+        unsafe { held.receive(threads::mine(self.identity).map(|mine| mine.as_ref())) };
         true
     }
 
@@ -460,7 +454,7 @@ impl<B: Backing> BufferPool<B> {
                 }
                 pending.take()
             });
-            state = self.give_back(state, evicted);
+            state = self.give_back(state, evicted, pending);
         }
     }
 
@@ -484,7 +478,7 @@ impl<B: Backing> BufferPool<B> {
                 }
             });
             let done = evicted.is_empty();
-            state = self.give_back(state, evicted);
+            state = self.give_back(state, evicted, None);
             if done {
                 return (state, released);
             }
@@ -500,10 +494,14 @@ impl<B: Backing> BufferPool<B> {
     pub fn stats(&self) -> Stats {
         let mut state = self.lock();
         let mut kept = *state.cache.kept();
-        state.visit(|state, stock| stock.report(&mut state.counters, &mut kept));
+        let mut untold = *state.cache.leased();
+        state.visit(|state, stock| {
+            stock.report(&mut state.counters, &mut kept);
+            stock.leases().iter().zip(&mut untold).for_each(|(leased, untold)| *untold -= leased);
+        });
         let counters = state.counters.clone();
         drop(state);
-        counters.snapshot(&kept)
+        counters.snapshot(&kept, &untold)
     }
 
     /// Changes the size or alignment of a buffer, in place while its class allows, else by moving its contents. The
@@ -544,10 +542,15 @@ impl<B: Backing> BufferPool<B> {
         Ok(result)
     }
 
-    /// Hands evicted buffers to the backing, with the lock released, and accounts for them when they are gone. Without any,
-    /// lets other threads go on, so that a loop around this waits for what is on its way.
-    fn give_back<'a>(&'a self, state: Held<'a>, evicted: Evicted) -> Held<'a> {
+    /// Hands evicted buffers to the backing, with the lock released, and accounts for them when they are gone; one that waits for their
+    /// room counts as on its way back meanwhile. Without any, lets other threads go on, so that a loop around this waits for what is on
+    /// its way.
+    fn give_back<'a>(&'a self, mut state: Held<'a>, evicted: Evicted, waiting: Option<Free>) -> Held<'a> {
+        if let Some(free) = waiting {
+            state.counters.return_begins(free.bucket, free.block.size());
+        }
         let others_are_busy = state.counters.asked() + state.leaving() > 0;
+        let forks = state.forks();
         drop(state);
         for free in evicted.buffers[..evicted.len].iter().flatten() {
             // SAFETY: the block came from the backing with this layout (`miss` is the only source, and the cache keeps
@@ -558,160 +561,29 @@ impl<B: Backing> BufferPool<B> {
             std::thread::yield_now();
         }
         let mut state = self.lock();
+        if state.forks() != forks {
+            state.counters.reopen_return(evicted.bytes + waiting.map_or(0, |free| free.block.size()));
+        }
         state.counters.returned(evicted.bytes);
+        if let Some(free) = waiting {
+            state.counters.return_ends(free.bucket, free.block.size());
+        }
         state
-    }
-}
-
-/// What may be free at one instant and is not at another.
-#[derive(Clone, Copy, PartialEq)]
-struct Slack {
-    /// Bytes pooled, in stocks as well, or on their way back to the backing.
-    free: usize,
-    /// How often something has come back there.
-    returns: u64,
-}
-
-impl State {
-    fn slack(&self) -> Slack {
-        let free = self.cache.bytes() + self.counters.stocked() + self.leaving();
-        Slack { free, returns: self.counters.returns() }
-    }
-
-    /// Bytes on their way back to the backing: held, but neither in use, nor asked for, nor pooled.
-    fn leaving(&self) -> usize {
-        let counters = &self.counters;
-        counters.reserved() - counters.in_use_or_stocked() - counters.asked() - self.cache.bytes()
-    }
-}
-
-/// The pool's state, locked, and the calling thread's stock.
-struct Held<'a> {
-    state: LockGuard<'a, State>,
-    mine: Option<&'a Member>,
-}
-
-impl Deref for Held<'_> {
-    type Target = State;
-
-    #[inline]
-    fn deref(&self) -> &State {
-        &self.state
-    }
-}
-
-impl DerefMut for Held<'_> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut State {
-        &mut self.state
-    }
-}
-
-impl Held<'_> {
-    #[inline]
-    fn own(&mut self) -> Option<(&mut State, &mut Stock)> {
-        // SAFETY: *Owned* and *Locked*: the stock is the calling thread's, which holds the lock meanwhile.
-        self.mine.map(|mine| (&mut *self.state, unsafe { mine.stock.locked() }))
-    }
-
-    #[inline]
-    fn settle_own(&mut self) {
-        if let Some((state, stock)) = self.own() {
-            state.counters.settle(&mut stock.tab);
-        }
-    }
-
-    /// Serves a request from what is pooled here.
-    #[inline]
-    fn hit(&mut self, request: Layout, fit: &Fit) -> Option<NonNull<u8>> {
-        if fit.is_apart() {
-            return None;
-        }
-        // The stock was shut when we came.
-        if fit.capacity <= SMALL
-            && let Some((_, stock)) = self.own()
-            && stock.len(fit) > 0
-        {
-            return stock.pop((fit.class, fit.capacity), request.size());
-        }
-        let ptr = self.cache.take_newest(fit)?.ptr;
-        self.counters.hit(fit.bucket, request.size(), fit.capacity);
-        if fit.capacity <= SMALL
-            && let Some((state, stock)) = self.own()
-        {
-            stock.refill(&mut state.cache, &mut state.counters, fit);
-        }
-        Some(ptr)
-    }
-
-    /// Puts a buffer into the calling thread's stock, if there is room. Returns whether there was.
-    fn lay(&mut self, fit: &Fit, idle: Idle) -> bool {
-        self.own().is_some_and(|(state, stock)| stock.lay(&mut state.counters, fit, idle))
-    }
-
-    /// Sends what lies in the calling thread's stock home.
-    fn close_own(&mut self, buckets: Range<usize>) {
-        if let Some((state, stock)) = self.own() {
-            stock.close(&mut state.cache, &mut state.counters, buckets);
-        }
-    }
-
-    /// Sends what lies in all stocks home.
-    fn close_all(&mut self) {
-        self.visit(|state, stock| stock.close(&mut state.cache, &mut state.counters, 0..BUCKETS));
-    }
-
-    /// Visits all stocks, settled.
-    fn visit(&mut self, mut visit: impl FnMut(&mut State, &mut Stock)) {
-        let members = mem::take(&mut self.members);
-        let others = members.iter().filter(|member| !self.mine.is_some_and(|mine| ptr::eq(mine, &raw const ***member)));
-        let others = others.filter(|member| member.is_here() || member.is_gone()).map(|member| &member.stock);
-        // SAFETY: *Locked*: we hold the lock, and our own is not among them.
-        unsafe {
-            shut_all(others, |stock| {
-                self.state.counters.settle(&mut stock.tab);
-                visit(&mut self.state, stock);
-            });
-        }
-        self.settle_own();
-        if let Some((state, stock)) = self.own() {
-            visit(state, stock);
-        }
-        self.members = members;
-    }
-
-    /// Sends what threads that ended left behind home. Returns whether there were any.
-    fn adopt(&mut self) -> bool {
-        let State { cache, counters, members, .. } = &mut *self.state;
-        let before = members.len();
-        members.retain(|member| {
-            if !member.is_gone() {
-                return true;
-            }
-            // SAFETY: *Owned* and *Locked*: there is no owner any more, and we hold the lock.
-            let stock = unsafe { member.stock.locked() };
-            counters.settle(&mut stock.tab);
-            stock.close(cache, counters, 0..BUCKETS);
-            !stock.retire(counters)
-        });
-        members.len() < before
     }
 }
 
 impl<B: Backing> Drop for BufferPool<B> {
     fn drop(&mut self) {
-        self.clear();
-        // What there was no memory to send home.
-        for member in mem::take(&mut self.lock().members) {
-            // SAFETY: nobody else can use the pool or its stocks any more.
+        // Nobody else can use the pool or its stocks any more: no owner has to be shut out.
+        for member in self.lock().part_with_members() {
+            // SAFETY: *Owned* and *Locked*: it is nobody's but ours.
             let stock = unsafe { member.stock.locked() };
-            while (member.is_here() || member.is_gone())
-                && let Some(free) = stock.take_any()
-            {
+            while let Some(free) = stock.take_any() {
                 // SAFETY: as in `give_back`.
                 unsafe { self.backing.give_back(free.ptr, free.block) };
             }
         }
+        self.clear();
     }
 }
 
@@ -721,35 +593,9 @@ impl<B: Backing> fmt::Debug for BufferPool<B> {
     }
 }
 
-/// A handful of buffers between the cache and the backing: in neither, so that the lock can be let go meanwhile.
-struct Evicted {
-    buffers: [Option<Free>; 16],
-    len: usize,
-    bytes: usize,
-}
-
-impl Evicted {
-    /// Takes from `next` until it has no more or the hands are full.
-    fn gather(state: &mut State, mut next: impl FnMut(&mut State) -> Option<Free>) -> Self {
-        let mut evicted = Self { buffers: [None; 16], len: 0, bytes: 0 };
-        while evicted.len < evicted.buffers.len()
-            && let Some(free) = next(state)
-        {
-            state.counters.return_begins(free.bucket);
-            evicted.buffers[evicted.len] = Some(free);
-            evicted.len += 1;
-            evicted.bytes += free.block.size();
-        }
-        evicted
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::thread;
 
     use super::*;
@@ -805,7 +651,7 @@ mod tests {
                 unsafe { pool_there.put(ptr, layout) };
             });
             thread.join().unwrap();
-            assert!(pool.state.lock().members.len() <= 3);
+            assert!(pool.state.lock().members.all.len() <= 3);
         }
         let stats = pool.stats();
         assert_eq!((stats.pool_misses, stats.pool_hits, stats.deallocations), (1100, 1000, 2100));

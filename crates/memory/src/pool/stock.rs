@@ -219,6 +219,19 @@ impl Stock {
         }
     }
 
+    /// The buffers of each bucket that may lie here.
+    pub(super) fn leases(&self) -> &[usize; BUCKETS] {
+        &self.buffers
+    }
+
+    /// Takes what is leased to it from the caps again, when the cache has forgotten all leases.
+    pub(super) fn renew_leases(&self, cache: &mut Cache) {
+        for (class, stack) in self.stacks.by_class.iter().enumerate() {
+            let (bucket, capacity) = self.classes.capacity_of(class);
+            (0..stack.limit).for_each(|_| cache.lease(bucket, capacity));
+        }
+    }
+
     /// Hands over what was counted by class, and adds what lies here.
     pub(super) fn report(&mut self, counters: &mut Counters, kept: &mut [Kept; BUCKETS]) {
         for (class, stack) in self.stacks.by_class.iter_mut().enumerate() {

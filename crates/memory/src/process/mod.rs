@@ -68,6 +68,12 @@ fn lock() -> LockGuard<'static, Shared> {
     SHARED.lock()
 }
 
+/// From now on the child of a fork finds the heap whole. Handlers around forks that are registered later take their locks before the
+/// heap's.
+pub(crate) fn survive_forks() {
+    drop(lock());
+}
+
 /// Before the first request is served.
 #[cold]
 fn start() {

@@ -4,15 +4,29 @@ use std::alloc::Layout;
 use std::ops::Range;
 use std::ptr::NonNull;
 
-use super::cache::misuse;
+use super::cache::{Cache, misuse};
 use super::{Shared, current, lock, purger, run, yield_to_request};
 use crate::heap::{Granted, Progress, Resize};
 use crate::layout::blocks::{self, Place, Run};
+use crate::sync::LockGuard;
 
 /// A run for a request that has no class.
+#[inline]
 pub(super) fn obtain_run(request: Layout) -> Option<Granted> {
     let run = blocks::run(request)?;
-    let granted = try_run(run, request.size());
+    let cache = current();
+    let mut shared = lock();
+    let Shared { heap, tallies, .. } = &mut *shared;
+    if let Some(granted) = heap.obtain_last(run, request.size()) {
+        tallies.served(cache, None, run.capacity(), request.size(), false);
+        return Some(granted);
+    }
+    obtain_other(cache, shared, run, request.size())
+}
+
+#[cold]
+fn obtain_other(cache: &Cache, shared: LockGuard<'static, Shared>, run: Run, size: usize) -> Option<Granted> {
+    let granted = try_run(cache, shared, run, size);
     if granted.is_some() {
         return granted;
     }
@@ -21,8 +35,8 @@ pub(super) fn obtain_run(request: Layout) -> Option<Granted> {
     let granted = if beyond {
         None
     } else {
-        yield_to_request(current());
-        try_run(run, request.size())
+        yield_to_request(cache);
+        try_run(cache, lock(), run, size)
     };
     if granted.is_none() {
         lock().tallies.refused();
@@ -30,14 +44,10 @@ pub(super) fn obtain_run(request: Layout) -> Option<Granted> {
     granted
 }
 
-#[inline]
-fn try_run(pages: Run, size: usize) -> Option<Granted> {
-    let cache = current();
-    let mut shared = lock();
-    let misses = shared.heap.misses();
+fn try_run(cache: &Cache, mut shared: LockGuard<'static, Shared>, pages: Run, size: usize) -> Option<Granted> {
     let mut request = shared.heap.obtain_run(pages, size)?;
     loop {
-        match if request.is_ready() { Progress::Ready } else { shared.heap.proceed(&mut request) } {
+        match shared.heap.proceed(&mut request) {
             Progress::More => {
                 drop(shared);
                 shared = lock();
@@ -48,7 +58,7 @@ fn try_run(pages: Run, size: usize) -> Option<Granted> {
     }
     let Shared { heap, tallies, .. } = &mut *shared;
     let granted = heap.granted(&request);
-    tallies.served(cache, None, pages.capacity(), size, heap.misses() > misses);
+    tallies.served(cache, None, pages.capacity(), size, request.missed());
     if let Some(promotion) = heap.promotion_of(&mut request) {
         drop(shared);
         run(&promotion);

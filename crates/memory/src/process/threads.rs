@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use super::cache::Cache;
 use super::{lock, purger};
-use crate::heap::{Heap, Progress};
+use crate::heap::Heap;
 use crate::layout::blocks::{self, Run};
 use crate::os::{self, Ends, Os};
 use crate::sync::atomic::AtomicBool;
@@ -133,13 +133,7 @@ fn run() -> Option<Run> {
 
 /// A new cache, made where it stays: it is larger than the stack that a thread may have.
 fn fresh<O: Os>(heap: &mut Heap<O>) -> Option<&'static Cache> {
-    let mut request = heap.obtain_run(run()?, size_of::<Cache>())?;
-    while !request.is_ready() {
-        if heap.proceed(&mut request) == Progress::Lost {
-            return None;
-        }
-    }
-    let granted = heap.granted(&request);
+    let granted = heap.obtain_now(run()?, size_of::<Cache>())?;
     // SAFETY: the range was just granted for a cache, and is the caller's alone until it is given back. All zero bytes are a barren
     // cache.
     let cache: &'static Cache = unsafe {

@@ -38,6 +38,9 @@ const SHARE: usize = 4;
 /// Places that are tried for the heap.
 const TRIES: u64 = 4;
 
+/// Where the system's own choice is below this, it does not begin at the top, or there is not much room.
+const SPACIOUS: usize = 1 << 36;
+
 /// The bits of one word that belong to pages of one unit.
 pub(crate) fn mask(word: usize, pages: &Range<u32>) -> u64 {
     let start = word as u32 * 64;
@@ -181,7 +184,8 @@ impl<O: Os> Space<O> {
         // The system puts mappings near the top of the addresses that there are, at random; below their middle is nothing.
         let near_top = self.memory.address();
         let room = (near_top / 8).min(PAGES * PAGE);
-        for attempt in 1..=TRIES {
+        let tries = if near_top >= SPACIOUS { TRIES } else { 0 };
+        for attempt in 1..=tries {
             let random = (near_top as u64 / PAGE as u64 * attempt).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
             let origin = (near_top / 4 + (random as usize * HUGE) % (near_top / 8)) / HUGE * HUGE;
             let end = ((room / HUGE) as u32).saturating_mul(UNIT).max(2 * UNIT) & !(UNIT - 1);
@@ -379,29 +383,31 @@ impl<O: Os> Space<O> {
 
     /// Others use pages from now on.
     pub(crate) fn lend(&mut self, pages: Range<u32>) {
-        for (unit, pages) in parts(pages) {
-            let frame = &mut self.frames[unit];
-            debug_assert!(frame.mapped, "unit {unit} is lent, and not mapped");
-            for word in words(&pages) {
-                let mask = mask(word, &pages);
-                if frame.lent[word] & mask != 0 {
-                    std::process::abort();
-                }
-                frame.lent[word] |= mask;
-            }
-        }
+        self.turn(pages, 0);
     }
 
     /// Nobody uses pages any more.
     pub(crate) fn reclaim(&mut self, pages: Range<u32>) {
-        for (unit, pages) in parts(pages) {
-            let frame = &mut self.frames[unit];
-            for word in words(&pages) {
-                let mask = mask(word, &pages);
-                if frame.lent[word] & mask != mask {
+        self.turn(pages, u64::MAX);
+    }
+
+    /// Turns the bits of pages, which all are as in `before`.
+    #[inline]
+    fn turn(&mut self, pages: Range<u32>, before: u64) {
+        let mut page = pages.start;
+        while page < pages.end {
+            let frame = &mut self.frames[page / UNIT];
+            debug_assert!(frame.mapped, "page {page} is lent, and not mapped");
+            let last = pages.end.min((page / UNIT + 1) * UNIT);
+            while page < last {
+                let end = last.min((page / 64 + 1) * 64);
+                let mask = u64::MAX >> (64 - (end - page)) << (page % 64);
+                let word = &mut frame.lent[page as usize / 64 % WORDS];
+                if (*word ^ before) & mask != 0 {
                     std::process::abort();
                 }
-                frame.lent[word] &= !mask;
+                *word ^= mask;
+                page = end;
             }
         }
     }
@@ -409,8 +415,8 @@ impl<O: Os> Space<O> {
     /// Pages are nobody's from now on: what lies there is not known.
     fn withdraw(&mut self, pages: Range<u32>) {
         for (unit, pages) in parts(pages) {
-            for word in words(&pages) {
-                self.frames[unit].lent[word] |= mask(word, &pages);
+            for (word, mask) in masks(pages) {
+                self.frames[unit].lent[word] |= mask;
             }
         }
     }
@@ -418,9 +424,8 @@ impl<O: Os> Space<O> {
     /// Whether some of these pages are lent, or withdrawn.
     pub(crate) fn is_lent(&self, pages: Range<u32>) -> bool {
         parts(pages).any(|(unit, pages)| {
-            self.frames
-                .get(unit)
-                .is_some_and(|frame| words(&pages).any(|word| frame.lent[word] & mask(word, &pages) != 0))
+            let mut masks = masks(pages);
+            self.frames.get(unit).is_some_and(|frame| masks.any(|(word, mask)| frame.lent[word] & mask != 0))
         })
     }
 
@@ -471,7 +476,13 @@ impl<O: Os> Space<O> {
     }
 }
 
-/// The words that hold the bits of some pages of one unit.
-fn words(pages: &Range<u32>) -> Range<usize> {
-    pages.start as usize / 64..(pages.end as usize).div_ceil(64)
+/// The words that hold the bits of some pages of one unit, and these bits.
+#[inline]
+fn masks(pages: Range<u32>) -> impl Iterator<Item = (usize, u64)> {
+    let (first, last) = (pages.start / 64, (pages.end - 1) / 64);
+    (first..last + 1).map(move |word| {
+        let low = if word == first { u64::MAX << (pages.start % 64) } else { u64::MAX };
+        let high = if word == last { u64::MAX >> (63 - (pages.end - 1) % 64) } else { u64::MAX };
+        ((word as usize) % WORDS, low & high)
+    })
 }

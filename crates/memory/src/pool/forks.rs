@@ -1,0 +1,202 @@
+//! What forks do to pools: the child finds each of them whole, whatever other threads were doing.
+//!
+//! All pools are in one list. The thread that forks holds the list's lock and then each pool's, and shuts the owners of all stocks
+//! out, with one fence for all of them: so in the child nobody is in the midst of anything.
+//!
+//! - *Nobody waits in a circle.* A pool is made and dropped under the list's lock alone, and under a pool's lock no other pool's
+//!   is taken, nor is its backing called. Memory for its books may come from the process's heap: the heap's lock is always the
+//!   inner one, so its handler around forks is registered first, to be called after ours.
+//! - *The forking thread passes.* Others' handlers around forks run in it while it holds the locks, in the parent before and after the fork and
+//!   in the child. They find their way through [`Lock`], with all that is written here done or to be done; what they have to wait
+//!   for they do not get, as other threads wait for them. A pool that they make is held from the start.
+//! - *What is known to be whole stays.* In the child a stock of a thread that it does not have is as one of a thread that ended.
+//!   What is lost is what other threads had in their hands: buffers that the backing was about to take or to grant. The books
+//!   forget them, and the limit has room for as much.
+//! - *What is not known to be free counts as in use.* Where the system refuses the fence, an owner may be in the midst of
+//!   something. Such a stock is forgotten in the child with what lies there.
+//! - *What the forking thread itself has on its way* (its backing forks) is forgotten with the rest and entered again when it
+//!   arrives: each process has a number, by which a thread sees that it came through a fork.
+#![allow(unsafe_code)]
+
+use std::cell::Cell;
+use std::iter;
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::Once;
+
+use super::state::State;
+use super::threads;
+use crate::os;
+use crate::process::survive_forks;
+use crate::sync::Lock;
+
+/// A pool's state at its place in the list. *Listed*: what is in the list lives, as it leaves before it is dropped.
+#[derive(Debug)]
+pub(super) struct Home(NonNull<Entry>);
+
+struct Entry {
+    state: Lock<State>,
+    /// Its neighbours, under the list's lock.
+    before: Cell<Option<NonNull<Entry>>>,
+    after: Cell<Option<NonNull<Entry>>>,
+}
+
+// SAFETY: it owns the entry, of which others use the state, which is `Send`, under its lock, and the neighbours under the list's.
+unsafe impl Send for Home {}
+// SAFETY: as above.
+unsafe impl Sync for Home {}
+
+#[derive(Debug)]
+struct Pools {
+    first: Option<NonNull<Entry>>,
+    /// How many forks are under way in the thread that holds the lock for them: a handler may fork.
+    forks: u32,
+}
+
+// SAFETY: entries are reached under the lock, from any thread.
+unsafe impl Send for Pools {}
+
+static POOLS: Lock<Pools> = Lock::new(Pools { first: None, forks: 0 });
+
+impl Home {
+    pub(super) fn new(state: State) -> Self {
+        static HANDLERS: Once = Once::new();
+        HANDLERS.call_once(|| {
+            survive_forks();
+            os::at_fork(Some(before), Some(in_parent), Some(in_child));
+        });
+        let entry = Entry { state: Lock::new(state), before: Cell::new(None), after: Cell::new(None) };
+        let home = Self(NonNull::from(Box::leak(Box::new(entry))));
+        let mut pools = POOLS.lock();
+        if pools.passed() {
+            home.entry().begin_fork();
+        }
+        home.entry().after.set(pools.first);
+        if let Some(second) = pools.first {
+            // SAFETY: *Listed*: what is in the list lives.
+            unsafe { second.as_ref() }.before.set(Some(home.0));
+        }
+        pools.first = Some(home.0);
+        drop(pools);
+        home
+    }
+
+    fn entry(&self) -> &Entry {
+        // SAFETY: it is ours until we are dropped.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Deref for Home {
+    type Target = Lock<State>;
+
+    #[inline]
+    fn deref(&self) -> &Lock<State> {
+        &self.entry().state
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let mut pools = POOLS.lock();
+        let (before, after) = (self.entry().before.get(), self.entry().after.get());
+        match before {
+            // SAFETY: *Listed*.
+            Some(before) => unsafe { before.as_ref() }.after.set(after),
+            None => pools.first = after,
+        }
+        if let Some(after) = after {
+            // SAFETY: *Listed*.
+            unsafe { after.as_ref() }.before.set(before);
+        }
+        drop(pools);
+        // SAFETY: it came from a box, is in no list any more, and this was the last to know of it.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
+impl Entry {
+    fn begin_fork(&self) {
+        // SAFETY: *Still*: an entry is dropped where it is.
+        unsafe { self.state.hold_for_fork() };
+        self.state.lock().begin_fork();
+    }
+}
+
+impl Pools {
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        // SAFETY: *Listed*.
+        let entry = |entry: NonNull<Entry>| unsafe { entry.as_ref() };
+        iter::successors(self.first.map(entry), move |before| before.after.get().map(entry))
+    }
+
+    /// Every pool, as far as the calling thread holds it for the fork.
+    fn each(&self, mut body: impl FnMut(&mut State)) {
+        self.entries().filter(|entry| entry.state.is_held_for_fork()).for_each(|entry| body(&mut entry.state.lock()));
+    }
+
+    /// The end of a fork in either process.
+    fn end_fork(&mut self) {
+        self.forks -= 1;
+        if self.forks == 0 {
+            self.entries().for_each(|entry| entry.state.release_after_fork());
+        }
+    }
+}
+
+extern "C" fn before() {
+    // SAFETY: *Still*: a static.
+    unsafe { POOLS.hold_for_fork() };
+    let mut pools = POOLS.lock();
+    pools.forks += 1;
+    if pools.forks > 1 {
+        return;
+    }
+    pools.entries().for_each(Entry::begin_fork);
+    let mut others = false;
+    pools.each(|state| {
+        state.members.of_others().for_each(|member| {
+            member.stock.shut();
+            others = true;
+        })
+    });
+    let fenced = !others || os::fence_threads();
+    if !fenced {
+        threads::give_up();
+    }
+    pools.each(|state| {
+        state.still = fenced;
+        if fenced {
+            state.members.of_others().for_each(|member| member.stock.wait());
+        }
+    });
+}
+
+extern "C" fn in_parent() {
+    // Not if the handlers were registered between the one and the other.
+    if POOLS.is_held_for_fork() {
+        let mut pools = POOLS.lock();
+        if pools.forks == 1 {
+            pools.each(State::end_fork);
+        }
+        pools.end_fork();
+        let over = pools.forks == 0;
+        drop(pools);
+        if over {
+            POOLS.release_after_fork();
+        }
+    }
+}
+
+extern "C" fn in_child() {
+    if POOLS.is_held_for_fork() {
+        let mut pools = POOLS.lock();
+        pools.each(State::close_in_child);
+        pools.end_fork();
+        let over = pools.forks == 0;
+        drop(pools);
+        if over {
+            POOLS.release_after_fork();
+        }
+    }
+}
