@@ -202,6 +202,7 @@ impl Extents {
         Some(())
     }
 
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn border(&self) -> u32 {
         self.border
     }
@@ -503,7 +504,7 @@ impl Extents {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Extents {
     fn list(&self, bins: &Bins, bin: usize) -> impl Iterator<Item = (u32, Extent)> {
         let first = bins.heads[bin];
