@@ -8,10 +8,10 @@ use bytemuck::Zeroable;
 
 use crate::layout::blocks::PAGE;
 use crate::os::Os;
-use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::AtomicPtr;
 #[cfg(test)]
 use crate::sync::atomic::AtomicU32;
-use crate::sync::atomic::AtomicPtr;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// What is mapped for tables at a time, at least.
 const STOCK: usize = 64 << 10;
