@@ -83,7 +83,10 @@ fn core(context: &Context) -> Outcome {
         return crate::run::failed("gcore is not done after 40 s");
     }
     let Ok(size) = size else {
-        return Err(Trouble::Cannot(format!("gcore: {}", String::from_utf8_lossy(&dump.stderr).lines().next_back().unwrap_or(""))));
+        return Err(Trouble::Cannot(format!(
+            "gcore: {}",
+            String::from_utf8_lossy(&dump.stderr).lines().next_back().unwrap_or("")
+        )));
     };
     let resident = said.lines().find_map(|line| line.strip_prefix("resident=")?.parse::<f64>().ok()).unwrap_or(0.0);
     hold(size <= resident + 8.0 * MIB, || format!("{} for {} resident", mib(size), mib(resident)))?;

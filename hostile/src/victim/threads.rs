@@ -149,9 +149,10 @@ pub fn unshare() {
 }
 
 /// A program with several threads frees much and then idles (`idle`), or makes a small request now and then (`calls`), or frees it
-/// where no thread can be started any more (`refused`): whether a thread is started, and what goes back.
+/// where no thread can be started any more (`refused`), or has one thread and idles (`alone`): whether a thread is started, and what goes
+/// back.
 pub fn idle(word: &str) {
-    let crew = Crew::new(2);
+    let crew = Crew::new(if word == "alone" { 0 } else { 2 });
     let mut traffic = Traffic::new(34, Amount::SOME);
     traffic::round(&mut traffic, &crew, 0, traffic::Refusals::None);
     traffic.free();
@@ -162,7 +163,7 @@ pub fn idle(word: &str) {
     let mut purger = false;
     for _ in 0..16 {
         std::thread::sleep(Duration::from_millis(250));
-        if word != "idle" {
+        if word == "calls" || word == "refused" {
             drop(std::hint::black_box(Block::new(100, 8, 1)));
             drop(std::hint::black_box(Block::new(100 << 10, 8, 1)));
         }
