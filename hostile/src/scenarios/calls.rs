@@ -122,7 +122,13 @@ fn filtered(list: &mut List, rules: &str, refusals: &'static str) {
     list.add(format!("sandbox {rules}: while running"), move |context| {
         let line = format!("filtered {running} 2 {refusals}");
         control_is_good(&context.control(&line))?;
-        context.tenzor(&line).good().map(|_| String::new())
+        match context.tenzor(&line).good() {
+            // Whether a purge zeroes is asked at the start. A kernel does not change its mind; a filter can.
+            Err(Trouble::Failed(text)) if running.contains("madvise=NOTHING") && text.starts_with("wrong: zeroed") => {
+                Err(Trouble::Noted(text))
+            }
+            other => other.map(|_| String::new()),
+        }
     });
 }
 

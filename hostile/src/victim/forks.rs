@@ -81,7 +81,7 @@ fn child(traffic: &Traffic, seed: u64, depth: u32) -> i32 {
     heap::consistent();
     let mut own = Traffic::new(seed, Amount::LITTLE);
     own.round(Refusals::None);
-    if seed % 16 == 0 {
+    if seed.is_multiple_of(16) {
         // Threads of the child's.
         let crew = Crew::new(2);
         crew.start(0, Refusals::None);

@@ -187,6 +187,10 @@ impl Traffic {
             let soiled = [Block::new(size, 64, stamp), Block::new(size / 2, 64, !stamp)];
             soiled.iter().flatten().for_each(Block::soil);
             drop(soiled);
+            // What went back to the system is taken for zero afterwards, if it went.
+            if self.numbers.below(2) == 0 || size == self.amount.zeroed {
+                crate::heap::trim();
+            }
             for part in [size / 2 - 8, size] {
                 let block = Block::zeroed(part, stamp);
                 self.asked(block);
