@@ -13,7 +13,8 @@ use crate::sync::atomic::AtomicPtr;
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-/// What is mapped for tables at a time, at least.
+/// What is mapped for tables at a time, at least: at first what a small heap needs in all, for fewer calls to the system.
+const FIRST: usize = 1440 << 10;
 const STOCK: usize = 64 << 10;
 
 /// Memory for tables: zero, and theirs for ever.
@@ -42,7 +43,7 @@ impl TableMemory {
     fn take<O: Os>(&mut self, os: &O, bytes: usize) -> Option<NonNull<u8>> {
         let bytes = bytes.next_multiple_of(PAGE);
         if bytes > self.left {
-            let whole = bytes.max(STOCK);
+            let whole = bytes.max(if self.mappings == 0 { FIRST } else { STOCK });
             self.next = os.map_anywhere(whole, PAGE)?;
             self.left = whole;
             self.mappings += 1;
