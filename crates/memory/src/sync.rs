@@ -86,6 +86,13 @@ impl<T: 'static> Lock<T> {
         true
     }
 
+    /// Takes the guard back from a [`LockGuard`] that passed.
+    #[cold]
+    fn park(&self, guard: MutexGuard<'_, T>) {
+        // SAFETY: it was parked here before, and for as long; what is parked is this thread's alone, by the mark.
+        unsafe { *self.parked.0.get() = Some(mem::transmute::<MutexGuard<'_, T>, MutexGuard<'static, T>>(guard)) };
+    }
+
     /// Whether the calling thread holds it for a fork.
     pub(crate) fn is_held_for_fork(&self) -> bool {
         // A thread always sees that it removed its mark, so that none takes an old one for its own.
@@ -152,9 +159,9 @@ impl<T> Drop for LockGuard<'_, T> {
     fn drop(&mut self) {
         // SAFETY: the guard is not used any more.
         let guard = unsafe { ManuallyDrop::take(&mut self.guard) };
-        if let Some(lock) = self.passed {
-            // SAFETY: the lock had parked it, for as long; what is parked is this thread's alone, by the mark.
-            unsafe { *lock.parked.0.get() = Some(mem::transmute::<MutexGuard<'_, T>, MutexGuard<'static, T>>(guard)) };
+        match self.passed {
+            None => drop(guard),
+            Some(lock) => lock.park(guard),
         }
     }
 }
