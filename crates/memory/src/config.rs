@@ -1,7 +1,5 @@
 //! What a user can set.
 
-use std::time::Duration;
-
 use crate::layout::{normalise_alignment, normalise_classes};
 
 /// The settings of a [`TensorAllocator`](crate::TensorAllocator) or [`BufferPool`](crate::BufferPool).
@@ -40,12 +38,7 @@ pub struct Config {
     /// Keep what the recent working set reuses, and no more: what is in use and pooled together stays within a sixteenth of the
     /// recent peak of what was in use. The other caps hold as well. Default: `false`.
     pub adaptive: bool,
-    /// How long the process's heap ([`Pages`](crate::Pages), [`TenzorAlloc`](crate::TenzorAlloc)) keeps memory that is free and
-    /// not reached for; `None` for ever. A pool has no clock and does not look at it. Default: 4 seconds.
-    pub decay: Option<Duration>,
 }
-
-pub(crate) const DEFAULT_DECAY: Duration = Duration::from_secs(4);
 
 impl Default for Config {
     fn default() -> Self {
@@ -57,7 +50,6 @@ impl Default for Config {
             limit: None,
             zero_on_free: false,
             adaptive: false,
-            decay: Some(DEFAULT_DECAY),
         }
     }
 }
@@ -108,12 +100,6 @@ impl Config {
     #[must_use]
     pub fn with_adaptive(self, adaptive: bool) -> Self {
         Self { adaptive, ..self }
-    }
-
-    /// Sets [`decay`](Self::decay).
-    #[must_use]
-    pub fn with_decay(self, decay: Option<Duration>) -> Self {
-        Self { decay, ..self }
     }
 
     /// Sets [`limit`](Self::limit), in bytes.

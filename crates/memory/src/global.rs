@@ -4,7 +4,7 @@
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::{self, NonNull};
 
-use crate::config::Config;
+use crate::heap_config::{HeapConfig, HeapSettings};
 use crate::process;
 use crate::stats::Stats;
 
@@ -84,28 +84,34 @@ impl<Inner> TenzorAlloc<Inner> {
         self
     }
 
-    /// Applies `config` to the process's heap from now on: its `decay`, its `limit` for what is in use and free together, and
-    /// its `max_pool_size` for what is free. Without it, [`Config::adaptive`] holds, and these environment variables:
+    /// Applies `config` to the process's heap from now on, field by field. These environment variables set the same, and win:
     ///
     /// | variable | sets | example |
     /// |---|---|---|
-    /// | `TENZOR_DECAY_MS` | `decay`, in milliseconds | `10000`, `never` |
-    /// | `TENZOR_LIMIT` | `limit`, in bytes | `8G` |
-    /// | `TENZOR_MAX_POOL_SIZE` | `max_pool_size`, in bytes | `512M` |
+    /// | `TENZOR_DECAY_MS` | [decay](HeapConfig::with_decay), in milliseconds | `10000`, `never` |
+    /// | `TENZOR_LIMIT` | [limit](HeapConfig::with_limit), in bytes | `8G` |
+    /// | `TENZOR_IDLE_LIMIT` | [idle limit](HeapConfig::with_idle_limit), in bytes | `512M` |
+    /// | `TENZOR_HUGE_PAGES` | [huge pages](HeapConfig::with_huge_pages) | `auto`, `always`, `never` |
+    /// | `TENZOR_BACKGROUND` | [background](HeapConfig::with_background) | `0`, `1` |
     ///
     /// ```
-    /// use tenzor_memory::{Config, TenzorAlloc};
+    /// use tenzor_memory::{HeapConfig, TenzorAlloc};
     ///
     /// #[global_allocator]
     /// static GLOBAL: TenzorAlloc = TenzorAlloc::new();
     ///
     /// fn main() {
-    ///     GLOBAL.configure(&Config::adaptive().with_limit(Some(8 << 30)).with_decay(None));
+    ///     GLOBAL.configure(&HeapConfig::new().with_limit(8 << 30).with_decay(None));
     ///     // …
     /// }
     /// ```
-    pub fn configure(&self, config: &Config) {
+    pub fn configure(&self, config: &HeapConfig) {
         process::configure(config);
+    }
+
+    /// The settings that are in force, each with who set it.
+    pub fn config(&self) -> HeapSettings {
+        process::config()
     }
 
     /// As [`Pages::stats`](crate::Pages::stats).

@@ -20,6 +20,7 @@ mod config;
 mod error;
 mod global;
 mod heap;
+mod heap_config;
 pub mod layout;
 mod os;
 pub mod plan;
@@ -38,6 +39,7 @@ pub use buffer::{Buffer, Slots};
 pub use config::Config;
 pub use error::{AllocError, AllocErrorKind};
 pub use global::TenzorAlloc;
+pub use heap_config::{Background, HeapConfig, HeapSettings, HugePages, Origin, Setting};
 pub use pool::BufferPool;
 pub use stats::{BucketStats, Stats};
 

@@ -1,16 +1,22 @@
 //! Free ranges of pages, found by size and by neighbourhood.
 //!
-//! An **extent** is a maximal free range: two never touch. Its first and its last page carry its number in `tags`, so that
-//! whoever frees a range finds its neighbours in constant time. By size, extents stand in bins, sixteen to a power of two
+//! An **extent** is a maximal free range: two never touch. Its first and its last page carry its number in their tags, so that
+//! whoever frees a range finds its neighbours in constant time. A bit for each page in which one starts, and the set of units that have
+//! any, find the extent that a page lies in. By size, extents stand in bins, sixteen to a power of two
 //! and exact below 32 pages, as in TLSF (Masmano et al. 2004); unlike TLSF, the bins are searched for the best fit.
 //! Extents without a fresh page have bins of their own: they are preferred.
 //!
 //! The range has two **sides**, divided by the border. Small runs go to the first: thread caches and slabs hold them for long, and
 //! each would cut the space of the large ones in two.
 
+use std::ops::Range;
+
 use bytemuck::Zeroable;
 
-use crate::os::{Os, Table};
+use super::owners::Owners;
+use super::set::UnitSet;
+use super::space::{Table, TableMemory, UNIT, UNITS, WORDS as UNIT_WORDS, units};
+use crate::os::Os;
 
 /// The part of the range that a run is taken from, if it can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,17 +152,24 @@ impl Bins {
     }
 }
 
+/// There can be so many extents.
+const EXTENTS: usize = 1 << 24;
+
 #[derive(Debug)]
 pub(crate) struct Extents {
-    nodes: Table<Node>,
-    /// Numbers that are not in use: a list through `next`, and all from `unused` on.
+    nodes: Table<Node, EXTENTS, 2048>,
+    /// Numbers that there is room for, and those that are not in use: a list through `next`, and all from `unused` on.
+    capacity: u32,
     vacant: u32,
     unused: u32,
-    tags: Table<u32>,
+    /// Changes with every extent that does.
+    version: u32,
+    pub(crate) owners: Owners,
+    /// The pages of each unit that an extent starts in, and the units that have any.
+    starts: Table<[u64; UNIT_WORDS], UNITS, 1024>,
+    started: UnitSet,
     /// The first page of the large side: no extent crosses it.
     border: u32,
-    /// Pages beyond this one carry no tags; the range ends here.
-    end: u32,
     /// By sides, extents without fresh pages, and the others.
     resident: [Bins; 2],
     fresh: [Bins; 2],
@@ -166,20 +179,30 @@ impl Extents {
     pub(crate) const fn empty() -> Self {
         Self {
             nodes: Table::empty(),
+            capacity: 1,
             vacant: 0,
             unused: 1,
-            tags: Table::empty(),
+            version: 0,
+            owners: Owners::empty(),
+            starts: Table::empty(),
+            started: UnitSet::empty(),
             border: 0,
-            end: 0,
             resident: [const { Bins::empty() }; 2],
             fresh: [const { Bins::empty() }; 2],
         }
     }
 
-    pub(crate) fn new(nodes: Table<Node>, tags: Table<u32>, border: u32, end: u32) -> Self {
-        Self { nodes, tags, border, end, ..Self::empty() }
+    /// None yet.
+    pub(crate) fn start<O: Os>(&mut self, os: &O, memory: &mut TableMemory, border: u32) -> Option<()> {
+        self.nodes.open(os, memory)?;
+        self.owners.open(os, memory)?;
+        self.starts.open(os, memory)?;
+        self.started.open(os, memory)?;
+        self.border = border;
+        Some(())
     }
 
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn border(&self) -> u32 {
         self.border
     }
@@ -188,14 +211,32 @@ impl Extents {
         if page < self.border { Side::Small } else { Side::Large }
     }
 
-    /// Room for so many extents within the first `pages` pages.
-    pub(crate) fn grow<O: Os>(&mut self, os: &O, extents: usize, pages: u32) -> bool {
-        // Number 0 is not used; a tag is looked up one page beyond.
-        self.nodes.grow(os, extents + 1) && self.tags.grow(os, (pages as usize + 1).min(self.end as usize))
+    /// Room for extents that start or end in some pages.
+    pub(crate) fn ensure<O: Os>(&self, os: &O, memory: &mut TableMemory, pages: Range<u32>) -> bool {
+        let units = units(&pages);
+        self.owners.ensure(os, memory, pages)
+            && self.starts.ensure(os, memory, units.clone())
+            && self.started.ensure(os, memory, units)
+    }
+
+    /// Room for so many extents.
+    pub(crate) fn grow<O: Os>(&mut self, os: &O, memory: &mut TableMemory, extents: usize) -> bool {
+        // Number 0 is not used.
+        let Ok(wanted) = u32::try_from(extents + 1) else { return false };
+        if wanted as usize > EXTENTS || !self.nodes.ensure(os, memory, self.capacity - 1..wanted) {
+            return false;
+        }
+        self.capacity = self.capacity.max(wanted.next_multiple_of(2048));
+        true
     }
 
     pub(crate) fn capacity(&self) -> usize {
-        self.nodes.len().saturating_sub(1)
+        self.capacity as usize - 1
+    }
+
+    /// Whether there is room for one more.
+    pub(crate) fn has_room(&self) -> bool {
+        self.vacant != 0 || self.unused < self.capacity
     }
 
     fn bins(&mut self, extent: &Extent) -> &mut Bins {
@@ -203,20 +244,71 @@ impl Extents {
         if extent.fresh == 0 { &mut self.resident[side] } else { &mut self.fresh[side] }
     }
 
-    fn tag(&mut self, extent: &Extent, tag: u32) {
-        self.tags[extent.start] = tag;
-        // Behind a side's last extent nobody looks for one, and its end is not committed yet.
-        if !self.is_last(extent) {
-            self.tags[extent.end() - 1] = tag;
+    /// A number that was not there before, unless no extent has changed (or as many as there are numbers).
+    #[inline]
+    pub(crate) fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// An extent is found from its start, and from within, from now on.
+    fn tag_start(&mut self, page: u32, number: u32) {
+        self.owners.set_extent(page, number);
+        let (unit, bit) = (page / UNIT, page % UNIT);
+        self.starts[unit][bit as usize / 64] |= 1 << (bit % 64);
+        self.started.insert(unit);
+    }
+
+    fn untag_start(&mut self, page: u32) {
+        self.owners.clear(page);
+        let (unit, bit) = (page / UNIT, page % UNIT);
+        let starts = &mut self.starts[unit];
+        starts[bit as usize / 64] &= !(1 << (bit % 64));
+        if starts.iter().fold(0, |all, word| all | word) == 0 {
+            self.started.remove(unit);
         }
     }
 
-    fn is_last(&self, extent: &Extent) -> bool {
-        [self.border, self.end].contains(&extent.end())
+    /// The extent that a page lies in.
+    pub(crate) fn around(&self, page: u32) -> Option<u32> {
+        let (unit, bit) = (page / UNIT, page % UNIT);
+        let last = |unit: u32, upto: u32| {
+            let starts = self.starts.get(unit)?;
+            (0..=upto as usize / 64).rev().find_map(|word| {
+                let shift = 63 - upto.saturating_sub(word as u32 * 64).min(63);
+                let bits = starts[word] & u64::MAX >> shift;
+                bits.checked_ilog2().map(|bit| unit * UNIT + word as u32 * 64 + bit)
+            })
+        };
+        let start = last(unit, bit).or_else(|| last(self.started.last_before(unit)?, UNIT - 1))?;
+        let number = self.owners.extent(start)?;
+        (self.get(number).end() > page).then_some(number)
+    }
+
+    /// The first extent that has a part of some pages, all within one unit, and that part.
+    pub(crate) fn first_within(&self, pages: Range<u32>) -> Option<(u32, Range<u32>)> {
+        let number = match self.around(pages.start) {
+            _ if pages.is_empty() => return None,
+            Some(number) => number,
+            None => self.owners.extent(self.next_start(pages.clone())?)?,
+        };
+        let extent = self.get(number);
+        Some((number, extent.start.max(pages.start)..extent.end().min(pages.end)))
+    }
+
+    /// The first page of a range, within one unit, that an extent starts in.
+    fn next_start(&self, pages: Range<u32>) -> Option<u32> {
+        let starts = self.starts.get(pages.start / UNIT)?;
+        let first = pages.start % UNIT;
+        (first as usize / 64..UNIT_WORDS)
+            .find_map(|word| {
+                let bits = starts[word] & u64::MAX << first.saturating_sub(word as u32 * 64).min(63);
+                (bits != 0).then(|| pages.start / UNIT * UNIT + word as u32 * 64 + bits.trailing_zeros())
+            })
+            .filter(|&page| page < pages.end)
     }
 
     /// Adds a free range that touches no other.
-    fn insert(&mut self, extent: Extent) {
+    pub(crate) fn insert(&mut self, extent: Extent) {
         let number = match self.vacant {
             0 => {
                 self.unused += 1;
@@ -228,7 +320,8 @@ impl Extents {
             }
         };
         self.link(number, extent);
-        self.tag(&extent, number);
+        self.owners.set_extent(extent.end() - 1, number);
+        self.tag_start(extent.start, number);
     }
 
     /// Takes a free range away.
@@ -236,7 +329,8 @@ impl Extents {
         let extent = self.unlink(number);
         self.nodes[number] = Node { next: self.vacant, ..Node::default() };
         self.vacant = number;
-        self.tag(&extent, 0);
+        self.untag_start(extent.start);
+        self.owners.clear(extent.end() - 1);
         extent
     }
 
@@ -247,17 +341,32 @@ impl Extents {
             return;
         }
         let old = self.nodes[number].extent;
-        self.tag(&old, 0);
         if (bin(old.pages), old.fresh == 0) == (bin(extent.pages), extent.fresh == 0) {
+            self.version = self.version.wrapping_add(1);
             self.nodes[number].extent = extent;
         } else {
             self.unlink(number);
             self.link(number, extent);
         }
-        self.tag(&extent, number);
+        // Mostly, one end stays.
+        let ends = (old.start != extent.start, old.end() != extent.end());
+        if ends.0 {
+            self.untag_start(old.start);
+        }
+        if ends.1 {
+            self.owners.clear(old.end() - 1);
+        }
+        // What went may be where the other one stays.
+        self.owners.set_extent(extent.end() - 1, number);
+        if ends.0 {
+            self.tag_start(extent.start, number);
+        } else {
+            self.owners.set_extent(extent.start, number);
+        }
     }
 
     fn link(&mut self, number: u32, extent: Extent) {
+        self.version = self.version.wrapping_add(1);
         let bin = bin(extent.pages);
         let bins = self.bins(&extent);
         let next = std::mem::replace(&mut bins.heads[bin], number);
@@ -286,37 +395,34 @@ impl Extents {
         extent
     }
 
-    /// Adds a free range and joins it with its neighbours.
-    pub(crate) fn give(&mut self, range: Extent) {
+    /// Adds a free range and joins it with its neighbours; returns what became of them.
+    pub(crate) fn give(&mut self, range: Extent) -> Extent {
         let left = self.ending_at(range.start);
         let right = self.starting_at(range.end());
-        match (left, right) {
-            (None, None) => self.insert(range),
-            (Some(left), None) => self.update(left, Extent::joined(self.get(left), range)),
-            (None, Some(right)) => self.update(right, Extent::joined(range, self.get(right))),
+        let (number, joined) = match (left, right) {
+            (None, None) => {
+                self.insert(range);
+                return range;
+            }
+            (Some(left), None) => (left, Extent::joined(self.get(left), range)),
+            (None, Some(right)) => (right, Extent::joined(range, self.get(right))),
             (Some(left), Some(right)) => {
                 let right = self.remove(right);
-                self.update(left, Extent::joined(Extent::joined(self.get(left), range), right));
+                (left, Extent::joined(Extent::joined(self.get(left), range), right))
             }
-        }
+        };
+        self.update(number, joined);
+        joined
     }
 
     /// The extent that starts at a page, on the side of the page before.
     pub(crate) fn starting_at(&self, page: u32) -> Option<u32> {
-        if page < self.end && page != self.border { self.extent_at(page) } else { None }
+        if page != self.border { self.owners.extent(page) } else { None }
     }
 
     /// The extent that ends before a page, on the page's side.
     fn ending_at(&self, page: u32) -> Option<u32> {
-        if page != self.border { self.extent_at(page.checked_sub(1)?) } else { None }
-    }
-
-    fn extent_at(&self, page: u32) -> Option<u32> {
-        match self.tags[page] {
-            0 => None,
-            tag if tag & SLAB != 0 => None,
-            number => Some(number),
-        }
+        if page != self.border { self.owners.extent(page.checked_sub(1)?) } else { None }
     }
 
     /// The extent of a number; one without pages if the number is vacant.
@@ -387,26 +493,18 @@ impl Extents {
         bins.heads.get(bin as usize).copied()
     }
 
-    /// The largest number that an extent has had.
-    pub(crate) fn last(&self) -> u32 {
-        self.unused - 1
-    }
-
-    /// Marks each page of a range in use as part of slab `slab`; 0 unmarks.
-    pub(crate) fn mark(&mut self, start: u32, pages: u32, slab: u32) {
-        for page in start..start + pages {
-            self.tags[page] = if slab == 0 { 0 } else { slab | SLAB };
-        }
-    }
-
-    /// The slab that a page in use was marked with.
-    pub(crate) fn slab_of(&self, page: u32) -> Option<u32> {
-        let tag = self.tags[page];
-        (tag & SLAB != 0).then_some(tag & !SLAB)
+    /// The pages of a free range change their kind: so many more are fresh, or fewer, and so many known to be zero.
+    pub(crate) fn adjust(&mut self, number: u32, pages: &Range<u32>, fresh: i32, zero: i32) {
+        let mut extent = self.get(number);
+        extent.fresh = extent.fresh.wrapping_add_signed(fresh);
+        debug_assert!(extent.fresh <= extent.pages, "{fresh} fresh pages more in {pages:?} of {extent:?}");
+        extent.zero = extent.zero.saturating_add_signed(zero).clamp(extent.fresh, extent.pages);
+        extent.dirty = if extent.zero == 0 { extent.pages } else { extent.dirty.min(pages.start - extent.start) };
+        self.update(number, extent);
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Extents {
     fn list(&self, bins: &Bins, bin: usize) -> impl Iterator<Item = (u32, Extent)> {
         let first = bins.heads[bin];
@@ -417,12 +515,19 @@ impl Extents {
         .map(|number| (number, self.nodes[number].extent))
     }
 
-    /// An extent is found by its ends and in its bin.
+    /// All extents.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Extent> {
+        (1..self.unused).map(|number| self.get(number)).filter(|extent| extent.pages > 0)
+    }
+
+    /// An extent is found by its ends, from within and in its bin.
     pub(crate) fn check(&self, extent: &Extent) {
-        let number = self.extent_at(extent.start).unwrap();
+        let number = self.owners.extent(extent.start).unwrap();
         assert_eq!(self.nodes[number].extent, *extent);
-        if !self.is_last(extent) {
-            assert_eq!(self.extent_at(extent.end() - 1), Some(number));
+        // Pages that never had a tag have none.
+        assert!(self.owners.extent(extent.end() - 1).is_none_or(|other| other == number));
+        for page in [extent.start, extent.start + extent.pages / 2, extent.end() - 1] {
+            assert_eq!(self.around(page), Some(number), "around page {page}");
         }
         let bins = &if extent.fresh == 0 { &self.resident } else { &self.fresh }[self.side(extent.start) as usize];
         let bin = bin(extent.pages);
@@ -430,9 +535,6 @@ impl Extents {
         assert_eq!(self.list(bins, bin).filter(|(other, _)| *other == number).count(), 1);
     }
 }
-
-/// Set in the tags of pages that belong to slabs.
-const SLAB: u32 = 1 << 31;
 
 #[cfg(test)]
 mod tests {

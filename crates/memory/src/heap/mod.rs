@@ -2,14 +2,28 @@
 //!
 //! | module | decides |
 //! |---|---|
-//! | `slabs` | which block serves a small request |
-//! | `pages` | which pages serve a large one, how many may be resident, which are given back |
+//! | `space` | where the heap's addresses are, and what may be done there: all unsafe code below this page |
+//! | `set` | how the largest unit of a kind is found |
+//! | `owners` | what lies at an address |
 //! | `extents` | which free ranges there are, by size and by neighbourhood |
 //! | `units` | which pages are resident, and which may not be zero |
+//! | `budget` | how much may be resident |
+//! | `filling` | where huge pages pay |
+//! | `pages` | which pages serve a request, which are given back |
+//! | `slabs` | which block serves a small request |
+//!
+//! A request for many pages is served in pieces, so that no one who waits for the lock waits long: [`Heap::obtain_run`] begins, and
+//! [`Heap::proceed`] goes on until it is ready.
+#![allow(unsafe_code)]
 
+mod budget;
 mod extents;
+mod filling;
+mod owners;
 mod pages;
+mod set;
 mod slabs;
+mod space;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -17,9 +31,12 @@ mod units;
 use std::ops::Range;
 use std::ptr::NonNull;
 
-use self::pages::PageHeap;
+pub(crate) use self::filling::Policy;
+pub(crate) use self::owners::Holding;
+use self::pages::{PageHeap, Relocation, Transit};
+pub(crate) use self::pages::{Progress, Promotion};
 use self::slabs::Slabs;
-use self::units::UNIT;
+use self::space::UNIT;
 use crate::layout::blocks::{self, PAGE, Run, SLAB_CLASSES, class_pages};
 use crate::os::Os;
 
@@ -31,12 +48,79 @@ pub(crate) struct Granted {
     pub(crate) dirty: Range<usize>,
 }
 
-/// A moved block.
+/// A run on its way to who asked for it.
 #[derive(Debug)]
-pub(crate) struct Relocated {
-    pub(crate) start: NonNull<u8>,
-    /// The bytes of it that are there already; the others are to be copied.
-    pub(crate) moved: Range<usize>,
+pub(crate) struct Request {
+    run: Run,
+    size: usize,
+    transit: Transit,
+}
+
+impl Request {
+    /// Whether memory was taken from the system for it.
+    pub(crate) fn missed(&self) -> bool {
+        self.transit.missed()
+    }
+}
+
+/// A run that is to change its size where it stands.
+#[derive(Debug)]
+pub(crate) enum Resize {
+    /// It has it; the bytes that may not be zero, at or beyond the least of both sizes, are these.
+    Done(Range<usize>),
+    /// It grows by pages that are on their way.
+    Growing(Growth),
+    /// The neighbourhood is taken.
+    Refused,
+}
+
+/// A run that grows.
+#[derive(Debug)]
+pub(crate) struct Growth {
+    start: u32,
+    /// Where the block starts in its first page, what it had and what it shall have.
+    offset: usize,
+    old: (u32, usize),
+    new: (Run, usize),
+    transit: Transit,
+}
+
+impl Growth {
+    /// Once it is grown, the bytes that may not be zero, beyond those it had.
+    pub(crate) fn dirty(&self) -> Range<usize> {
+        let ((pages, old), (_, size)) = (self.old, self.new);
+        let dirty = self.transit.dirty();
+        // The rest of the last page was never cleared.
+        let end = if dirty.is_empty() { self.start + pages } else { dirty.end };
+        let end = ((end - self.start) as usize * PAGE).saturating_sub(self.offset);
+        old..end.clamp(old.min(size), size)
+    }
+}
+
+/// A block on its way to where it has room.
+#[derive(Debug)]
+pub(crate) struct Moving {
+    page: u32,
+    run: Run,
+    size: usize,
+    new: Run,
+    offset: usize,
+    to: NonNull<u8>,
+    relocation: Relocation,
+}
+
+impl Moving {
+    /// Where it will start.
+    pub(crate) fn to(&self) -> NonNull<u8> {
+        self.to
+    }
+
+    /// Its bytes that are there already; the others are to be copied.
+    pub(crate) fn moved(&self) -> Range<usize> {
+        let moved = self.relocation.moved();
+        let byte = |page: u32| (page as usize * PAGE).saturating_sub(self.offset).min(self.size);
+        byte(moved.start)..byte(moved.end)
+    }
 }
 
 /// Runs of fewer pages are copied as fast as their whole units are moved.
@@ -48,36 +132,106 @@ pub(crate) struct Heap<O> {
     slabs: Slabs,
 }
 
+/// The functions that take a block back, or change one, are `unsafe` where a mistake would give others' memory away; what they can see
+/// of it, they look at, and say [what lies there instead](Holding).
 impl<O: Os> Heap<O> {
     pub(crate) const fn new(os: O) -> Self {
         Self { pages: PageHeap::new(os), slabs: Slabs::empty() }
     }
 
-    fn start(&mut self) {
-        if let Some(slabs) = self.pages.start() {
-            self.slabs = Slabs::new(slabs);
-        }
+    fn start(&mut self) -> Option<()> {
+        if self.pages.is_started() { Some(()) } else { self.pages.start() }
+    }
+
+    /// What is known of an address.
+    pub(crate) fn holding(&mut self, at: NonNull<u8>) -> Holding {
+        self.pages.space().page(at).map_or(Holding::Nothing, |page| self.pages.owners().at(page))
+    }
+
+    /// Whether a run cannot be had, whatever else is freed.
+    pub(crate) fn is_beyond(&self, run: Run) -> bool {
+        self.pages.is_beyond(run.pages)
+    }
+
+    /// A run of pages for a request of `size` bytes, where that is just what was given back last. All of it may not be zero.
+    #[inline]
+    pub(crate) fn obtain_last(&mut self, run: Run, size: usize) -> Option<Granted> {
+        let page = self.pages.take_last(run.pages, run.align)?;
+        self.pages.owners().set_run(page, run);
+        Some(Granted { start: self.start_of(page, run), dirty: 0..size })
+    }
+
+    /// As [`obtain_run`](Self::obtain_run) for few pages, which need no alignment: all at once.
+    pub(crate) fn obtain_now(&mut self, run: Run, size: usize) -> Option<Granted> {
+        self.start()?;
+        let transit = self.pages.take_now(run.pages)?;
+        self.pages.owners().set_run(transit.start(), run);
+        Some(self.granted(&Request { run, size, transit }))
     }
 
     /// A run of pages for a request of `size` bytes.
-    pub(crate) fn obtain_run(&mut self, run: Run, size: usize) -> Option<Granted> {
-        self.start();
-        let taken = self.pages.take(run.pages, run.align)?;
-        let colour = if run.coloured { blocks::colour(taken.start) } else { 0 };
-        let start = self.pages.address(taken.start).map_addr(|addr| addr.saturating_add(colour));
-        let byte = |page: u32| ((page - taken.start) as usize * PAGE).saturating_sub(colour).min(size);
-        Some(Granted { start, dirty: byte(taken.dirty.0)..byte(taken.dirty.1) })
+    pub(crate) fn obtain_run(&mut self, run: Run, size: usize) -> Option<Request> {
+        self.start()?;
+        let transit = self.pages.take(run.pages, run.align)?;
+        Some(Request { run, size, transit })
     }
 
-    /// Takes back what was granted for `run`.
-    pub(crate) fn give_back_run(&mut self, run: Run, start: NonNull<u8>) {
-        let page = self.pages.page(start);
+    /// Where the block of a run starts.
+    #[inline]
+    fn start_of(&mut self, page: u32, run: Run) -> NonNull<u8> {
+        let colour = if run.coloured { blocks::colour(page) } else { 0 };
+        self.pages.space().address(page).map_addr(|addr| addr.saturating_add(colour))
+    }
+
+    /// Goes on with a request, by a piece of work.
+    pub(crate) fn proceed(&mut self, request: &mut Request) -> Progress {
+        let progress = self.pages.proceed(&mut request.transit);
+        if progress == Progress::Ready {
+            self.pages.owners().set_run(request.transit.start(), request.run);
+        }
+        progress
+    }
+
+    /// What is granted for a request that is ready.
+    pub(crate) fn granted(&mut self, request: &Request) -> Granted {
+        let Request { run, size, transit } = request;
+        let start = self.start_of(transit.start(), *run);
+        let colour = start.addr().get() % PAGE;
+        let byte = |page: u32| ((page - transit.start()) as usize * PAGE).saturating_sub(colour).min(*size);
+        let dirty = transit.dirty();
+        Granted { start, dirty: byte(dirty.start)..byte(dirty.end) }
+    }
+
+    /// A unit to promote once, as a request that is ready came to fill it.
+    pub(crate) fn promotion_of(&mut self, request: &mut Request) -> Option<Promotion<O>> {
+        self.pages.promotion_of(&mut request.transit)
+    }
+
+    /// The page that a run starts in, if there is just this run.
+    #[inline]
+    fn page_of(&mut self, run: Run, start: NonNull<u8>) -> Option<u32> {
+        let page = self.pages.space().page(start)?;
+        let colour = if run.coloured { blocks::colour(page) } else { 0 };
+        (start.addr().get() % PAGE == colour && self.pages.owners().is_run(page, run)).then_some(page)
+    }
+
+    /// Takes back what was granted for `run`. Returns whether there was such a run in use; if not, nothing happened.
+    ///
+    /// # Safety
+    /// If it was granted, nobody uses it any more.
+    #[inline]
+    pub(crate) unsafe fn give_back_run(&mut self, run: Run, start: NonNull<u8>) -> bool {
+        let Some(page) = self.page_of(run, start) else { return false };
+        self.pages.owners().set_free(page);
         self.pages.give(page, run.pages);
+        true
     }
 
     /// Up to `wanted` blocks of a class, fewer only if there is no memory.
     pub(crate) fn obtain_blocks(&mut self, class: usize, wanted: usize, mut take: impl FnMut(NonNull<u8>)) {
-        self.start();
+        if self.start().is_none() {
+            return;
+        }
         if class < SLAB_CLASSES {
             // The slabs know pages and offsets only.
             let mut found = [(0, 0); 64];
@@ -87,69 +241,110 @@ impl<O: Os> Heap<O> {
                 count += 1;
             });
             for &(page, offset) in &found[..count] {
-                take(self.pages.address(page).map_addr(|addr| addr.saturating_add(offset)));
+                take(self.pages.space().address(page).map_addr(|addr| addr.saturating_add(offset)));
             }
         } else {
+            let run = class_run(class);
             for _ in 0..wanted {
-                let Some(run) = self.pages.take(class_pages(class), 1) else { return };
-                take(self.pages.address(run.start));
+                let Some(granted) = self.obtain_now(run, run.capacity()) else { return };
+                take(granted.start);
             }
         }
     }
 
-    pub(crate) fn give_back_block(&mut self, class: usize, block: NonNull<u8>) {
-        let page = self.pages.page(block);
+    /// Takes back a block of a class. Returns whether there was such a block in use; if not, nothing happened.
+    ///
+    /// # Safety
+    /// If it was granted, nobody uses it any more.
+    pub(crate) unsafe fn give_back_block(&mut self, class: usize, block: NonNull<u8>) -> bool {
         if class < SLAB_CLASSES {
-            self.slabs.give(&mut self.pages, page, block.addr().get() % PAGE);
+            let Some(page) = self.pages.space().page(block) else { return false };
+            self.slabs.give(&mut self.pages, class, page, block.addr().get() % PAGE)
         } else {
-            self.pages.give(page, class_pages(class));
+            // SAFETY: the caller's word.
+            unsafe { self.give_back_run(class_run(class), block) }
         }
     }
 
-    /// Makes what was granted for `old` fit a request of `size` bytes that needs `new`, in place. The bytes that may not be
-    /// zero, at or beyond the least of both sizes, are in the result; `None` if the neighbourhood is taken.
-    pub(crate) fn resize(&mut self, block: NonNull<u8>, old: (Run, usize), new: (Run, usize)) -> Option<Range<usize>> {
+    /// Makes what was granted for `old` fit a request of `size` bytes that needs `new`, in place.
+    ///
+    /// # Safety
+    /// The block is the caller's, and it uses nothing of it beyond the least of both sizes.
+    pub(crate) unsafe fn resize(&mut self, block: NonNull<u8>, old: (Run, usize), new: (Run, usize)) -> Resize {
         let ((old, old_size), (new, size)) = (old, new);
         if (old.align, old.coloured) != (new.align, new.coloured) {
-            return None;
+            return Resize::Refused;
         }
         let (before, after) = (old.pages, new.pages);
-        let start = self.pages.page(block);
-        // The rest of the last page was never cleared.
-        let mut dirty = (start, start + before);
+        let Some(start) = self.page_of(old, block) else { return Resize::Refused };
+        let offset = block.addr().get() - self.pages.space().address(start).addr().get();
         if after > before {
-            let grown = self.pages.extend(start, before, after)?.dirty;
-            if grown.0 < grown.1 {
-                dirty.1 = grown.1;
-            }
-        } else if after < before {
+            let Some(transit) = self.pages.extend(start, before, after) else { return Resize::Refused };
+            return Resize::Growing(Growth { start, offset, old: (before, old_size), new: (new, size), transit });
+        }
+        if after < before {
+            self.pages.owners().set_run(start, new);
             self.pages.cut(start + after, before - after);
         }
-        let offset = block.addr().get() - self.pages.address(start).addr().get();
-        let end = ((dirty.1 - start) as usize * PAGE).saturating_sub(offset);
-        Some(old_size..end.clamp(old_size.min(size), size))
+        // The rest of the last page was never cleared.
+        let end = (before as usize * PAGE).saturating_sub(offset);
+        Resize::Done(old_size..end.clamp(old_size.min(size), size))
     }
 
-    /// Moves what was granted for `old` to where `new` fits, without copying what can be moved instead.
-    pub(crate) fn relocate(&mut self, block: NonNull<u8>, old: (Run, usize), new: Run) -> Option<Relocated> {
-        let (old, size) = old;
-        let alike = (old.align, old.coloured) == (new.align, new.coloured) && old.align == 1;
-        if old.pages < WORTHWHILE || new.pages < old.pages || !alike {
+    /// Goes on with a run that grows, by a piece of work. Where the pages behind it were lost, it stays as it was.
+    pub(crate) fn grow(&mut self, growth: &mut Growth) -> Progress {
+        let progress = self.pages.proceed(&mut growth.transit);
+        if progress == Progress::Ready {
+            self.pages.extended();
+            self.pages.owners().set_run(growth.start, growth.new.0);
+        }
+        progress
+    }
+
+    /// Moves what was granted for `old` to where `new` fits, without copying what can be moved instead: takes the pages.
+    ///
+    /// # Safety
+    /// The block is the caller's, and nobody uses it until it [arrived](Self::arrive) or the move was [called off](Self::call_off).
+    pub(crate) unsafe fn relocate(&mut self, block: NonNull<u8>, old: (Run, usize), new: Run) -> Option<Moving> {
+        let (run, size) = old;
+        let alike = (run.align, run.coloured) == (new.align, new.coloured) && run.align == 1;
+        if run.pages < WORTHWHILE || new.pages < run.pages || !alike {
             return None;
         }
-        let page = self.pages.page(block);
-        let offset = block.addr().get() - self.pages.address(page).addr().get();
-        let (start, from, to) = self.pages.relocate(page, old.pages, new.pages)?;
+        let page = self.page_of(run, block)?;
+        let offset = block.addr().get() - self.pages.space().address(page).addr().get();
+        let relocation = self.pages.relocate(page, run.pages, new.pages)?;
         // Pages that differ by whole units have the same colour.
-        let start = self.pages.address(start).map_addr(|addr| addr.saturating_add(offset));
-        let byte = |page: u32| (page as usize * PAGE).saturating_sub(offset).min(size);
-        Some(Relocated { start, moved: byte(from)..byte(to) })
+        let to = self.pages.space().address(relocation.transit.start()).map_addr(|addr| addr.saturating_add(offset));
+        Some(Moving { page, run, size, new, offset, to, relocation })
     }
 
-    /// Takes back what was left by a move.
-    pub(crate) fn leave(&mut self, run: Run, start: NonNull<u8>) {
-        let page = self.pages.page(start);
-        self.pages.leave(page, run.pages);
+    /// Moves a unit; returns whether there may be more of them.
+    pub(crate) fn move_on(&mut self, moving: &mut Moving) -> bool {
+        let Some((from, to)) = self.pages.next_move(&moving.relocation) else { return false };
+        // SAFETY: the pages are lent to the caller of `relocate`, who looks for what `moved` names at the new place.
+        let moved = unsafe { self.pages.space().move_lent(from, to) };
+        self.pages.moved(&mut moving.relocation, (from, to), moved)
+    }
+
+    /// Goes on with pages that memory was moved to, by a piece of work. Where some were lost meanwhile, what was moved is there still, and
+    /// is to be copied back before the move is called off.
+    pub(crate) fn settle(&mut self, moving: &mut Moving) -> Progress {
+        let progress = self.pages.settle(&mut moving.relocation);
+        if progress == Progress::Ready {
+            self.pages.owners().set_run(moving.relocation.transit.start(), moving.new);
+        }
+        progress
+    }
+
+    /// What was not moved was copied: the old place is free.
+    pub(crate) fn arrive(&mut self, moving: &Moving) {
+        self.pages.leave(moving.page, moving.run.pages);
+    }
+
+    /// The block stays where it is.
+    pub(crate) fn call_off(&mut self, moving: &Moving) {
+        self.pages.cancel_relocation(&moving.relocation);
     }
 
     /// See [`PageHeap::tick`].
@@ -162,9 +357,14 @@ impl<O: Os> Heap<O> {
         self.pages.decay()
     }
 
-    /// See [`PageHeap::promote`].
-    pub(crate) fn promote(&mut self) -> bool {
-        self.pages.promote()
+    /// See [`PageHeap::promotion`].
+    pub(crate) fn promotion(&mut self) -> (Option<Promotion<O>>, bool) {
+        self.pages.promotion()
+    }
+
+    /// See [`PageHeap::promoted`].
+    pub(crate) fn promoted(&mut self, promotion: &Promotion<O>, whole: bool) {
+        self.pages.promoted(promotion, whole);
     }
 
     /// See [`PageHeap::keep_shared`].
@@ -178,6 +378,7 @@ impl<O: Os> Heap<O> {
     }
 
     /// See [`PageHeap::is_idle`].
+    #[inline]
     pub(crate) fn is_idle(&self) -> bool {
         self.pages.is_idle()
     }
@@ -188,9 +389,15 @@ impl<O: Os> Heap<O> {
         self.pages.set_limits(pages(in_use), pages(idle));
     }
 
-    /// Gives all free pages back to the system; returns how many bytes.
-    pub(crate) fn trim(&mut self) -> usize {
-        self.pages.trim() as usize * PAGE
+    /// When huge pages are asked for, from now on.
+    pub(crate) fn set_policy(&mut self, policy: Policy) {
+        self.pages.set_policy(policy);
+    }
+
+    /// Gives a piece of all free pages back to the system; returns how many bytes, and whether there are more.
+    pub(crate) fn trim(&mut self) -> (usize, bool) {
+        let (pages, more) = self.pages.trim();
+        (pages as usize * PAGE, more)
     }
 
     /// How often a request took memory from the system.
@@ -208,9 +415,22 @@ impl<O: Os> Heap<O> {
     }
 }
 
-#[cfg(test)]
+/// The run that a block of a class without slabs is.
+fn class_run(class: usize) -> Run {
+    Run { pages: class_pages(class), align: 1, coloured: false }
+}
+
+#[cfg(any(test, fuzzing))]
 impl<O: Os> Heap<O> {
-    fn check(&self) {
+    /// Compares everything that is kept twice, while nothing is on its way.
+    pub(crate) fn check(&self) {
         self.pages.check();
+    }
+
+    /// What lies where, for those who do not hold the lock.
+    #[cfg(test)]
+    pub(crate) fn owners_view(&mut self) -> owners::OwnersView {
+        let origin = self.pages.space().address(0).addr().get();
+        self.pages.owners().view(origin)
     }
 }

@@ -1,181 +1,245 @@
-//! The page heap: ranges of pages, taken where they cost the least.
-#![allow(unsafe_code)]
+//! The page heap: which pages serve a request, and which go back.
+//!
+//! # The life of a range
+//!
+//! ```text
+//!   addresses          free, an extent                in use
+//!  ┌─────────┐ map  ┌───────┐ touch ┌──────────┐ ──take──► ┌──────┐
+//!  │  open   │ ───► │ fresh │ ····► │ resident │           │ lent │
+//!  └─────────┘ ◄─── └───────┘ ◄──── └──────────┘ ◄──give── └──────┘
+//!             unmap           purge
+//! ```
+//!
+//! All that is not in use stands in the [extents](super::extents): free ranges of pages, mapped or not. To *take* pages is to find the
+//! extent that fits best, cut them out of it, and map what of them is not mapped. Pages of it that are **resident** already cost
+//! nothing. **Fresh** ones take memory from the system, and the [budget](super::budget) says how much may be resident; where there
+//! is not enough room in it, the memory behind a free unit elsewhere is *moved* there ([`Space::move_free`]). Then the pages are *touched*, which is
+//! to say, counted as resident, and *lent*. To *give* them back is to join them with the free ranges beside them. What is free and resident
+//! beyond the budget is *purged*: whole units first, from the highest address down, then what breaks huge pages. What time shows
+//! to be needed no more is purged as well, and where 16 units side by side hold nothing they are *unmapped*.
+//!
+//! # A piece at a time
+//!
+//! Who calls holds the heap's lock, and others wait for it. So each call does a bounded piece of work: one unit is moved, or 16 MiB are
+//! purged. Pages that are cut out and not lent yet are in **transit**: no one's but the caller's, who comes again with them
+//! ([`PageHeap::proceed`]) until they are ready. Huge pages are made of small ones between two calls ([`Promotion`]).
+//!
+//! # What can go wrong
+//!
+//! Any call to the system may be refused, and may have lost what it was about. [`Space`] withdraws what is lost; here it leaves the
+//! extents, or the run in transit is cancelled and what remains of it freed. Nothing is known of it any more, so nothing is done
+//! with it. If the system takes no memory back, it stays resident and is counted as such.
 
+use std::ops::Range;
 use std::ptr::NonNull;
 
-use super::extents::{Extent, Extents, Node, Side};
-use super::slabs::Slab;
-use super::units::{UNIT, Unit, Units};
+use bytemuck::Zeroable;
+
+use super::budget::Budget;
+use super::extents::{Extent, Extents, Side};
+use super::filling::{Filling, Policy};
+use super::set::UnitSet;
+use super::space::{Advice, Layout, Space, Table, UNIT, UNITS, Unmapped, pages_of, parts, units, whole_units};
+use super::units::Units;
 use crate::layout::blocks::{CLASS_PAGES, PAGE};
-use crate::os::{HUGE, Os, Table};
-use crate::retention::{Retention, TICKS};
+use crate::os::{HUGE, Move, Os, Purge};
 
-/// The address space to reserve, and the least to do with; what lies between is tried in halves.
-const RESERVE: usize = 1 << 40;
-const LEAST: usize = 16 << 20;
+/// Pages that are purged in one piece, but for a unit more: 16 MiB.
+const PIECE: u32 = 7 * UNIT;
 
-/// The small side is one of so many equal parts of the address space. Where it is full, the other side serves.
-const PARTS: u32 = 256;
+/// Units side by side that are worth a mapping: where they hold nothing, their addresses go back.
+const UNMAPPED: u32 = 16;
 
-/// Only the first so many units take part in moves, 32 GiB: each may become a mapping of its own, and a process may have
-/// 65,530.
-const MOVABLE: u32 = 16 << 10;
+/// What is mapped beyond what is asked for: a part of what is mapped, and at most so many units.
+const AHEAD: u32 = 16;
 
-/// Pages that decay under the lock at a time: some hundred microseconds.
-const DECAY_STEP: u32 = 32 * UNIT;
+/// Units that are looked at in one piece for one to promote.
+const PROMOTE_PIECE: u32 = 1 << 10;
 
-/// Units that are looked at under the lock for one to promote.
-const PROMOTE_STEP: u32 = 1 << 10;
+/// Places that others hold are left out of a search so often.
+const TRIES: usize = 8;
 
-/// Ticks after which a need of more memory is beyond doubt.
-const PROOF: usize = 8;
-
-/// Pages that are committed at a time.
-const COMMIT: u32 = 16 * UNIT;
-
-/// A granted range of pages.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Run {
-    pub(crate) start: u32,
-    /// The least range that holds all its pages that may not be zero.
-    pub(crate) dirty: (u32, u32),
+/// Pages on their way to who asked for them.
+#[derive(Debug)]
+pub(crate) struct Transit {
+    pages: Range<u32>,
+    /// The next unit that may have to be supplied with memory; all were if it is beyond the end. And the pages of those before that
+    /// will take memory from the system.
+    next: u32,
+    expected: u32,
+    /// Pages that were given back for these.
+    evicted: u32,
+    /// A unit to promote once the pages are lent.
+    promotion: Option<u32>,
+    /// Memory was taken from the system for them.
+    missed: bool,
+    dirty: Range<u32>,
+    stage: Stage,
 }
 
-/// Pages by number, counted from the heap's base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Supply,
+    /// They are lent, and the budget is to be kept.
+    Lent,
+    Ready,
+}
+
+/// How far pages are on their way.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// There is more to do.
+    More,
+    Ready,
+    /// The system lost some of them: there are none.
+    Lost,
+}
+
+impl Transit {
+    fn ready(pages: Range<u32>) -> Self {
+        Self {
+            next: 0,
+            expected: 0,
+            evicted: 0,
+            promotion: None,
+            missed: false,
+            dirty: pages.clone(),
+            stage: Stage::Ready,
+            pages,
+        }
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.stage == Stage::Ready
+    }
+
+    pub(crate) fn start(&self) -> u32 {
+        self.pages.start
+    }
+
+    pub(crate) fn missed(&self) -> bool {
+        self.missed
+    }
+
+    /// The least range that holds all pages that may not be zero.
+    pub(crate) fn dirty(&self) -> Range<u32> {
+        self.dirty.clone()
+    }
+}
+
+/// A unit whose small pages shall come onto a huge one, by a call to the system that is made without the heap's lock.
+#[derive(Debug)]
+pub(crate) struct Promotion<O> {
+    os: O,
+    unit: u32,
+    at: NonNull<u8>,
+    /// It pays if so many of its pages are resident.
+    least: u32,
+}
+
+impl<O: Os> Promotion<O> {
+    /// Does it; whether it was done is for [`PageHeap::promoted`].
+    pub(crate) fn run(&self) -> bool {
+        let pays = || self.os.resident(self.at, HUGE).is_some_and(|bytes| bytes >= self.least as usize * PAGE);
+        (self.least == 0 || pays()) && self.os.collapse(self.at)
+    }
+}
+
+/// Pages by number, counted from the heap's origin.
 #[derive(Debug)]
 pub(crate) struct PageHeap<O> {
-    os: O,
-    base: Option<NonNull<u8>>,
-    /// The bytes reserved from there, tables included.
-    #[cfg(test)]
-    reserved: usize,
-    /// Pages reserved, and where the accessible ones of each side end.
-    pages: u32,
-    committed: [u32; 2],
+    space: Space<O>,
     extents: Extents,
     units: Units,
-    retention: Retention,
-    /// The peak at which the heap was last seen to grow, the pages that were given back for others to take their place since the
-    /// last tick and since that peak, and the ticks in which these were many.
-    settled: usize,
-    evicted: usize,
-    proven: usize,
-    /// Pages that may be resident beyond the budget, as steps that repeat were seen to need them.
-    slack: usize,
-    in_use: u32,
-    /// The run that was given back last: it is free, but none of the extents yet.
+    /// Units that are free as a whole and resident as a whole; and all others that have free resident pages, with some that have
+    /// none any more.
+    spare: UnitSet,
+    partly: UnitSet,
+    budget: Budget,
+    filling: Filling,
+    /// The run that was given back last: it is free, but none of the extents yet, and still lent.
     last: Option<Extent>,
-    /// The most pages that may be in use, and resident but free.
-    limit: u32,
-    idle_limit: u32,
+    /// Of which run it was known that it would be the best, and by which version of the extents.
+    best: (u32, u32, u32),
+    started: bool,
+    /// Live runs, and ranges that were lost.
     runs: usize,
-    /// The unit to look at next for promotion; `None` if no unit shall be promoted.
+    holes: usize,
+    /// Resident pages that are free, and that there was no memory to note.
+    stray: u32,
+    /// Units that are mapped.
+    mapped: u32,
+    /// The unit to look at next for promotion, and how often all were; `None` if no unit shall be promoted.
     promoted: Option<u32>,
-    /// Ticks since the last grant.
-    idle: usize,
+    round: u32,
     /// How often a run took memory from the system.
     misses: u64,
     peak_resident: u32,
 }
 
-// SAFETY: the heap owns its address range; nothing in it belongs to a thread.
-unsafe impl<O: Send> Send for PageHeap<O> {}
-
 impl<O: Os> PageHeap<O> {
     pub(crate) const fn new(os: O) -> Self {
         Self {
-            os,
-            base: None,
-            #[cfg(test)]
-            reserved: 0,
-            pages: 0,
-            committed: [0; 2],
+            space: Space::new(os),
             extents: Extents::empty(),
             units: Units::empty(),
-            retention: Retention::new(),
-            settled: 0,
-            evicted: 0,
-            proven: 0,
-            slack: 0,
-            in_use: 0,
+            spare: UnitSet::empty(),
+            partly: UnitSet::empty(),
+            budget: Budget::new(),
+            filling: Filling::new(),
             last: None,
-            limit: u32::MAX,
-            idle_limit: u32::MAX,
+            best: (0, 0, 0),
+            started: false,
             runs: 0,
+            holes: 0,
+            stray: 0,
+            mapped: 0,
             promoted: Some(0),
-            idle: 0,
+            round: 1,
             misses: 0,
             peak_resident: 0,
         }
     }
 
-    /// Reserves the address range, and returns the table of slabs that stands beside it; `None` when that was done
-    /// before, or there is none.
-    pub(crate) fn start(&mut self) -> Option<Table<Slab>> {
-        if self.base.is_some() {
-            return None;
-        }
-        // Others need addresses as well: half of what there may be is theirs.
-        let mut bytes = match self.os.address_limit() {
-            Some(limit) => (limit / 2 / HUGE * HUGE).min(RESERVE),
-            None => RESERVE,
-        };
-        while bytes >= LEAST {
-            let pages = bytes / PAGE;
-            let tables = [
-                Table::<u32>::bytes(pages),
-                Table::<Unit>::bytes(pages / UNIT as usize),
-                // No two extents touch; a slab has at least a page.
-                Table::<Node>::bytes(pages / 2 + 2),
-                Table::<Slab>::bytes(pages),
-            ];
-            let reserved = bytes + tables.iter().sum::<usize>();
-            if let Some(base) = self.os.reserve(reserved) {
-                let [tags, units, extents, slabs] = tables.map({
-                    let mut offset = bytes;
-                    move |bytes| {
-                        // SAFETY: within the reserved range.
-                        let at = unsafe { base.add(offset) };
-                        offset += bytes;
-                        at
-                    }
-                });
-                // SAFETY: each table has its own part of the reserved range, as large as `bytes` says; if there is no memory
-                // for the first extent, nothing has been in use.
-                unsafe {
-                    let (extents, tags) = (Table::new(extents, pages / 2 + 2), Table::new(tags, pages));
-                    let border = (pages as u32 / PARTS).next_multiple_of(UNIT);
-                    let mut extents = Extents::new(extents, tags, border, pages as u32);
-                    if !extents.grow(&self.os, 64, border) {
-                        self.os.release(base, reserved);
-                        return None;
-                    }
-                    self.extents = extents;
-                    self.units = Units::new(Table::new(units, pages / UNIT as usize));
-                    self.base = Some(base);
-                    #[cfg(test)]
-                    {
-                        self.reserved = reserved;
-                    }
-                    self.pages = pages as u32;
-                    self.committed = [0, border];
-                    self.extents.give(Extent::fresh(0, border));
-                    self.extents.give(Extent::fresh(border, self.pages - border));
-                    return Some(Table::new(slabs, pages));
-                }
-            }
-            bytes = bytes / 2 / HUGE * HUGE;
-        }
-        None
+    pub(crate) fn space(&mut self) -> &mut Space<O> {
+        &mut self.space
     }
 
-    pub(crate) fn os(&self) -> &O {
-        &self.os
+    pub(crate) fn owners(&self) -> &super::owners::Owners {
+        &self.extents.owners
+    }
+
+    /// Takes the heap's place in the address space, if there is memory for the tables.
+    #[cold]
+    pub(crate) fn start(&mut self) -> Option<()> {
+        let layout = self.space.start()?;
+        let border = if let Layout::Open { border, .. } = layout { border } else { 0 };
+        let (os, memory) = self.space.tables();
+        self.extents.start(os, memory, border)?;
+        self.units.open(os, memory)?;
+        self.spare.open(os, memory)?;
+        self.partly.open(os, memory)?;
+        if let Layout::Open { border, end } = layout {
+            self.room(0..1)?;
+            self.room(border..border + 1)?;
+            self.prepare()?;
+            // The first unit is mapped.
+            self.mapped = 1;
+            self.extents.insert(Extent::fresh(0, border));
+            self.extents.insert(Extent::fresh(border, end - border));
+        }
+        self.started = true;
+        Some(())
+    }
+
+    #[inline]
+    pub(crate) fn is_started(&self) -> bool {
+        self.started
     }
 
     #[cfg(test)]
     pub(crate) fn in_use(&self) -> u32 {
-        self.in_use
+        self.budget.in_use()
     }
 
     pub(crate) fn resident(&self) -> u32 {
@@ -190,148 +254,451 @@ impl<O: Os> PageHeap<O> {
         self.misses
     }
 
-    /// The address of a page.
-    pub(crate) fn address(&self, page: u32) -> NonNull<u8> {
-        match self.base {
-            // SAFETY: pages are numbered within the reserved range.
-            Some(base) => unsafe { base.add(page as usize * PAGE) },
-            None => std::process::abort(),
-        }
-    }
-
-    /// The page at an address of the heap.
-    pub(crate) fn page(&self, at: NonNull<u8>) -> u32 {
-        let base = self.base.map_or(0, |base| base.addr().get());
-        ((at.addr().get() - base) / PAGE) as u32
-    }
-
-    pub(crate) fn extents(&mut self) -> &mut Extents {
-        &mut self.extents
-    }
-
     pub(crate) fn set_limits(&mut self, in_use: u32, idle: u32) {
-        (self.limit, self.idle_limit) = (in_use, idle);
+        self.budget.set_limits(in_use, idle);
     }
 
-    /// The most pages that may be resident: a peak is seldom packed without any gaps, and the fewer its blocks are, the larger
-    /// are these.
-    fn budget(&self) -> u32 {
-        let peak = self.retention.peak();
-        self.capped(peak + peak / 32 + (peak / 8).min(2 * UNIT as usize) + self.slack)
+    pub(crate) fn set_policy(&mut self, policy: Policy) {
+        self.filling.set_policy(policy);
     }
 
-    /// The most pages that may be resident when a huge page takes more than is asked for: nobody may come to use the rest.
-    fn huge_budget(&self) -> u32 {
-        let peak = self.retention.peak();
-        self.capped(peak + peak / 48 + (peak / 16).min(UNIT as usize))
-    }
-
-    fn capped(&self, pages: usize) -> u32 {
-        let pages = u32::try_from(pages).unwrap_or(u32::MAX);
-        pages.min(self.limit).min(self.in_use.saturating_add(self.idle_limit))
-    }
-
-    /// Whether so many pages more may be in use.
-    fn allows(&self, more: u32) -> bool {
-        more <= self.limit.saturating_sub(self.in_use)
+    /// Whether so many pages cannot be had, whatever else is freed.
+    pub(crate) fn is_beyond(&self, pages: u32) -> bool {
+        !self.budget.could_allow(pages) || self.space.os().is_beyond(pages as usize * PAGE)
     }
 
     /// Takes `pages` pages that start at a multiple of `align` pages, a power of two. `None` when there is no memory.
-    pub(crate) fn take(&mut self, pages: u32, align: u32) -> Option<Run> {
-        if !self.allows(pages) {
+    pub(crate) fn take(&mut self, pages: u32, align: u32) -> Option<Transit> {
+        if !self.budget.allows(pages) {
             return None;
         }
-        let side = if pages <= CLASS_PAGES { Side::Small } else { Side::Large };
-        if let Some(last) = self.last
-            && (last.pages, align, self.extents.side(last.start)) == (pages, 1, side)
-            && self.extents.is_best(&last)
-        {
-            self.last = None;
-            self.count_in_use(pages);
-            self.runs += 1;
-            return Some(Run { start: last.start, dirty: (last.start, last.end()) });
+        if let Some(start) = self.take_last(pages, align) {
+            return Some(Transit::ready(start..start + pages));
         }
+        let side = side_of(pages);
         self.merge();
         self.prepare()?;
+        let transit = match self.find(side, pages, align) {
+            None if self.expand(pages, align) => self.find(side, pages, align),
+            found => found,
+        }?;
+        self.runs += 1;
+        Some(transit)
+    }
+
+    /// Takes the run that was given back last, if it is the best for `pages` pages.
+    #[inline]
+    pub(crate) fn take_last(&mut self, pages: u32, align: u32) -> Option<u32> {
+        let last = self.last?;
+        if (last.pages, align, self.extents.side(last.start)) != (pages, 1, side_of(pages))
+            || !self.budget.allows(pages)
+        {
+            return None;
+        }
+        // As long as the extents stay as they are, so does the answer.
+        let known = (last.start, last.pages, self.extents.version());
+        if known != self.best {
+            if !self.extents.is_best(&last) {
+                return None;
+            }
+            self.best = known;
+        }
+        self.last = None;
+        self.budget.take(pages);
+        self.runs += 1;
+        Some(last.start)
+    }
+
+    /// As [`take`](Self::take), for few pages: all at once.
+    pub(crate) fn take_now(&mut self, pages: u32) -> Option<Transit> {
+        let mut transit = self.take(pages, 1)?;
+        // A move at most, and a piece of purging: the rest is for others to come.
+        loop {
+            let stage = transit.stage;
+            match self.proceed(&mut transit) {
+                Progress::More if stage == Stage::Lent => break self.end(&mut transit),
+                Progress::More => transit.next = u32::MAX,
+                Progress::Ready => break,
+                Progress::Lost => return None,
+            }
+        }
+        Some(transit)
+    }
+
+    /// Cuts pages out of the extent that fits best, on a side if it can be.
+    fn find(&mut self, side: Side, pages: u32, align: u32) -> Option<Transit> {
         let wanted = pages.checked_add(align - 1)?;
-        // The heap's first page is aligned to a huge page only.
-        let skew = (self.address(0).addr().get() / PAGE) as u32 & (align - 1);
         for side in [side, side.other()] {
-            let number = self.extents.best(side, wanted, |extent| match extent.dirty >= wanted {
-                true => 0,
-                false => self.survey(extent.start, extent.start + pages).fresh,
-            });
-            let Some(number) = number else { continue };
-            let start = (self.extents.get(number).start + skew).next_multiple_of(align) - skew;
-            if self.commit(start + pages) {
-                let dirty = self.hand_out(number, start, start + pages);
-                self.runs += 1;
-                return Some(Run { start, dirty });
+            for _ in 0..TRIES {
+                let best = self.extents.best(side, wanted, |extent| match extent.dirty >= wanted {
+                    true => 0,
+                    false if extent.fresh == extent.pages => pages,
+                    false => self.units.extent(extent.start..extent.start + pages).fresh,
+                });
+                let Some(number) = best else { break };
+                // The heap's first page is aligned to a huge page only.
+                let skew = (self.space.address(0).addr().get() / PAGE) as u32 & (align - 1);
+                let start = (self.extents.get(number).start + skew).next_multiple_of(align) - skew;
+                match self.map(number, start..start + pages) {
+                    Ok(()) => return Some(self.cut_out(number, start..start + pages)),
+                    Err(Unmapped::Taken(units)) => self.leave_out(units.start * UNIT..units.end * UNIT),
+                    Err(Unmapped::Refused) => break,
+                }
             }
         }
         None
     }
 
-    /// Room for what the next run may leave behind: each live run at most one extent, and two more where one is cut.
-    fn prepare(&mut self) -> Option<()> {
-        (self.runs + 4 <= self.extents.capacity() || self.extents.grow(&self.os, 2 * self.runs + 64, 0)).then_some(())
-    }
-
-    /// Takes `more` pages for a live run of `pages`, and moves the memory of its whole units there. The result is the new start,
-    /// and from where to where memory was moved, in pages from the run's start: the rest is for the caller to copy before it
-    /// calls [`leave`](Self::leave).
-    pub(crate) fn relocate(&mut self, start: u32, pages: u32, more: u32) -> Option<(u32, u32, u32)> {
-        self.merge();
-        self.prepare()?;
-        let number = self.extents.freshest(Side::Large)?;
-        let extent = self.extents.get(number);
-        // Units fall on units. Memory that is resident there would be lost.
-        let from = extent.start + extent.dirty;
-        let goal = from + (start % UNIT + UNIT - from % UNIT) % UNIT;
-        let end = goal.checked_add(more)?;
-        if !self.allows(more - pages.min(more)) || end > extent.end() || !self.commit(end) {
-            return None;
+    /// Where there are no open addresses: takes some wherever the system likes, ever more of them.
+    #[cold]
+    fn expand(&mut self, pages: u32, align: u32) -> bool {
+        let Some(wanted) = pages.checked_add(align - 1) else { return false };
+        if !matches!(self.space.start(), Some(Layout::Closed)) {
+            return false;
         }
-        let first = start.next_multiple_of(UNIT);
-        let mut moved = first;
-        while moved + UNIT <= start + pages {
-            if !self.move_memory(moved / UNIT, (moved - start + goal) / UNIT) {
-                break;
+        let least = wanted.div_ceil(UNIT);
+        for units in [self.mapped.max(UNMAPPED).max(least), least] {
+            let Some(found) = self.space.map_anywhere(units) else { continue };
+            self.mapped += units;
+            let pages = found.start * UNIT..found.end * UNIT;
+            // Without the tables for it, it stays unused.
+            if self.room(pages.clone()).is_none() || self.prepare().is_none() {
+                return false;
             }
-            moved += UNIT;
+            self.extents.give(Extent::fresh(pages.start, pages.end - pages.start));
+            return true;
         }
-        if moved == first {
-            return None;
-        }
-        self.extents.update(number, self.survey(extent.start, extent.end()));
-        self.in_use -= pages;
-        self.hand_out(number, goal, end);
-        self.runs += 1;
-        Some((goal, first - start, moved - start))
+        false
     }
 
-    /// Frees a run whose memory was moved.
-    pub(crate) fn leave(&mut self, start: u32, pages: u32) {
+    /// Maps what is not mapped of a part of an extent, and somewhat more, so that the next part is.
+    fn map(&mut self, number: u32, pages: Range<u32>) -> Result<(), Unmapped> {
+        let wanted = units(&pages);
+        // What is mapped has its room.
+        if wanted.clone().all(|unit| self.space.is_mapped(unit)) {
+            return Ok(());
+        }
+        self.room(pages.clone()).ok_or(Unmapped::Refused)?;
+        let missing = |heap: &Self, units: Range<u32>| units.filter(|&unit| !heap.space.is_mapped(unit)).count() as u32;
+        let end = self.extents.get(number).end() / UNIT;
+        let ahead = wanted.start..(wanted.end + (self.mapped / AHEAD).min(AHEAD)).min(end);
+        let grows = ahead.end > wanted.end && !self.space.is_mapped(wanted.end - 1);
+        let mut mapped = Err(Unmapped::Refused);
+        if grows && self.room(ahead.start * UNIT..ahead.end * UNIT).is_some() {
+            let before = missing(self, ahead.clone());
+            mapped = self.space.map(ahead.clone());
+            self.mapped += before - missing(self, ahead);
+        }
+        if mapped == Err(Unmapped::Refused) {
+            let before = missing(self, wanted.clone());
+            mapped = self.space.map(wanted.clone());
+            self.mapped += before - missing(self, wanted);
+        }
+        mapped
+    }
+
+    /// Room for what is noted of some pages and their neighbours.
+    fn room(&mut self, pages: Range<u32>) -> Option<()> {
+        let pages = pages.start.saturating_sub(1)..pages.end + 1;
+        let units = units(&pages);
+        let (os, memory) = self.space.tables();
+        (self.extents.ensure(os, memory, pages)
+            && self.units.ensure(os, memory, units.clone())
+            && self.spare.ensure(os, memory, units.clone())
+            && self.partly.ensure(os, memory, units))
+        .then_some(())
+    }
+
+    /// Room for an item of a table of somebody else's.
+    pub(crate) fn room_in<T: Zeroable, const LEN: usize, const PIECE: usize>(
+        &mut self,
+        table: &mut Table<T, LEN, PIECE>,
+        index: u32,
+    ) -> bool {
+        let (os, memory) = self.space.tables();
+        table.open(os, memory).is_some() && table.ensure(os, memory, index..index + 1)
+    }
+
+    /// Room for what the next run may leave behind: each live run and each hole at most one extent, and some more where one is cut.
+    fn prepare(&mut self) -> Option<()> {
+        let most = self.runs + self.holes + 8;
+        let (os, memory) = self.space.tables();
+        (most <= self.extents.capacity() || self.extents.grow(os, memory, 2 * most)).then_some(())
+    }
+
+    /// Pages of a free extent, all mapped, are in use from now on.
+    fn cut_out(&mut self, number: u32, pages: Range<u32>) -> Transit {
+        let extent = self.extents.get(number);
+        self.budget.take(pages.end - pages.start);
+        let known = pages.end - extent.start <= extent.dirty;
+        let (front, rest) = if known {
+            (Extent::used(extent.start, pages.start - extent.start), extent.rest(pages.end, 0, 0))
+        } else {
+            let front = self.units.extent(extent.start..pages.start);
+            let taken = self.units.extent(pages.clone());
+            (front, extent.rest(pages.end, front.fresh + taken.fresh, front.zero + taken.zero))
+        };
+        // The units at both ends may have free pages still.
+        let units = units(&pages);
+        if units.len() <= 2 {
+            units.clone().for_each(|unit| self.spare.remove(unit));
+        } else {
+            self.spare.remove_all(units.clone());
+        }
+        if rest.pages > 0 && !pages.end.is_multiple_of(UNIT) {
+            self.partly.insert(units.end - 1);
+        }
+        self.extents.update(number, rest);
+        if front.pages > 0 {
+            self.extents.insert(front);
+            if !pages.start.is_multiple_of(UNIT) {
+                self.partly.insert(units.start);
+            }
+        }
+        if known {
+            self.space.lend(pages.clone());
+            return Transit::ready(pages);
+        }
+        Transit {
+            next: units.start,
+            expected: 0,
+            evicted: 0,
+            promotion: None,
+            missed: false,
+            dirty: 0..0,
+            stage: Stage::Supply,
+            pages,
+        }
+    }
+
+    /// Goes on with pages in transit, by a piece of work.
+    pub(crate) fn proceed(&mut self, transit: &mut Transit) -> Progress {
+        match transit.stage {
+            Stage::Ready => Progress::Ready,
+            Stage::Supply => match self.supply(transit) {
+                Progress::Ready if self.space.is_lent(transit.pages.clone()) => {
+                    // Another's move lost a unit that we have a part of.
+                    self.cancel(transit);
+                    Progress::Lost
+                }
+                Progress::Ready => self.hand_over(transit),
+                Progress::Lost => {
+                    self.cancel(transit);
+                    Progress::Lost
+                }
+                Progress::More => Progress::More,
+            },
+            Stage::Lent => {
+                let budget = self.budget.pages();
+                let (evicted, more) = self.purge_to(budget, PIECE, false);
+                transit.evicted += evicted;
+                if more {
+                    return Progress::More;
+                }
+                self.end(transit);
+                Progress::Ready
+            }
+        }
+    }
+
+    /// Pages in transit have arrived.
+    fn end(&mut self, transit: &mut Transit) {
+        self.budget.learn(transit.evicted);
+        self.peak_resident = self.peak_resident.max(self.units.resident());
+        transit.stage = Stage::Ready;
+    }
+
+    /// Before pages are touched: where that would take more memory from the system than the budget allows, free memory is moved there
+    /// from elsewhere, a unit at a time.
+    fn supply(&mut self, transit: &mut Transit) -> Progress {
+        let budget = self.budget.pages();
+        let Range { start, end } = transit.pages;
+        while transit.next < end.div_ceil(UNIT) {
+            let unit = transit.next;
+            transit.next += 1;
+            if !self.units.is_fresh(unit) {
+                continue;
+            }
+            let covered = end.min((unit + 1) * UNIT) - start.max(unit * UNIT);
+            let resident = self.units.resident() + transit.expected;
+            if resident + UNIT <= budget || (covered < UNIT && resident + covered <= budget) {
+                transit.expected += covered;
+                continue;
+            }
+            match self.supply_unit(unit) {
+                Some(Move::Done) => return Progress::More,
+                Some(Move::Lost) => return Progress::Lost,
+                _ => transit.next = u32::MAX,
+            }
+        }
+        Progress::Ready
+    }
+
+    /// Moves the memory of some free unit to one in transit; `None` if there is none to spare.
+    fn supply_unit(&mut self, to: u32) -> Option<Move> {
+        let from = self.spare.last()?;
+        if !self.space.may_move() {
+            return None;
+        }
+        let moved = self.space.move_free(from, to);
+        match moved {
+            Move::Done => {
+                let dirty = self.units.dirty(from) as i32;
+                self.units.moved(from, to);
+                self.spare.remove(from);
+                self.filling.forget(&pages_of(from));
+                if let Some(number) = self.extents.around(from * UNIT) {
+                    self.extents.adjust(number, &pages_of(from), UNIT as i32, dirty);
+                }
+                self.note_resident(to);
+            }
+            Move::Lost => self.leave_out(pages_of(to)),
+            Move::Kept | Move::Emptied => {}
+        }
+        Some(moved)
+    }
+
+    /// A unit that was fresh is resident now, and so is what of it is free.
+    fn note_resident(&mut self, unit: u32) {
+        let mut pages = pages_of(unit);
+        while let Some((number, part)) = self.extents.first_within(pages.clone()) {
+            let known = self.units.extent(part.clone());
+            let all = known.pages as i32;
+            self.extents.adjust(number, &part, -all, known.zero as i32 - all);
+            self.partly.insert(unit);
+            pages.start = part.end;
+        }
+    }
+
+    /// Pages in transit are their requester's.
+    fn hand_over(&mut self, transit: &mut Transit) -> Progress {
+        let pages = transit.pages.clone();
+        let fresh = self.units.extent(pages.clone()).fresh;
+        transit.dirty = self.units.dirty_within(pages.clone());
+        transit.missed = fresh > 0;
+        if fresh > 0 {
+            self.misses += 1;
+            let Self { filling, space, .. } = self;
+            filling.begin(pages.clone(), |pages| space.resident(pages));
+        }
+        transit.promotion = self.touch(pages.clone(), fresh);
+        self.space.lend(pages);
+        transit.stage = if fresh > 0 { Stage::Lent } else { Stage::Ready };
+        if fresh > 0 { Progress::More } else { Progress::Ready }
+    }
+
+    /// Marks pages as handed out, `fresh` of which are; a fresh unit becomes whole if they are expected to be filled and cover it, or if
+    /// the budget allows for the rest of it. Returns a unit that grew full of small pages, for its larger part just now: to put it onto
+    /// a huge page at once is cheaper than its faults would be.
+    fn touch(&mut self, pages: Range<u32>, fresh: u32) -> Option<u32> {
+        let expected = self.filling.expects(pages.end - pages.start);
+        let mut spare = self.budget.huge_pages().saturating_sub(self.units.resident() + fresh);
+        let mut promotion = None;
+        let mut advised = 0..0;
+        for (unit, part) in parts(pages) {
+            let rest = UNIT - (part.end - part.start);
+            let is_fresh = self.units.is_fresh(unit);
+            let whole = expected && is_fresh && rest <= spare;
+            if whole {
+                spare -= rest;
+            }
+            let filled = self.units.touch(unit, part, whole);
+            if whole && rest > 0 {
+                self.note_resident(unit);
+            }
+            if filled && expected && self.promoted.is_some() {
+                promotion = Some(unit);
+            }
+            let wanted = match (whole, self.filling.policy(), self.space.advice(unit)) {
+                (true, _, Advice::Huge) | (false, Policy::Auto | Policy::Always, Advice::None) => None,
+                (true, ..) => Some(true),
+                (false, _, Advice::Small) => None,
+                (false, ..) => is_fresh.then_some(false),
+            };
+            // Units side by side are told together.
+            if let Some(huge) = wanted {
+                if !huge || advised.end != unit {
+                    self.space.advise(std::mem::replace(&mut advised, unit..unit), true);
+                }
+                if huge {
+                    advised.end = unit + 1;
+                } else {
+                    self.space.advise(unit..unit + 1, false);
+                }
+            }
+        }
+        self.space.advise(advised, true);
+        promotion
+    }
+
+    /// Pages in transit, of which some were lost, are free as far as they are there.
+    fn cancel(&mut self, transit: &Transit) {
+        self.budget.give(transit.pages.end - transit.pages.start);
         self.runs -= 1;
-        self.extents.give(self.units.extent(start, start + pages));
+        for (unit, part) in parts(transit.pages.clone()) {
+            let part = unit * UNIT + part.start..unit * UNIT + part.end;
+            if self.space.is_lent(part.clone()) {
+                self.holes += 1;
+            } else if self.may_note() {
+                self.free(self.units.extent(part));
+            } else {
+                self.stray += self.units.extent(part).resident();
+            }
+        }
     }
 
-    /// Takes the pages behind a live run that grows from `pages` to `more`; `None` when they are not free.
-    pub(crate) fn extend(&mut self, start: u32, pages: u32, more: u32) -> Option<Run> {
-        self.merge();
-        let (from, end) = (start + pages, start + more);
-        let number = self.extents.starting_at(from)?;
-        if !self.allows(more - pages) || self.extents.get(number).pages < more - pages || !self.commit(end) {
-            return None;
+    /// Whether there is room for one more free range. What cannot be noted stays unused.
+    fn may_note(&mut self) -> bool {
+        self.prepare().is_some() || self.extents.has_room()
+    }
+
+    /// Pages that were withdrawn leave the extents.
+    fn leave_out(&mut self, pages: Range<u32>) {
+        self.holes += 1;
+        self.filling.forget(&pages);
+        self.spare.remove_all(units(&pages));
+        self.mapped -= whole_units(&pages).filter(|&unit| self.space.is_mapped(unit)).count() as u32;
+        let room = self.room(pages.clone());
+        let mut from = pages.start;
+        while from < pages.end {
+            // An extent may begin before, and end behind; what lies in between in one unit is looked at unit by unit.
+            let end = pages.end.min((from / UNIT + 1) * UNIT);
+            let Some((number, part)) = self.extents.first_within(from..end) else {
+                from = end;
+                continue;
+            };
+            let extent = self.extents.remove(number);
+            from = part.end.max(extent.end().min(pages.end));
+            for rest in [extent.start..pages.start.max(extent.start), pages.end.min(extent.end())..extent.end()] {
+                let rest = self.units.extent(rest);
+                if rest.pages > 0 && room.is_some() && self.may_note() {
+                    self.extents.insert(rest);
+                } else {
+                    self.stray += rest.resident();
+                }
+            }
         }
-        let dirty = self.hand_out(number, from, end);
-        Some(Run { start, dirty })
+        if !self.units.is_known(&pages) {
+            return;
+        }
+        self.units.purge(pages);
+    }
+
+    /// A unit to promote once, as the pages in transit came to fill it.
+    pub(crate) fn promotion_of(&mut self, transit: &mut Transit) -> Option<Promotion<O>> {
+        let unit = transit.promotion.take()?;
+        Some(self.begin_promotion(unit, 0))
+    }
+
+    fn begin_promotion(&mut self, unit: u32, least: u32) -> Promotion<O> {
+        self.units.try_whole(unit);
+        Promotion { os: self.space.os().clone(), unit, at: self.space.address(unit * UNIT), least }
     }
 
     /// Frees a run.
     pub(crate) fn give(&mut self, start: u32, pages: u32) {
         self.runs -= 1;
-        self.in_use -= pages;
+        self.budget.give(pages);
         self.merge();
         self.last = Some(Extent::used(start, pages));
         self.keep_within_idle_limit();
@@ -339,279 +706,304 @@ impl<O: Os> PageHeap<O> {
 
     /// Frees a part of a run.
     pub(crate) fn cut(&mut self, start: u32, pages: u32) {
-        self.in_use -= pages;
-        self.extents.give(Extent::used(start, pages));
+        self.merge();
+        self.budget.give(pages);
+        self.space.reclaim(start..start + pages);
+        self.free(Extent::used(start, pages));
         self.keep_within_idle_limit();
     }
 
     fn keep_within_idle_limit(&mut self) {
-        if self.units.resident() - self.in_use > self.idle_limit {
-            self.purge_to(self.budget());
+        if self.budget.exceeds_idle_limit(self.units.resident()) {
+            self.purge_to(self.budget.pages(), PIECE, false);
         }
     }
 
     /// Puts the run that was given back last among the free extents.
     fn merge(&mut self) {
         if let Some(last) = self.last.take() {
-            self.extents.give(last);
+            self.owners().clear(last.start);
+            self.space.reclaim(last.start..last.end());
+            self.free(last);
         }
     }
 
-    /// Makes the pages of a side before `end` accessible.
-    fn commit(&mut self, end: u32) -> bool {
-        let side = self.extents.side(end - 1) as usize;
-        let (committed, last) = (self.committed[side], [self.extents.border(), self.pages][side]);
-        if end <= committed {
-            return true;
+    /// Pages that are not lent any more are free.
+    fn free(&mut self, range: Extent) {
+        let all = self.extents.give(range);
+        let pages = range.start..range.end();
+        let inside = whole_units(&(all.start..all.end()));
+        let full = if range.zero == 0 { whole_units(&pages) } else { 0..0 };
+        if !full.is_empty() {
+            self.spare.insert_all(full.clone());
         }
-        let ample = end.saturating_add(COMMIT).min(last) / UNIT * UNIT;
-        for goal in [ample, end.next_multiple_of(UNIT).min(last)] {
-            let bytes = (goal - committed) as usize * PAGE;
-            let tables = self.extents.grow(&self.os, 0, goal) && self.units.grow(&self.os, goal);
-            // SAFETY: the range is reserved, and nothing beyond `committed` is in use.
-            if tables && unsafe { self.os.commit(self.address(committed), bytes) } {
-                self.committed[side] = goal;
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Where the accessible part of a free extent ends.
-    fn accessible(&self, extent: &Extent) -> u32 {
-        extent.end().min(self.committed[self.extents.side(extent.start) as usize])
-    }
-
-    /// A free range of one side, with what is known of its pages: what is not accessible yet is fresh.
-    fn survey(&self, start: u32, end: u32) -> Extent {
-        let known = self.committed[self.extents.side(start) as usize].clamp(start, end);
-        Extent::joined(self.units.extent(start, known), Extent::fresh(known, end - known))
-    }
-
-    fn count_in_use(&mut self, pages: u32) {
-        self.idle = 0;
-        self.in_use += pages;
-        self.retention.in_use(self.in_use as usize);
-    }
-
-    /// Pages of a free extent are in use from now on. Returns the least range of them that may not be zero.
-    fn hand_out(&mut self, number: u32, start: u32, end: u32) -> (u32, u32) {
-        self.count_in_use(end - start);
-        let extent = self.extents.get(number);
-        if end - extent.start <= extent.dirty {
-            self.cut_out(number, extent, extent.rest(end, 0, 0), start);
-            return (start, end);
-        }
-        let moved = self.supply(number, start, end);
-        let before = self.units.extent(start, end);
-        let resident = self.units.resident();
-        let dirty = self.use_first(start, end, before.fresh);
-        let rest = match moved {
-            true => self.survey(end, extent.end()),
-            false => extent.rest(end, self.units.resident() - resident, before.zero),
-        };
-        self.cut_out(number, extent, rest, start);
-        if before.fresh > 0 {
-            let evicted = self.purge_to(self.budget());
-            self.learn(evicted as usize);
-            self.peak_resident = self.peak_resident.max(self.units.resident());
-        }
-        dirty
-    }
-
-    /// Leaves `rest` of a free extent, and what lies before `start`: it is cut in front only for the sake of alignment.
-    fn cut_out(&mut self, number: u32, extent: Extent, mut rest: Extent, start: u32) {
-        if extent.start == start {
-            self.extents.update(number, rest);
-            return;
-        }
-        let front = self.units.extent(extent.start, start);
-        rest = self.survey(rest.start, rest.end());
-        self.extents.update(number, rest);
-        self.extents.give(front);
-    }
-
-    /// Before pages of a free extent are used: where that would take more memory from the system than the budget allows, free
-    /// memory is moved there from elsewhere. Returns whether any was.
-    fn supply(&mut self, number: u32, start: u32, end: u32) -> bool {
-        let budget = self.budget();
-        let mut resident = self.units.resident();
-        let mut moved = false;
-        for unit in start / UNIT..end.div_ceil(UNIT).min(MOVABLE) {
-            if !self.units.is_fresh(unit) {
+        for unit in units(&pages) {
+            if full.contains(&unit) {
                 continue;
             }
-            let covered = end.min((unit + 1) * UNIT) - start.max(unit * UNIT);
-            if resident + UNIT <= budget || (covered < UNIT && resident + covered <= budget) {
-                resident += covered;
-                continue;
+            if inside.contains(&unit) && self.units.is_full(unit) {
+                self.spare.insert(unit);
+            } else {
+                self.partly.insert(unit);
             }
-            if !self.supply_unit(unit, number, start, end) {
-                break;
-            }
-            moved = true;
         }
-        moved
     }
 
-    /// Moves the memory of some free unit outside of `start..end` to a fresh one.
-    fn supply_unit(&mut self, unit: u32, target: u32, start: u32, end: u32) -> bool {
-        for number in 1..=self.extents.last() {
-            let extent = self.extents.get(number);
-            if extent.resident() < UNIT {
-                continue;
-            }
-            let last = (self.accessible(&extent) / UNIT).min(MOVABLE);
-            for from in (extent.start.div_ceil(UNIT)..last).rev() {
-                let apart = (from + 1) * UNIT <= start || from * UNIT >= end;
-                if !apart || !self.units.is_full(from) {
-                    continue;
-                }
-                if !self.move_memory(from, unit) {
-                    return false;
-                }
-                if number != target {
-                    self.extents.update(number, self.survey(extent.start, extent.end()));
-                }
-                return true;
+    /// Gives free memory back until at most `target` pages are resident, or `most` were looked at: first whole units, then what breaks huge
+    /// pages. With `unmap`, addresses go back as well. Returns the pages given back, and
+    /// whether there are more.
+    fn purge_to(&mut self, target: u32, most: u32, unmap: bool) -> (u32, bool) {
+        self.merge();
+        let before = self.units.resident();
+        let mut left = most;
+        while self.units.resident() > target && left > 0 {
+            let done = if let Some(unit) = self.spare.last() {
+                self.purge_units(unit, target.max(self.units.resident().saturating_sub(left)), unmap)
+            } else if let Some(unit) = self.partly.last() {
+                self.purge_part(unit, target)
+            } else {
+                None
+            };
+            match done {
+                Some(pages) => left = left.saturating_sub(pages),
+                None => return (before - self.units.resident(), false),
             }
         }
-        false
+        (before - self.units.resident(), self.units.resident() > target)
     }
 
-    /// Moves the memory of one unit to another that is committed and free. What lay there is lost.
-    fn move_memory(&mut self, from: u32, to: u32) -> bool {
-        let (source, target) = (self.address(from * UNIT), self.address(to * UNIT));
-        // SAFETY: both units are committed, and nobody needs the contents of `to` (the callers' choice of units).
-        if from.max(to) >= MOVABLE || !unsafe { self.os.remap(source, target, HUGE) } {
-            return false;
+    /// Purges a spare unit and those before it; returns how many pages were looked at, or `None` if they stay.
+    fn purge_units(&mut self, unit: u32, target: u32, unmap: bool) -> Option<u32> {
+        let number = self.extents.around(unit * UNIT)?;
+        let most = (self.units.resident() - target).div_ceil(UNIT);
+        let least = self.extents.get(number).start.div_ceil(UNIT).max((unit + 1).saturating_sub(most));
+        let first = (least..unit).rev().take_while(|&unit| self.spare.contains(unit)).last().unwrap_or(unit);
+        let pages = first * UNIT..(unit + 1) * UNIT;
+        if !self.purge(number, pages.clone()) {
+            return None;
         }
-        self.units.purge(to * UNIT, (to + 1) * UNIT);
-        self.units.moved(from, to);
+        if unmap {
+            self.unmap_around(unit);
+        }
+        Some(pages.end - pages.start)
+    }
+
+    /// Purges the free pages of a unit that is not spare, from the highest down; returns as [`purge_units`](Self::purge_units).
+    fn purge_part(&mut self, unit: u32, target: u32) -> Option<u32> {
+        let grain = self.space.page_size();
+        let mut pages = pages_of(unit);
+        while let Some((number, part)) = self.extents.first_within(pages.clone()) {
+            pages.start = part.end;
+            let low = part.start.next_multiple_of(grain);
+            let mut high = part.end / grain * grain;
+            while high > low {
+                let Some(needed) = self.units.resident().checked_sub(target).filter(|&needed| needed > 0) else {
+                    return Some(UNIT);
+                };
+                let from = low.max(high.saturating_sub(needed.next_multiple_of(grain)));
+                if self.units.extent(from..high).resident() > 0 && !self.purge(number, from..high) {
+                    return None;
+                }
+                high = from;
+            }
+        }
+        self.partly.remove(unit);
+        Some(UNIT)
+    }
+
+    /// Purges pages of a free extent; returns whether they are resident no more.
+    fn purge(&mut self, number: u32, pages: Range<u32>) -> bool {
+        match self.space.purge(pages.clone()) {
+            Purge::Kept => return false,
+            Purge::Lost => self.leave_out(pages),
+            Purge::Zero => {
+                self.filling.forget(&pages);
+                self.spare.remove_all(units(&pages));
+                let (resident, dirty) = self.units.purge(pages.clone());
+                self.extents.adjust(number, &pages, resident as i32, dirty as i32);
+            }
+        }
         true
     }
 
-    /// Marks pages that are used for the first time since they were purged, or ever. Returns as `hand_out`.
-    fn use_first(&mut self, start: u32, end: u32, fresh: u32) -> (u32, u32) {
-        let dirty = self.units.dirty_within(start, end);
-        self.misses += u64::from(fresh > 0);
-        let spare = self.huge_budget().saturating_sub(self.units.resident() + fresh);
-        let (os, base, promotes) = (&self.os, self.base, self.promoted.is_some());
-        let Some(base) = base else { return dirty };
-        // SAFETY: pages are numbered within the reserved range.
-        let address = |unit: u32| unsafe { base.add(unit as usize * HUGE) };
-        self.units.touch(
-            start,
-            end,
-            spare,
-            // SAFETY: the units are committed: `end` is, and commits cover whole units.
-            |from, to| unsafe { os.prefer_huge(address(from), (to - from) as usize * HUGE) },
-            // SAFETY: as above.
-            |unit| promotes && unsafe { os.collapse(address(unit)) },
-        );
-        dirty
+    /// Where units side by side hold nothing, their addresses go back, if they are many.
+    fn unmap_around(&mut self, unit: u32) {
+        let Some(extent) = self.extents.around(unit * UNIT).map(|number| self.extents.get(number)) else { return };
+        let inside = whole_units(&(extent.start..extent.end()));
+        let holds_nothing = |&unit: &u32| self.space.is_mapped(unit) && self.units.is_fresh(unit);
+        let first = (inside.start..unit).rev().take_while(holds_nothing).last().unwrap_or(unit);
+        let last = (unit..inside.end).take_while(holds_nothing).last();
+        let Some(empty) = last.map(|last| first..last + 1).filter(|empty| empty.len() >= UNMAPPED as usize) else {
+            return;
+        };
+        match self.space.unmap(empty.clone()) {
+            Some(true) => self.mapped -= empty.len() as u32,
+            Some(false) => {}
+            None => self.leave_out(empty.start * UNIT..empty.end * UNIT),
+        }
     }
 
-    /// Gives free memory back until at most `target` pages are resident: first whole units, then what breaks huge pages. Returns
-    /// the pages given back.
-    pub(crate) fn purge_to(&mut self, target: u32) -> u32 {
+    /// Takes the pages behind a live run that grows from `pages` to `more`; `None` when they are not free.
+    pub(crate) fn extend(&mut self, start: u32, pages: u32, more: u32) -> Option<Transit> {
         self.merge();
-        let before = self.units.resident();
-        for whole in [true, false] {
-            let mut number = 0;
-            while self.units.resident() > target && number < self.extents.last() {
-                number += 1;
-                let extent = self.extents.get(number);
-                if extent.resident() > 0 {
-                    self.purge_extent(&extent, target, whole);
-                    self.extents.update(number, self.survey(extent.start, extent.end()));
-                }
-            }
+        self.prepare()?;
+        let (from, end) = (start + pages, start.checked_add(more)?);
+        let number = self.extents.starting_at(from)?;
+        if !self.budget.allows(more - pages) || self.extents.get(number).pages < more - pages {
+            return None;
         }
-        before - self.units.resident()
+        match self.map(number, from..end) {
+            Ok(()) => {}
+            Err(Unmapped::Taken(units)) => {
+                self.leave_out(units.start * UNIT..units.end * UNIT);
+                return None;
+            }
+            Err(Unmapped::Refused) => return None,
+        }
+        let transit = self.cut_out(number, from..end);
+        // Until it is a part of the other.
+        self.runs += 1;
+        Some(transit)
     }
 
-    /// Purges a free extent's pages from the highest down.
-    fn purge_extent(&mut self, extent: &Extent, target: u32, whole: bool) {
-        let grain = if whole { UNIT } else { (self.os.page_size() / PAGE) as u32 };
-        let low = extent.start.next_multiple_of(grain);
-        let mut high = self.accessible(extent) / grain * grain;
-        while high > low && self.units.resident() > target {
-            // A part of a unit at a time: what is fresh anyway is skipped.
-            let mut from = low.max((high - 1) / UNIT * UNIT);
-            if !whole {
-                let needed = (self.units.resident() - target).next_multiple_of(grain);
-                from = from.max(high.saturating_sub(needed));
+    /// What a run grew by is a part of it.
+    pub(crate) fn extended(&mut self) {
+        self.runs -= 1;
+    }
+
+    /// Takes `more` pages for a live run of `pages`, where its whole units can be moved to.
+    pub(crate) fn relocate(&mut self, start: u32, pages: u32, more: u32) -> Option<Relocation> {
+        self.merge();
+        self.prepare()?;
+        let number = self.extents.freshest(Side::Large)?;
+        let extent = self.extents.get(number);
+        // Units fall on units. Memory that is resident there is given up.
+        let from = extent.start + extent.dirty;
+        let goal = from.checked_add((start % UNIT + UNIT - from % UNIT) % UNIT)?;
+        let end = goal.checked_add(more)?;
+        if !self.budget.allows(more - pages.min(more)) || end > extent.end() {
+            return None;
+        }
+        match self.map(number, goal..end) {
+            Ok(()) => {}
+            Err(Unmapped::Taken(units)) => {
+                self.leave_out(units.start * UNIT..units.end * UNIT);
+                return None;
             }
-            if self.units.extent(from, high).resident() > 0 {
-                let bytes = (high - from) as usize * PAGE;
-                // SAFETY: the pages are free and committed.
-                if unsafe { self.os.purge(self.address(from), bytes) } {
-                    self.units.purge(from, high);
-                }
+            Err(Unmapped::Refused) => return None,
+        }
+        self.budget.give(pages);
+        let transit = self.cut_out(number, goal..end);
+        self.runs += 1;
+        debug_assert!(!transit.is_ready(), "it starts behind what is known to be dirty");
+        let first = start.next_multiple_of(UNIT);
+        Some(Relocation { start, pages, first, next: first, transit })
+    }
+
+    /// The unit to move next, and where to.
+    pub(crate) fn next_move(&mut self, relocation: &Relocation) -> Option<(u32, u32)> {
+        let next = relocation.next;
+        if next + UNIT > relocation.start + relocation.pages || !self.space.may_move() {
+            return None;
+        }
+        let goal = relocation.transit.pages.start;
+        let (from, to) = (next / UNIT, (next - relocation.start + goal) / UNIT);
+        // Others' moves may have lost a unit.
+        (!self.space.is_lent(pages_of(to))).then_some((from, to))
+    }
+
+    /// A unit's memory moved so. Returns whether to go on.
+    pub(crate) fn moved(&mut self, relocation: &mut Relocation, units: (u32, u32), moved: Move) -> bool {
+        let (from, to) = units;
+        match moved {
+            Move::Done => {
+                self.units.purge(pages_of(to));
+                self.units.moved(from, to);
+                self.filling.forget(&pages_of(from));
+                relocation.next += UNIT;
+                true
             }
-            high = from;
+            Move::Emptied => {
+                self.units.purge(pages_of(to));
+                false
+            }
+            Move::Kept => false,
+            Move::Lost => {
+                self.leave_out(pages_of(to));
+                false
+            }
         }
     }
 
-    /// So many pages were given back for others to take their place. Where no more than before is in use, steps repeat whose gaps
-    /// need more than the budget.
-    fn learn(&mut self, evicted: usize) {
-        let peak = self.retention.peak();
-        if peak > self.settled + self.settled / 64 {
-            self.settled = peak;
-        } else {
-            self.evicted += evicted;
-            self.slack += evicted / 4;
-            self.limit_slack();
+    /// Goes on with the pages that memory was moved to. They are not given up where some of them were lost.
+    pub(crate) fn settle(&mut self, relocation: &mut Relocation) -> Progress {
+        let transit = &mut relocation.transit;
+        if transit.stage == Stage::Supply && self.space.is_lent(transit.pages.clone()) {
+            return Progress::Lost;
+        }
+        // What is fresh in between is copied to.
+        transit.next = u32::MAX;
+        self.proceed(transit)
+    }
+
+    /// Nothing was moved, or what was is copied back: the pages are free again.
+    pub(crate) fn cancel_relocation(&mut self, relocation: &Relocation) {
+        self.cancel(&relocation.transit);
+        self.budget.take(relocation.pages);
+        for (unit, part) in parts(relocation.first..relocation.next) {
+            self.units.touch(unit, part, false);
         }
     }
 
-    fn limit_slack(&mut self) {
-        let peak = self.retention.peak();
-        self.slack = self.slack.min(peak / 24 + peak / 64 * self.proven);
+    /// Frees a run whose memory was moved.
+    pub(crate) fn leave(&mut self, start: u32, pages: u32) {
+        self.merge();
+        self.runs -= 1;
+        self.owners().clear(start);
+        self.space.reclaim(start..start + pages);
+        self.free(self.units.extent(start..start + pages));
     }
 
     /// Time has passed.
     pub(crate) fn tick(&mut self) {
-        self.idle += 1;
-        if self.is_at_rest() {
-            self.proven = 0;
-        } else if self.evicted > self.retention.peak() / 64 {
-            self.proven = (self.proven + 1).min(PROOF);
-        }
-        self.evicted = 0;
-        self.retention.tick(self.in_use as usize);
-        self.settled = self.settled.min(self.retention.peak());
-        self.limit_slack();
+        self.budget.tick();
+        let Self { filling, space, .. } = self;
+        filling.judge(|pages| space.resident(pages));
     }
 
-    /// Gives some of that back which the last ticks did not need, or of everything free if they needed nothing. Returns
-    /// whether there is more of it.
+    /// Gives a piece of that back which the last ticks did not need, or of everything free if they needed nothing. Returns whether there
+    /// is more of it.
     pub(crate) fn decay(&mut self) -> bool {
-        let target = if self.is_at_rest() { self.in_use } else { self.budget() };
-        let step = target.max(self.units.resident().saturating_sub(DECAY_STEP));
-        self.purge_to(step) > 0 && self.units.resident() > target
+        let target = self.budget.decayed();
+        self.purge_to(target, PIECE, true).1
     }
 
-    /// Puts a unit that grew full by small pages onto a huge one. Returns whether there may be more of these.
-    pub(crate) fn promote(&mut self) -> bool {
-        let Some(mut from) = self.promoted.filter(|_| !self.is_at_rest()) else { return false };
-        let [small, large] = self.committed.map(|end| end / UNIT);
-        let border = self.extents.border() / UNIT;
-        if (small..border).contains(&from) {
-            from = border;
+    /// Gives a piece of all free memory back; returns how many pages, and whether there are more.
+    pub(crate) fn trim(&mut self) -> (u32, bool) {
+        self.purge_to(self.budget.in_use(), PIECE, true)
+    }
+
+    /// Looks for a unit that grew full by small pages, of which enough is touched. Nothing is found in pieces, too: then `true` says to
+    /// go on.
+    pub(crate) fn promotion(&mut self) -> (Option<Promotion<O>>, bool) {
+        let (Some(from), Some(least)) = (self.promoted, self.filling.least()) else { return (None, false) };
+        if self.is_at_rest() {
+            return (None, false);
         }
-        let end = (from + PROMOTE_STEP).min(if from < border { small } else { large });
-        let unit = self.units.next_small(from, end);
-        if let Some(unit) = unit {
-            // SAFETY: the unit is committed.
-            let whole = unsafe { self.os.collapse(self.address(unit * UNIT)) };
-            self.units.set_whole(unit, whole);
-        }
-        let next = unit.map_or(end, |unit| unit + 1);
-        self.promoted = Some(if next < large { next } else { 0 });
-        next < large
+        let Some(from) = self.units.next(from) else {
+            self.promoted = Some(0);
+            self.round += 1;
+            return (None, false);
+        };
+        let end = (from + PROMOTE_PIECE).min(UNITS as u32);
+        let unit = self.units.next_small(from..end, self.round);
+        self.promoted = Some(unit.map_or(end, |unit| unit + 1));
+        (unit.map(|unit| self.begin_promotion(unit, least)), true)
+    }
+
+    /// A promotion was run, with this result.
+    pub(crate) fn promoted(&mut self, promotion: &Promotion<O>, whole: bool) {
+        self.units.set_whole(promotion.unit, whole);
     }
 
     /// The process is a fork's child: a huge page would be a copy of what it shares with its parent.
@@ -621,61 +1013,87 @@ impl<O: Os> PageHeap<O> {
 
     /// Whether there were no requests for some ticks.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.idle > TICKS
+        self.budget.is_at_rest()
     }
 
-    /// Whether it is worth a thread to give free memory back in time.
+    /// Whether it is worth some work to give free memory back in time.
+    #[inline]
     pub(crate) fn is_idle(&self) -> bool {
-        self.units.resident() - self.in_use > (self.in_use / 16).max(UNIT / 8)
-    }
-
-    /// Gives all free memory back.
-    pub(crate) fn trim(&mut self) -> u32 {
-        self.purge_to(self.in_use)
+        self.budget.is_idle(self.units.resident())
     }
 }
 
-#[cfg(test)]
+/// The side that a run is taken from, if it can be.
+fn side_of(pages: u32) -> Side {
+    if pages <= CLASS_PAGES { Side::Small } else { Side::Large }
+}
+
+/// A live run on its way to more pages.
+#[derive(Debug)]
+pub(crate) struct Relocation {
+    start: u32,
+    pages: u32,
+    /// What lies in between was moved.
+    first: u32,
+    next: u32,
+    pub(crate) transit: Transit,
+}
+
+impl Relocation {
+    /// The pages that were moved, counted from the run's start.
+    pub(crate) fn moved(&self) -> Range<u32> {
+        self.first - self.start..self.next - self.start
+    }
+}
+
+#[cfg(any(test, fuzzing))]
 impl<O: Os> PageHeap<O> {
-    /// Compares everything that is kept twice.
+    /// Compares everything that is kept twice, while nothing is in transit.
     pub(crate) fn check(&self) {
-        let mut free: Vec<Extent> = (1..=self.extents.last())
-            .map(|number| self.extents.get(number))
-            .filter(|extent| extent.pages > 0)
-            .collect();
+        let mut free: Vec<Extent> = self.extents.all().collect();
         let idle: u32 = free.iter().map(Extent::resident).sum();
         let last = self.last.map_or(0, |last| last.pages);
-        assert_eq!(self.in_use + idle + last, self.units.resident());
+        assert_eq!(self.budget.in_use() + idle + last + self.stray, self.units.resident(), "resident pages");
         free.sort_by_key(|extent| extent.start);
+        let border = self.extents.border();
         for pair in free.windows(2) {
             let apart = pair[0].end() < pair[1].start;
-            let at_border = pair[0].end() == pair[1].start && pair[1].start == self.extents.border();
+            let at_border = pair[0].end() == pair[1].start && pair[1].start == border;
             assert!(apart || at_border, "extents overlap or touch: {pair:?}");
         }
         for extent in &free {
-            let known = self.survey(extent.start, extent.end());
+            let pages = extent.start..extent.end();
+            let known = self.units.extent(pages.clone());
             assert_eq!(extent.fresh, known.fresh, "{extent:?}");
             assert!(extent.zero >= known.zero, "{extent:?}");
+            assert!(known.zero > 0 || extent.zero == 0 || extent.dirty <= extent.pages, "{extent:?}");
             self.extents.check(extent);
+            let whole = whole_units(&pages);
+            let mut from = units(&pages).start;
+            while let Some(unit) = self.units.next(from).filter(|unit| *unit < units(&pages).end) {
+                from = unit + 1;
+                let part = unit * UNIT..(unit + 1) * UNIT;
+                let part = part.start.max(pages.start)..part.end.min(pages.end);
+                assert!(!self.space.is_lent(part.clone()), "a free page of {part:?} is lent");
+                let full = whole.contains(&unit) && self.units.is_full(unit);
+                assert_eq!(full, self.spare.contains(unit), "unit {unit} in {extent:?}");
+                let resident = self.units.extent(part).resident();
+                assert!(full || resident == 0 || self.partly.contains(unit), "unit {unit} in {extent:?}");
+                assert!(self.space.is_mapped(unit) || self.units.is_fresh(unit), "unit {unit} is not mapped");
+            }
         }
-        let pages: u32 = free.iter().map(|extent| extent.pages).sum();
-        assert_eq!(pages + self.in_use + last, self.pages);
-        assert!(self.units.resident() <= self.budget().max(self.in_use));
-        let peak = self.retention.peak();
-        assert!(self.slack <= peak / 24 + peak / 64 * self.proven, "{} pages of slack", self.slack);
-        let border = self.extents.border();
+        self.budget.check();
         assert!(free.iter().all(|extent| extent.end() <= border || extent.start >= border), "across the border");
     }
 
+    /// Units that are one huge page.
+    #[cfg(test)]
     pub(crate) fn whole(&self) -> usize {
         self.units.whole()
     }
 
-    /// Unmaps everything.
-    pub(crate) fn release(&mut self) {
-        if let Some(base) = self.base {
-            // SAFETY: the whole reservation; the test uses nothing of it any more.
-            unsafe { self.os.release(base, self.reserved) };
-        }
+    /// Whether no more is resident than shall be, which holds where no call to the system fails.
+    pub(crate) fn is_within_budget(&self) -> bool {
+        self.units.resident() <= self.budget.pages().max(self.budget.in_use())
     }
 }

@@ -5,9 +5,11 @@
 
 use bytemuck::Zeroable;
 
+use super::owners::{Holding, SLABS};
 use super::pages::PageHeap;
+use super::space::Table;
 use crate::layout::blocks::{PAGE, SLAB_BLOCKS, SLAB_CLASSES, class_capacity, class_pages};
-use crate::os::{Os, Table};
+use crate::os::Os;
 
 const WORDS: usize = SLAB_BLOCKS / 64;
 
@@ -26,7 +28,7 @@ pub(crate) struct Slab {
 /// All slabs, by number. Number 0 is none.
 #[derive(Debug)]
 pub(crate) struct Slabs {
-    slabs: Table<Slab>,
+    slabs: Table<Slab, SLABS, 1024>,
     /// The slabs of each class that have free blocks.
     partial: [u32; SLAB_CLASSES],
     vacant: u32,
@@ -36,10 +38,6 @@ pub(crate) struct Slabs {
 impl Slabs {
     pub(crate) const fn empty() -> Self {
         Self { slabs: Table::empty(), partial: [0; SLAB_CLASSES], vacant: 0, unused: 1 }
-    }
-
-    pub(crate) fn new(slabs: Table<Slab>) -> Self {
-        Self { slabs, ..Self::empty() }
     }
 
     /// Takes up to `wanted` blocks of a class, each passed to `take` as the page that starts its slab and the offset from
@@ -75,16 +73,18 @@ impl Slabs {
         }
     }
 
-    /// Takes a block back; one that starts so many bytes into the page.
-    pub(crate) fn give<O: Os>(&mut self, pages: &mut PageHeap<O>, page: u32, offset: usize) {
-        // A block that is in no slab, or is free already, was never ours to free.
-        let Some(number) = pages.extents().slab_of(page) else { std::process::abort() };
+    /// Takes back a block of a class that starts so many bytes into a page. Returns whether there was such a block in use.
+    pub(crate) fn give<O: Os>(&mut self, pages: &mut PageHeap<O>, class: usize, page: u32, offset: usize) -> bool {
+        let Holding::Slab { class: found, number } = pages.owners().at(page) else { return false };
+        if found != class {
+            return false;
+        }
         let slab = &mut self.slabs[number];
-        let class = usize::from(slab.class);
-        let block = ((page - slab.start) as usize * PAGE + offset) / class_capacity(class);
+        let offset = (page - slab.start) as usize * PAGE + offset;
+        let block = offset / class_capacity(class);
         let (word, bit) = (block / 64, 1 << (block % 64));
-        if slab.free[word] & bit != 0 {
-            std::process::abort();
+        if block * class_capacity(class) != offset || block >= blocks(class) || slab.free[word] & bit != 0 {
+            return false;
         }
         slab.free[word] |= bit;
         slab.count += 1;
@@ -96,31 +96,31 @@ impl Slabs {
             self.unlink(number);
             self.slabs[number] = Slab { next: self.vacant, ..Slab::default() };
             self.vacant = number;
-            pages.extents().mark(start, class_pages(class), 0);
+            pages.owners().clear_slab(start..start + class_pages(class));
             pages.give(start, class_pages(class));
         }
+        true
     }
 
     fn new_slab<O: Os>(&mut self, pages: &mut PageHeap<O>, class: usize) -> Option<u32> {
         let number = if self.vacant == 0 { self.unused } else { self.vacant };
-        if !self.slabs.grow(pages.os(), number as usize + 1) {
+        if number as usize >= SLABS || !pages.room_in(&mut self.slabs, number) {
             return None;
         }
-        let run = pages.take(class_pages(class), 1)?;
+        let start = pages.take_now(class_pages(class))?.start();
         if self.vacant == 0 {
             self.unused += 1;
         } else {
             self.vacant = self.slabs[number].next;
         }
-        pages.extents().mark(run.start, class_pages(class), number);
+        pages.owners().set_slab(start..start + class_pages(class), class, number);
         let count = blocks(class);
         let free = std::array::from_fn(|word| match count.saturating_sub(word * 64) {
             0 => 0,
             bits @ 1..64 => (1 << bits) - 1,
             _ => u64::MAX,
         });
-        self.slabs[number] =
-            Slab { free, count: count as u16, class: class as u16, start: run.start, previous: 0, next: 0 };
+        self.slabs[number] = Slab { free, count: count as u16, class: class as u16, start, previous: 0, next: 0 };
         self.link(class, number);
         Some(number)
     }

@@ -1,69 +1,153 @@
 //! Linux.
 
+use std::ffi::CStr;
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8};
 
-use super::{HUGE, Os};
+use super::{HUGE, Map, Move, Os, Purge};
 use crate::layout::blocks::PAGE;
 
-/// Linux.
+const ACCESS: i32 = libc::PROT_READ | libc::PROT_WRITE;
+const PRIVATE: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+
+/// How many mappings a process may have where that is not told.
+const MAPPINGS: usize = 65_530;
+
+/// Requests of fewer bytes are never beyond the whole machine.
+const VAST: usize = 1 << 30;
+
+/// Linux. What it was found to do is known to all of the process.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Linux;
 
-// SAFETY: private anonymous mappings are zero when they are first touched, and after MADV_DONTNEED.
+/// A page that shows whether advice to give memory back is acted upon.
+static PROBE: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
+
+/// How memory is given back: by advice, until that was seen to fail; then by mapping anew.
+static ADVICE_FAILS: AtomicBool = AtomicBool::new(false);
+
+/// Whether huge pages may be had: not asked yet, yes, no.
+static HUGE_PAGES: AtomicU8 = AtomicU8::new(0);
+
+// SAFETY: private anonymous mappings are zero when they are first touched, and MAP_FIXED_NOREPLACE replaces nothing. That advice to
+// give memory back zeroes it is tried each time; where `mremap` loses its target, that is taken back without replacing
+// anything, or reported as lost; a source of several mappings, which may move in part, is not moved.
 unsafe impl Os for Linux {
-    fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
-        let whole = bytes.checked_add(HUGE)?;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    fn map(&self, start: NonNull<u8>, bytes: usize) -> Map {
+        match map_at(start, bytes) {
+            Ok(()) => {
+                // SAFETY: the range was just mapped, and nobody knows of it.
+                unsafe { unlock(start, bytes) };
+                Map::Done
+            }
+            Err(libc::EEXIST) => Map::Taken,
+            Err(_) => Map::Refused,
+        }
+    }
+
+    fn map_anywhere(&self, bytes: usize, align: usize) -> Option<NonNull<u8>> {
+        // The system aligns to its pages.
+        let spare = if align <= PAGE { 0 } else { align };
+        let whole = bytes.checked_add(spare)?;
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), whole, libc::PROT_NONE, flags, -1, 0) };
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), whole, ACCESS, PRIVATE, -1, 0) };
         if start == libc::MAP_FAILED {
             return None;
         }
         let start = start.cast::<u8>();
-        let before = start.align_offset(HUGE);
-        // SAFETY: what lies before and after the aligned part belongs to the mapping just made, and nobody knows of it.
+        let before = start.align_offset(align);
+        // SAFETY: what lies before and after the aligned part belongs to the mapping just made, and nobody knows of it; what cannot
+        // be unmapped stays unused.
         unsafe {
             if before > 0 {
                 libc::munmap(start.cast(), before);
             }
-            if before < HUGE {
-                libc::munmap(start.add(before + bytes).cast(), HUGE - before);
+            if before < spare {
+                libc::munmap(start.add(before + bytes).cast(), spare - before);
             }
-            NonNull::new(start.add(before))
+            let start = NonNull::new(start.add(before))?;
+            unlock(start, bytes);
+            Some(start)
         }
     }
 
-    unsafe fn commit(&self, start: NonNull<u8>, bytes: usize) -> bool {
-        // SAFETY: the range is ours and holds nothing (the caller's word).
-        unsafe { libc::mprotect(start.as_ptr().cast(), bytes, libc::PROT_READ | libc::PROT_WRITE) == 0 }
+    unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        // SAFETY: the range is ours and unused (the caller's word).
+        unsafe { libc::munmap(start.as_ptr().cast(), bytes) == 0 }
     }
 
-    unsafe fn prefer_huge(&self, start: NonNull<u8>, bytes: usize) {
-        // A kernel without huge pages refuses; then the pages are small.
-        // SAFETY: the range is ours (the caller's word), and advice changes no contents.
-        unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
+    unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> Purge {
+        if !ADVICE_FAILS.load(Relaxed) {
+            // SAFETY: the range is ours, and nobody needs its contents (the caller's word).
+            if unsafe { drop_pages(start, bytes) } && advice_zeroes() {
+                return Purge::Zero;
+            }
+            ADVICE_FAILS.store(true, Relaxed);
+        }
+        // SAFETY: as above: what is replaced is ours.
+        let anew = unsafe { libc::mmap(start.as_ptr().cast(), bytes, ACCESS, PRIVATE | libc::MAP_FIXED, -1, 0) };
+        if anew == start.as_ptr().cast() {
+            // SAFETY: the range was just mapped.
+            unsafe { unlock(start, bytes) };
+            return Purge::Zero;
+        }
+        match errno() {
+            // A filter's words: the call was not made.
+            libc::EPERM | libc::EACCES | libc::ENOSYS => Purge::Kept,
+            _ if map_at(start, bytes).is_ok() => Purge::Zero,
+            _ => Purge::Lost,
+        }
     }
 
-    unsafe fn collapse(&self, start: NonNull<u8>) -> bool {
-        // SAFETY: the range is ours (the caller's word), and its contents stay.
-        allows_huge() && unsafe { libc::madvise(start.as_ptr().cast(), HUGE, libc::MADV_COLLAPSE) == 0 }
-    }
-
-    unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> bool {
-        // SAFETY: the range is ours, and nobody needs its contents (the caller's word).
-        unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED) == 0 }
-    }
-
-    unsafe fn remap(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> bool {
+    unsafe fn remap(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Move {
+        // SAFETY: the range is ours (the caller's word).
+        if unsafe { !is_one_mapping(from, bytes) } {
+            return Move::Kept;
+        }
         let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
         // SAFETY: both ranges are ours, and `to` holds nothing that is needed (the caller's word).
         let moved = unsafe { libc::mremap(from.as_ptr().cast(), bytes, bytes, flags, to.as_ptr()) };
-        moved != libc::MAP_FAILED
+        if moved != libc::MAP_FAILED {
+            return Move::Done;
+        }
+        match errno() {
+            // A filter's words: the call was not made.
+            libc::EPERM | libc::EACCES | libc::ENOSYS => Move::Kept,
+            // Otherwise the target may have been unmapped first. If it was not, or is another's by now, it cannot be told from that.
+            _ => match map_at(to, bytes) {
+                Ok(()) => Move::Emptied,
+                Err(_) => Move::Lost,
+            },
+        }
     }
 
-    unsafe fn release(&self, start: NonNull<u8>, bytes: usize) {
-        // SAFETY: the range is ours and unused (the caller's word).
-        unsafe { libc::munmap(start.as_ptr().cast(), bytes) };
+    unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, huge: bool) {
+        let advice = if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
+        // A kernel without huge pages refuses; then the pages are small.
+        // SAFETY: the range is ours (the caller's word), and advice changes no contents.
+        unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) };
+    }
+
+    fn collapse(&self, start: NonNull<u8>) -> bool {
+        // SAFETY: contents stay, whoever's they are.
+        allows_huge() && unsafe { libc::madvise(start.as_ptr().cast(), HUGE, libc::MADV_COLLAPSE) == 0 }
+    }
+
+    fn resident(&self, start: NonNull<u8>, bytes: usize) -> Option<usize> {
+        let page = self.page_size();
+        let mut pages = [0_u8; HUGE / PAGE];
+        let mut resident = 0;
+        for at in (0..bytes).step_by(pages.len() * page) {
+            let part = (bytes - at).min(pages.len() * page);
+            let address = start.as_ptr().wrapping_add(at).cast();
+            // SAFETY: the system writes a byte a page, and there is room for so many; it only looks at the addresses.
+            if unsafe { libc::mincore(address, part, pages.as_mut_ptr().cast()) } != 0 {
+                return None;
+            }
+            resident += pages[..part.div_ceil(page)].iter().filter(|&byte| byte & 1 != 0).count() * page;
+        }
+        Some(resident)
     }
 
     fn address_limit(&self) -> Option<usize> {
@@ -73,6 +157,28 @@ unsafe impl Os for Linux {
         if known && limit.rlim_cur != libc::RLIM_INFINITY { usize::try_from(limit.rlim_cur).ok() } else { None }
     }
 
+    fn is_beyond(&self, bytes: usize) -> bool {
+        if bytes < VAST {
+            return false;
+        }
+        if self.address_limit().is_some_and(|limit| bytes > limit) {
+            return true;
+        }
+        // SAFETY: all zero is a value of the type, and the call is a plain query into it.
+        let (known, machine) = unsafe {
+            let mut machine: libc::sysinfo = std::mem::zeroed();
+            (libc::sysinfo(&raw mut machine) == 0, machine)
+        };
+        let all = machine.totalram.saturating_add(machine.totalswap);
+        let all = usize::try_from(all).unwrap_or(usize::MAX).saturating_mul(machine.mem_unit as usize);
+        // Where all is granted, as far as there are addresses, malloc gets it, too.
+        known && bytes > all && number(c"/proc/sys/vm/overcommit_memory") != Some(1)
+    }
+
+    fn max_mappings(&self) -> usize {
+        number(c"/proc/sys/vm/max_map_count").unwrap_or(MAPPINGS)
+    }
+
     fn page_size(&self) -> usize {
         // SAFETY: a plain query.
         let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
@@ -80,18 +186,127 @@ unsafe impl Os for Linux {
     }
 }
 
-/// Whether the machine's owner allows transparent huge pages at all: the kernel heeds that on a first touch only.
-fn allows_huge() -> bool {
-    let mut text = [0_u8; 64];
-    // SAFETY: the path ends with a zero, and the text is as long as it says.
+fn errno() -> i32 {
+    // SAFETY: the calling thread's own.
+    unsafe { *libc::__errno_location() }
+}
+
+/// Maps memory where nothing lies; the error otherwise, `EEXIST` if something does.
+fn map_at(start: NonNull<u8>, bytes: usize) -> Result<(), i32> {
+    let flags = PRIVATE | libc::MAP_FIXED_NOREPLACE;
+    // SAFETY: nothing that exists is replaced. Kernels before 4.17 do not know the flag, and take the address for a hint.
+    let mapped = unsafe { libc::mmap(start.as_ptr().cast(), bytes, ACCESS, flags, -1, 0) };
+    if mapped == libc::MAP_FAILED {
+        return Err(errno());
+    }
+    if mapped != start.as_ptr().cast() {
+        // SAFETY: it was just mapped, and nobody knows of it.
+        unsafe { libc::munmap(mapped, bytes) };
+        return Err(libc::EEXIST);
+    }
+    Ok(())
+}
+
+/// Under `mlockall`, all of a new mapping is resident at once. It shall be when it is touched.
+///
+/// # Safety
+/// The range was just mapped: nobody needs its contents.
+unsafe fn unlock(start: NonNull<u8>, bytes: usize) {
+    let size = Linux.page_size();
+    let last = start.as_ptr().wrapping_add(bytes - size).cast();
+    let mut page = 0_u8;
+    // SAFETY: the system looks at the range, and writes a byte; it is ours, so that advice and locks on it are.
     unsafe {
-        let file =
-            libc::open(c"/sys/kernel/mm/transparent_hugepage/enabled".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
-        if file < 0 {
+        if libc::mincore(last, size, (&raw mut page).cast()) == 0 && page & 1 != 0 {
+            libc::munlock(start.as_ptr().cast(), bytes);
+            libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED);
+            libc::syscall(libc::SYS_mlock2, start.as_ptr(), bytes, libc::MLOCK_ONFAULT);
+        }
+    }
+}
+
+/// Advises the system to give pages back, locked or not; whether it says that it did.
+///
+/// # Safety
+/// The range is ours, and nobody needs its contents.
+unsafe fn drop_pages(start: NonNull<u8>, bytes: usize) -> bool {
+    let at = start.as_ptr().cast();
+    // SAFETY: the caller's word. Locked pages are refused.
+    unsafe {
+        libc::madvise(at, bytes, libc::MADV_DONTNEED) == 0
+            || (libc::munlock(at, bytes) == 0 && libc::madvise(at, bytes, libc::MADV_DONTNEED) == 0)
+    }
+}
+
+/// Whether a page that was written and given back is zero: some systems, and filters of sandboxes, say that they did what they
+/// did not. Called by one thread at a time, as the heap is.
+fn advice_zeroes() -> bool {
+    let mut probe = PROBE.load(Relaxed);
+    if probe.is_null() {
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+        let page = unsafe { libc::mmap(std::ptr::null_mut(), PAGE, ACCESS, PRIVATE, -1, 0) };
+        if page == libc::MAP_FAILED {
             return false;
         }
-        libc::read(file, text.as_mut_ptr().cast(), text.len());
-        libc::close(file);
+        probe = page.cast();
+        PROBE.store(probe, Relaxed);
     }
-    !text.windows(7).any(|part| part == b"[never]")
+    let Some(page) = NonNull::new(probe) else { return false };
+    // SAFETY: the page is ours, and used here only.
+    unsafe {
+        probe.write_volatile(1);
+        drop_pages(page, PAGE) && probe.read_volatile() == 0
+    }
+}
+
+/// Whether a range is one mapping, and so moves as a whole or not at all: since Linux 6.17 several move one after the other, and some
+/// may have when one is refused; before, the target is unmapped and then the move refused. To grow it where it stands by a page
+/// is refused for either reason, with another error.
+///
+/// # Safety
+/// The range is ours.
+unsafe fn is_one_mapping(start: NonNull<u8>, bytes: usize) -> bool {
+    // SAFETY: without MREMAP_MAYMOVE nothing moves; what it grew by is ours, and taken away again.
+    unsafe {
+        let grown = libc::mremap(start.as_ptr().cast(), bytes, bytes + PAGE, 0);
+        if grown == libc::MAP_FAILED {
+            return errno() == libc::ENOMEM;
+        }
+        libc::munmap(start.add(bytes).as_ptr().cast(), PAGE) == 0
+    }
+}
+
+/// Whether the machine's owner allows transparent huge pages at all: the kernel heeds that on a first touch only.
+fn allows_huge() -> bool {
+    match HUGE_PAGES.load(Relaxed) {
+        0 => {
+            let mut text = [0_u8; 64];
+            let text = read(c"/sys/kernel/mm/transparent_hugepage/enabled", &mut text);
+            let allowed = text.is_some_and(|text| !text.windows(7).any(|part| part == b"[never]"));
+            HUGE_PAGES.store(if allowed { 1 } else { 2 }, Relaxed);
+            allowed
+        }
+        known => known == 1,
+    }
+}
+
+/// The number that a file consists of.
+fn number(path: &CStr) -> Option<usize> {
+    let mut text = [0_u8; 64];
+    str::from_utf8(read(path, &mut text)?).ok()?.trim().parse().ok()
+}
+
+/// The start of a file, if it can be read. Nothing is allocated.
+fn read<'a>(path: &CStr, text: &'a mut [u8]) -> Option<&'a [u8]> {
+    // SAFETY: the path ends with a zero, and the text is as long as it says.
+    let length = unsafe {
+        let file = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if file < 0 {
+            return None;
+        }
+        let length = libc::read(file, text.as_mut_ptr().cast(), text.len());
+        libc::close(file);
+        length
+    };
+    text.get(..usize::try_from(length).ok()?)
 }

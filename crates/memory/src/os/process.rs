@@ -1,32 +1,114 @@
-//! What of the process is used besides its addresses: threads, handlers around forks, fences, the environment, standard error.
+//! What of the process is used besides its addresses: threads, their ends, handlers around forks, fences, the environment, clocks, and
+//! the library's own place in memory.
 
 use std::ffi::CStr;
+use std::ptr;
+use std::sync::OnceLock;
+use std::time::Duration;
 
-/// Starts a detached thread that receives no signals. Returns whether there is one.
+/// The name of the thread that the heap may start.
+const NAME: &CStr = c"tenzor-purge";
+
+/// Its stack: what it calls needs some KiB of it.
+const STACK: usize = 128 << 10;
+
+/// Starts a detached thread that is as little of a burden as a thread can be: it receives no signals, runs where the process was
+/// allowed to run when [`remember_processors`] was called, and as an ordinary one, whatever the caller's privileges are. Returns whether
+/// there is one. It takes memory, from the C library.
 pub(crate) fn spawn(body: fn()) -> bool {
     extern "C" fn start(body: *mut libc::c_void) -> *mut libc::c_void {
+        // SAFETY: both are about the calling thread; the name ends with a zero, and the set is as large as said. Where they are
+        // refused, the thread has its maker's.
+        unsafe {
+            libc::prctl(libc::PR_SET_NAME, NAME.as_ptr());
+            if let Some((set, bytes)) = PROCESSORS.get() {
+                libc::syscall(libc::SYS_sched_setaffinity, 0, *bytes, set.as_ptr());
+            }
+        }
         // SAFETY: `spawn` passes a `fn()`.
         let body = unsafe { std::mem::transmute::<*mut libc::c_void, fn()>(body) };
         body();
-        std::ptr::null_mut()
+        ptr::null_mut()
     }
+    let _errno = Errno::kept();
     // SAFETY: all pointers are to locals that outlive the calls; an attribute that was set up is destroyed.
     unsafe {
-        let mut attributes = std::mem::zeroed();
-        if libc::pthread_attr_init(&raw mut attributes) != 0 {
-            return false;
-        }
-        libc::pthread_attr_setdetachstate(&raw mut attributes, libc::PTHREAD_CREATE_DETACHED);
         let mut all = std::mem::zeroed();
         let mut before = std::mem::zeroed();
         libc::sigfillset(&raw mut all);
         // A thread inherits the mask of its maker.
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
-        let mut thread = std::mem::zeroed();
-        let failed = libc::pthread_create(&raw mut thread, &raw const attributes, start, body as *mut libc::c_void);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
-        libc::pthread_attr_destroy(&raw mut attributes);
-        failed == 0
+        if libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) != 0 {
+            return false;
+        }
+        // A library with many thread-locals needs a larger stack; a sandbox may refuse to look at schedules.
+        let started = [(true, true), (true, false), (false, false)].into_iter().any(|(ordinary, small)| {
+            let mut attributes = std::mem::zeroed();
+            if libc::pthread_attr_init(&raw mut attributes) != 0 {
+                return false;
+            }
+            libc::pthread_attr_setdetachstate(&raw mut attributes, libc::PTHREAD_CREATE_DETACHED);
+            if small {
+                libc::pthread_attr_setstacksize(&raw mut attributes, STACK);
+            }
+            if ordinary {
+                let level: libc::sched_param = std::mem::zeroed();
+                libc::pthread_attr_setinheritsched(&raw mut attributes, libc::PTHREAD_EXPLICIT_SCHED);
+                libc::pthread_attr_setschedpolicy(&raw mut attributes, libc::SCHED_OTHER);
+                libc::pthread_attr_setschedparam(&raw mut attributes, &raw const level);
+            }
+            let mut thread = std::mem::zeroed();
+            let failed = libc::pthread_create(&raw mut thread, &raw const attributes, start, body as *mut libc::c_void);
+            libc::pthread_attr_destroy(&raw mut attributes);
+            failed == 0
+        });
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
+        started
+    }
+}
+
+/// The processors on which the process may run, as the kernel writes it: a bit for each of 8192, and how many bytes of it count.
+static PROCESSORS: OnceLock<([u64; 128], usize)> = OnceLock::new();
+
+/// A thread that is started from now on may run where the calling thread may now.
+pub(crate) fn remember_processors() {
+    PROCESSORS.get_or_init(|| {
+        let mut set = [0_u64; 128];
+        // SAFETY: the set is as large as said. Without an answer, no byte of it counts, and setting that is refused.
+        let bytes = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&set), set.as_mut_ptr()) };
+        (set, usize::try_from(bytes).unwrap_or(0))
+    });
+}
+
+/// Waits.
+pub(crate) fn sleep(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// Nanoseconds since some instant, as exact as a tick of the kernel. It costs no system call where there is a way around one.
+pub(crate) fn clock() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a query into a local.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) };
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}
+
+/// What tells that a thread ends: a key of the C library, not a thread-local of Rust's, whose destructors may take memory, or may not
+/// exist where a library is unloaded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends(libc::pthread_key_t);
+
+impl Ends {
+    /// `None` if the process has no more of them.
+    pub(crate) fn seen_by(ended: unsafe extern "C" fn(*mut libc::c_void)) -> Option<Self> {
+        let mut key = 0;
+        // SAFETY: the key is written to a local; the function is valid for ever, as the library stays loaded.
+        (unsafe { libc::pthread_key_create(&raw mut key, Some(ended)) } == 0).then_some(Self(key))
+    }
+
+    /// The function is called with `value`, which is not null, when the calling thread ends. Returns whether it will be.
+    pub(crate) fn watch<T>(self, value: &'static T) -> bool {
+        // SAFETY: the key was made, and is never deleted.
+        unsafe { libc::pthread_setspecific(self.0, ptr::from_ref(value).cast()) == 0 }
     }
 }
 
@@ -38,6 +120,44 @@ pub(crate) fn at_fork(before: Option<Hook>, in_parent: Option<Hook>, in_child: O
 }
 
 pub(crate) type Hook = unsafe extern "C" fn();
+
+/// Keeps the library that this is compiled into in memory until the process ends, as the system knows functions of it. There is nothing
+/// to do where that is the program itself. Returns whether it stays.
+///
+/// It asks the dynamic loader, which has a lock: not to be called under one that others need while they load a library.
+#[cfg(target_env = "gnu")]
+pub(crate) fn stay_loaded() -> bool {
+    /// Has `dladdr1` tell the loader's entry.
+    const RTLD_DL_LINKMAP: libc::c_int = 2;
+    /// The beginning of the loader's entry for a library.
+    #[repr(C)]
+    struct LinkMap {
+        offset: usize,
+        name: *const libc::c_char,
+    }
+    let here = stay_loaded as fn() -> bool;
+    // SAFETY: the address is one of this library; what is written goes to locals; the loader's entries are as laid out above (they
+    // are part of the C library's interface), and this one stays as long as we are here.
+    unsafe {
+        let mut place: libc::Dl_info = std::mem::zeroed();
+        let mut entry: *mut libc::c_void = ptr::null_mut();
+        if libc::dladdr1(here as *const libc::c_void, &raw mut place, &raw mut entry, RTLD_DL_LINKMAP) == 0 {
+            // A static program has no loader.
+            return true;
+        }
+        let name = entry.cast::<LinkMap>().as_ref().map_or(ptr::null(), |entry| entry.name);
+        if name.is_null() || *name == 0 {
+            return true;
+        }
+        !libc::dlopen(name, libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE).is_null()
+    }
+}
+
+/// Other C libraries than glibc never unload anything.
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn stay_loaded() -> bool {
+    true
+}
 
 /// Whether [`fence_threads`] can be used from now on.
 pub(crate) fn can_fence_threads() -> bool {
@@ -55,18 +175,41 @@ fn membarrier(command: libc::c_int) -> bool {
     unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
 }
 
-/// An environment variable. Nothing is allocated.
+/// Whether the environment can be read: very early in a process's life it is not there yet.
+pub(crate) fn has_environment() -> bool {
+    unsafe extern "C" {
+        static environ: *const *const libc::c_char;
+    }
+    // SAFETY: the C library's variable, which is read once.
+    unsafe { !(&raw const environ).read().is_null() }
+}
+
+/// An environment variable. Nothing is allocated. A program with privileges that its caller has not heeds none: they are the caller's.
 pub(crate) fn environment(name: &CStr) -> Option<&'static CStr> {
     // SAFETY: the name ends with a zero. The text stays unless the program changes its environment at this very moment, which
     // is its own word not to do (`std::env::set_var` is unsafe for that).
     unsafe {
+        if libc::getauxval(libc::AT_SECURE) != 0 {
+            return None;
+        }
         let text = libc::getenv(name.as_ptr());
         (!text.is_null()).then(|| CStr::from_ptr(text))
     }
 }
 
-/// Writes to standard error. Nothing is allocated.
-pub(crate) fn complain(text: &[u8]) {
-    // SAFETY: the text is as long as it says. If it cannot be written, there is nobody else to tell.
-    unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
+/// Keeps the program's `errno` over system calls that it does not know of.
+pub(crate) struct Errno(libc::c_int);
+
+impl Errno {
+    pub(crate) fn kept() -> Self {
+        // SAFETY: the thread's own number, which is there as long as the thread.
+        Self(unsafe { *libc::__errno_location() })
+    }
+}
+
+impl Drop for Errno {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { *libc::__errno_location() = self.0 };
+    }
 }

@@ -5,17 +5,20 @@
 //! top. How many a stack may hold is **leased** from the cache's total: a class starts with nothing, doubles its lease each time
 //! it runs empty or full, and takes from the leases of other classes once the total is given out.
 //!
+//! All zero bytes are a cache that holds nothing and never will, *barren*: so one begins its life in place, in memory that is zero.
+//!
 //! *Filled*: from a stack's bottom to its top, its slots hold blocks of its class that are nobody else's; the top is never
 //! above the limit, nor that above the next stack's bottom.
 #![allow(unsafe_code)]
 
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicUsize};
+use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
 use crate::heap::Heap;
 use crate::layout::blocks::{CLASSES, SLAB_CLASSES, class_capacity};
-use crate::os::Os;
+use crate::os::{self, Os};
 
 /// The most bytes that the blocks of one cache may have.
 pub(crate) const CACHE_BYTES: usize = 256 << 10;
@@ -99,7 +102,25 @@ fn add(counter: &AtomicUsize, by: usize) -> usize {
     sum
 }
 
+/// When a thread is to look at the clock next, counted in its requests: a clock is read in the time of several of these.
+///
+/// Where something is due, and visits find that it is not yet time, they become rarer; where they come late, they become more frequent.
+/// The bounds are the most requests that a thread makes at a slower pace than before until it notices that time has passed.
 #[derive(Debug)]
+struct Patience {
+    left: Cell<i32>,
+    stride: Cell<i32>,
+}
+
+/// The most requests between two visits where nothing is due; where something is; and after a free that took the lock, which tells that
+/// more may be due, and takes longer than a look at the clock.
+const FAR: i32 = 1 << 10;
+const NEAR: i32 = 1 << 6;
+const NEAREST: i32 = 1 << 3;
+
+/// In this order, the offset of a stack is that of its class, and what each request touches lies together.
+#[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Cache {
     stacks: [Stack; CLASSES],
     /// Requested bytes handed out so far; bytes freed so far, and `peak`.
@@ -111,11 +132,16 @@ pub(crate) struct Cache {
     /// The bytes of all leases, and the class whose lease is next to be taken away.
     leased: AtomicUsize,
     hand: AtomicUsize,
-    /// A thread has this cache. All caches are in one list, which only grows.
+    patience: Patience,
+    /// A thread has this cache: it is in the list of all, whose neighbours these are.
     pub(crate) taken: AtomicBool,
     pub(crate) next: AtomicPtr<Cache>,
+    pub(crate) before: AtomicPtr<Cache>,
     slots: [AtomicPtr<u8>; SLOTS],
 }
+
+// SAFETY: all is atomic but the patience, which is the cache's own thread's, or is used under the lock where there is none.
+unsafe impl Sync for Cache {}
 
 /// What was counted so far.
 #[derive(Clone, Copy, Debug)]
@@ -136,6 +162,16 @@ impl Cache {
     /// One that holds nothing and never will: all its stacks are both empty and full.
     pub(crate) const fn barren() -> Self {
         Self {
+            allocated: AtomicUsize::new(0),
+            ceiling: AtomicUsize::new(0),
+            settled: AtomicIsize::new(0),
+            peak: AtomicIsize::new(0),
+            leased: AtomicUsize::new(0),
+            hand: AtomicUsize::new(0),
+            patience: Patience { left: Cell::new(0), stride: Cell::new(0) },
+            taken: AtomicBool::new(false),
+            next: AtomicPtr::new(ptr::null_mut()),
+            before: AtomicPtr::new(ptr::null_mut()),
             stacks: [const {
                 Stack {
                     popped: AtomicUsize::new(0),
@@ -145,14 +181,6 @@ impl Cache {
                     limit: AtomicU32::new(0),
                 }
             }; CLASSES],
-            allocated: AtomicUsize::new(0),
-            ceiling: AtomicUsize::new(0),
-            settled: AtomicIsize::new(0),
-            peak: AtomicIsize::new(0),
-            leased: AtomicUsize::new(0),
-            hand: AtomicUsize::new(0),
-            taken: AtomicBool::new(false),
-            next: AtomicPtr::new(ptr::null_mut()),
             slots: [const { AtomicPtr::new(ptr::null_mut()) }; SLOTS],
         }
     }
@@ -194,6 +222,50 @@ impl Cache {
         add(&stack.pushed, 1);
         self.count_freed(size);
         true
+    }
+
+    /// Counts a block that changed its size in place.
+    #[inline]
+    pub(crate) fn resized(&self, old: usize, new: usize) {
+        if new > old {
+            self.count_allocated(new - old);
+        } else {
+            self.count_freed(old - new);
+        }
+    }
+
+    /// One more request; returns whether its thread is to look at the clock.
+    #[inline]
+    pub(crate) fn is_due(&self) -> bool {
+        let left = self.patience.left.get() - 1;
+        self.patience.left.set(left);
+        left < 0
+    }
+
+    /// Nothing is due.
+    pub(crate) fn rest(&self) {
+        self.patience.left.set(FAR);
+    }
+
+    /// Something will be due: the next request looks.
+    pub(crate) fn attend(&self) {
+        self.patience.left.set(0);
+        self.patience.stride.set(1);
+    }
+
+    /// Something is due, and more may be.
+    #[inline]
+    pub(crate) fn hasten(&self) {
+        self.patience.left.set(self.patience.left.get().min(NEAREST));
+        self.patience.stride.set(NEAREST / 4);
+    }
+
+    /// Something is due, and this visit was early for it, or late.
+    pub(crate) fn pace(&self, early: bool) {
+        let stride = self.patience.stride.get();
+        let stride = if early { stride * 4 } else { stride / 4 }.clamp(1, NEAR);
+        self.patience.stride.set(stride);
+        self.patience.left.set(stride);
     }
 
     #[inline]
@@ -308,7 +380,7 @@ impl Cache {
         self.widen(heap, class);
         let stack = &self.stacks[class];
         if stack.lease() == 0 {
-            heap.give_back_block(class, block);
+            give_back(heap, class, block);
             return;
         }
         if stack.top() == stack.limit() {
@@ -325,7 +397,7 @@ impl Cache {
         let (bottom, top) = (stack.bottom(), stack.top());
         for slot in &self.slots[bottom..bottom + count] {
             if let Some(block) = NonNull::new(slot.load(Relaxed)) {
-                heap.give_back_block(class, block);
+                give_back(heap, class, block);
             }
         }
         for slot in bottom + count..top {
@@ -375,4 +447,31 @@ impl Cache {
             self.give_up(heap, class);
         }
     }
+
+    /// Gives a part of it to the heap, some 64 blocks; returns whether there may be more.
+    pub(crate) fn drain_some<O: Os>(&self, heap: &mut Heap<O>) -> bool {
+        let mut given = 0;
+        for class in 0..CLASSES {
+            if given >= STACK_BLOCKS {
+                return true;
+            }
+            given += self.held(class);
+            self.give_up(heap, class);
+        }
+        false
+    }
+}
+
+/// Gives a block to the heap.
+fn give_back<O: Os>(heap: &mut Heap<O>, class: usize, block: NonNull<u8>) {
+    // SAFETY: *Filled*: the block is nobody else's.
+    if !unsafe { heap.give_back_block(class, block) } {
+        misuse(heap, block);
+    }
+}
+
+/// Ends the process: what was freed is no block in use of the size that it was freed with.
+#[cold]
+pub(super) fn misuse<O: Os>(heap: &mut Heap<O>, block: NonNull<u8>) -> ! {
+    os::die(format_args!("{block:p} was freed, where there is {}", heap.holding(block)))
 }

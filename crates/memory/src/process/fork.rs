@@ -1,50 +1,60 @@
 //! Forks: the child finds the heap whole, whatever other threads were doing.
 //!
-//! The heap's lock is held while the process forks. What lay in the caches of other threads stays where it is, lost to
+//! The heap's lock is held while the process forks. The thread that forks passes it, so that handlers of other libraries, which run
+//! before ours or after them, can allocate. What lay in the caches of other threads stays where it is, lost to
 //! the child: its copy of a stack may be of another instant than its copy of the stack's top.
 #![allow(unsafe_code)]
 
-use crate::sync::atomic::Ordering::Relaxed;
-use std::cell::UnsafeCell;
-
-use super::purger::Purger;
-use super::{CURRENT, SHARED, Shared};
+use super::threads::{CURRENT, HOMELESS};
+use super::{SHARED, Shared, lock};
 use crate::os;
-use crate::sync::LockGuard;
+use crate::sync::atomic::Ordering::Relaxed;
 
 /// From now on.
 pub(super) fn survive() {
     os::at_fork(Some(before), Some(in_parent), Some(in_child));
 }
 
-struct Held(UnsafeCell<Option<LockGuard<'static, Shared>>>);
-
-// SAFETY: only the thread that forks uses it, between the handlers, and it holds the lock meanwhile.
-unsafe impl Sync for Held {}
-
-static HELD: Held = Held(UnsafeCell::new(None));
-
 extern "C" fn before() {
-    let guard = SHARED.lock();
-    // SAFETY: we hold the lock, so no other thread is between the handlers.
-    unsafe { *HELD.0.get() = Some(guard) };
+    // SAFETY: *Still*: it is static.
+    if !unsafe { SHARED.hold_for_fork() } {
+        // A handler around a fork forks.
+        lock().forks += 1;
+    }
 }
 
 extern "C" fn in_parent() {
-    // SAFETY: this thread put the guard there.
-    drop(unsafe { (*HELD.0.get()).take() });
+    release();
 }
 
 extern "C" fn in_child() {
-    // SAFETY: as above; the child's only thread is a copy of the one that put it there.
-    let Some(mut shared) = (unsafe { (*HELD.0.get()).take() }) else { return };
-    shared.purger = Purger::Asleep;
-    shared.heap.keep_shared();
-    let mine = CURRENT.get();
-    for cache in shared.caches() {
-        if !std::ptr::eq(cache, mine) && cache.taken.load(Relaxed) {
-            shared.tallies.retire(cache);
-            cache.taken.store(false, Relaxed);
+    lock().close();
+    release();
+}
+
+fn release() {
+    let mut shared = lock();
+    if shared.forks > 0 {
+        shared.forks -= 1;
+        return;
+    }
+    drop(shared);
+    SHARED.release_after_fork();
+}
+
+impl Shared {
+    /// The calling thread is the only one now: what the others counted is taken over, and the memory of their caches.
+    fn close(&mut self) {
+        self.heap.keep_shared();
+        let mine = CURRENT.get();
+        for cache in self.caches.iter() {
+            if !std::ptr::eq(cache, mine) {
+                self.tallies.retire(cache);
+                self.caches.leave(&mut self.heap, cache);
+            }
         }
+        self.caches.only_one_is_left();
+        // The thread that gave memory back is none of the child's.
+        self.begin_again(if mine.taken.load(Relaxed) { mine } else { &HOMELESS });
     }
 }

@@ -5,23 +5,28 @@
 mod cache;
 mod fork;
 mod purger;
+mod runs;
 mod settings;
 mod tally;
+mod threads;
 
 use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::Ordering::Relaxed;
 use std::alloc::Layout;
-use std::cell::Cell;
 use std::ptr::NonNull;
 
-use self::cache::Cache;
-pub(crate) use self::settings::configure;
+pub(crate) use self::runs::relocate;
+pub(crate) use self::settings::{config, configure};
 
+use self::cache::Cache;
 use self::purger::Purger;
+use self::runs::{give_back_run, obtain_run, resize_run};
 use self::tally::Tallies;
-use crate::heap::{Granted, Heap, Relocated};
-use crate::layout::blocks::{self, Place, class_capacity};
-use crate::os::Linux;
+use self::threads::{CURRENT, Caches, current};
+use crate::heap::{Granted, Heap, Promotion};
+use crate::heap_config::HeapSettings;
+use crate::layout::blocks::{self, class_capacity};
+use crate::os::{self, Linux};
 use crate::stats::Stats;
 use crate::sync::{Lock, LockGuard};
 
@@ -30,86 +35,37 @@ static SHARED: Lock<Shared> = Lock::new(Shared::new());
 #[derive(Debug)]
 struct Shared {
     heap: Heap<Linux>,
-    /// The list of all caches.
-    caches: Option<&'static Cache>,
+    caches: Caches,
     tallies: Tallies,
     purger: Purger,
-}
-
-/// The cache of a thread before its first request, and after its end.
-static BARREN: Cache = Cache::barren();
-static GONE: Cache = Cache::barren();
-
-/// Where requests count for which no thread is there any more; used under the lock only.
-static HOMELESS: Cache = Cache::barren();
-
-thread_local! {
-    static CURRENT: Cell<&'static Cache> = const { Cell::new(&BARREN) };
-    /// Its destructor is the thread's end.
-    static LEAVING: Leaving = const { Leaving };
-}
-
-struct Leaving;
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        let cache = CURRENT.replace(&GONE);
-        if cache.taken.load(Relaxed) {
-            let mut shared = lock();
-            shared.retire(cache);
-            purger::wake_if_needed(shared);
-        }
-    }
+    settings: HeapSettings,
+    /// The environment variables are among the settings.
+    heeds_environment: bool,
+    /// Forks within forks: a handler around one forks.
+    forks: u32,
 }
 
 impl Shared {
     const fn new() -> Self {
-        Self { heap: Heap::new(Linux), caches: None, tallies: Tallies::new(), purger: Purger::Asleep }
-    }
-
-    fn caches(&self) -> impl Iterator<Item = &'static Cache> + use<> {
-        // SAFETY: the list holds caches that live for ever.
-        std::iter::successors(self.caches, |cache| unsafe { cache.next.load(Relaxed).as_ref() })
-    }
-
-    /// A cache for a thread that has none.
-    fn recruit(&mut self) -> Option<&'static Cache> {
-        let free = self.caches().find(|cache| !cache.taken.load(Relaxed));
-        let cache = match free {
-            Some(cache) => cache,
-            None => {
-                let mut block = None;
-                self.heap.obtain_blocks(blocks::class(Layout::new::<Cache>())?, 1, |granted| block = Some(granted));
-                let block = block?.cast::<Cache>();
-                // SAFETY: the block was just granted for a cache, and is never given back.
-                let cache: &'static Cache = unsafe {
-                    block.write(Cache::barren());
-                    block.as_ref()
-                };
-                cache
-                    .next
-                    .store(self.caches.map_or(std::ptr::null_mut(), |next| (&raw const *next).cast_mut()), Relaxed);
-                self.caches = Some(cache);
-                cache
-            }
-        };
-        cache.begin();
-        cache.taken.store(true, Relaxed);
-        Some(cache)
-    }
-
-    /// Takes the cache of a thread that ends.
-    fn retire(&mut self, cache: &'static Cache) {
-        cache.drain(&mut self.heap);
-        self.tallies.retire(cache);
-        cache.taken.store(false, Relaxed);
+        Self {
+            heap: Heap::new(Linux),
+            caches: Caches::new(),
+            tallies: Tallies::new(),
+            purger: Purger::new(),
+            settings: HeapSettings::new(),
+            heeds_environment: false,
+            forks: 0,
+        }
     }
 }
 
 static STARTED: AtomicBool = AtomicBool::new(false);
 
 fn lock() -> LockGuard<'static, Shared> {
-    if STARTED.load(Relaxed) { SHARED.lock() } else { start() }
+    if !STARTED.load(Relaxed) {
+        start();
+    }
+    SHARED.lock()
 }
 
 /// From now on the child of a fork finds the heap whole. Handlers around forks that are registered later take their locks before the
@@ -118,36 +74,38 @@ pub(crate) fn survive_forks() {
     drop(lock());
 }
 
+/// Before the first request is served.
 #[cold]
-fn start() -> LockGuard<'static, Shared> {
+fn start() {
+    let _errno = os::Errno::kept();
     let mut shared = SHARED.lock();
-    if !STARTED.swap(true, Relaxed) {
-        fork::survive();
-        settings::from_environment(&mut shared);
+    if STARTED.load(Relaxed) {
+        return;
     }
-    shared
+    os::remember_standard_error();
+    os::remember_processors();
+    threads::see_ends();
+    shared.heed_environment();
+    STARTED.store(true, Relaxed);
+    // The loader, and who registers handlers, may take memory, and have locks of their own.
+    drop(shared);
+    static LOST: AtomicBool = AtomicBool::new(false);
+    if !os::stay_loaded() {
+        os::complain_once(&LOST, format_args!("the library that Tenzor is in cannot be kept loaded: do not unload it"));
+    }
+    fork::survive();
 }
 
-/// The calling thread's cache, given to it now if it has none; that of the homeless if it cannot have one.
-fn current() -> &'static Cache {
-    let cache = CURRENT.get();
-    if cache.taken.load(Relaxed) {
-        return cache;
+/// When the process starts, or the library is loaded: as early as that handlers around forks come before those of most others, and
+/// late enough that the environment is there. An aid: what comes first, this or a request, makes no difference.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static EARLY: extern "C" fn() = {
+    extern "C" fn early() {
+        lock().heed_environment();
     }
-    if std::ptr::eq(cache, &GONE) {
-        return &HOMELESS;
-    }
-    let recruited = lock().recruit();
-    let Some(cache) = recruited else { return &HOMELESS };
-    CURRENT.set(cache);
-    // Beyond this call the thread's end is seen. It may make requests of its own.
-    if LEAVING.try_with(|_| ()).is_err() {
-        CURRENT.set(&GONE);
-        lock().retire(cache);
-        return &HOMELESS;
-    }
-    cache
-}
+    early
+};
 
 /// A block for a request that is not zero-sized.
 #[inline]
@@ -176,12 +134,19 @@ pub(crate) fn obtain_zeroed(request: Layout) -> Option<NonNull<u8>> {
 /// Takes a block back that was granted for `request`, and is not used any more.
 #[inline]
 pub(crate) fn give_back(block: NonNull<u8>, request: Layout) {
+    let cache = CURRENT.get();
+    let taken = blocks::class(request).is_some_and(|class| cache.push(class, request.size(), block));
+    if !taken || cache.is_due() {
+        give_back_slowly(block, request, taken);
+    }
+}
+
+/// One call for all that is not a hit, which keeps the path of these short.
+#[cold]
+fn give_back_slowly(block: NonNull<u8>, request: Layout, taken: bool) {
     match blocks::class(request) {
-        Some(class) => {
-            if !CURRENT.get().push(class, request.size(), block) {
-                give_back_class(class, request.size(), block);
-            }
-        }
+        _ if taken => purger::visit(CURRENT.get()),
+        Some(class) => give_back_class(class, request.size(), block),
         None => give_back_run(request, block),
     }
 }
@@ -197,15 +162,29 @@ fn obtain_class(class: usize, size: usize) -> Option<NonNull<u8>> {
     let mut shared = lock();
     let Shared { heap, tallies, .. } = &mut *shared;
     let misses = heap.misses();
-    let block = cache.refill(heap, class).or_else(|| {
-        yield_to_request(cache, heap);
-        cache.refill(heap, class)
-    });
+    let block = cache.refill(heap, class);
+    if block.is_some() {
+        tallies.served(cache, Some(class), class_capacity(class), size, heap.misses() > misses);
+        return block;
+    }
+    drop(shared);
+    yield_to_request(cache);
+    let mut shared = lock();
+    let Shared { heap, tallies, .. } = &mut *shared;
+    let block = cache.refill(heap, class);
     match block {
-        Some(_) => tallies.served(cache, Some(class), class_capacity(class), size, heap.misses() > misses),
+        Some(_) => tallies.served(cache, Some(class), class_capacity(class), size, true),
         None => tallies.refused(),
     }
+    purger::counted(shared, cache);
     block
+}
+
+/// Under pressure, what is cached yields first.
+#[cold]
+fn yield_to_request(cache: &Cache) {
+    cache.drain(&mut lock().heap);
+    trim_heap();
 }
 
 #[cold]
@@ -215,65 +194,28 @@ fn give_back_class(class: usize, size: usize, block: NonNull<u8>) {
     let Shared { heap, tallies, .. } = &mut *shared;
     cache.overflow(heap, class, block);
     tallies.freed(cache, Some(class), class_capacity(class), size);
-    purger::wake_if_needed(shared);
-}
-
-fn obtain_run(request: Layout) -> Option<Granted> {
-    let run = blocks::run(request);
-    let cache = current();
-    let mut shared = lock();
-    let Shared { heap, tallies, .. } = &mut *shared;
-    let misses = heap.misses();
-    let granted = run.and_then(|run| {
-        heap.obtain_run(run, request.size()).or_else(|| {
-            yield_to_request(cache, heap);
-            heap.obtain_run(run, request.size())
-        })
-    });
-    match (&granted, run) {
-        (Some(_), Some(run)) => tallies.served(cache, None, run.capacity(), request.size(), heap.misses() > misses),
-        _ => tallies.refused(),
-    }
-    granted
-}
-
-/// Under pressure, what is cached yields first.
-#[cold]
-fn yield_to_request(cache: &Cache, heap: &mut Heap<Linux>) {
-    cache.drain(heap);
-    heap.trim();
-}
-
-fn give_back_run(request: Layout, start: NonNull<u8>) {
-    // What was granted has a run.
-    let Some(run) = blocks::run(request) else { return };
-    let cache = current();
-    let mut shared = lock();
-    let Shared { heap, tallies, .. } = &mut *shared;
-    heap.give_back_run(run, start);
-    tallies.freed(cache, None, run.capacity(), request.size());
-    purger::wake_if_needed(shared);
+    purger::freed(shared, cache);
 }
 
 /// Makes a block fit another request of the same alignment in place, if it can. With `zeroed`, the bytes beyond the old
 /// size are zero.
+#[inline]
 pub(crate) fn resize(block: NonNull<u8>, old: Layout, new: Layout, zeroed: bool) -> bool {
-    let dirty = match (blocks::place(old), blocks::place(new)) {
-        (Some(Place::Run(before)), Some(Place::Run(after))) => {
-            let cache = current();
-            let mut shared = lock();
-            let Shared { heap, tallies, .. } = &mut *shared;
-            let Some(dirty) = heap.resize(block, (before, old.size()), (after, new.size())) else { return false };
-            tallies.run_resized(before.capacity(), after.capacity());
-            tallies.resized(cache, old.size(), new.size());
-            purger::wake_if_needed(shared);
-            dirty
-        }
-        (Some(Place::Class(before)), Some(Place::Class(after))) if before == after => {
-            let cache = current();
-            lock().tallies.resized(cache, old.size(), new.size());
+    let dirty = match (blocks::class(old), blocks::class(new)) {
+        (Some(before), Some(after)) if before == after => {
+            let cache = CURRENT.get();
+            if cache.taken.load(Relaxed) {
+                cache.resized(old.size(), new.size());
+            }
+            if !cache.taken.load(Relaxed) || cache.is_due() {
+                resize_slowly(cache, old.size(), new.size());
+            }
             old.size()..new.size()
         }
+        (None, None) => match resize_run(block, old, new) {
+            Some(dirty) => dirty,
+            None => return false,
+        },
         _ => return false,
     };
     if zeroed && dirty.start < dirty.end {
@@ -283,32 +225,50 @@ pub(crate) fn resize(block: NonNull<u8>, old: Layout, new: Layout, zeroed: bool)
     true
 }
 
-/// Moves a large block to where another request of the same alignment fits, its memory rather than its bytes; `None` if that
-/// does not pay, or there is no memory.
-pub(crate) fn relocate(block: NonNull<u8>, old: Layout, new: Layout) -> Option<NonNull<u8>> {
-    let (Some(Place::Run(before)), Some(Place::Run(after))) = (blocks::place(old), blocks::place(new)) else {
-        return None;
-    };
-    let Relocated { start, moved } = lock().heap.relocate(block, (before, old.size()), after)?;
-    for range in [0..moved.start, moved.end..old.size()] {
-        // SAFETY: the range lies within both blocks, of which one is the caller's and the other was just granted.
-        unsafe { block.add(range.start).copy_to_nonoverlapping(start.add(range.start), range.len()) };
+/// Of a thread without a cache, or one that is to look at the clock.
+#[cold]
+fn resize_slowly(cache: &Cache, old: usize, new: usize) {
+    if cache.taken.load(Relaxed) {
+        return purger::visit(cache);
     }
     let cache = current();
     let mut shared = lock();
-    shared.heap.leave(before, block);
-    shared.tallies.run_resized(before.capacity(), after.capacity());
-    shared.tallies.resized(cache, old.size(), new.size());
-    purger::wake_if_needed(shared);
-    Some(start)
+    shared.tallies.resized(cache, old, new);
+    purger::counted(shared, cache);
 }
 
 /// Gives all free memory back to the operating system; returns how many bytes.
 pub(crate) fn trim() -> usize {
     let cache = current();
-    let mut shared = lock();
-    cache.drain(&mut shared.heap);
-    shared.heap.trim()
+    cache.drain(&mut lock().heap);
+    trim_heap()
+}
+
+/// A piece at a time: whoever waits for the lock gets it in between.
+fn trim_heap() -> usize {
+    let mut all = 0;
+    loop {
+        let (bytes, more) = lock().heap.trim();
+        all += bytes;
+        if !more {
+            return all;
+        }
+    }
+}
+
+/// Puts a unit that grew full by small pages onto a huge one. Returns whether there may be more of these.
+fn promote() -> bool {
+    let (promotion, more) = lock().heap.promotion();
+    if let Some(promotion) = promotion {
+        run(&promotion);
+    }
+    more
+}
+
+/// Without the lock: it takes long.
+fn run(promotion: &Promotion<Linux>) {
+    let whole = promotion.run();
+    lock().heap.promoted(promotion, whole);
 }
 
 /// A snapshot of what all threads did.
@@ -317,7 +277,7 @@ pub(crate) fn stats() -> Stats {
     let snapshot = {
         let mut shared = lock();
         shared.tallies.settle(cache);
-        shared.tallies.snapshot(shared.caches(), &shared.heap)
+        shared.tallies.snapshot(shared.caches.iter(), &shared.heap)
     };
     // Its rows take memory: not under the lock.
     snapshot.into()

@@ -1,41 +1,78 @@
 //! What can be set of the process's heap, by the program or by `TENZOR_*` environment variables.
 
-use crate::sync::atomic::Ordering::Relaxed;
 use std::ffi::CStr;
 use std::time::Duration;
 
-use super::purger::{DECAY, NEVER, Purger};
+use super::threads::current;
 use super::{Shared, lock};
-use crate::config::Config;
+use crate::heap::Policy;
+use crate::heap_config::{HeapConfig, HeapSettings, HugePages};
 use crate::os;
 
-/// Applies what a configuration says of the heap, from now on.
-pub(crate) fn configure(config: &Config) {
-    DECAY.store(config.decay.map_or(NEVER, milliseconds), Relaxed);
+/// Applies what a configuration says, from now on.
+pub(crate) fn configure(config: &HeapConfig) {
+    let cache = current();
     let mut shared = lock();
-    shared.heap.set_limits(config.limit.unwrap_or(usize::MAX), config.max_pool_size);
-    if shared.purger == Purger::Off {
-        shared.purger = Purger::Asleep;
-    }
+    shared.settings.apply(config);
+    shared.heed();
+    shared.begin_again(cache);
 }
 
-fn milliseconds(decay: Duration) -> u64 {
-    u64::try_from(decay.as_millis()).unwrap_or(NEVER)
+/// What is in force.
+pub(crate) fn config() -> HeapSettings {
+    lock().settings
 }
 
-/// Applies the environment variables, once, before the first request is served. What cannot be understood is reported on
-/// standard error and has no effect.
-#[cold]
-pub(super) fn from_environment(shared: &mut Shared) {
-    if let Some(decay) = variable(c"TENZOR_DECAY_MS", "milliseconds, or 'never'", |text| match text {
-        b"never" => Some(NEVER),
-        digits => number(digits).map(|ms| ms as u64),
-    }) {
-        DECAY.store(decay, Relaxed);
+impl Shared {
+    /// Has the heap heed the settings.
+    fn heed(&mut self) {
+        let [limit, idle] =
+            [self.settings.limit, self.settings.idle_limit].map(|limit| limit.value.unwrap_or(usize::MAX));
+        self.heap.set_limits(limit, idle);
+        self.heap.set_policy(match self.settings.huge_pages.value {
+            HugePages::Auto => Policy::Auto,
+            HugePages::Always => Policy::Always,
+            HugePages::Never => Policy::Never,
+        });
     }
-    let limit = variable(c"TENZOR_LIMIT", SIZE, bytes);
-    let idle = variable(c"TENZOR_MAX_POOL_SIZE", SIZE, bytes);
-    shared.heap.set_limits(limit.unwrap_or(usize::MAX), idle.unwrap_or(usize::MAX));
+
+    /// Applies the environment variables, once: before the first request is served, or as soon as there is an environment. What cannot be
+    /// understood is reported on standard error and has no effect.
+    #[cold]
+    pub(super) fn heed_environment(&mut self) {
+        if self.heeds_environment || !os::has_environment() {
+            return;
+        }
+        self.heeds_environment = true;
+        os::be_quiet(os::environment(c"TENZOR_QUIET").is_some_and(|text| text.to_bytes() == b"1"));
+        let settings = &mut self.settings;
+        settings.decay.set_by_environment(variable(
+            c"TENZOR_DECAY_MS",
+            "milliseconds, or 'never'",
+            |text| match text {
+                b"never" => Some(None),
+                digits => number(digits).map(|ms| Some(Duration::from_millis(ms as u64))),
+            },
+        ));
+        settings.limit.set_by_environment(variable(c"TENZOR_LIMIT", SIZE, |text| bytes(text).map(Some)));
+        settings.idle_limit.set_by_environment(variable(c"TENZOR_IDLE_LIMIT", SIZE, |text| bytes(text).map(Some)));
+        settings.huge_pages.set_by_environment(variable(
+            c"TENZOR_HUGE_PAGES",
+            "auto, always or never",
+            |text| match text {
+                b"auto" => Some(HugePages::Auto),
+                b"always" => Some(HugePages::Always),
+                b"never" => Some(HugePages::Never),
+                _ => None,
+            },
+        ));
+        settings.background.set_by_environment(variable(c"TENZOR_BACKGROUND", "0 or 1", |text| match text {
+            b"0" => Some(false.into()),
+            b"1" => Some(true.into()),
+            _ => None,
+        }));
+        self.heed();
+    }
 }
 
 const SIZE: &str = "bytes, with K, M or G after them for their multiples";
@@ -45,9 +82,11 @@ fn variable<T>(name: &CStr, expected: &str, parse: fn(&[u8]) -> Option<T>) -> Op
     let text = os::environment(name)?.to_bytes();
     let value = parse(text);
     if value.is_none() {
-        let parts: [&[u8]; 7] =
-            [b"tenzor: ", name.to_bytes(), b": expected ", expected.as_bytes(), b", found \"", text, b"\"\n"];
-        parts.into_iter().for_each(os::complain);
+        os::complain(format_args!(
+            "{}: expected {expected}, found \"{}\"",
+            name.to_bytes().escape_ascii(),
+            text.escape_ascii()
+        ));
     }
     value
 }

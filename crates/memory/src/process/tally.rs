@@ -1,6 +1,7 @@
 //! What was requested and freed, by all threads.
 
 use super::cache::{Cache, Tally};
+use super::threads::HOMELESS;
 use crate::heap::Heap;
 use crate::layout::blocks::{CLASSES, class_capacity};
 use crate::layout::{BUCKETS, bucket_of};
@@ -75,11 +76,7 @@ impl Tallies {
 
     /// A request changed its size in place.
     pub(super) fn resized(&mut self, cache: &Cache, old: usize, new: usize) {
-        if new > old {
-            cache.served(None, new - old);
-        } else {
-            cache.freed(None, old - new);
-        }
+        cache.resized(old, new);
         self.settle(cache);
     }
 
@@ -103,7 +100,7 @@ impl Tallies {
         let mut sum = self.retired;
         let mut in_use = self.in_use;
         let mut held = [0; CLASSES];
-        for cache in caches.chain([&super::HOMELESS]) {
+        for cache in caches.chain([&HOMELESS]) {
             cache.add_to(&mut sum);
             in_use = in_use.wrapping_add(cache.unsettled());
             for (class, held) in held.iter_mut().enumerate() {

@@ -91,7 +91,7 @@ fn in_child_of<F>(case: u64, prepare: impl FnOnce(&mut Command), body: impl FnOn
     Some(child.wait_with_output().expect("its output"))
 }
 
-fn told(output: &Output) -> String {
+pub(crate) fn told(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     format!("{}\n{}{}", output.status, text(&output.stdout), text(&output.stderr))
 }

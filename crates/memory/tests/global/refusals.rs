@@ -1,13 +1,12 @@
 //! A system that refuses: requests are refused in turn, and nothing else happens.
 
 use std::thread;
-use std::time::Duration;
 
 use crate::GLOBAL;
 use crate::block::Block;
 use crate::common::layout;
 use crate::lives::use_the_allocator;
-use crate::process::{alone, alone_within, resident, within};
+use crate::process::alone_within;
 
 const MIB: usize = 1 << 20;
 
@@ -70,26 +69,4 @@ fn there_is_address_space_left_for_others() {
             thread::spawn(|| use_the_allocator(2)).join().expect("no panic");
         });
     }
-}
-
-#[test]
-fn idle_memory_goes_back_though_a_thread_was_refused() {
-    alone(|| {
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: a plain query.
-        assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) }, 0);
-        let allow = |bytes| {
-            let limit = libc::rlimit { rlim_cur: bytes, ..limit };
-            // SAFETY: a plain call.
-            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
-        };
-        let program = resident();
-        let waste = || drop((0..20).map(|i| Block::new(layout(MIB, 8), i)).collect::<Vec<_>>());
-        // A new thread needs address space for its stack.
-        allow(MIB as u64);
-        waste();
-        allow(limit.rlim_cur);
-        waste();
-        assert!(within(Duration::from_secs(10), || resident() < program + 2 * MIB), "{}", GLOBAL.stats());
-    });
 }

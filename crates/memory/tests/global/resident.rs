@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use tenzor_memory::Config;
+use tenzor_memory::HeapConfig;
 
 use crate::GLOBAL;
 use crate::block::Block;
@@ -103,7 +103,7 @@ fn ten_thousand_threads_leave_nothing_behind() {
 
 /// Page faults in 30 repetitions of a step, once these are none, or after 300. Time passes meanwhile, in which idle memory decays.
 fn faults_of(step: impl Fn()) -> i64 {
-    GLOBAL.configure(&Config::adaptive().with_decay(Some(Duration::from_millis(400))));
+    GLOBAL.configure(&HeapConfig::new().with_decay(Some(Duration::from_millis(400))));
     let mut faults = 0;
     for _ in 0..10 {
         let before = page_faults();
@@ -162,7 +162,7 @@ fn the_thread_that_gives_memory_back_comes_and_goes() {
     alone(|| {
         let threads = || std::fs::read_dir("/proc/self/task").expect("Linux tells").count();
         let reserved = || GLOBAL.stats().reserved_bytes;
-        GLOBAL.configure(&Config::adaptive().with_decay(Some(Duration::from_millis(400))));
+        GLOBAL.configure(&HeapConfig::new().with_decay(Some(Duration::from_millis(400))));
         let alone = threads();
         // What is idle is much by itself, though little beside what is in use.
         let live: Vec<_> = (0..100).map(|i| Block::new(layout(MIB, 64), i)).collect();

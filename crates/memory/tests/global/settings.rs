@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::thread;
 use std::time::Duration;
 
-use tenzor_memory::{Config, TenzorAlloc};
+use tenzor_memory::{HeapConfig, Origin, TenzorAlloc};
 
 use crate::GLOBAL;
 use crate::block::Block;
@@ -43,6 +43,16 @@ fn holds_a_limit_of_40_mib() {
 fn a_limit_is_held_by_the_environments_word() {
     alone_with("TENZOR_LIMIT", "40M", || {
         holds_a_limit_of_40_mib();
+        let in_force = || (GLOBAL.config().limit.value, GLOBAL.config().limit.origin);
+        // It is that of whoever runs the program, whose word counts more than the program's.
+        let config = HeapConfig::new().with_limit(None).with_idle_limit(80 * MIB);
+        GLOBAL.configure(&config);
+        assert_eq!(in_force(), (Some(40 * MIB), Origin::Environment));
+        assert_eq!(GLOBAL.config().idle_limit.value, Some(80 * MIB));
+        holds_a_limit_of_40_mib();
+        GLOBAL.configure(&config.ignore_environment());
+        assert_eq!(in_force(), (None, Origin::Program));
+        assert_eq!(taken().len(), 100);
     });
 }
 
@@ -52,18 +62,21 @@ fn a_limit_is_held_by_the_programs_word() {
         let some = taken();
         assert_eq!(some.len(), 100);
         // Less than what is in use: nothing more is granted until enough was freed.
-        GLOBAL.configure(&Config::adaptive().with_limit(Some(40 * MIB)));
+        GLOBAL.configure(&HeapConfig::new().with_limit(40 * MIB));
         assert!(taken().is_empty() && some.iter().all(Block::is_intact));
         drop(some);
         holds_a_limit_of_40_mib();
-        GLOBAL.configure(&Config::adaptive());
+        // What is not set stays.
+        GLOBAL.configure(&HeapConfig::new().with_idle_limit(64 * MIB));
+        holds_a_limit_of_40_mib();
+        GLOBAL.configure(&HeapConfig::new().with_limit(None));
         assert_eq!(taken().len(), 100);
     });
 }
 
 #[test]
 fn no_more_is_kept_than_the_environment_says() {
-    alone_with("TENZOR_MAX_POOL_SIZE", "8M", || {
+    alone_with("TENZOR_IDLE_LIMIT", "8M", || {
         let mut blocks = taken();
         assert!(reserved() > 100 * MIB);
         while blocks.pop().is_some() {
@@ -89,7 +102,7 @@ fn memory_does_not_decay_if_the_environment_says_so() {
         thread::sleep(Duration::from_millis(1500));
         assert!(reserved() > 100 * MIB);
         // From now on it does.
-        GLOBAL.configure(&Config::adaptive().with_decay(Some(Duration::from_millis(100))));
+        GLOBAL.configure(&HeapConfig::new().with_decay(Some(Duration::from_millis(100))).ignore_environment());
         drop(taken());
         assert!(within(Duration::from_secs(2), || reserved() < 4 * MIB), "{}", GLOBAL.stats());
     });

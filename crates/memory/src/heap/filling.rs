@@ -1,0 +1,168 @@
+//! Whether huge pages pay: plain arithmetic.
+//!
+//! A huge page is faster to fill and to walk than 512 small ones, and takes all of its memory at its first byte. So a request has one at
+//! once where blocks of its size were found filled before; others begin with small pages, and units come onto huge ones later, once
+//! three quarters of them are touched. To find out, some blocks are **watched**: when memory is taken from the system again, or
+//! time has passed, the system is asked how much of them is resident.
+
+use std::ops::Range;
+
+use super::space::UNIT;
+
+/// Blocks of fewer pages share units with others too often to be told apart; theirs come onto huge pages later.
+const LEAST: u32 = 32;
+
+/// Blocks that are watched at a time.
+const WATCHED: usize = 4;
+
+/// How far the score of a size goes in either direction. One block that stays empty weighs as much as two that are filled.
+const SURE: i8 = 4;
+const SELDOM: u32 = 16;
+
+/// When huge pages are asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Policy {
+    /// Where they pay.
+    #[default]
+    Auto,
+    /// Wherever the budget allows.
+    Always,
+    Never,
+}
+
+#[derive(Debug)]
+pub(crate) struct Filling {
+    policy: Policy,
+    /// For each power of two of pages, how blocks of that size were found.
+    scores: [i8; 32],
+    watched: [Range<u32>; WATCHED],
+    next: usize,
+    begun: u32,
+}
+
+impl Filling {
+    pub(crate) const fn new() -> Self {
+        Self { policy: Policy::Auto, scores: [0; 32], watched: [const { 0..0 }; WATCHED], next: 0, begun: 0 }
+    }
+
+    pub(crate) fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+
+    pub(crate) fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// Whether a block of so many pages will be filled.
+    pub(crate) fn expects(&self, pages: u32) -> bool {
+        match self.policy {
+            Policy::Auto => pages >= LEAST && self.scores[pages.ilog2() as usize] > 0,
+            Policy::Always => true,
+            Policy::Never => false,
+        }
+    }
+
+    /// How many pages of a unit have to be resident for a huge page to be worth the rest; `None` if none ever is.
+    pub(crate) fn least(&self) -> Option<u32> {
+        match self.policy {
+            Policy::Auto => Some(UNIT / 4 * 3),
+            Policy::Always => Some(0),
+            Policy::Never => None,
+        }
+    }
+
+    /// A block begins to use fresh pages: judges those that did before, and watches this one.
+    pub(crate) fn begin(&mut self, pages: Range<u32>, resident: impl Fn(Range<u32>) -> Option<u32>) {
+        let length = pages.end - pages.start;
+        if self.policy != Policy::Auto || length < LEAST {
+            return;
+        }
+        self.judge(resident);
+        // What is known well is looked at now and then only.
+        self.begun = self.begun.wrapping_add(1);
+        if self.scores[length.ilog2() as usize].abs() < SURE || self.begun.is_multiple_of(SELDOM) {
+            self.watched[self.next] = pages;
+            self.next = (self.next + 1) % WATCHED;
+        }
+    }
+
+    /// The memory of some pages went elsewhere: what is resident there says nothing any more.
+    pub(crate) fn forget(&mut self, pages: &Range<u32>) {
+        for watched in &mut self.watched {
+            if watched.start < pages.end && pages.start < watched.end {
+                *watched = 0..0;
+            }
+        }
+    }
+
+    /// Judges the watched blocks, of some pages of which `resident` tells how many are. A block of which nothing is has not been
+    /// used yet.
+    pub(crate) fn judge(&mut self, resident: impl Fn(Range<u32>) -> Option<u32>) {
+        for watched in &mut self.watched {
+            let pages = watched.end - watched.start;
+            if pages == 0 {
+                continue;
+            }
+            let sample = LEAST.min(pages);
+            let samples = [0, 1, 2, 3].map(|third| watched.start + ((u64::from(pages - sample) * third) / 3) as u32);
+            let found = samples.into_iter().try_fold(0, |sum, start| Some(sum + resident(start..start + sample)?));
+            match found {
+                Some(0) => continue,
+                Some(found) => {
+                    let score = &mut self.scores[pages.ilog2() as usize];
+                    let by = if found >= sample * 3 { 1 } else { -2 };
+                    *score = (*score + by).clamp(-SURE, SURE);
+                }
+                None => {}
+            }
+            *watched = 0..0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_expected_to_be_filled_where_some_were() {
+        let mut filling = Filling::new();
+        let block = 1000..1600;
+        assert!(!filling.expects(600));
+        filling.begin(block.clone(), |_| None);
+        filling.judge(|_| Some(0));
+        assert!(!filling.expects(600), "it is not used yet");
+        filling.judge(|pages| Some(pages.len() as u32));
+        assert!(filling.expects(600) && filling.expects(1000) && !filling.expects(1024));
+        filling.begin(block.clone(), |_| None);
+        filling.judge(|pages| Some(u32::from(pages.start == block.start)));
+        assert!(!filling.expects(600));
+        // Once more is too little to be sure.
+        for filled in [false, true, true] {
+            assert_eq!(filling.expects(600), filled && filling.scores[9] > 0);
+            filling.begin(block.clone(), |_| None);
+            filling.judge(|pages| Some(pages.len() as u32));
+        }
+        assert!(filling.expects(600));
+    }
+
+    #[test]
+    fn what_is_given_back_or_not_told_is_no_evidence() {
+        let mut filling = Filling::new();
+        filling.begin(1000..2000, |_| None);
+        filling.forget(&(1999..2500));
+        filling.judge(|_| Some(1));
+        filling.begin(1000..2000, |_| None);
+        filling.judge(|_| None);
+        assert_eq!(filling.scores, [0; 32]);
+    }
+
+    #[test]
+    fn a_policy_is_not_asked_twice() {
+        let mut filling = Filling::new();
+        for (policy, expected, least) in [(Policy::Always, true, Some(0)), (Policy::Never, false, None)] {
+            filling.set_policy(policy);
+            assert_eq!((filling.expects(1), filling.least()), (expected, least));
+        }
+    }
+}

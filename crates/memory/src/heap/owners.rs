@@ -1,0 +1,208 @@
+//! What lies at an address: a tag for the page that a block starts in, which can be read without the heap's lock.
+//!
+//! | bits | tag |
+//! |---|---|
+//! | `00…` | nothing starts here that is in use |
+//! | `01` + 30 | the first or the last page of a free range, with its number; 0 if it has none yet |
+//! | `10` + 5 + 25 | a page of a slab: its class, its number |
+//! | `11` + 1 + 5 + 24 | the first page of a run: whether it is coloured, the logarithm of its alignment, its pages |
+//!
+//! A run of very many pages has their number in its second page's tag, which by itself says nothing. The blocks of classes that are
+//! whole pages are runs as well: no other run of so few pages has no alignment.
+
+use std::fmt;
+use std::ops::Range;
+#[cfg(test)]
+use std::ptr::NonNull;
+
+#[cfg(test)]
+use super::space::TableView;
+use super::space::{PAGES, Table, TableMemory};
+#[cfg(test)]
+use crate::layout::blocks::PAGE;
+use crate::layout::blocks::{Run, SLAB_CLASSES, class_capacity};
+use crate::os::Os;
+use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::Ordering::Relaxed;
+
+const KIND: u32 = 0b11 << 30;
+const FREE: u32 = 0b01 << 30;
+const SLAB: u32 = 0b10 << 30;
+const RUN: u32 = 0b11 << 30;
+
+const COLOURED: u32 = 1 << 29;
+const ALIGN_SHIFT: u32 = 24;
+const LONG: u32 = (1 << ALIGN_SHIFT) - 1;
+
+const CLASS_SHIFT: u32 = 25;
+/// There can be so many slabs, and so many free ranges.
+pub(crate) const SLABS: usize = 1 << CLASS_SHIFT;
+
+type Tags = Table<AtomicU32, PAGES, { 1 << 16 }>;
+
+/// What is known of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holding {
+    /// A page of a slab of blocks of this class.
+    Slab { class: usize, number: u32 },
+    /// The first page of a run of pages, or of a block of a class that is whole pages.
+    Run(Run),
+    /// The first or the last page of a free range.
+    Free,
+    /// No block starts in this page.
+    Nothing,
+}
+
+impl fmt::Display for Holding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Slab { class, .. } => write!(f, "a slab of blocks of {} bytes", class_capacity(*class)),
+            Self::Run(run) => write!(f, "a block of up to {} bytes", run.capacity()),
+            Self::Free => write!(f, "free memory"),
+            Self::Nothing => write!(f, "no block of the heap"),
+        }
+    }
+}
+
+/// The tag of a run's first page.
+#[inline]
+fn tag_of(run: Run) -> u32 {
+    let coloured = if run.coloured { COLOURED } else { 0 };
+    RUN | coloured | run.align.trailing_zeros() << ALIGN_SHIFT | run.pages.min(LONG)
+}
+
+/// All tags, for the one who writes them.
+#[derive(Debug)]
+pub(crate) struct Owners {
+    tags: Tags,
+}
+
+impl Owners {
+    pub(crate) const fn empty() -> Self {
+        Self { tags: Table::empty() }
+    }
+
+    pub(crate) fn open<O: Os>(&mut self, os: &O, memory: &mut TableMemory) -> Option<()> {
+        self.tags.open(os, memory)
+    }
+
+    /// Room for the tags of pages.
+    pub(crate) fn ensure<O: Os>(&self, os: &O, memory: &mut TableMemory, pages: Range<u32>) -> bool {
+        self.tags.ensure(os, memory, pages)
+    }
+
+    #[inline]
+    fn set(&self, page: u32, tag: u32) {
+        self.tags[page].store(tag, Relaxed);
+    }
+
+    #[inline]
+    fn tag(&self, page: u32) -> u32 {
+        self.tags.get(page).map_or(0, |tag| tag.load(Relaxed))
+    }
+
+    /// A run is in use from now on.
+    #[inline]
+    pub(crate) fn set_run(&self, start: u32, run: Run) {
+        self.set(start, tag_of(run));
+        if run.pages >= LONG {
+            self.set(start + 1, run.pages & !KIND);
+        }
+    }
+
+    /// Whether just this run starts at a page.
+    #[inline]
+    pub(crate) fn is_run(&self, start: u32, run: Run) -> bool {
+        self.tag(start) == tag_of(run) && (run.pages < LONG || self.tag(start + 1) == run.pages & !KIND)
+    }
+
+    /// A run is free from now on, but none of the extents yet.
+    #[inline]
+    pub(crate) fn set_free(&self, start: u32) {
+        self.set(start, FREE);
+    }
+
+    /// Marks an end of a free range with its number, if the page has a tag: where none ever was, nobody looks for one.
+    pub(crate) fn set_extent(&self, page: u32, number: u32) {
+        if let Some(tag) = self.tags.get(page) {
+            tag.store(FREE | number, Relaxed);
+        }
+    }
+
+    /// An end of a free range is none any more.
+    pub(crate) fn clear(&self, page: u32) {
+        if let Some(tag) = self.tags.get(page) {
+            tag.store(0, Relaxed);
+        }
+    }
+
+    /// The number of the free range that has an end here.
+    #[inline]
+    pub(crate) fn extent(&self, page: u32) -> Option<u32> {
+        let tag = self.tag(page);
+        (tag & KIND == FREE && tag != FREE).then_some(tag & !KIND)
+    }
+
+    /// Pages are those of a slab from now on.
+    pub(crate) fn set_slab(&self, pages: Range<u32>, class: usize, number: u32) {
+        pages.for_each(|page| self.set(page, SLAB | (class as u32) << CLASS_SHIFT | number));
+    }
+
+    /// Pages are no slab's any more.
+    pub(crate) fn clear_slab(&self, pages: Range<u32>) {
+        pages.for_each(|page| self.set(page, 0));
+    }
+
+    /// What is at a page.
+    #[inline]
+    pub(crate) fn at(&self, page: u32) -> Holding {
+        decode(self.tag(page), || self.tag(page + 1))
+    }
+
+    /// For those who do not hold the lock: what they ask for has to be theirs, or may change meanwhile. Nobody does yet but tests.
+    #[cfg(test)]
+    pub(crate) fn view(&self, origin: usize) -> OwnersView {
+        OwnersView { origin, tags: self.tags.view() }
+    }
+}
+
+#[inline]
+fn decode(tag: u32, next: impl FnOnce() -> u32) -> Holding {
+    match tag & KIND {
+        SLAB => Holding::Slab {
+            class: (tag >> CLASS_SHIFT) as usize % SLAB_CLASSES.next_power_of_two(),
+            number: tag & (SLABS as u32 - 1),
+        },
+        RUN => {
+            let pages = tag & LONG;
+            Holding::Run(Run {
+                pages: if pages == LONG { next() & !KIND } else { pages },
+                align: 1 << (tag >> ALIGN_SHIFT & 31),
+                coloured: tag & COLOURED != 0,
+            })
+        }
+        FREE => Holding::Free,
+        _ => Holding::Nothing,
+    }
+}
+
+/// See [`Owners::view`].
+#[cfg(test)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OwnersView {
+    origin: usize,
+    tags: TableView<AtomicU32, PAGES, { 1 << 16 }>,
+}
+
+#[cfg(test)]
+impl OwnersView {
+    /// What is at an address.
+    #[inline]
+    pub(crate) fn at(&self, address: NonNull<u8>) -> Holding {
+        let Ok(page) = u32::try_from(address.addr().get().wrapping_sub(self.origin) / PAGE) else {
+            return Holding::Nothing;
+        };
+        let tag = |page| self.tags.get(page).map_or(0, |tag| tag.load(Relaxed));
+        decode(tag(page), || tag(page.wrapping_add(1)))
+    }
+}

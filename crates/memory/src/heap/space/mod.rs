@@ -1,0 +1,488 @@
+//! The heap's addresses, and what the system is asked to do there: all of the heap's unsafe code.
+//!
+//! **Pages** are numbered from the *origin*, and a **unit** is the range of one huge page. For each unit its *frame* tells whether it is
+//! mapped, and which of its pages are *lent*: those that others use. What is lent is never purged, moved or unmapped, and what is
+//! not mapped is never lent; each call looks itself, so that no mistake above can cost a byte. A page whose fate is not known, as
+//! a call to the system failed half-way, is *withdrawn*: it counts as lent, to nobody, for ever.
+//!
+//! Addresses are taken as they are needed, each piece beside the last, in a part of the address space where the system puts nothing by
+//! itself. What others put there is left alone.
+#![allow(unsafe_code)]
+
+mod table;
+
+use std::ops::Range;
+use std::ptr::{self, NonNull};
+
+use bytemuck::Zeroable;
+
+#[cfg(test)]
+pub(crate) use self::table::TableView;
+pub(crate) use self::table::{Table, TableMemory};
+use crate::layout::blocks::PAGE;
+use crate::os::{HUGE, Map, Move, Os, Purge};
+
+/// Pages in a unit.
+pub(crate) const UNIT: u32 = (HUGE / PAGE) as u32;
+
+/// Words of bits, one a page, in a unit.
+pub(crate) const WORDS: usize = UNIT as usize / 64;
+
+/// The most pages and units there can be: 16 TiB.
+pub(crate) const PAGES: usize = 1 << 32;
+pub(crate) const UNITS: usize = PAGES / UNIT as usize;
+
+/// Mappings that others need at least; so many parts of all there may be are ours at most.
+const SHARE: usize = 4;
+
+/// Places that are tried for the heap.
+const TRIES: u64 = 4;
+
+/// Where the system's own choice is below this, it does not begin at the top, or there is not much room.
+const SPACIOUS: usize = 1 << 36;
+
+/// The bits of one word that belong to pages of one unit.
+pub(crate) fn mask(word: usize, pages: &Range<u32>) -> u64 {
+    let start = word as u32 * 64;
+    let low = pages.start.clamp(start, start + 64) - start;
+    let high = pages.end.clamp(start, start + 64) - start;
+    if low == high { 0 } else { (u64::MAX >> (64 - (high - low))) << low }
+}
+
+/// The parts of a range by unit: the unit, and which of its pages.
+pub(crate) fn parts(pages: Range<u32>) -> impl Iterator<Item = (u32, Range<u32>)> {
+    (pages.start / UNIT..pages.end.div_ceil(UNIT)).map(move |unit| {
+        let first = unit * UNIT;
+        (unit, pages.start.max(first) - first..(pages.end - first).min(UNIT))
+    })
+}
+
+/// The units that a range has a part of.
+pub(crate) fn units(pages: &Range<u32>) -> Range<u32> {
+    pages.start / UNIT..pages.end.div_ceil(UNIT)
+}
+
+/// The units that lie in a range as a whole.
+pub(crate) fn whole_units(pages: &Range<u32>) -> Range<u32> {
+    let first = pages.start.div_ceil(UNIT);
+    first..(pages.end / UNIT).max(first)
+}
+
+/// The pages of a unit.
+pub(crate) fn pages_of(unit: u32) -> Range<u32> {
+    unit * UNIT..unit * UNIT + UNIT
+}
+
+/// What the system is asked for in a unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Advice {
+    #[default]
+    None,
+    Huge,
+    Small,
+}
+
+// SAFETY: all zero is `None`.
+unsafe impl Zeroable for Advice {}
+
+#[derive(Clone, Copy, Debug, Zeroable)]
+struct Frame {
+    lent: [u64; WORDS],
+    mapped: bool,
+    /// Its memory came from elsewhere: the system keeps a mapping for it alone.
+    moved: bool,
+    advice: Advice,
+}
+
+/// Attempts that failed make the next ones rarer.
+#[derive(Debug)]
+struct Patience {
+    failures: u32,
+    skip: u64,
+}
+
+impl Patience {
+    const fn new() -> Self {
+        Self { failures: 0, skip: 0 }
+    }
+
+    fn may_try(&mut self) -> bool {
+        self.skip = self.skip.saturating_sub(1);
+        self.skip == 0
+    }
+
+    fn tried(&mut self, well: bool) {
+        self.failures = if well { 0 } else { (self.failures + 1).min(20) };
+        self.skip = if well { 0 } else { 1 << self.failures };
+    }
+}
+
+/// Where the heap's memory may lie, by page.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Layout {
+    /// Anywhere up to here, as it is needed; small runs before the border.
+    Open { border: u32, end: u32 },
+    /// Where the system puts it.
+    Closed,
+}
+
+/// Why units are not mapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unmapped {
+    /// Others have these, and keep them.
+    Taken(Range<u32>),
+    Refused,
+}
+
+#[derive(Debug)]
+pub(crate) struct Space<O> {
+    os: O,
+    memory: TableMemory,
+    /// The address of page 0; 0 before the start.
+    origin: usize,
+    layout: Option<Layout>,
+    frames: Table<Frame, UNITS, 1024>,
+    /// Neighbouring units that are not one mapping, and how many there may be.
+    cuts: usize,
+    max_cuts: usize,
+    moves: Patience,
+    unmaps: Patience,
+    purges: Patience,
+    page_size: u32,
+}
+
+impl<O: Os> Space<O> {
+    pub(crate) const fn new(os: O) -> Self {
+        Self {
+            os,
+            memory: TableMemory::new(),
+            origin: 0,
+            layout: None,
+            frames: Table::empty(),
+            cuts: 0,
+            max_cuts: 0,
+            moves: Patience::new(),
+            unmaps: Patience::new(),
+            purges: Patience::new(),
+            page_size: 1,
+        }
+    }
+
+    pub(crate) fn is_started(&self) -> bool {
+        self.origin != 0
+    }
+
+    /// Chooses the place; `None` if there is no memory.
+    pub(crate) fn start(&mut self) -> Option<Layout> {
+        if let Some(layout) = self.layout {
+            return Some(layout);
+        }
+        self.frames.open(&self.os, &mut self.memory)?;
+        self.max_cuts = self.os.max_mappings() / SHARE;
+        self.page_size = (self.os.page_size() / PAGE).max(1) as u32;
+        // The system puts mappings near the top of the addresses that there are, at random; below their middle is nothing.
+        let near_top = self.memory.address();
+        let room = (near_top / 8).min(PAGES * PAGE);
+        let tries = if near_top >= SPACIOUS { TRIES } else { 0 };
+        for attempt in 1..=tries {
+            let random = (near_top as u64 / PAGE as u64 * attempt).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+            let origin = (near_top / 4 + (random as usize * HUGE) % (near_top / 8)) / HUGE * HUGE;
+            let end = ((room / HUGE) as u32).saturating_mul(UNIT).max(2 * UNIT) & !(UNIT - 1);
+            let border = (end / 16).next_multiple_of(UNIT);
+            self.origin = origin;
+            if self.map(0..1).is_ok() {
+                self.layout = Some(Layout::Open { border, end });
+                return self.layout;
+            }
+            // What is known of the pages there is true of that place only.
+            if self.frames.get(0).is_some() {
+                self.frames[0] = Frame::zeroed();
+            }
+        }
+        self.origin = 0;
+        self.layout = Some(Layout::Closed);
+        self.layout
+    }
+
+    pub(crate) fn os(&self) -> &O {
+        &self.os
+    }
+
+    pub(crate) fn tables(&mut self) -> (&O, &mut TableMemory) {
+        (&self.os, &mut self.memory)
+    }
+
+    /// Pages that are given back together.
+    pub(crate) fn page_size(&self) -> u32 {
+        self.page_size
+    }
+
+    /// The address of a page.
+    #[inline]
+    pub(crate) fn address(&self, page: u32) -> NonNull<u8> {
+        match NonNull::new(ptr::with_exposed_provenance_mut(self.origin.wrapping_add(page as usize * PAGE))) {
+            Some(address) => address,
+            None => std::process::abort(),
+        }
+    }
+
+    /// The number of the page that an address is in, whoever's it is.
+    #[inline]
+    pub(crate) fn page(&self, at: NonNull<u8>) -> Option<u32> {
+        u32::try_from(at.addr().get().wrapping_sub(self.origin) / PAGE).ok()
+    }
+
+    pub(crate) fn is_mapped(&self, unit: u32) -> bool {
+        self.frames.get(unit).is_some_and(|frame| frame.mapped)
+    }
+
+    /// Maps the units of a range that are not mapped yet. What is taken is withdrawn.
+    pub(crate) fn map(&mut self, units: Range<u32>) -> Result<(), Unmapped> {
+        if !self.frames.ensure(&self.os, &mut self.memory, units.clone()) {
+            return Err(Unmapped::Refused);
+        }
+        let mut from = units.start;
+        while let Some(start) = (from..units.end).find(|&unit| !self.frames[unit].mapped) {
+            let end = (start..units.end).find(|&unit| self.frames[unit].mapped).unwrap_or(units.end);
+            if (start..end).any(|unit| self.frames[unit].lent != [0; WORDS]) {
+                std::process::abort();
+            }
+            match self.os.map(self.address(start * UNIT), (end - start) as usize * HUGE) {
+                Map::Done => self.set(start..end, |frame| frame.mapped = true),
+                Map::Taken => {
+                    self.withdraw(start * UNIT..end * UNIT);
+                    return Err(Unmapped::Taken(start..end));
+                }
+                Map::Refused => return Err(Unmapped::Refused),
+            }
+            from = end;
+        }
+        Ok(())
+    }
+
+    /// Maps so many units wherever the system likes.
+    pub(crate) fn map_anywhere(&mut self, units: u32) -> Option<Range<u32>> {
+        let bytes = units as usize * HUGE;
+        let start = self.os.map_anywhere(bytes, HUGE)?;
+        let address = start.addr().get();
+        if !self.is_started() {
+            self.origin = address - (address - HUGE).min(PAGES / 2 * PAGE);
+        }
+        let found = self.page(start).and_then(|page| {
+            let found = page / UNIT..(page / UNIT).checked_add(units)?;
+            ((found.end as usize) < UNITS && self.frames.ensure(&self.os, &mut self.memory, found.clone()))
+                .then_some(found)
+        });
+        match &found {
+            Some(found) => self.set(found.clone(), |frame| frame.mapped = true),
+            // SAFETY: it was just mapped, and nobody knows of it. If it stays, nobody will.
+            None => _ = unsafe { self.os.unmap(start, bytes) },
+        }
+        found
+    }
+
+    /// Gives units and their addresses back, as long as the process has mappings to spare; returns whether it did. If that fails
+    /// they are withdrawn, and the result is `None`.
+    pub(crate) fn unmap(&mut self, units: Range<u32>) -> Option<bool> {
+        if self.cuts + 2 > self.max_cuts || !self.unmaps.may_try() {
+            return Some(false);
+        }
+        self.expect_mapped_and_not_lent(units.start * UNIT..units.end * UNIT);
+        // SAFETY: the units are mapped, and of what is not lent nobody needs the contents.
+        let done = unsafe { self.os.unmap(self.address(units.start * UNIT), units.len() * HUGE) };
+        self.unmaps.tried(done);
+        if !done {
+            self.withdraw(units.start * UNIT..units.end * UNIT);
+            return None;
+        }
+        self.set(units, |frame| *frame = Frame { mapped: false, ..Frame::zeroed() });
+        Some(true)
+    }
+
+    /// Gives the memory of free pages back. Where they are lost, they are withdrawn.
+    pub(crate) fn purge(&mut self, pages: Range<u32>) -> Purge {
+        if !self.purges.may_try() {
+            return Purge::Kept;
+        }
+        self.expect_mapped_and_not_lent(pages.clone());
+        // SAFETY: the pages are mapped, and of what is not lent nobody needs the contents.
+        let purged = unsafe { self.os.purge(self.address(pages.start), pages.len() * PAGE) };
+        self.purges.tried(purged == Purge::Zero);
+        if purged == Purge::Lost {
+            self.withdraw(pages);
+        }
+        purged
+    }
+
+    /// Whether memory may be moved: that takes mappings.
+    pub(crate) fn may_move(&mut self) -> bool {
+        self.cuts + 4 <= self.max_cuts && self.moves.may_try()
+    }
+
+    /// Moves the memory of a free unit to another whose pages are not lent either; see [`Os::remap`].
+    pub(crate) fn move_free(&mut self, from: u32, to: u32) -> Move {
+        self.expect_mapped_and_not_lent(pages_of(from));
+        // SAFETY: nobody needs the contents of what is not lent.
+        unsafe { self.move_unit(from, to) }
+    }
+
+    /// Moves the memory of a unit that is lent as a whole.
+    ///
+    /// # Safety
+    /// The caller has the unit's pages from [`lend`](Self::lend), and looks for their contents at `to` if they were moved.
+    pub(crate) unsafe fn move_lent(&mut self, from: u32, to: u32) -> Move {
+        if !self.frames[from].mapped || self.frames[from].lent != [u64::MAX; WORDS] {
+            std::process::abort();
+        }
+        // SAFETY: the caller's word.
+        unsafe { self.move_unit(from, to) }
+    }
+
+    /// # Safety
+    /// `from` is mapped. Its contents are looked for at `to` if they were moved.
+    unsafe fn move_unit(&mut self, from: u32, to: u32) -> Move {
+        self.expect_mapped_and_not_lent(pages_of(to));
+        let (source, target) = (self.address(from * UNIT), self.address(to * UNIT));
+        // SAFETY: both units are mapped, they are not the same (one of them would be lent), and of what is not lent nobody needs the
+        // contents.
+        let moved = unsafe { self.os.remap(source, target, HUGE) };
+        self.moves.tried(moved == Move::Done);
+        match moved {
+            Move::Done => {
+                let advice = self.frames[from].advice;
+                self.set(to..to + 1, |frame| (frame.moved, frame.advice) = (true, advice));
+            }
+            Move::Kept => {}
+            Move::Emptied => self.set(to..to + 1, |frame| (frame.moved, frame.advice) = (false, Advice::None)),
+            Move::Lost => self.withdraw(pages_of(to)),
+        }
+        moved
+    }
+
+    /// Asks for huge pages in units, or for none, as long as the process has mappings to spare.
+    pub(crate) fn advise(&mut self, units: Range<u32>, huge: bool) {
+        let advice = if huge { Advice::Huge } else { Advice::Small };
+        if self.cuts + 2 > self.max_cuts {
+            return;
+        }
+        // SAFETY: the units are mapped; advice changes no contents.
+        unsafe { self.os.advise(self.address(units.start * UNIT), units.len() * HUGE, huge) };
+        self.set(units, |frame| frame.advice = advice);
+    }
+
+    pub(crate) fn advice(&self, unit: u32) -> Advice {
+        self.frames[unit].advice
+    }
+
+    /// How many of some pages are resident, if the system tells.
+    pub(crate) fn resident(&self, pages: Range<u32>) -> Option<u32> {
+        let bytes = self.os.resident(self.address(pages.start), pages.len() * PAGE)?;
+        u32::try_from(bytes / PAGE).ok()
+    }
+
+    /// Others use pages from now on.
+    pub(crate) fn lend(&mut self, pages: Range<u32>) {
+        self.turn(pages, 0);
+    }
+
+    /// Nobody uses pages any more.
+    pub(crate) fn reclaim(&mut self, pages: Range<u32>) {
+        self.turn(pages, u64::MAX);
+    }
+
+    /// Turns the bits of pages, which all are as in `before`.
+    #[inline]
+    fn turn(&mut self, pages: Range<u32>, before: u64) {
+        let mut page = pages.start;
+        while page < pages.end {
+            let frame = &mut self.frames[page / UNIT];
+            debug_assert!(frame.mapped, "page {page} is lent, and not mapped");
+            let last = pages.end.min((page / UNIT + 1) * UNIT);
+            while page < last {
+                let end = last.min((page / 64 + 1) * 64);
+                let mask = u64::MAX >> (64 - (end - page)) << (page % 64);
+                let word = &mut frame.lent[page as usize / 64 % WORDS];
+                if (*word ^ before) & mask != 0 {
+                    std::process::abort();
+                }
+                *word ^= mask;
+                page = end;
+            }
+        }
+    }
+
+    /// Pages are nobody's from now on: what lies there is not known.
+    fn withdraw(&mut self, pages: Range<u32>) {
+        for (unit, pages) in parts(pages) {
+            for (word, mask) in masks(pages) {
+                self.frames[unit].lent[word] |= mask;
+            }
+        }
+    }
+
+    /// Whether some of these pages are lent, or withdrawn.
+    pub(crate) fn is_lent(&self, pages: Range<u32>) -> bool {
+        parts(pages).any(|(unit, pages)| {
+            let mut masks = masks(pages);
+            self.frames.get(unit).is_some_and(|frame| masks.any(|(word, mask)| frame.lent[word] & mask != 0))
+        })
+    }
+
+    fn expect_mapped_and_not_lent(&self, pages: Range<u32>) {
+        if units(&pages).any(|unit| !self.frames[unit].mapped) || self.is_lent(pages) {
+            std::process::abort();
+        }
+    }
+
+    /// Changes frames, and counts the mappings that the system keeps for them.
+    fn set(&mut self, units: Range<u32>, change: impl Fn(&mut Frame)) {
+        let borders = || units.start..units.end + 1;
+        self.cuts -= borders().filter(|&unit| self.is_cut(unit)).count();
+        units.clone().for_each(|unit| change(&mut self.frames[unit]));
+        self.cuts += borders().filter(|&unit| self.is_cut(unit)).count();
+    }
+
+    /// Whether a unit and the one before it are not in one mapping.
+    fn is_cut(&self, unit: u32) -> bool {
+        let kind = |unit: Option<u32>| {
+            let frame = unit.and_then(|unit| self.frames.get(unit)).filter(|frame| frame.mapped);
+            frame.map(|frame| (frame.moved, frame.advice))
+        };
+        match (kind(unit.checked_sub(1)), kind(Some(unit))) {
+            (Some((true, _)), Some((true, _))) => true,
+            (before, after) => before != after,
+        }
+    }
+
+    /// How many mappings are the heap's, at most: what others split is theirs.
+    #[cfg(test)]
+    pub(crate) fn mappings(&self) -> usize {
+        self.cuts.div_ceil(2) + self.memory.mappings
+    }
+
+    /// Unmaps what is mapped and not lent, in a test that uses nothing of it any more.
+    #[cfg(test)]
+    pub(crate) fn release(&mut self) {
+        let mut from = 0;
+        while let Some(unit) = self.frames.next(from..UNITS as u32) {
+            if self.frames[unit].mapped && self.frames[unit].lent == [0; WORDS] {
+                // SAFETY: the test's word.
+                unsafe { self.os.unmap(self.address(unit * UNIT), HUGE) };
+                self.frames[unit] = Frame::zeroed();
+            }
+            from = unit + 1;
+        }
+    }
+}
+
+/// The words that hold the bits of some pages of one unit, and these bits.
+#[inline]
+fn masks(pages: Range<u32>) -> impl Iterator<Item = (usize, u64)> {
+    let (first, last) = (pages.start / 64, (pages.end - 1) / 64);
+    (first..last + 1).map(move |word| {
+        let low = if word == first { u64::MAX << (pages.start % 64) } else { u64::MAX };
+        let high = if word == last { u64::MAX >> (63 - (pages.end - 1) % 64) } else { u64::MAX };
+        ((word as usize) % WORDS, low & high)
+    })
+}
