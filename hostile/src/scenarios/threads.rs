@@ -59,7 +59,7 @@ fn many(context: &Context) -> Outcome {
         for which in 0..2 {
             let line = "threads 16000";
             let program = if which == 0 { context.control(line) } else { context.tenzor(line) };
-            let ended = program.seconds(90).good().map_err(|trouble| match trouble {
+            let ended = program.env("TENZOR_DECAY_MS", "500").seconds(90).good().map_err(|trouble| match trouble {
                 Trouble::Failed(text) if which == 0 => Trouble::Cannot(format!("on malloc: {text}")),
                 other => other,
             })?;

