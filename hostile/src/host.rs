@@ -61,7 +61,7 @@ pub fn host(arguments: &[String]) {
         "reload" => {
             for _ in 0..count {
                 let library = Library::load(path);
-                library.work(20);
+                library.work(5);
                 library.unload();
             }
         }

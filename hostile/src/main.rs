@@ -1,4 +1,4 @@
-//! Runs the battery: `hostile TARGET [--long] [--system] [--only WORD] [--list]`. TARGET is the folder that `ci/hostile` builds into.
+//! Runs the battery: `hostile TARGET [--long] [--system] [--malloc] [--only WORD] [--list]`. TARGET is the folder that `ci/hostile` builds into.
 //! Ends with 1 where anything failed; what cannot be tried on this machine is said.
 
 mod host;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use run::{Context, Outcome, Trouble};
 use scenarios::{Kind, Scenario};
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     let has = |word: &str| arguments.iter().any(|argument| argument == word);
     let only = arguments.iter().position(|argument| argument == "--only").and_then(|at| arguments.get(at + 1));
     let Some(target) = arguments.first().filter(|word| !word.starts_with('-')) else {
-        eprintln!("usage: hostile TARGET [--long] [--system] [--only WORD] [--list]");
+        eprintln!("usage: hostile TARGET [--long] [--system] [--malloc] [--only WORD] [--list]");
         return ExitCode::from(2);
     };
     let scratch = std::env::temp_dir().join(format!("tenzor-hostile-{}", std::process::id()));
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let target = std::fs::canonicalize(target).unwrap_or_else(|_| PathBuf::from(target));
-    let context = Context { target, scratch, long: has("--long") };
+    let context = Context { target, scratch, long: has("--long"), malloc: has("--malloc") };
     let mut chosen = scenarios::all(&context);
     chosen.retain(|scenario| only.is_none_or(|word| scenario.name.contains(word.as_str())));
     if has("--list") {
@@ -47,9 +47,10 @@ fn main() -> ExitCode {
     run_together(&together, &report, &context);
     for scenario in alone {
         if scenario.kind == Kind::System && !has("--system") {
-            report.say(&scenario, &Err(Trouble::Cannot("changes settings of the whole machine: --system".into())));
+            let why = Trouble::Cannot("changes settings of the whole machine: --system".into());
+            report.say(&scenario, &Err(why), Duration::ZERO);
         } else {
-            report.say(&scenario, &(scenario.body)(&context));
+            report.run(&scenario, &context);
         }
     }
     let _ = std::fs::remove_dir_all(&context.scratch);
@@ -65,7 +66,7 @@ fn run_together(scenarios: &[Scenario], report: &Report, context: &Context) {
                 loop {
                     let taken = next.lock().map(|mut next| next.next());
                     let Ok(Some(scenario)) = taken else { return };
-                    report.say(scenario, &(scenario.body)(context));
+                    report.run(scenario, context);
                 }
             });
         }
@@ -79,7 +80,13 @@ struct Report {
 }
 
 impl Report {
-    fn say(&self, scenario: &Scenario, outcome: &Outcome) {
+    fn run(&self, scenario: &Scenario, context: &Context) {
+        let start = Instant::now();
+        let outcome = (scenario.body)(context);
+        self.say(scenario, &outcome, start.elapsed());
+    }
+
+    fn say(&self, scenario: &Scenario, outcome: &Outcome, took: Duration) {
         let (which, word, text) = match outcome {
             Ok(text) => (0, "ok", text),
             Err(Trouble::Failed(text)) => (1, "FAILED", text),
@@ -88,7 +95,7 @@ impl Report {
         };
         self.counts[which].fetch_add(1, Relaxed);
         let colon = if text.is_empty() { "" } else { ": " };
-        println!("{}: {word}{colon}{text}", scenario.name);
+        println!("{} ({:.1} s): {word}{colon}{text}", scenario.name, took.as_secs_f64());
     }
 
     fn end(&self) -> ExitCode {

@@ -51,6 +51,8 @@ pub struct Context {
     pub scratch: PathBuf,
     /// The long form.
     pub long: bool,
+    /// Malloc itself is judged, as if it were Tenzor: what fails then is a mistake of the battery's, or asks for more than malloc does.
+    pub malloc: bool,
 }
 
 impl Context {
@@ -61,12 +63,12 @@ impl Context {
 
     /// A program on Tenzor.
     pub fn tenzor(&self, line: &str) -> Program {
-        self.program("tenzor/release/victim", line)
+        self.program(if self.malloc { "malloc/release/victim" } else { "tenzor/release/victim" }, line)
     }
 
     /// A program on Tenzor, built without optimisation and with all checks.
     pub fn debug(&self, line: &str) -> Program {
-        self.program("tenzor/debug/victim", line)
+        self.program(if self.malloc { "malloc/release/victim" } else { "tenzor/debug/victim" }, line)
     }
 
     /// The same program on the process's malloc.

@@ -50,6 +50,20 @@ pub fn limit(pid: i32, which: Limit, bytes: Option<u64>) -> io::Result<()> {
     outcome(unsafe { libc::prlimit(pid, which.number(), &raw const now, null_mut()) })
 }
 
+/// The most that a limit of this process can be raised to without privilege.
+pub fn most(which: Limit) -> u64 {
+    let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `now` is written.
+    unsafe { libc::getrlimit(which.number(), &raw mut now) };
+    now.rlim_max
+}
+
+/// Ends the process by SIGALRM after so many seconds, unless this is called again; 0: never.
+pub fn alarm(seconds: u32) {
+    // SAFETY: no memory is involved.
+    unsafe { libc::alarm(seconds) };
+}
+
 /// Sets a limit of this process for good, the hard one too.
 pub fn limit_for_good(which: Limit, bytes: u64) -> io::Result<()> {
     let both = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
@@ -197,11 +211,9 @@ pub fn fork(seconds: u32, child: impl FnOnce() -> i32) -> io::Result<i32> {
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
-            // SAFETY: an alarm, and the end of the process.
-            unsafe {
-                libc::alarm(seconds);
-                libc::_exit(child())
-            }
+            alarm(seconds);
+            // SAFETY: the end of the process.
+            unsafe { libc::_exit(child()) }
         }
         pid => Ok(pid),
     }

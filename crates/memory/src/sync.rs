@@ -8,7 +8,9 @@
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
-use std::mem::{self, ManuallyDrop};
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::{self, MaybeUninit};
 use std::ops::{Deref, DerefMut};
 pub(crate) use std::sync::atomic;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -18,53 +20,78 @@ use self::atomic::Ordering::Relaxed;
 
 /// A mutual exclusion lock without poisoning: what it guards is valid after every single step, so a panic elsewhere
 /// (a user's closure, a destructor) leaves nothing half done behind it.
-#[derive(Debug, Default)]
-pub(crate) struct Lock<T: 'static> {
-    /// The guard of who holds the lock for a fork, while none of its [`LockGuard`]s has it. Dropped before the mutex.
-    parked: Parked<T>,
+#[derive(Default)]
+pub(crate) struct Lock<T> {
+    mutex: Mutex<()>,
     /// The thread that holds the lock for a fork, by [`this_thread`]; else 0.
     forker: AtomicUsize,
-    mutex: Mutex<T>,
+    /// What is of who has the mutex, or holds the lock for a fork.
+    held: UnsafeCell<Hold>,
+    value: UnsafeCell<T>,
 }
 
-#[derive(Debug)]
-struct Parked<T: 'static>(UnsafeCell<Option<MutexGuard<'static, T>>>);
+struct Hold {
+    /// The right to unlock, while the mutex is locked. It lies here rather than with who locked, so that the latter has a pointer only.
+    guard: MaybeUninit<MutexGuard<'static, ()>>,
+    /// There is a [`LockGuard`] of who holds the lock for a fork: its end does not unlock.
+    passed: bool,
+}
 
-// SAFETY: only the thread whose mark is in `forker` reaches what is parked, and the mark is its own to set and to remove.
-unsafe impl<T: Send + 'static> Sync for Parked<T> {}
-// SAFETY: a lock that moves to another thread is not held: who holds it for a fork has given its word.
-unsafe impl<T: Send + 'static> Send for Parked<T> {}
+impl Hold {
+    const NONE: Self = Self { guard: MaybeUninit::uninit(), passed: false };
+}
 
-impl<T: 'static> Default for Parked<T> {
+impl Default for Hold {
     fn default() -> Self {
-        Self(UnsafeCell::new(None))
+        Self::NONE
     }
 }
 
-impl<T: 'static> Lock<T> {
+// SAFETY: *Exclusive*: `held` and `value` are reached by who has the mutex; and while the lock is held for a fork, by the thread
+// whose mark is in `forker`, one [`LockGuard`] at a time. The mark is that thread's to make and to remove, with the mutex.
+unsafe impl<T: Send> Sync for Lock<T> {}
+// SAFETY: who has the mutex borrows the lock, or gave its word that it stays: what moves is not locked.
+unsafe impl<T: Send> Send for Lock<T> {}
+
+impl<T> Lock<T> {
     pub(crate) const fn new(value: T) -> Self {
-        Self { parked: Parked(UnsafeCell::new(None)), forker: AtomicUsize::new(0), mutex: Mutex::new(value) }
+        Self {
+            mutex: Mutex::new(()),
+            forker: AtomicUsize::new(0),
+            held: UnsafeCell::new(Hold::NONE),
+            value: UnsafeCell::new(value),
+        }
     }
 
     #[inline]
     pub(crate) fn lock(&self) -> LockGuard<'_, T> {
         match self.mutex.try_lock() {
-            Ok(guard) => LockGuard::new(guard),
-            Err(TryLockError::Poisoned(poisoned)) => LockGuard::new(poisoned.into_inner()),
+            Ok(guard) => self.locked(guard),
+            Err(TryLockError::Poisoned(poisoned)) => self.locked(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => self.contended(),
         }
+    }
+
+    #[inline]
+    fn locked<'a>(&'a self, guard: MutexGuard<'a, ()>) -> LockGuard<'a, T> {
+        // SAFETY: it is used up before the lock, which is borrowed or stays where it is as long, can move.
+        let guard = unsafe { mem::transmute::<MutexGuard<'a, ()>, MutexGuard<'static, ()>>(guard) };
+        // SAFETY: *Exclusive*: we have the mutex.
+        unsafe { (*self.held.get()).guard = MaybeUninit::new(guard) };
+        LockGuard { lock: self, of_this_thread: PhantomData }
     }
 
     #[cold]
     fn contended(&self) -> LockGuard<'_, T> {
         if self.is_held_for_fork() {
-            // SAFETY: what is parked is this thread's alone, by the mark.
-            if let Some(guard) = unsafe { (*self.parked.0.get()).take() } {
-                return LockGuard { guard: ManuallyDrop::new(guard), passed: Some(self) };
+            // SAFETY: *Exclusive*: we hold it for a fork, and no reference outlives the statement.
+            let again = mem::replace(unsafe { &mut (*self.held.get()).passed }, true);
+            if !again {
+                return LockGuard { lock: self, of_this_thread: PhantomData };
             }
-            // It has passed already, and waits for itself, as at every lock.
+            // It waits for itself, as at every lock.
         }
-        LockGuard::new(self.mutex.lock().unwrap_or_else(PoisonError::into_inner))
+        self.locked(self.mutex.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Locks for everybody but the calling thread, until it calls [`release_after_fork`](Self::release_after_fork), in the parent
@@ -74,16 +101,13 @@ impl<T: 'static> Lock<T> {
     /// *Still*: the lock stays at its address until it is released or dropped.
     pub(crate) unsafe fn hold_for_fork(&self) -> bool {
         let guard = self.lock();
-        if guard.passed.is_some() {
-            return false;
+        let first = !guard.passed();
+        if first {
+            self.forker.store(this_thread(), Relaxed);
+            // The mutex stays locked.
+            mem::forget(guard);
         }
-        self.forker.store(this_thread(), Relaxed);
-        // SAFETY: the lock stays where it is (the caller's word), and what is parked does not outlive it: fields are dropped in
-        // their order.
-        let guard = unsafe { mem::transmute::<MutexGuard<'_, T>, MutexGuard<'static, T>>(guard.into_inner()) };
-        // SAFETY: what is parked is this thread's alone, by the mark just made.
-        unsafe { *self.parked.0.get() = Some(guard) };
-        true
+        first
     }
 
     /// Whether the calling thread holds it for a fork.
@@ -96,38 +120,33 @@ impl<T: 'static> Lock<T> {
     /// Unlocks, if the calling thread holds it for a fork.
     pub(crate) fn release_after_fork(&self) {
         if self.is_held_for_fork() {
-            // SAFETY: what is parked is this thread's alone, by the mark.
-            let guard = unsafe { (*self.parked.0.get()).take() };
             self.forker.store(0, Relaxed);
-            drop(guard);
+            drop(LockGuard { lock: self, of_this_thread: PhantomData });
         }
     }
 }
 
-/// The right to what a [`Lock`] guards.
-#[derive(Debug)]
-pub(crate) struct LockGuard<'a, T: 'static> {
-    guard: ManuallyDrop<MutexGuard<'a, T>>,
-    /// The lock that the calling thread holds for a fork: it stays locked.
-    passed: Option<&'a Lock<T>>,
+impl<T> fmt::Debug for Lock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lock").finish_non_exhaustive()
+    }
 }
 
-impl<'a, T> LockGuard<'a, T> {
-    #[inline]
-    fn new(guard: MutexGuard<'a, T>) -> Self {
-        Self { guard: ManuallyDrop::new(guard), passed: None }
-    }
+/// The right to what a [`Lock`] guards: the mutex is locked by the calling thread, or it passed what it holds for a fork.
+pub(crate) struct LockGuard<'a, T> {
+    lock: &'a Lock<T>,
+    of_this_thread: PhantomData<*const ()>,
+}
 
+// SAFETY: it lends a `&T`.
+unsafe impl<T: Sync> Sync for LockGuard<'_, T> {}
+
+impl<T> LockGuard<'_, T> {
     /// Whether the calling thread passed a lock that it holds for a fork: nobody else gets in before that is over.
     #[inline]
     pub(crate) fn passed(&self) -> bool {
-        self.passed.is_some()
-    }
-
-    fn into_inner(self) -> MutexGuard<'a, T> {
-        let mut this = ManuallyDrop::new(self);
-        // SAFETY: `this` is not used any more, nor dropped.
-        unsafe { ManuallyDrop::take(&mut this.guard) }
+        // SAFETY: *Exclusive*: the right to it is ours.
+        unsafe { (*self.lock.held.get()).passed }
     }
 }
 
@@ -136,26 +155,37 @@ impl<T> Deref for LockGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        &self.guard
+        // SAFETY: *Exclusive*.
+        unsafe { &*self.lock.value.get() }
     }
 }
 
 impl<T> DerefMut for LockGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.guard
+        // SAFETY: *Exclusive*.
+        unsafe { &mut *self.lock.value.get() }
     }
 }
 
 impl<T> Drop for LockGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: the guard is not used any more.
-        let guard = unsafe { ManuallyDrop::take(&mut self.guard) };
-        if let Some(lock) = self.passed {
-            // SAFETY: the lock had parked it, for as long; what is parked is this thread's alone, by the mark.
-            unsafe { *lock.parked.0.get() = Some(mem::transmute::<MutexGuard<'_, T>, MutexGuard<'static, T>>(guard)) };
+        let held = self.lock.held.get();
+        // SAFETY: *Exclusive*, until the guard of the mutex is dropped, which is read once: who locks next writes its own.
+        unsafe {
+            if (*held).passed {
+                (*held).passed = false;
+            } else {
+                drop((*held).guard.assume_init_read());
+            }
         }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for LockGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
     }
 }
 
@@ -217,9 +247,9 @@ mod tests {
 
     #[test]
     fn a_lock_can_be_dropped_while_it_is_held() {
-        let lock = Lock::new(Box::new(1));
+        let lock = Lock::new(vec![1]);
         // SAFETY: it stays where it is.
         unsafe { lock.hold_for_fork() };
-        *lock.lock() = Box::new(2);
+        lock.lock().push(2);
     }
 }

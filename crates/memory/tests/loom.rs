@@ -22,10 +22,18 @@ mod os {
     pub struct NoOs;
     impl Os for NoOs {}
 
+    thread_local! {
+        /// loom's threads are all on one of the system's.
+        pub(crate) static REFUSED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    }
+
     /// With [`store_load_fence`](crate::sync::store_load_fence) a full fence as well, it is what the system's is with a nothing.
     pub(crate) fn fence_threads() -> bool {
-        loom::sync::atomic::fence(loom::sync::atomic::Ordering::SeqCst);
-        true
+        let granted = !REFUSED.get();
+        if granted {
+            loom::sync::atomic::fence(loom::sync::atomic::Ordering::SeqCst);
+        }
+        granted
     }
 }
 
@@ -117,7 +125,7 @@ mod sync {
 
 use std::ptr::NonNull;
 
-use biased::{Biased, shut_all};
+use biased::{Biased, shut_out};
 use cache::Cache;
 use heap::Heap;
 use loom::sync::{Arc, Mutex};
@@ -267,11 +275,12 @@ fn a_snapshot_errs_by_what_is_under_way_and_is_exact_at_rest() {
 }
 
 /// An owner that comes and goes, and others that shut it out under a lock: the value is never two threads' at once, and no
-/// change is lost.
+/// change is lost. Where the fence is refused, others have the value only when the owner has left it.
 fn an_owner_and_others(others: usize, preemptions: usize) {
     model(preemptions, move || {
         let value = Arc::new((Mutex::new(()), Biased::new(Cell::new(0))));
         // Its atomics are made now: loom takes the making for a write.
+        value.1.has_left();
         // SAFETY: this thread is the owner.
         unsafe { value.1.enter(|_| None::<()>) };
         let visitors: Vec<_> = (0..others)
@@ -280,30 +289,47 @@ fn an_owner_and_others(others: usize, preemptions: usize) {
                 thread::spawn(move || {
                     let lock = value.0.lock().expect("no panics");
                     // SAFETY: we hold the lock, and are not the owner.
-                    let shut = unsafe {
-                        shut_all(std::iter::once(&value.1), |cell| cell.with_mut(|sum| unsafe { *sum += 1 }))
-                    };
-                    assert!(shut);
+                    let out = unsafe { shut_out(std::iter::once(&value.1)) };
+                    assert!(out || os::REFUSED.get());
+                    let visits = out || value.1.has_left();
+                    if visits {
+                        // SAFETY: as above, and the owner is out.
+                        unsafe { value.1.locked() }.with_mut(|sum| unsafe { *sum += 1 });
+                    }
+                    if out {
+                        // SAFETY: as above.
+                        unsafe { value.1.let_in() };
+                    }
                     drop(lock);
+                    u64::from(visits)
                 })
             })
             .collect();
         for _ in 0..2 {
             // SAFETY: this thread is the owner.
-            let entered = unsafe { value.1.enter(|cell| Some(cell.with_mut(|sum| unsafe { *sum += 1 }))) };
+            let entered = unsafe { value.1.enter(|cell| Some(cell.with_mut(|sum| *sum += 1))) };
             if entered.is_none() {
                 let lock = value.0.lock().expect("no panics");
                 // SAFETY: the owner, with the lock.
                 unsafe { value.1.locked() }.with_mut(|sum| unsafe { *sum += 1 });
+                if os::REFUSED.get() {
+                    // SAFETY: likewise.
+                    unsafe { value.1.leave() };
+                }
                 drop(lock);
             }
         }
-        for visitor in visitors {
-            visitor.join().expect("no panics");
-        }
+        let visits: u64 = visitors.into_iter().map(|visitor| visitor.join().expect("no panics")).sum();
         // SAFETY: nobody else is left.
-        assert_eq!(unsafe { value.1.locked() }.with(|sum| unsafe { *sum }), 2 + others as u64);
+        assert_eq!(unsafe { value.1.locked() }.with(|sum| unsafe { *sum }), 2 + visits);
     });
+}
+
+#[test]
+fn a_value_whose_owner_left_is_one_threads_at_a_time() {
+    os::REFUSED.set(true);
+    an_owner_and_others(1, 5);
+    an_owner_and_others(2, 3);
 }
 
 #[test]

@@ -7,7 +7,8 @@ pub fn add(list: &mut List, _: &Context) {
     for early in [false, true] {
         let word = if early { "on both sides" } else { "registered late" };
         list.good(format!("forks under 8 threads, handlers {word}"), move |context| {
-            let program = context.tenzor(&format!("forks {} 8", context.amount(150, 500))).seconds(240);
+            let count = if early { 500 } else { context.amount(100, 500) };
+            let program = context.tenzor(&format!("forks {count} 8")).seconds(240);
             if early { program.env("HOSTILE_EARLY", "1") } else { program }
         });
         list.good(format!("forks from threads and children, handlers {word}"), move |context| {

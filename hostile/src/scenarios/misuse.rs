@@ -8,8 +8,19 @@ use super::List;
 use crate::run::{Context, How, Outcome, Program, hold};
 
 const KINDS: [&str; 13] = [
-    "double", "double-beside", "double-large", "interior", "interior-odd", "stack", "static", "mapping", "nowhere", "far", "larger",
-    "smaller", "small-as-run",
+    "double",
+    "double-beside",
+    "double-large",
+    "interior",
+    "interior-odd",
+    "stack",
+    "static",
+    "mapping",
+    "nowhere",
+    "far",
+    "larger",
+    "smaller",
+    "small-as-run",
 ];
 
 pub fn add(list: &mut List, _: &Context) {
@@ -32,6 +43,21 @@ pub fn add(list: &mut List, _: &Context) {
         hold(ended.how == How::Signal(libc::SIGABRT), || ended.describe())?;
         Ok(String::new())
     });
+    for (word, quiet) in [("said, once", "0"), ("not said where that is silenced", "1")] {
+        list.add(format!("nothing can be given back: that is {word}"), move |context| {
+            let ended = context.tenzor("says-once -").env("TENZOR_QUIET", quiet).good()?;
+            let lines = ended.errors.lines().filter(|line| line.starts_with("tenzor")).count();
+            hold(lines == usize::from(quiet == "0"), || format!("{lines} lines: {}", ended.errors.trim()))?;
+            Ok(ended.errors.trim().to_owned())
+        });
+    }
+    list.add("nothing can be given back: a file has the place of standard error", |context| {
+        let file = context.file("no-standard-error");
+        context.tenzor("says-once").arg(&file).good()?;
+        let written = std::fs::read(&file)?;
+        hold(written.is_empty(), || format!("the file has {} bytes", written.len()))?;
+        Ok(String::new())
+    });
     for (name, value) in [("TENZOR_DECAY_MS", "soon"), ("TENZOR_LIMIT", "much"), ("TENZOR_HUGE_PAGES", "maybe")] {
         list.add(format!("a wrong {name} is said"), move |context| {
             let ended = context.tenzor("traffic 1 0 none").env(name, value).good()?;
@@ -50,7 +76,7 @@ pub fn add(list: &mut List, _: &Context) {
 
 /// The program ends by SIGABRT, and its last words name the address.
 fn misused(program: Program) -> Outcome {
-    let ended = program.run()?;
+    let ended = program.seconds(10).run()?;
     hold(ended.how == How::Signal(libc::SIGABRT), || ended.describe())?;
     let address = ended.output.lines().find_map(|line| line.strip_prefix("address="));
     let named = address.is_some_and(|address| ended.errors.to_lowercase().contains(address));

@@ -45,7 +45,12 @@ impl List {
         self.kind(Kind::Alone, name, body);
     }
 
-    fn kind(&mut self, kind: Kind, name: impl Into<String>, body: impl Fn(&Context) -> Outcome + Send + Sync + 'static) {
+    fn kind(
+        &mut self,
+        kind: Kind,
+        name: impl Into<String>,
+        body: impl Fn(&Context) -> Outcome + Send + Sync + 'static,
+    ) {
         self.0.push(Scenario { name: name.into(), kind, body: Box::new(body) });
     }
 
@@ -58,8 +63,17 @@ impl List {
 /// All there is, in the order in which it runs: what changes the machine comes last.
 pub fn all(context: &Context) -> Vec<Scenario> {
     let mut list = List::default();
-    for part in [limits::add, calls::add, memory::add, misuse::add, threads::add, forks::add, plugins::add, time::add, system::add]
-    {
+    for part in [
+        limits::add,
+        calls::add,
+        memory::add,
+        misuse::add,
+        threads::add,
+        forks::add,
+        plugins::add,
+        time::add,
+        system::add,
+    ] {
         part(&mut list, context);
     }
     list.0.sort_by_key(|scenario| scenario.kind);

@@ -25,7 +25,7 @@ fn host(context: &Context, how: &str) -> Program {
 }
 
 fn plug(context: &Context) -> std::path::PathBuf {
-    context.target.join("tenzor/release/libplug.so")
+    context.target.join(if context.malloc { "malloc/release/libplug.so" } else { "tenzor/release/libplug.so" })
 }
 
 fn alive(ended: Ended) -> Outcome {
@@ -54,9 +54,9 @@ fn copies(context: &Context) -> Outcome {
         let name = format!("{}{copy}.so", prefix.display());
         std::fs::copy(plug(context), name).map(|_| ())
     });
-    let ended = copied.map_err(Trouble::from).and_then(|()| {
-        host(context, "copies").arg(&prefix).arg(count.to_string()).arg("6").good()
-    });
+    let ended = copied
+        .map_err(Trouble::from)
+        .and_then(|()| host(context, "copies").arg(&prefix).arg(count.to_string()).arg("6").good());
     for copy in 0..count {
         let _ = std::fs::remove_file(format!("{}{copy}.so", prefix.display()));
     }

@@ -28,8 +28,7 @@ pub fn add(list: &mut List, _: &Context) {
         purged(idle(context, "calls").env("TENZOR_BACKGROUND", "0").good()?, Some(false))
     });
     list.add("background=1: a thread even for a program with one", |context| {
-        // A program with one thread, which does nothing after its free.
-        purged(idle(context, "idle").env("TENZOR_BACKGROUND", "1").good()?, Some(true))
+        purged(idle(context, "alone").env("TENZOR_BACKGROUND", "1").good()?, Some(true))
     });
     list.add("background, where no thread can be had: memory goes back in calls", |context| {
         purged(idle(context, "refused").good()?, None)
@@ -46,7 +45,9 @@ fn purged(ended: Ended, thread: Option<bool>) -> Outcome {
     let resident = ended.figure("resident")?;
     hold(resident < f64::from(100 << 20), || format!("{} stay resident", mib(resident)))?;
     let seen = ended.figure("purger")? == 1.0;
-    hold(thread.is_none_or(|wanted| wanted == seen), || format!("tenzor-purge was {}seen", if seen { "" } else { "not " }))?;
+    hold(thread.is_none_or(|wanted| wanted == seen), || {
+        format!("tenzor-purge was {}seen", if seen { "" } else { "not " })
+    })?;
     Ok(mib(resident))
 }
 
@@ -58,7 +59,7 @@ fn many(context: &Context) -> Outcome {
         for which in 0..2 {
             let line = "threads 16000";
             let program = if which == 0 { context.control(line) } else { context.tenzor(line) };
-            let ended = program.seconds(90).good().map_err(|trouble| match trouble {
+            let ended = program.env("TENZOR_DECAY_MS", "500").seconds(90).good().map_err(|trouble| match trouble {
                 Trouble::Failed(text) if which == 0 => Trouble::Cannot(format!("on malloc: {text}")),
                 other => other,
             })?;

@@ -1,6 +1,7 @@
 //! A block of the global allocator's that knows what is in it: every page of it bears a stamp.
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, realloc};
+use std::hint::black_box;
 
 use tenzor_hostile::ensure;
 use tenzor_hostile::sys::PAGE;
@@ -11,7 +12,8 @@ pub const LEAST: usize = 2 * WORD;
 /// Up to here every word is stamped, above the first of each page and the last two.
 const WHOLE: usize = 2 * PAGE;
 
-/// A stamped block. Its size and stamp are known from outside, so nothing in the memory itself is believed.
+/// A stamped block. Its size and stamp are known from outside, so nothing in the memory itself is believed. The compiler, which knows what
+/// allocators are to do and would take it for done, does not see where a block comes from.
 #[derive(Debug)]
 pub struct Block {
     at: *mut u8,
@@ -27,7 +29,7 @@ impl Block {
     pub fn new(size: usize, align: usize, stamp: u64) -> Option<Self> {
         let layout = Layout::from_size_align(size.max(LEAST).next_multiple_of(WORD), align.max(WORD)).ok()?;
         // SAFETY: the layout is not empty.
-        let at = unsafe { alloc(layout) };
+        let at = black_box(unsafe { alloc(layout) });
         Self::of(at, layout, stamp)
     }
 
@@ -35,7 +37,7 @@ impl Block {
     pub fn zeroed(size: usize, stamp: u64) -> Option<Self> {
         let layout = Layout::from_size_align(size.max(LEAST).next_multiple_of(WORD), 64).ok()?;
         // SAFETY: the layout is not empty.
-        let at = unsafe { alloc_zeroed(layout) };
+        let at = black_box(unsafe { alloc_zeroed(layout) });
         if !at.is_null() {
             for word in 0..layout.size() / WORD {
                 // SAFETY: within the block, and initialised by the allocator's promise.
@@ -118,7 +120,7 @@ impl Block {
     pub fn resize(&mut self, size: usize) -> bool {
         let size = size.max(LEAST).next_multiple_of(WORD);
         // SAFETY: the block is the allocator's, of this layout, and the new size is not zero.
-        let at = unsafe { realloc(self.at, self.layout, size) };
+        let at = black_box(unsafe { realloc(self.at, self.layout, size) });
         if at.is_null() {
             self.check();
             return false;

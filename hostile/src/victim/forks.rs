@@ -1,9 +1,9 @@
 //! Forks while everything else goes on, with handlers on both sides of the heap's own.
 
-use std::cell::Cell;
 use std::ffi::CString;
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
 use tenzor_hostile::sys::{self, End};
 use tenzor_hostile::{ensure, wrong};
@@ -41,7 +41,13 @@ pub fn register_early() {
 
 /// The C library's own locks and memory, which forks take too.
 fn c_library(over: &AtomicBool, number: usize) {
+    let mut turn = 0;
     while !over.load(SeqCst) {
+        turn += 1;
+        if turn % 8 == 0 {
+            // The machine may have fewer processors than there are threads here.
+            std::thread::sleep(Duration::from_micros(50));
+        }
         // SAFETY: each of these is given what it asks for and gives back what it took.
         unsafe {
             match number % 4 {
@@ -69,18 +75,13 @@ fn c_library(over: &AtomicBool, number: usize) {
     }
 }
 
-thread_local! {
-    static DEPTH: Cell<u32> = const { Cell::new(0) };
-}
-
 /// What a child does: everything, and a child of its own.
 fn child(traffic: &Traffic, seed: u64, depth: u32) -> i32 {
-    DEPTH.set(depth);
     traffic.check();
     heap::consistent();
     let mut own = Traffic::new(seed, Amount::LITTLE);
     own.round(Refusals::None);
-    if seed % 16 == 0 {
+    if seed.is_multiple_of(16) {
         // Threads of the child's.
         let crew = Crew::new(2);
         crew.start(0, Refusals::None);
@@ -129,6 +130,8 @@ pub fn forks(count: usize, threads: usize) {
         }
         for number in 0..count {
             let depth = u32::from(number % 10 == 0);
+            // The fork itself may hang.
+            sys::alarm(30);
             wait(sys::fork(20, || child(&traffic, number as u64, depth)), "a child");
             if number % 20 == 0 {
                 traffic.round(Refusals::None);
@@ -137,6 +140,7 @@ pub fn forks(count: usize, threads: usize) {
         }
         over.store(true, SeqCst);
     });
+    sys::alarm(0);
     ensure!(HANDLED.load(SeqCst) >= 2 * count, "handlers were not called");
     traffic::finish(traffic, Crew::new(2), 0);
 }
@@ -144,6 +148,7 @@ pub fn forks(count: usize, threads: usize) {
 /// Forks from several threads at once, and children of children of children.
 pub fn forks_of_forks() {
     register();
+    sys::alarm(60);
     std::thread::scope(|scope| {
         for number in 0..4 {
             scope.spawn(move || {
@@ -156,6 +161,7 @@ pub fn forks_of_forks() {
             });
         }
     });
+    sys::alarm(0);
     // A child that becomes another program at once, as shells do.
     let pid = sys::fork(20, || {
         // SAFETY: the arguments are C strings, ended by null.

@@ -1,6 +1,8 @@
 //! Limits of the host's, and mappings of the program's own beside the heap's.
 
+use std::alloc::{Layout, alloc, dealloc};
 use std::fs::File;
+use std::hint::black_box;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -212,12 +214,25 @@ pub fn locked_pages(limit: u64) {
     traffic::finish(Traffic::new(8, Amount::MUCH), Crew::new(0), 0);
 }
 
+/// Memory that is asked for and hardly touched.
+fn untouched(bytes: usize) -> Option<(*mut u8, Layout)> {
+    let layout = Layout::from_size_align(bytes, 64).ok()?;
+    // SAFETY: the layout is not empty.
+    let at = black_box(unsafe { alloc(layout) });
+    if at.is_null() {
+        return None;
+    }
+    // SAFETY: the block is ours.
+    unsafe { at.write(1) };
+    Some((at, layout))
+}
+
 /// Under a limit of addresses set before the start: how much of it there is to be had, by requests, by the host's own mappings, or by
 /// both in turns.
 pub fn tenths(how: &str, limit: u64) {
     let mut requested = Vec::with_capacity(1 << 16);
     let mut mapped = Vec::with_capacity(1 << 16);
-    requested.push(block(MIB, 1));
+    requested.extend(untouched(MIB));
     let mut bytes = 0;
     let mut piece = 16 * MIB;
     let mut turn = 0;
@@ -225,7 +240,7 @@ pub fn tenths(how: &str, limit: u64) {
         turn += 1;
         let ours = how == "requests" || (how == "mixed" && turn % 2 == 0);
         let got = if ours {
-            Block::new(piece, 64, turn).map(|block| requested.push(block)).is_some()
+            untouched(piece).map(|block| requested.push(block)).is_some()
         } else {
             let both = libc::PROT_READ | libc::PROT_WRITE;
             Mapping::private(piece, both).map(|mapping| mapped.push(mapping)).is_ok()
@@ -236,9 +251,11 @@ pub fn tenths(how: &str, limit: u64) {
             piece /= 2;
         }
     }
-    requested.iter().for_each(Block::check);
     let hundredths = bytes * 100 / limit;
-    drop(requested);
+    for (at, layout) in requested {
+        // SAFETY: each block is freed once, with its layout.
+        unsafe { dealloc(at, layout) };
+    }
     drop(mapped);
     println!("usable={hundredths}");
     ensure!(hundredths >= 90, "{hundredths} hundredths of the limit were usable");
@@ -283,9 +300,10 @@ pub fn too_much(wanted: &str) {
     let steady = (0..5).map(|_| step()).max().unwrap_or(0);
     let beyond = sys::memory_and_swap() as usize + (1 << 30);
     for size in [beyond, 2 << 40, 200 << 40, isize::MAX as usize - PAGE] {
-        let layout = std::alloc::Layout::from_size_align(size, 8).unwrap_or_else(|_| wrong!("no layout of {size} bytes"));
+        let layout =
+            std::alloc::Layout::from_size_align(size, 8).unwrap_or_else(|_| wrong!("no layout of {size} bytes"));
         // SAFETY: the layout is not empty; the memory is not touched.
-        let at = unsafe { std::alloc::alloc(layout) };
+        let at = black_box(unsafe { alloc(layout) });
         let granted = !at.is_null();
         println!("{size} bytes: {}", if granted { "granted" } else { "refused" });
         let plausible = size == beyond;
@@ -293,12 +311,15 @@ pub fn too_much(wanted: &str) {
         ensure!(!plausible || granted == (wanted == "granted"), "{size} bytes: not {wanted} as with malloc");
         if granted {
             // SAFETY: ours, freed once.
-            unsafe { std::alloc::dealloc(at, layout) };
+            unsafe { dealloc(at, layout) };
         }
         let faults = step();
         println!("faults={faults}");
         if cfg!(feature = "tenzor") {
-            ensure!(faults <= steady + 64, "a step took {faults} faults after the refusal of {size} bytes, {steady} before");
+            ensure!(
+                faults <= steady + 64,
+                "a step took {faults} faults after the refusal of {size} bytes, {steady} before"
+            );
         }
     }
     heap::consistent();
@@ -316,7 +337,11 @@ pub fn commit_limit() {
     heap::trim();
     let after = committed();
     println!("committed={}", after.saturating_sub(before));
-    ensure!(after < before + (300 << 20), "after a GiB was freed and trimmed, {} MiB stay committed", (after - before) >> 20);
+    ensure!(
+        after < before + (300 << 20),
+        "after a GiB was freed and trimmed, {} MiB stay committed",
+        (after - before) >> 20
+    );
     traffic::finish(Traffic::new(15, Amount::MUCH), Crew::new(2), 0);
 }
 
@@ -342,23 +367,30 @@ pub fn lock_all() {
     heap::consistent();
 }
 
-/// A program that uses less than half of its limit of locked memory locks everything.
+/// A program that uses less than half of its limit of locked memory locks everything. Where the limit cannot be as high as `limit`, it is
+/// as high as it can be.
 pub fn lock_half(limit: u64) {
     if !sys::is_root() {
         cannot!("only root can become nobody");
     }
+    let limit =
+        if sys::limit_for_good(Limit::Locked, limit).is_ok() { limit } else { sys::most(Limit::Locked).min(limit) };
     if let Err(error) = sys::limit_for_good(Limit::Locked, limit).and_then(|()| sys::become_user(65534)) {
         cannot!("cannot become nobody: {error}");
     }
-    // Something of the limit for the program itself.
-    let bytes = limit as usize * 45 / 100 - 6 * MIB;
-    let half: Vec<Block> = (0..bytes / 2 / MIB).map(|number| block(MIB, number as u64)).collect();
+    // Some 3 MiB are the program's own: its code and the C library's.
+    let Some(bytes) = (limit as usize * 45 / 100).checked_sub(3 * MIB) else {
+        cannot!("{limit} bytes are too few for any program")
+    };
+    let piece = 100 << 10;
+    let half: Vec<Block> = (0..bytes / 2 / piece).map(|number| block(piece, number as u64)).collect();
     if let Err(error) = sys::lock_everything() {
-        wrong!("mlockall with {} of {} MiB used: {error}", bytes >> 21, limit >> 20);
+        wrong!("mlockall with less than half of {} MiB used: {error}", limit >> 20);
     }
-    let rest: Vec<Option<Block>> = (0..bytes / 2 / MIB).map(|number| Block::new(MIB, 64, number as u64)).collect();
-    ensure!(rest.iter().all(Option::is_some), "memory was refused within half of the limit");
+    let rest: Vec<Option<Block>> = (0..bytes / 2 / piece).map(|number| Block::new(piece, 64, number as u64)).collect();
+    ensure!(rest.iter().all(Option::is_some), "memory was refused within half of the limit, {} MiB", limit >> 20);
     drop((half, rest));
+    println!("limit={limit}");
     heap::consistent();
 }
 
@@ -396,7 +428,9 @@ pub fn map_count() {
         let protection = if number % 2 == 0 { libc::PROT_READ } else { libc::PROT_NONE };
         match Mapping::private(PAGE, protection) {
             Ok(mapping) => kept.push(mapping),
-            Err(error) => wrong!("the host's mapping {number} of {most} was refused: {error}; {} in all", sys::mappings()),
+            Err(error) => {
+                wrong!("the host's mapping {number} of {most} was refused: {error}; {} in all", sys::mappings())
+            }
         }
     }
     drop(kept);

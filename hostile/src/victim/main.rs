@@ -55,6 +55,7 @@ fn main() {
         "patient" => patient(),
         "filtered" => calls::filtered(&rest.word(), rest.number(), &rest.word()),
         "gives-back" => calls::gives_back(&rest.word()),
+        "says-once" => calls::says_once(&rest.word()),
         "limited" => limits::limited(&rest.word(), rest.number()),
         "hole" => limits::hole(&rest.word()),
         "strangers" => limits::strangers(&rest.word(), &rest.word(), rest.number()),
@@ -102,7 +103,7 @@ fn refusals(word: &str) -> Refusals {
 
 /// Rounds of traffic, and nothing else: what is done comes from outside.
 fn traffic_alone(rounds: usize, crew: usize, word: &str) {
-    let (mut traffic, crew) = (Traffic::new(1, Amount::MUCH), Crew::new(crew));
+    let (mut traffic, crew) = (Traffic::new(1, Amount::MEDIUM), Crew::new(crew));
     for number in 0..rounds {
         traffic::round(&mut traffic, &crew, number, refusals(word));
     }

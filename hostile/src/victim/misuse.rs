@@ -23,12 +23,23 @@ fn free_wrongly(at: *mut u8, layout: Layout) -> ! {
     wrong!("a wrong free of {at:?} was not noticed")
 }
 
+/// Standard error is closed, and a file of the program's gets its number, as the next file that is opened does.
+pub fn instead_of_standard_error(path: &str) -> File {
+    let opened = File::create(path).unwrap_or_else(|error| cannot!("no file: {error}"));
+    // SAFETY: descriptors only.
+    unsafe {
+        libc::close(2);
+        libc::dup(opened.as_raw_fd());
+    }
+    opened
+}
+
 /// A wrong free of the kind that `word` says. `file`: `-`, or a file that has taken the place of standard error by then.
 pub fn misuse(word: &str, file: &str) {
     let run = layout(300 << 10, 64);
     let take = |layout: Layout| {
         // SAFETY: the layout is not empty.
-        let at = unsafe { alloc(layout) };
+        let at = std::hint::black_box(unsafe { alloc(layout) });
         ensure!(!at.is_null(), "refused");
         at
     };
@@ -39,14 +50,7 @@ pub fn misuse(word: &str, file: &str) {
         first.write_bytes(2, run.size());
         last.write_bytes(3, run.size());
     }
-    if file != "-" {
-        let opened = File::create(file).unwrap_or_else(|error| cannot!("no file: {error}"));
-        // SAFETY: descriptors only. Standard error is closed, and the next file gets its number.
-        unsafe {
-            libc::close(2);
-            libc::dup(opened.as_raw_fd());
-        }
-    }
+    let _opened = (file != "-").then(|| instead_of_standard_error(file));
     match word {
         "double" => {
             // SAFETY: the first free is right.

@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use tenzor_hostile::sys;
@@ -56,19 +56,25 @@ pub fn stacks() {
 }
 
 static STARTED: AtomicUsize = AtomicUsize::new(0);
-static GO: AtomicBool = AtomicBool::new(false);
+/// The two ends of a pipe: threads wait at the first until the second is closed, which costs nobody any time.
+static GATE: [AtomicI32; 2] = [AtomicI32::new(-1), AtomicI32::new(-1)];
 
 /// So many threads alive at once, each of which makes a few requests: how long their start takes, and what stays after their end.
 pub fn many(count: usize) {
     extern "C" fn body(_: *mut c_void) -> *mut c_void {
         let blocks = [40, 200, 1000, 3000].map(|size| Block::new(size, 8, size as u64));
         STARTED.fetch_add(1, SeqCst);
-        while !GO.load(SeqCst) {
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let mut byte = 0_u8;
+        // SAFETY: one byte at most is read into one; none ever comes.
+        unsafe { libc::read(GATE[0].load(SeqCst), (&raw mut byte).cast(), 1) };
         drop(blocks);
         null_mut()
     }
+    let mut ends = [-1; 2];
+    // SAFETY: two descriptors are written.
+    ensure!(unsafe { libc::pipe(ends.as_mut_ptr()) } == 0, "no pipe");
+    GATE[0].store(ends[0], SeqCst);
+    GATE[1].store(ends[1], SeqCst);
     let mut threads = Vec::with_capacity(count);
     let start = Instant::now();
     for number in 0..count {
@@ -81,9 +87,17 @@ pub fn many(count: usize) {
         std::thread::sleep(Duration::from_millis(1));
     }
     println!("start={}", start.elapsed().as_micros());
-    GO.store(true, SeqCst);
+    // SAFETY: the descriptor is this program's, and closed once.
+    unsafe { libc::close(GATE[1].load(SeqCst)) };
     threads.into_iter().for_each(join);
-    println!("resident={}", sys::status("VmRSS"));
+    // What the threads had decays, as all that is free does.
+    let mut least = sys::status("VmRSS");
+    for _ in 0..40 {
+        std::thread::sleep(Duration::from_millis(100));
+        drop(Block::new(100, 8, 1));
+        least = least.min(sys::status("VmRSS"));
+    }
+    println!("resident={least}");
     traffic::finish(Traffic::new(31, Amount::SOME), Crew::new(1), 0);
 }
 
@@ -149,9 +163,10 @@ pub fn unshare() {
 }
 
 /// A program with several threads frees much and then idles (`idle`), or makes a small request now and then (`calls`), or frees it
-/// where no thread can be started any more (`refused`): whether a thread is started, and what goes back.
+/// where no thread can be started any more (`refused`), or has one thread and idles (`alone`): whether a thread is started, and what goes
+/// back.
 pub fn idle(word: &str) {
-    let crew = Crew::new(2);
+    let crew = Crew::new(if word == "alone" { 0 } else { 2 });
     let mut traffic = Traffic::new(34, Amount::SOME);
     traffic::round(&mut traffic, &crew, 0, traffic::Refusals::None);
     traffic.free();
@@ -162,7 +177,7 @@ pub fn idle(word: &str) {
     let mut purger = false;
     for _ in 0..16 {
         std::thread::sleep(Duration::from_millis(250));
-        if word != "idle" {
+        if word == "calls" || word == "refused" {
             drop(std::hint::black_box(Block::new(100, 8, 1)));
             drop(std::hint::black_box(Block::new(100 << 10, 8, 1)));
         }
@@ -177,7 +192,7 @@ pub fn idle(word: &str) {
 
 /// What the heap's thread is: by name, policy, affinity and signals, though the thread that starts it has other ones.
 pub fn guest() {
-    // The process may run on its first processor and on all others, at the heap's first request.
+    // At the heap's first request the process may run anywhere; the thread that frees is bound to one processor.
     // SAFETY: sets are plain bits, read and written here.
     let (mut all, mut one) = unsafe { (std::mem::zeroed::<libc::cpu_set_t>(), std::mem::zeroed::<libc::cpu_set_t>()) };
     let size = size_of::<libc::cpu_set_t>();
@@ -192,10 +207,11 @@ pub fn guest() {
     let crew = Crew::new(1);
     let mut numbers = Numbers::new(1);
     let freer = std::thread::Builder::new().name("of-the-host".into()).spawn(move || {
+        let lowest = libc::sched_param { sched_priority: 1 };
         // SAFETY: only this thread's own scheduling changes.
         let fifo = unsafe {
             libc::sched_setaffinity(0, size, &raw const one);
-            libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const *&libc::sched_param { sched_priority: 1 }) == 0
+            libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const lowest) == 0
         };
         fill_and_free(400 * MIB + numbers.below(2));
         std::thread::sleep(Duration::from_millis(100));

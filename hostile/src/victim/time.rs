@@ -66,7 +66,7 @@ pub fn ranges(count: usize) {
     let mut take = |least: usize, pages: usize| {
         let layout = layout(least + 4096 * numbers.below(pages));
         // SAFETY: the layout is not empty.
-        let at = unsafe { alloc(layout) };
+        let at = std::hint::black_box(unsafe { alloc(layout) });
         if at.is_null() {
             wrong!("{} bytes were refused", layout.size());
         }
@@ -84,7 +84,15 @@ pub fn ranges(count: usize) {
         }
         start.elapsed() / 4000
     });
+    // What no free range holds, until it does.
+    let large = least(|| {
+        let start = Instant::now();
+        let taken: Vec<_> = (0..64).map(|_| take(2 * MIB + (500 << 10), 8)).collect();
+        taken.into_iter().for_each(free);
+        start.elapsed() / 64
+    });
     println!("request={}", time.as_nanos());
+    println!("large={}", large.as_nanos());
 }
 
 fn layout(size: usize) -> std::alloc::Layout {

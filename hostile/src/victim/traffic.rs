@@ -63,7 +63,10 @@ const MIB: usize = 1 << 20;
 impl Amount {
     /// Runs up to 64 MiB, and a buffer that grows to 160.
     pub const MUCH: Amount =
-        Amount { small: 20_000, large: 40, largest: 64 * MIB, live: 192 * MIB, grown: 160 * MIB, zeroed: 40 * MIB };
+        Amount { small: 20_000, large: 24, largest: 64 * MIB, live: 128 * MIB, grown: 160 * MIB, zeroed: 36 * MIB };
+    /// Enough for everything that happens at 32 MiB and more.
+    pub const MEDIUM: Amount =
+        Amount { small: 10_000, large: 20, largest: 40 * MIB, live: 64 * MIB, grown: 72 * MIB, zeroed: 5 * MIB };
     /// For the other threads, and where time is dear.
     pub const SOME: Amount =
         Amount { small: 10_000, large: 20, largest: 8 * MIB, live: 24 * MIB, grown: 16 * MIB, zeroed: 6 * MIB };
@@ -184,6 +187,10 @@ impl Traffic {
             let soiled = [Block::new(size, 64, stamp), Block::new(size / 2, 64, !stamp)];
             soiled.iter().flatten().for_each(Block::soil);
             drop(soiled);
+            // What went back to the system is taken for zero afterwards, if it went.
+            if self.numbers.below(2) == 0 || size == self.amount.zeroed {
+                crate::heap::trim();
+            }
             for part in [size / 2 - 8, size] {
                 let block = Block::zeroed(part, stamp);
                 self.asked(block);

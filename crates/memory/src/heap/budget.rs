@@ -151,7 +151,7 @@ impl Budget {
         resident.saturating_sub(self.in_use) > (self.in_use / 16).max(UNIT / 8)
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn check(&self) {
         assert!(self.slack <= self.most_slack(), "{} pages of slack", self.slack);
     }

@@ -153,7 +153,7 @@ impl Bins {
 }
 
 /// There can be so many extents.
-const EXTENTS: usize = 1 << 24;
+const EXTENTS: usize = 1 << 23;
 
 #[derive(Debug)]
 pub(crate) struct Extents {
@@ -166,7 +166,7 @@ pub(crate) struct Extents {
     version: u32,
     pub(crate) owners: Owners,
     /// The pages of each unit that an extent starts in, and the units that have any.
-    starts: Table<[u64; UNIT_WORDS], UNITS, 1024>,
+    starts: Table<[u64; UNIT_WORDS], UNITS, 512>,
     started: UnitSet,
     /// The first page of the large side: no extent crosses it.
     border: u32,
@@ -202,6 +202,7 @@ impl Extents {
         Some(())
     }
 
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn border(&self) -> u32 {
         self.border
     }
@@ -503,7 +504,7 @@ impl Extents {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Extents {
     fn list(&self, bins: &Bins, bin: usize) -> impl Iterator<Item = (u32, Extent)> {
         let first = bins.heads[bin];

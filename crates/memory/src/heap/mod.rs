@@ -426,4 +426,11 @@ impl<O: Os> Heap<O> {
     pub(crate) fn check(&self) {
         self.pages.check();
     }
+
+    /// What lies where, for those who do not hold the lock.
+    #[cfg(test)]
+    pub(crate) fn owners_view(&mut self) -> owners::OwnersView {
+        let origin = self.pages.space().address(0).addr().get();
+        self.pages.owners().view(origin)
+    }
 }

@@ -38,7 +38,7 @@ const CLASS_SHIFT: u32 = 25;
 /// There can be so many slabs, and so many free ranges.
 pub(crate) const SLABS: usize = 1 << CLASS_SHIFT;
 
-type Tags = Table<AtomicU32, PAGES, { 1 << 16 }>;
+type Tags = Table<AtomicU32, PAGES, { 1 << 15 }>;
 
 /// What is known of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,7 +191,7 @@ fn decode(tag: u32, next: impl FnOnce() -> u32) -> Holding {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OwnersView {
     origin: usize,
-    tags: TableView<AtomicU32, PAGES, { 1 << 16 }>,
+    tags: TableView<AtomicU32, PAGES, { 1 << 15 }>,
 }
 
 #[cfg(test)]

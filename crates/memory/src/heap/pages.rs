@@ -205,10 +205,6 @@ impl<O: Os> PageHeap<O> {
         &mut self.space
     }
 
-    pub(crate) fn extents(&self) -> &Extents {
-        &self.extents
-    }
-
     pub(crate) fn owners(&self) -> &super::owners::Owners {
         &self.extents.owners
     }

@@ -23,7 +23,7 @@ fn below(bit: u32) -> u64 {
 
 impl UnitSet {
     pub(crate) const fn empty() -> Self {
-        Self { units: Table::empty(), words: Table::empty(), groups: [0; 32], top: 0 }
+        Self { units: Table::empty(), words: Table::empty(), groups: [0; UNITS / 64 / 64 / 64], top: 0 }
     }
 
     pub(crate) fn open<O: Os>(&mut self, os: &O, memory: &mut TableMemory) -> Option<()> {
@@ -114,7 +114,7 @@ impl UnitSet {
         if bits != 0 {
             return self.last_of_group(upper * 64 + bits.ilog2());
         }
-        let upper = (self.top & below(upper.min(32)) as u32).checked_ilog2()?;
+        let upper = (self.top & below(upper.min(63)) as u32).checked_ilog2()?;
         self.last_of_group(upper * 64 + self.groups[upper as usize].ilog2())
     }
 
@@ -151,15 +151,15 @@ mod tests {
         set.open(&Linux, &mut memory).unwrap();
         let mut naive = BTreeSet::new();
         let mut random = fastrand::Rng::with_seed(1);
-        for range in [0..70_000, 8_000_000..8_388_608] {
+        for range in [0..70_000, UNITS as u32 - 400_000..UNITS as u32] {
             assert!(set.ensure(&Linux, &mut memory, range));
         }
         for _ in 0..200_000 {
             let unit = match random.u32(0..4) {
                 0 => random.u32(0..70),
                 1 => random.u32(60_000..70_000),
-                2 => 8_388_607 - random.u32(0..70),
-                _ => random.u32(8_000_000..8_388_608),
+                2 => UNITS as u32 - 1 - random.u32(0..70),
+                _ => random.u32(UNITS as u32 - 400_000..UNITS as u32),
             };
             if random.u32(0..100) < 45 {
                 set.insert(unit);

@@ -28,7 +28,7 @@ pub(crate) struct Slab {
 /// All slabs, by number. Number 0 is none.
 #[derive(Debug)]
 pub(crate) struct Slabs {
-    slabs: Table<Slab, SLABS, 1024>,
+    slabs: Table<Slab, SLABS, 2048>,
     /// The slabs of each class that have free blocks.
     partial: [u32; SLAB_CLASSES],
     vacant: u32,

@@ -38,7 +38,7 @@ impl Unit {
 
 #[derive(Debug)]
 pub(crate) struct Units {
-    units: Table<Unit, UNITS, 1024>,
+    units: Table<Unit, UNITS, 512>,
     resident: u32,
 }
 

@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8};
 
-use super::{HUGE, Map, Move, Os, Purge};
+use super::{HUGE, Map, Move, Os, Purge, complain_once};
 use crate::layout::blocks::PAGE;
 
 const ACCESS: i32 = libc::PROT_READ | libc::PROT_WRITE;
@@ -27,8 +27,21 @@ static PROBE: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
 /// How memory is given back: by advice, until that was seen to fail; then by mapping anew.
 static ADVICE_FAILS: AtomicBool = AtomicBool::new(false);
 
-/// Whether huge pages may be had: not asked yet, yes, no.
-static HUGE_PAGES: AtomicU8 = AtomicU8::new(0);
+/// Whether huge pages may be had, and whether moves do what they say: not asked yet, yes, no.
+static HUGE_PAGES: AtomicU8 = AtomicU8::new(UNKNOWN);
+static MOVES: AtomicU8 = AtomicU8::new(UNKNOWN);
+
+const UNKNOWN: u8 = 0;
+const YES: u8 = 1;
+const NO: u8 = 2;
+
+/// Asks once.
+fn known(answer: &AtomicU8, ask: impl FnOnce() -> bool) -> bool {
+    if answer.load(Relaxed) == UNKNOWN {
+        answer.store(if ask() { YES } else { NO }, Relaxed);
+    }
+    answer.load(Relaxed) == YES
+}
 
 // SAFETY: private anonymous mappings are zero when they are first touched, and MAP_FIXED_NOREPLACE replaces nothing. That advice to
 // give memory back zeroes it is tried each time; where `mremap` loses its target, that is taken back without replacing
@@ -94,7 +107,14 @@ unsafe impl Os for Linux {
         }
         match errno() {
             // A filter's words: the call was not made.
-            libc::EPERM | libc::EACCES | libc::ENOSYS => Purge::Kept,
+            libc::EPERM | libc::EACCES | libc::ENOSYS => {
+                static SAID: AtomicBool = AtomicBool::new(false);
+                complain_once(
+                    &SAID,
+                    format_args!("the system takes no memory back: what was used once stays resident"),
+                );
+                Purge::Kept
+            }
             _ if map_at(start, bytes).is_ok() => Purge::Zero,
             _ => Purge::Lost,
         }
@@ -102,7 +122,7 @@ unsafe impl Os for Linux {
 
     unsafe fn remap(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Move {
         // SAFETY: the range is ours (the caller's word).
-        if unsafe { !is_one_mapping(from, bytes) } {
+        if !known(&MOVES, moves_are_true) || unsafe { !is_one_mapping(from, bytes) } {
             return Move::Kept;
         }
         let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
@@ -276,18 +296,34 @@ unsafe fn is_one_mapping(start: NonNull<u8>, bytes: usize) -> bool {
     }
 }
 
+/// Whether a page that is moved is where it shall be, leaves zero behind in a place that stays mapped, and can be given back from its new
+/// place: emulators of Linux fail in one or the other.
+fn moves_are_true() -> bool {
+    let page = Linux.page_size();
+    let Some(from) = Linux.map_anywhere(2 * page, PAGE) else { return false };
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
+    // SAFETY: both pages were just mapped, and nobody knows of them. Where the call does something else, they are not used after it.
+    unsafe {
+        let to = from.add(page);
+        from.write_volatile(1);
+        let moved = libc::mremap(from.as_ptr().cast(), page, page, flags, to.as_ptr());
+        if moved != to.as_ptr().cast() || map_at(from, page) != Err(libc::EEXIST) {
+            return false;
+        }
+        let there = (from.read_volatile(), to.read_volatile()) == (0, 1);
+        let gone = ADVICE_FAILS.load(Relaxed) || (drop_pages(to, page) && to.read_volatile() == 0);
+        libc::munmap(from.as_ptr().cast(), 2 * page);
+        there && gone
+    }
+}
+
 /// Whether the machine's owner allows transparent huge pages at all: the kernel heeds that on a first touch only.
 fn allows_huge() -> bool {
-    match HUGE_PAGES.load(Relaxed) {
-        0 => {
-            let mut text = [0_u8; 64];
-            let text = read(c"/sys/kernel/mm/transparent_hugepage/enabled", &mut text);
-            let allowed = text.is_some_and(|text| !text.windows(7).any(|part| part == b"[never]"));
-            HUGE_PAGES.store(if allowed { 1 } else { 2 }, Relaxed);
-            allowed
-        }
-        known => known == 1,
-    }
+    known(&HUGE_PAGES, || {
+        let mut text = [0_u8; 64];
+        let text = read(c"/sys/kernel/mm/transparent_hugepage/enabled", &mut text);
+        text.is_some_and(|text| !text.windows(7).any(|part| part == b"[never]"))
+    })
 }
 
 /// The number that a file consists of.

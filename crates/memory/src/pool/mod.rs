@@ -177,7 +177,7 @@ impl<B: Backing> BufferPool<B> {
     }
 
     /// Takes the lock, and settles what the calling thread's stock counted.
-    #[inline]
+    #[inline(always)]
     fn lock(&self) -> Held<'_> {
         // SAFETY: valid as long as the pool.
         let mine = threads::mine(self.identity).map(|mine| unsafe { mine.as_ref() });

@@ -85,7 +85,6 @@ impl State {
     }
 
     /// This is the child: what the other threads had under way does not come any more.
-    #[cold]
     pub(super) fn close_in_child(&mut self) {
         self.process = process::id();
         self.forks = self.forks.wrapping_add(1);
@@ -138,18 +137,37 @@ impl<'a> Held<'a> {
     /// *Owned*: the stock is the calling thread's, and of this pool.
     #[inline]
     pub(super) unsafe fn new(state: LockGuard<'a, State>, mine: Option<&'a Member>) -> Self {
-        let mut held = Self { state, mine: mine.filter(|mine| !mine.stock.has_left()) };
-        if held.passed() && held.process != process::id() {
-            held.close_in_child();
+        let mut held = Self { state, mine };
+        if held.passed() || threads::given_up() {
+            held.come_through();
         }
         held.settle_own();
-        if threads::given_up() && held.mine.is_some() {
-            held.leave();
-        }
         held
     }
 
+    /// What else there is to be done by who comes through a fork, or when stocks are given up: others cannot get at them while they
+    /// are in use.
+    #[cold]
+    #[inline(never)]
+    fn come_through(&mut self) {
+        if self.passed() && self.process != process::id() {
+            self.close_in_child();
+        }
+        if threads::given_up()
+            && let Some(mine) = self.mine
+        {
+            if !mine.stock.has_left() {
+                self.settle_own();
+                self.close_own(0..BUCKETS);
+                // SAFETY: *Owned* and *Locked*, as in `own`.
+                unsafe { mine.stock.leave() };
+            }
+            self.mine = None;
+        }
+    }
+
     /// Whether the calling thread forks: it passed the lock, and others do not before that is over.
+    #[inline]
     pub(super) fn passed(&self) -> bool {
         self.state.passed()
     }
@@ -177,16 +195,6 @@ impl<'a> Held<'a> {
     fn settle_own(&mut self) {
         if let Some((state, stock)) = self.own() {
             state.counters.settle(&mut stock.tab);
-        }
-    }
-
-    /// Gives up the calling thread's stock: others cannot get at it while it is in use.
-    #[cold]
-    fn leave(&mut self) {
-        self.close_own(0..BUCKETS);
-        if let Some(mine) = self.mine.take() {
-            // SAFETY: *Owned* and *Locked*, as in `own`.
-            unsafe { mine.stock.leave() };
         }
     }
 

@@ -28,8 +28,8 @@ pub(crate) const UNIT: u32 = (HUGE / PAGE) as u32;
 /// Words of bits, one a page, in a unit.
 pub(crate) const WORDS: usize = UNIT as usize / 64;
 
-/// The most pages and units there can be: 16 TiB.
-pub(crate) const PAGES: usize = 1 << 32;
+/// The most pages and units there can be: 4 TiB.
+pub(crate) const PAGES: usize = 1 << 30;
 pub(crate) const UNITS: usize = PAGES / UNIT as usize;
 
 /// Mappings that others need at least; so many parts of all there may be are ours at most.
@@ -142,7 +142,7 @@ pub(crate) struct Space<O> {
     /// The address of page 0; 0 before the start.
     origin: usize,
     layout: Option<Layout>,
-    frames: Table<Frame, UNITS, 1024>,
+    frames: Table<Frame, UNITS, 512>,
     /// Neighbouring units that are not one mapping, and how many there may be.
     cuts: usize,
     max_cuts: usize,
@@ -363,7 +363,7 @@ impl<O: Os> Space<O> {
     /// Asks for huge pages in units, or for none, as long as the process has mappings to spare.
     pub(crate) fn advise(&mut self, units: Range<u32>, huge: bool) {
         let advice = if huge { Advice::Huge } else { Advice::Small };
-        if self.cuts + 2 > self.max_cuts {
+        if units.is_empty() || self.cuts + 2 > self.max_cuts {
             return;
         }
         // SAFETY: the units are mapped; advice changes no contents.
