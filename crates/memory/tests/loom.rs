@@ -22,6 +22,10 @@ mod os {
     pub struct NoOs;
     impl Os for NoOs {}
 
+    pub(crate) fn die(what: std::fmt::Arguments<'_>) -> ! {
+        panic!("{what}");
+    }
+
     thread_local! {
         /// loom's threads are all on one of the system's.
         pub(crate) static REFUSED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
@@ -57,8 +61,15 @@ mod heap {
             self.free.drain(left..).for_each(take);
         }
 
-        pub fn give_back_block(&mut self, _: usize, block: NonNull<u8>) {
+        /// # Safety
+        /// None is needed: what is freed is only kept.
+        pub unsafe fn give_back_block(&mut self, _: usize, block: NonNull<u8>) -> bool {
             self.free.push(block);
+            true
+        }
+
+        pub fn holding(&mut self, _: NonNull<u8>) -> &'static str {
+            "no block"
         }
     }
 }
