@@ -351,7 +351,8 @@ pub fn lock_all() {
         cannot!("mlockall: {error}");
     }
     let show = |name: &str| {
-        println!("{name}-resident={}", sys::status("VmRSS"));
+        // Without the pages of files: how large the program's own code is, is another matter.
+        println!("{name}-resident={}", sys::status("RssAnon"));
         println!("{name}-locked={}", sys::status("VmLck"));
     };
     show("start");
