@@ -294,8 +294,19 @@ impl Ended {
         match self.how {
             How::Exit(0) => Ok(self),
             How::Exit(CANNOT) => Err(Trouble::Cannot(self.output.lines().next_back().unwrap_or_default().to_owned())),
+            // Where nobody grants memory, the C library and std end the process of their own accord.
+            How::Signal(libc::SIGABRT)
+                if ["Fatal glibc error", "failed to initiate panic"].iter().any(|why| self.errors.contains(why)) =>
+            {
+                Err(Trouble::Noted(self.describe()))
+            }
             _ => failed(self.describe()),
         }
+    }
+
+    /// Whether nothing but haste can explain this failure: no byte was wrong, nothing crashed.
+    pub fn may_be_haste(text: &str) -> bool {
+        !["signal", "wrong", "exit"].iter().any(|word| text.starts_with(word))
     }
 
     /// How it ended, in one line.

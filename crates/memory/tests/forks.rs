@@ -2,6 +2,7 @@
 //! only what those threads had in their hands.
 #![allow(unsafe_code, missing_docs, clippy::expect_used, clippy::panic)]
 
+mod common;
 #[path = "global/process.rs"]
 #[allow(dead_code)]
 mod process;
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::Se
 use std::sync::{Mutex, OnceLock};
 use std::thread;
 
+use common::ops;
 use process::alone;
 use tenzor_memory::{Backing, BufferPool, ComputeArena, Config, Limited, Refused, Stats, System, TensorAllocator};
 
@@ -354,7 +356,7 @@ fn three_hundred_forks_of_a_busy_process() {
         thread::scope(|scope| {
             pools.keep_busy(scope, &stop);
             let mut random = fastrand::Rng::with_seed(9);
-            for i in 0..300 {
+            for i in 0..ops(3_000_000) / 10_000 {
                 in_fork(|| {
                     pools.are_whole(&mut random);
                     if i % 3 == 0 {
@@ -406,7 +408,7 @@ fn handlers_around_forks_allocate_on_both_sides_of_ours() {
         handle_forks(handler);
         assert!(POOLS.set(Pools::new()).is_ok());
         handle_forks(handler);
-        let pools = POOLS.get().expect("just set");
+        let (pools, times) = (POOLS.get().expect("just set"), ops(3_000_000) / 10_000);
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             let stop = &stop;
@@ -416,12 +418,12 @@ fn handlers_around_forks_allocate_on_both_sides_of_ours() {
                 });
             });
             let mut random = fastrand::Rng::with_seed(5);
-            for _ in 0..300 {
+            for _ in 0..times {
                 in_fork(|| pools.are_whole(&mut random));
             }
             stop.store(true, Relaxed);
         });
-        assert_eq!(CALLS.load(Relaxed), 300 * 4);
+        assert_eq!(CALLS.load(Relaxed), times * 4);
         pools.stats().iter().for_each(check_at_rest);
     });
 }

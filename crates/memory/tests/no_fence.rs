@@ -2,6 +2,7 @@
 //! cap is exceeded, nobody waits for ever, and the numbers add up.
 #![allow(unsafe_code, missing_docs, clippy::expect_used, clippy::panic)]
 
+mod common;
 #[path = "global/process.rs"]
 #[allow(dead_code)]
 mod process;
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
+use common::ops;
 use process::alone;
 use tenzor_memory::{AllocErrorKind, Backing, Config, Limited, OwnedBuffer, Stats, System, TensorAllocator, Tracking};
 
@@ -226,8 +228,9 @@ fn refused_in_the_midst(of_all_threads: bool) {
                     }
                 });
             }
-            for i in 0..2000 {
-                if i == 500 {
+            let rounds = ops(2_000_000) / 1000;
+            for i in 0..rounds {
+                if i == rounds / 4 {
                     refuse_fences(of_all_threads);
                 }
                 check(&alloc.stats(), alloc.config());

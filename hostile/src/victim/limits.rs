@@ -306,9 +306,9 @@ pub fn too_much(wanted: &str) {
         let at = black_box(unsafe { alloc(layout) });
         let granted = !at.is_null();
         println!("{size} bytes: {}", if granted { "granted" } else { "refused" });
-        let plausible = size == beyond;
-        ensure!(!granted || plausible, "{size} bytes were granted");
-        ensure!(!plausible || granted == (wanted == "granted"), "{size} bytes: not {wanted} as with malloc");
+        // What no processor can address is refused always.
+        let wanted = if size <= 2 << 40 { wanted } else { "refused" };
+        ensure!(granted == (wanted == "granted"), "{size} bytes: not {wanted} as with malloc");
         if granted {
             // SAFETY: ours, freed once.
             unsafe { dealloc(at, layout) };
@@ -317,7 +317,7 @@ pub fn too_much(wanted: &str) {
         println!("faults={faults}");
         if cfg!(feature = "tenzor") {
             ensure!(
-                faults <= steady + 64,
+                faults <= steady + 8,
                 "a step took {faults} faults after the refusal of {size} bytes, {steady} before"
             );
         }
@@ -351,7 +351,8 @@ pub fn lock_all() {
         cannot!("mlockall: {error}");
     }
     let show = |name: &str| {
-        println!("{name}-resident={}", sys::status("VmRSS"));
+        // Without the pages of files: how large the program's own code is, is another matter.
+        println!("{name}-resident={}", sys::status("RssAnon"));
         println!("{name}-locked={}", sys::status("VmLck"));
     };
     show("start");

@@ -522,7 +522,7 @@ impl Extents {
 
     /// An extent is found by its ends, from within and in its bin.
     pub(crate) fn check(&self, extent: &Extent) {
-        let number = self.owners.extent(extent.start).unwrap();
+        let number = self.owners.extent(extent.start).unwrap_or(0);
         assert_eq!(self.nodes[number].extent, *extent);
         // Pages that never had a tag have none.
         assert!(self.owners.extent(extent.end() - 1).is_none_or(|other| other == number));

@@ -76,7 +76,8 @@ impl Faulty {
     fn hold(&self) {
         assert!(self.0.purged.get() <= 16 << 20, "{} bytes purged at once", self.0.purged.get());
         assert!(self.0.moves.get() <= 1, "{} units moved at once", self.0.moves.get());
-        (self.0.purged.set(0), self.0.moves.set(0));
+        self.0.purged.set(0);
+        self.0.moves.set(0);
     }
 
     /// Others come to have a range, or the first part of it.
