@@ -13,7 +13,7 @@ use crate::sync::LockGuard;
 /// A run for a request that has no class.
 #[inline]
 pub(super) fn obtain_run(request: Layout) -> Option<Granted> {
-    let run = blocks::run(request)?;
+    let Some(run) = blocks::run(request) else { return too_large() };
     let cache = current();
     let mut shared = lock();
     let Shared { heap, tallies, .. } = &mut *shared;
@@ -22,6 +22,13 @@ pub(super) fn obtain_run(request: Layout) -> Option<Granted> {
         return Some(granted);
     }
     obtain_other(cache, shared, run, request.size())
+}
+
+/// Larger than any heap.
+#[cold]
+fn too_large() -> Option<Granted> {
+    lock().tallies.refused();
+    None
 }
 
 #[cold]
