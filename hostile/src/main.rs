@@ -40,6 +40,7 @@ fn main() -> ExitCode {
     chosen.retain(|scenario| only.is_none_or(|word| scenario.name.contains(word.as_str())));
     if has("--list") {
         chosen.iter().for_each(|scenario| println!("{}", scenario.name));
+        let _ = std::fs::remove_dir_all(&context.scratch);
         return ExitCode::SUCCESS;
     }
     let report = Report { start: Instant::now(), counts: Default::default() };
