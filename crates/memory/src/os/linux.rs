@@ -54,7 +54,7 @@ unsafe impl Os for Linux {
                 unsafe { unlock(start, bytes) };
                 Map::Done
             }
-            Err(libc::EEXIST) => Map::Taken,
+            Err(libc::EEXIST | ELSEWHERE) => Map::Taken,
             Err(_) => Map::Refused,
         }
     }
@@ -214,7 +214,10 @@ fn errno() -> i32 {
     unsafe { *libc::__errno_location() }
 }
 
-/// Maps memory where nothing lies; the error otherwise, `EEXIST` if something does.
+/// No error of the system's: it took the place for a hint.
+const ELSEWHERE: i32 = -1;
+
+/// Maps memory where nothing lies; the error otherwise, `EEXIST` or `ELSEWHERE` if something does.
 fn map_at(start: NonNull<u8>, bytes: usize) -> Result<(), i32> {
     let flags = PRIVATE | libc::MAP_FIXED_NOREPLACE;
     // SAFETY: nothing that exists is replaced. Kernels before 4.17 do not know the flag, and take the address for a hint.
@@ -225,7 +228,7 @@ fn map_at(start: NonNull<u8>, bytes: usize) -> Result<(), i32> {
     if mapped != start.as_ptr().cast() {
         // SAFETY: it was just mapped, and nobody knows of it.
         unsafe { libc::munmap(mapped, bytes) };
-        return Err(libc::EEXIST);
+        return Err(ELSEWHERE);
     }
     Ok(())
 }
@@ -300,7 +303,7 @@ unsafe fn is_one_mapping(start: NonNull<u8>, bytes: usize) -> bool {
 }
 
 /// Whether a page that is moved is where it shall be, leaves zero behind in a place that stays mapped, and can be given back from its new
-/// place: emulators of Linux fail in one or the other.
+/// place; emulators of Linux fail in one or the other. They also take a fixed place for a hint, which no Linux does that can move.
 fn moves_are_true() -> bool {
     let page = Linux.page_size();
     let Some(from) = Linux.map_anywhere(2 * page, PAGE) else { return false };
