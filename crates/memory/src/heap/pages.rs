@@ -397,6 +397,18 @@ impl<O: Os> PageHeap<O> {
         mapped
     }
 
+    /// As [`map`](Self::map), for who can use no other pages: what others have is left out.
+    fn map_here(&mut self, number: u32, pages: Range<u32>) -> Option<()> {
+        match self.map(number, pages) {
+            Ok(()) => Some(()),
+            Err(Unmapped::Taken(units)) => {
+                self.leave_out(units.start * UNIT..units.end * UNIT);
+                None
+            }
+            Err(Unmapped::Refused) => None,
+        }
+    }
+
     /// Room for what is noted of some pages and their neighbours.
     fn room(&mut self, pages: Range<u32>) -> Option<()> {
         let pages = pages.start.saturating_sub(1)..pages.end + 1;
@@ -852,14 +864,7 @@ impl<O: Os> PageHeap<O> {
         if !self.budget.allows(more - pages) || self.extents.get(number).pages < more - pages {
             return None;
         }
-        match self.map(number, from..end) {
-            Ok(()) => {}
-            Err(Unmapped::Taken(units)) => {
-                self.leave_out(units.start * UNIT..units.end * UNIT);
-                return None;
-            }
-            Err(Unmapped::Refused) => return None,
-        }
+        self.map_here(number, from..end)?;
         let transit = self.cut_out(number, from..end);
         // Until it is a part of the other.
         self.runs += 1;
@@ -884,14 +889,7 @@ impl<O: Os> PageHeap<O> {
         if !self.budget.allows(more - pages.min(more)) || end > extent.end() {
             return None;
         }
-        match self.map(number, goal..end) {
-            Ok(()) => {}
-            Err(Unmapped::Taken(units)) => {
-                self.leave_out(units.start * UNIT..units.end * UNIT);
-                return None;
-            }
-            Err(Unmapped::Refused) => return None,
-        }
+        self.map_here(number, goal..end)?;
         self.budget.give(pages);
         let transit = self.cut_out(number, goal..end);
         self.runs += 1;
