@@ -43,8 +43,8 @@ fn known(answer: &AtomicU8, ask: impl FnOnce() -> bool) -> bool {
     answer.load(Relaxed) == YES
 }
 
-// SAFETY: private anonymous mappings are zero when they are first touched, and MAP_FIXED_NOREPLACE replaces nothing. That advice to
-// give memory back zeroes it is tried each time; where `mremap` loses its target, that is taken back without replacing
+// SAFETY: private anonymous mappings are zero when they are first touched, and MAP_FIXED_NOREPLACE replaces nothing. Whether memory that was
+// given back is gone is looked at each time; where `mremap` loses its target, that is taken back without replacing
 // anything, or reported as lost; a source of several mappings, which may move in part, is not moved.
 unsafe impl Os for Linux {
     fn map(&self, start: NonNull<u8>, bytes: usize) -> Map {
