@@ -181,13 +181,14 @@ impl<O: Os> Space<O> {
         self.frames.open(&self.os, &mut self.memory)?;
         self.max_cuts = self.os.max_mappings() / SHARE;
         self.page_size = (self.os.page_size() / PAGE).max(1) as u32;
-        // The system puts mappings near the top of the addresses that there are, at random; below their middle is nothing.
+        // The system puts mappings near the top of the addresses that there are, and programs from two thirds of them on, both at
+        // random. Above the programs is nothing, and memory and thread sanitizer, which want much of the rest, allow it.
         let near_top = self.memory.address();
         let room = (near_top / 8).min(PAGES * PAGE);
         let tries = if near_top >= SPACIOUS { TRIES } else { 0 };
         for attempt in 1..=tries {
             let random = (near_top as u64 / PAGE as u64 * attempt).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-            let origin = (near_top / 4 + (random as usize * HUGE) % (near_top / 8)) / HUGE * HUGE;
+            let origin = (near_top / 128 * 87 + (random as usize * HUGE) % (near_top / 128)) / HUGE * HUGE;
             let end = ((room / HUGE) as u32).saturating_mul(UNIT).max(2 * UNIT) & !(UNIT - 1);
             let border = (end / 16).next_multiple_of(UNIT);
             self.origin = origin;
