@@ -7,105 +7,114 @@
 //! child, where the thread's number is another one.
 #![allow(unsafe_code)]
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::fmt;
+use std::hint;
 use std::marker::PhantomData;
-use std::mem::{self, MaybeUninit};
 use std::ops::{Deref, DerefMut};
 pub(crate) use std::sync::atomic;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
-use self::atomic::AtomicUsize;
-use self::atomic::Ordering::Relaxed;
+use self::atomic::Ordering::{Acquire, Relaxed, Release};
+use self::atomic::{AtomicU32, AtomicUsize};
+use crate::os;
 
 /// A mutual exclusion lock without poisoning: what it guards is valid after every single step, so a panic elsewhere
-/// (a user's closure, a destructor) leaves nothing half done behind it.
+/// (a user's closure, a destructor) leaves nothing half done behind it. Who waits sleeps, as in Drepper's "Futexes Are Tricky" (2011).
 #[derive(Default)]
 pub(crate) struct Lock<T> {
-    mutex: Mutex<()>,
+    state: AtomicU32,
+    /// Who holds the lock for a fork has a [`LockGuard`]: its end does not unlock.
+    passed: Cell<bool>,
     /// The thread that holds the lock for a fork, by [`this_thread`]; else 0.
     forker: AtomicUsize,
-    /// What is of who has the mutex, or holds the lock for a fork.
-    held: UnsafeCell<Hold>,
     value: UnsafeCell<T>,
 }
 
-struct Hold {
-    /// The right to unlock, while the mutex is locked. It lies here rather than with who locked, so that the latter has a pointer only.
-    guard: MaybeUninit<MutexGuard<'static, ()>>,
-    /// There is a [`LockGuard`] of who holds the lock for a fork: its end does not unlock.
-    passed: bool,
-}
+const FREE: u32 = 0;
+const LOCKED: u32 = 1;
+/// Somebody may sleep until it is free.
+const AWAITED: u32 = 2;
 
-impl Hold {
-    const NONE: Self = Self { guard: MaybeUninit::uninit(), passed: false };
-}
+/// How often a lock is looked at before its next owner sleeps: what it guards is mostly done sooner than that.
+const SPINS: u32 = 100;
 
-impl Default for Hold {
-    fn default() -> Self {
-        Self::NONE
-    }
-}
+/// How long a fork is waited for that may wait for us.
+const PATIENCE: Duration = Duration::from_millis(10);
 
-// SAFETY: *Exclusive*: `held` and `value` are reached by who has the mutex; and while the lock is held for a fork, by the thread
-// whose mark is in `forker`, one [`LockGuard`] at a time. The mark is that thread's to make and to remove, with the mutex.
+// SAFETY: *Exclusive*: `passed` and `value` are reached by who locked; and while the lock is held for a fork, by the thread
+// whose mark is in `forker`, one [`LockGuard`] at a time. The mark is that thread's to make and to remove, while it has the lock.
 unsafe impl<T: Send> Sync for Lock<T> {}
-// SAFETY: who has the mutex borrows the lock, or gave its word that it stays: what moves is not locked.
-unsafe impl<T: Send> Send for Lock<T> {}
 
 impl<T> Lock<T> {
     pub(crate) const fn new(value: T) -> Self {
         Self {
-            mutex: Mutex::new(()),
+            state: AtomicU32::new(FREE),
+            passed: Cell::new(false),
             forker: AtomicUsize::new(0),
-            held: UnsafeCell::new(Hold::NONE),
             value: UnsafeCell::new(value),
         }
     }
 
     #[inline]
     pub(crate) fn lock(&self) -> LockGuard<'_, T> {
-        match self.mutex.try_lock() {
-            Ok(guard) => self.locked(guard),
-            Err(TryLockError::Poisoned(poisoned)) => self.locked(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => self.contended(),
+        if !self.try_lock() {
+            self.contended(None);
         }
-    }
-
-    #[inline]
-    fn locked<'a>(&'a self, guard: MutexGuard<'a, ()>) -> LockGuard<'a, T> {
-        // SAFETY: it is used up before the lock, which is borrowed or stays where it is as long, can move.
-        let guard = unsafe { mem::transmute::<MutexGuard<'a, ()>, MutexGuard<'static, ()>>(guard) };
-        // SAFETY: *Exclusive*: we have the mutex.
-        unsafe { (*self.held.get()).guard = MaybeUninit::new(guard) };
         LockGuard { lock: self, of_this_thread: PhantomData }
     }
 
+    /// As [`lock`](Self::lock); `None` if another thread holds it for a fork, and keeps it for long. It may wait for something that the
+    /// calling thread has.
+    #[inline]
+    pub(crate) fn lock_unless_forking(&self) -> Option<LockGuard<'_, T>> {
+        let locked = self.try_lock() || self.contended(Some(PATIENCE));
+        locked.then(|| LockGuard { lock: self, of_this_thread: PhantomData })
+    }
+
+    #[inline]
+    fn try_lock(&self) -> bool {
+        self.state.compare_exchange(FREE, LOCKED, Acquire, Relaxed).is_ok()
+    }
+
+    /// Waits; returns whether it is the calling thread's.
     #[cold]
-    fn contended(&self) -> LockGuard<'_, T> {
-        if self.is_held_for_fork() {
-            // SAFETY: *Exclusive*: we hold it for a fork, and no reference outlives the statement.
-            let again = mem::replace(unsafe { &mut (*self.held.get()).passed }, true);
-            if !again {
-                return LockGuard { lock: self, of_this_thread: PhantomData };
-            }
-            // It waits for itself, as at every lock.
+    fn contended(&self, patience: Option<Duration>) -> bool {
+        if self.is_held_for_fork() && !self.passed.replace(true) {
+            return true;
         }
-        self.locked(self.mutex.lock().unwrap_or_else(PoisonError::into_inner))
+        // Who passed already waits for itself, as at every lock.
+        for _ in 0..SPINS {
+            if self.state.load(Relaxed) == FREE && self.try_lock() {
+                return true;
+            }
+            hint::spin_loop();
+        }
+        while self.state.swap(AWAITED, Acquire) != FREE {
+            let woken = os::wait_while(&self.state, AWAITED, patience);
+            if !woken && self.forker.load(Relaxed) != 0 {
+                return false;
+            }
+        }
+        true
+    }
+
+    #[inline]
+    fn unlock(&self) {
+        if self.state.swap(FREE, Release) == AWAITED {
+            os::wake_one(&self.state);
+        }
     }
 
     /// Locks for everybody but the calling thread, until it calls [`release_after_fork`](Self::release_after_fork), in the parent
     /// and in the child. Returns whether it did: it may hold it already, where a handler around a fork forks.
-    ///
-    /// # Safety
-    /// *Still*: the lock stays at its address until it is released or dropped.
-    pub(crate) unsafe fn hold_for_fork(&self) -> bool {
+    pub(crate) fn hold_for_fork(&self) -> bool {
         let guard = self.lock();
         let first = !guard.passed();
         if first {
             self.forker.store(this_thread(), Relaxed);
-            // The mutex stays locked.
-            mem::forget(guard);
+            // It stays locked.
+            std::mem::forget(guard);
         }
         first
     }
@@ -121,7 +130,7 @@ impl<T> Lock<T> {
     pub(crate) fn release_after_fork(&self) {
         if self.is_held_for_fork() {
             self.forker.store(0, Relaxed);
-            drop(LockGuard { lock: self, of_this_thread: PhantomData });
+            self.unlock();
         }
     }
 }
@@ -145,8 +154,7 @@ impl<T> LockGuard<'_, T> {
     /// Whether the calling thread passed a lock that it holds for a fork: nobody else gets in before that is over.
     #[inline]
     pub(crate) fn passed(&self) -> bool {
-        // SAFETY: *Exclusive*: the right to it is ours.
-        unsafe { (*self.lock.held.get()).passed }
+        self.lock.passed.get()
     }
 }
 
@@ -171,14 +179,10 @@ impl<T> DerefMut for LockGuard<'_, T> {
 impl<T> Drop for LockGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        let held = self.lock.held.get();
-        // SAFETY: *Exclusive*, until the guard of the mutex is dropped, which is read once: who locks next writes its own.
-        unsafe {
-            if (*held).passed {
-                (*held).passed = false;
-            } else {
-                drop((*held).guard.assume_init_read());
-            }
+        if self.lock.passed.get() {
+            self.lock.passed.set(false);
+        } else {
+            self.lock.unlock();
         }
     }
 }
@@ -220,14 +224,13 @@ mod tests {
     #[test]
     fn who_holds_a_lock_for_a_fork_passes_and_nobody_else() {
         let lock = Arc::new(Lock::new(0));
-        // SAFETY: it stays where it is.
-        assert!(unsafe { lock.hold_for_fork() });
-        // SAFETY: likewise.
-        assert!(!unsafe { lock.hold_for_fork() }, "already");
+        assert!(lock.hold_for_fork());
+        assert!(!lock.hold_for_fork(), "already");
         let there = Arc::clone(&lock);
         let other = thread::spawn(move || {
             assert!(!there.is_held_for_fork());
             there.release_after_fork();
+            assert!(there.lock_unless_forking().is_none(), "it waits for the fork's end");
             let mut guard = there.lock();
             assert!(!guard.passed());
             *guard += 1;
@@ -246,10 +249,25 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_can_be_dropped_while_it_is_held() {
-        let lock = Lock::new(vec![1]);
-        // SAFETY: it stays where it is.
-        unsafe { lock.hold_for_fork() };
-        lock.lock().push(2);
+    fn whoever_waits_gets_it() {
+        let lock = Arc::new(Lock::new(0_u64));
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let lock = Arc::clone(&lock);
+                thread::spawn(move || {
+                    for i in 0..20_000 {
+                        let mut guard = lock.lock();
+                        *guard += 1;
+                        if i % 1000 == 0 {
+                            // The others sleep.
+                            thread::sleep(Duration::from_micros(100));
+                        }
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(*lock.lock(), 160_000);
+        assert_eq!(lock.state.load(Relaxed), FREE);
     }
 }

@@ -22,7 +22,7 @@ use std::ffi::CStr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use std::sync::{Barrier, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -378,6 +378,10 @@ static FIRST: extern "C" fn(i32, *const *const libc::c_char, *const *const libc:
                     b"TENZOR_TEST=handlers" => {
                         libc::pthread_atfork(Some(handler), Some(handler), Some(handler));
                     }
+                    // Here it waits for who waits for the heap.
+                    b"TENZOR_TEST=a lock" => {
+                        libc::pthread_atfork(Some(take_outer), Some(leave_outer), Some(leave_outer));
+                    }
                     b"TENZOR_TEST=no keys" => {
                         let mut key = 0;
                         while libc::pthread_key_create(&raw mut key, None) == 0 {
@@ -447,6 +451,67 @@ fn handlers_around_forks_may_use_the_allocator() {
         }
         done.store(true, Relaxed);
     });
+}
+
+/// A library's lock, held while the process forks.
+static OUTER: AtomicBool = AtomicBool::new(false);
+
+unsafe extern "C" fn take_outer() {
+    while OUTER.compare_exchange(false, true, Acquire, Relaxed).is_err() {
+        thread::yield_now();
+    }
+}
+
+unsafe extern "C" fn leave_outer() {
+    OUTER.store(false, Release);
+}
+
+/// Does something under the library's lock.
+fn under_outer(body: impl FnOnce()) {
+    // SAFETY: plain functions.
+    unsafe { take_outer() };
+    body();
+    // SAFETY: as above.
+    unsafe { leave_outer() };
+}
+
+fn a_fork_waits_for_who_waits_for_the_heap() {
+    let exchange = Exchange::new();
+    let done = AtomicBool::new(false);
+    let in_use = GLOBAL.stats().bytes_in_use;
+    thread::scope(|scope| {
+        for id in 0..4 {
+            let (exchange, done) = (&exchange, &done);
+            scope.spawn(move || {
+                for round in 0.. {
+                    if done.load(Relaxed) {
+                        break;
+                    }
+                    under_outer(|| match (id, round % 8) {
+                        // Its end is waited for.
+                        (0, 0) => thread::spawn(move || use_the_allocator(round)).join().expect("no panic"),
+                        (1, _) => {
+                            let mut block = Block::zeroed(layout(40 * MIB, 8), round);
+                            block.resize(50 * MIB);
+                        }
+                        _ => traffic::work(id, 20, 300 << 10, exchange),
+                    });
+                    thread::sleep(Duration::from_micros(100));
+                }
+            });
+        }
+        for round in 0..(ops(10_000_000) / 500_000).clamp(5, 20) as u64 {
+            forked(|| {
+                use_the_allocator(round);
+                under_outer(|| thread::spawn(|| use_the_allocator(2)).join().expect("no panic"));
+            });
+        }
+        done.store(true, Relaxed);
+    });
+    drop(exchange);
+    let stats = GLOBAL.stats();
+    assert!(stats.bytes_in_use.abs_diff(in_use) < 20_000, "{stats}");
+    assert_eq!(stats.bytes_in_use_rounded + stats.pooled_bytes, stats.reserved_bytes, "{stats}");
 }
 
 fn a_forks_child_counts_what_it_has() {
@@ -632,6 +697,10 @@ const CASES: &[Case] = &[
     Case {
         environment: &[("TENZOR_TEST", "handlers")],
         ..case("handlers_around_forks_may_use_the_allocator", handlers_around_forks_may_use_the_allocator)
+    },
+    Case {
+        environment: &[("TENZOR_TEST", "a lock")],
+        ..case("a_fork_waits_for_who_waits_for_the_heap", a_fork_waits_for_who_waits_for_the_heap)
     },
     case("a_forks_child_counts_what_it_has", a_forks_child_counts_what_it_has),
     case(

@@ -17,6 +17,15 @@ mod layout {
     pub(crate) use crate::blocks;
 }
 
+/// Nothing is served aside.
+mod aside {
+    /// # Safety
+    /// None is needed.
+    pub(crate) unsafe fn take_back(_: std::ptr::NonNull<u8>) -> bool {
+        false
+    }
+}
+
 mod os {
     pub trait Os {}
     pub struct NoOs;

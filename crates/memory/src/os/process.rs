@@ -4,6 +4,7 @@
 use std::ffi::CStr;
 use std::ptr;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 /// The name of the thread that the heap may start.
@@ -82,6 +83,28 @@ pub(crate) fn remember_processors() {
 /// Waits.
 pub(crate) fn sleep(time: Duration) {
     std::thread::sleep(time);
+}
+
+/// Sleeps while `at` is `value`, until it is woken, or at most for so long; sometimes for no reason less. Returns whether it was not the time.
+pub(crate) fn wait_while(at: &AtomicU32, value: u32, at_most: Option<Duration>) -> bool {
+    let at_most = at_most.map(|time| libc::timespec {
+        tv_sec: time.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    });
+    let at_most = at_most.as_ref().map_or(ptr::null(), ptr::from_ref);
+    let _errno = Errno::kept();
+    // SAFETY: the system looks at the number, which is borrowed, and at the time, a local.
+    unsafe {
+        libc::syscall(libc::SYS_futex, at.as_ptr(), libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, value, at_most) == 0
+            || *libc::__errno_location() != libc::ETIMEDOUT
+    }
+}
+
+/// Wakes one of those who sleep at a number.
+pub(crate) fn wake_one(at: &AtomicU32) {
+    let _errno = Errno::kept();
+    // SAFETY: the address says who is meant; nothing is read or written there.
+    unsafe { libc::syscall(libc::SYS_futex, at.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1) };
 }
 
 /// Nanoseconds since some instant, as exact as a tick of the kernel. It costs no system call where there is a way around one.

@@ -117,8 +117,7 @@ impl Drop for Home {
 
 impl Entry {
     fn begin_fork(&self) {
-        // SAFETY: *Still*: an entry is dropped where it is.
-        unsafe { self.state.hold_for_fork() };
+        self.state.hold_for_fork();
         self.state.lock().begin_fork();
     }
 }
@@ -145,8 +144,7 @@ impl Pools {
 }
 
 extern "C" fn before() {
-    // SAFETY: *Still*: a static.
-    unsafe { POOLS.hold_for_fork() };
+    POOLS.hold_for_fork();
     let mut pools = POOLS.lock();
     pools.forks += 1;
     if pools.forks > 1 {

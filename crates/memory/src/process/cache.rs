@@ -16,6 +16,7 @@ use crate::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
+use super::aside::take_back;
 use crate::heap::Heap;
 use crate::layout::blocks::{CLASSES, SLAB_CLASSES, class_capacity};
 use crate::os::{self, Os};
@@ -137,6 +138,8 @@ pub(crate) struct Cache {
     pub(crate) taken: AtomicBool,
     pub(crate) next: AtomicPtr<Cache>,
     pub(crate) before: AtomicPtr<Cache>,
+    /// The one that was left before this one, where both wait to be retired.
+    pub(crate) left: AtomicPtr<Cache>,
     slots: [AtomicPtr<u8>; SLOTS],
 }
 
@@ -172,6 +175,7 @@ impl Cache {
             taken: AtomicBool::new(false),
             next: AtomicPtr::new(ptr::null_mut()),
             before: AtomicPtr::new(ptr::null_mut()),
+            left: AtomicPtr::new(ptr::null_mut()),
             stacks: [const {
                 Stack {
                     popped: AtomicUsize::new(0),
@@ -463,9 +467,9 @@ impl Cache {
 }
 
 /// Gives a block to the heap.
-fn give_back<O: Os>(heap: &mut Heap<O>, class: usize, block: NonNull<u8>) {
+pub(super) fn give_back<O: Os>(heap: &mut Heap<O>, class: usize, block: NonNull<u8>) {
     // SAFETY: *Filled*: the block is nobody else's.
-    if !unsafe { heap.give_back_block(class, block) } {
+    if !unsafe { heap.give_back_block(class, block) || take_back(block) } {
         misuse(heap, block);
     }
 }

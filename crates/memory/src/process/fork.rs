@@ -1,14 +1,21 @@
 //! Forks: the child finds the heap whole, whatever other threads were doing.
 //!
 //! The heap's lock is held while the process forks. The thread that forks passes it, so that handlers of other libraries, which run
-//! before ours or after them, can allocate. What lay in the caches of other threads stays where it is, lost to
+//! before ours or after them, can allocate. Other threads wait; but not for long, as the fork may wait for what one of them has:
+//! see [`aside`](super::aside). What lay in the caches of other threads stays where it is, lost to
 //! the child: its copy of a stack may be of another instant than its copy of the stack's top.
 #![allow(unsafe_code)]
+
+use std::time::Duration;
 
 use super::threads::{CURRENT, HOMELESS};
 use super::{SHARED, Shared, lock};
 use crate::os;
 use crate::sync::atomic::Ordering::Relaxed;
+
+/// How often others are waited for that have requests under way, and how long.
+const TRIES: u32 = 20_000;
+const BREATH: Duration = Duration::from_micros(50);
 
 /// From now on.
 pub(super) fn survive() {
@@ -16,11 +23,20 @@ pub(super) fn survive() {
 }
 
 extern "C" fn before() {
-    // SAFETY: *Still*: it is static.
-    if !unsafe { SHARED.hold_for_fork() } {
-        // A handler around a fork forks.
-        lock().forks += 1;
+    // What is under way ends soon, and is whole in the child then. If it does not, another thread stands still in the midst of it.
+    for _ in 0..TRIES {
+        if !SHARED.hold_for_fork() {
+            // A handler around a fork forks.
+            lock().forks += 1;
+            return;
+        }
+        if lock().under_way == 0 {
+            return;
+        }
+        SHARED.release_after_fork();
+        os::sleep(BREATH);
     }
+    SHARED.hold_for_fork();
 }
 
 extern "C" fn in_parent() {
@@ -46,6 +62,7 @@ impl Shared {
     /// The calling thread is the only one now: what the others counted is taken over, and the memory of their caches.
     fn close(&mut self) {
         self.heap.keep_shared();
+        self.under_way = 0;
         let mine = CURRENT.get();
         for cache in self.caches.iter() {
             if !std::ptr::eq(cache, mine) {

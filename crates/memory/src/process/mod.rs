@@ -2,6 +2,7 @@
 //! happens when the process forks.
 #![allow(unsafe_code)]
 
+mod aside;
 mod cache;
 mod fork;
 mod purger;
@@ -43,6 +44,8 @@ struct Shared {
     heeds_environment: bool,
     /// Forks within forks: a handler around one forks.
     forks: u32,
+    /// Requests that have left the lock to others for a moment.
+    under_way: u32,
 }
 
 impl Shared {
@@ -55,6 +58,7 @@ impl Shared {
             settings: HeapSettings::new(),
             heeds_environment: false,
             forks: 0,
+            under_way: 0,
         }
     }
 }
@@ -65,7 +69,23 @@ fn lock() -> LockGuard<'static, Shared> {
     if !STARTED.load(Relaxed) {
         start();
     }
-    SHARED.lock()
+    entered(SHARED.lock())
+}
+
+/// As [`lock`], for who may have what the process's fork waits for: `None` if that does not come about. See [`aside`].
+fn enter() -> Option<LockGuard<'static, Shared>> {
+    if !STARTED.load(Relaxed) {
+        start();
+    }
+    SHARED.lock_unless_forking().map(entered)
+}
+
+#[inline]
+fn entered(mut shared: LockGuard<'static, Shared>) -> LockGuard<'static, Shared> {
+    if aside::is_left() {
+        aside::work_off(&mut shared);
+    }
+    shared
 }
 
 /// From now on the child of a fork finds the heap whole. Handlers around forks that are registered later take their locks before the
@@ -113,7 +133,7 @@ pub(crate) fn obtain(request: Layout) -> Option<NonNull<u8>> {
     if let Some(class) = blocks::class(request) {
         return match CURRENT.get().pop(class, request.size()) {
             Some(block) => Some(block),
-            None => obtain_class(class, request.size()),
+            None => obtain_class(class, request),
         };
     }
     obtain_run_start(request)
@@ -146,7 +166,7 @@ pub(crate) fn give_back(block: NonNull<u8>, request: Layout) {
 fn give_back_slowly(block: NonNull<u8>, request: Layout, taken: bool) {
     match blocks::class(request) {
         _ if taken => purger::visit(CURRENT.get()),
-        Some(class) => give_back_class(class, request.size(), block),
+        Some(class) => give_back_class(class, request, block),
         None => give_back_run(request, block),
     }
 }
@@ -157,9 +177,10 @@ fn obtain_run_start(request: Layout) -> Option<NonNull<u8>> {
 }
 
 #[cold]
-fn obtain_class(class: usize, size: usize) -> Option<NonNull<u8>> {
+fn obtain_class(class: usize, request: Layout) -> Option<NonNull<u8>> {
+    let size = request.size();
     let cache = current();
-    let mut shared = lock();
+    let Some(mut shared) = enter() else { return aside::obtain(request) };
     let Shared { heap, tallies, .. } = &mut *shared;
     let misses = heap.misses();
     let block = cache.refill(heap, class);
@@ -169,7 +190,7 @@ fn obtain_class(class: usize, size: usize) -> Option<NonNull<u8>> {
     }
     drop(shared);
     yield_to_request(cache);
-    let mut shared = lock();
+    let Some(mut shared) = enter() else { return aside::obtain(request) };
     let Shared { heap, tallies, .. } = &mut *shared;
     let block = cache.refill(heap, class);
     match block {
@@ -183,17 +204,22 @@ fn obtain_class(class: usize, size: usize) -> Option<NonNull<u8>> {
 /// Under pressure, what is cached yields first.
 #[cold]
 fn yield_to_request(cache: &Cache) {
-    cache.drain(&mut lock().heap);
+    if let Some(mut shared) = enter() {
+        cache.drain(&mut shared.heap);
+    }
     trim_heap();
 }
 
 #[cold]
-fn give_back_class(class: usize, size: usize, block: NonNull<u8>) {
+fn give_back_class(class: usize, request: Layout, block: NonNull<u8>) {
     let cache = current();
-    let mut shared = lock();
+    let Some(mut shared) = enter() else {
+        // SAFETY: the caller's word.
+        return unsafe { aside::leave(block, request) };
+    };
     let Shared { heap, tallies, .. } = &mut *shared;
     cache.overflow(heap, class, block);
-    tallies.freed(cache, Some(class), class_capacity(class), size);
+    tallies.freed(cache, Some(class), class_capacity(class), request.size());
     purger::freed(shared, cache);
 }
 
@@ -232,7 +258,7 @@ fn resize_slowly(cache: &Cache, old: usize, new: usize) {
         return purger::visit(cache);
     }
     let cache = current();
-    let mut shared = lock();
+    let Some(mut shared) = enter() else { return };
     shared.tallies.resized(cache, old, new);
     purger::counted(shared, cache);
 }
@@ -247,28 +273,30 @@ pub(crate) fn trim() -> usize {
 /// A piece at a time: whoever waits for the lock gets it in between.
 fn trim_heap() -> usize {
     let mut all = 0;
-    loop {
-        let (bytes, more) = lock().heap.trim();
+    while let Some((bytes, more)) = enter().map(|mut shared| shared.heap.trim()) {
         all += bytes;
         if !more {
-            return all;
+            break;
         }
     }
+    all
 }
 
 /// Puts a unit that grew full by small pages onto a huge one. Returns whether there may be more of these.
 fn promote() -> bool {
-    let (promotion, more) = lock().heap.promotion();
+    let Some((promotion, more)) = enter().map(|mut shared| shared.heap.promotion()) else { return false };
     if let Some(promotion) = promotion {
-        run(&promotion);
+        promote_now(&promotion);
     }
     more
 }
 
 /// Without the lock: it takes long.
-fn run(promotion: &Promotion<Linux>) {
+fn promote_now(promotion: &Promotion<Linux>) {
     let whole = promotion.run();
-    lock().heap.promoted(promotion, whole);
+    if let Some(mut shared) = enter() {
+        shared.heap.promoted(promotion, whole);
+    }
 }
 
 /// A snapshot of what all threads did.

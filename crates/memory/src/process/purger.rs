@@ -13,7 +13,7 @@ use crate::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::cache::Cache;
-use super::{Shared, lock, promote};
+use super::{Shared, enter, lock, promote};
 use crate::heap_config::{Background, HeapSettings};
 use crate::os;
 use crate::retention::TICKS;
@@ -182,8 +182,8 @@ pub(super) fn visit(cache: &Cache) {
         cache.rest();
     } else if os::clock() < due {
         cache.pace(true);
-    } else {
-        visit_with(lock(), cache);
+    } else if let Some(shared) = enter() {
+        visit_with(shared, cache);
     }
 }
 
@@ -240,14 +240,14 @@ impl Shared {
 
 /// Gives a piece back, or puts a unit on a huge page, if there is one to. Returns whether there may be more.
 fn give_a_piece(now: u64) -> bool {
-    let mut shared = lock();
+    let Some(mut shared) = enter() else { return false };
     if !shared.calls_are_busy() {
         return false;
     }
     let decays = shared.heap.decay();
     drop(shared);
     let more = decays || promote();
-    let mut shared = lock();
+    let Some(mut shared) = enter() else { return false };
     if !shared.calls_are_busy() {
         return false;
     }

@@ -5,9 +5,10 @@ use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::cache::{Cache, misuse};
-use super::{Shared, current, lock, purger, run, yield_to_request};
-use crate::heap::{Granted, Progress, Resize};
+use super::{Shared, aside, current, enter, lock, promote_now, purger, yield_to_request};
+use crate::heap::{Granted, Heap, Progress, Resize};
 use crate::layout::blocks::{self, Place, Run};
+use crate::os::Os;
 use crate::sync::LockGuard;
 
 /// A run for a request that has no class.
@@ -15,7 +16,9 @@ use crate::sync::LockGuard;
 pub(super) fn obtain_run(request: Layout) -> Option<Granted> {
     let Some(run) = blocks::run(request) else { return too_large() };
     let cache = current();
-    let mut shared = lock();
+    let Some(mut shared) = enter() else {
+        return aside::obtain(request).map(|start| Granted { start, dirty: 0..0 });
+    };
     let Shared { heap, tallies, .. } = &mut *shared;
     if let Some(granted) = heap.obtain_last(run, request.size()) {
         tallies.served(cache, None, run.capacity(), request.size(), false);
@@ -27,8 +30,14 @@ pub(super) fn obtain_run(request: Layout) -> Option<Granted> {
 /// Larger than any heap.
 #[cold]
 fn too_large() -> Option<Granted> {
-    lock().tallies.refused();
+    refused();
     None
+}
+
+fn refused() {
+    if let Some(mut shared) = enter() {
+        shared.tallies.refused();
+    }
 }
 
 #[cold]
@@ -38,27 +47,34 @@ fn obtain_other(cache: &Cache, shared: LockGuard<'static, Shared>, run: Run, siz
         return granted;
     }
     // Nothing is given up for what cannot be had.
-    let beyond = lock().heap.is_beyond(run);
+    let beyond = enter().is_none_or(|shared| shared.heap.is_beyond(run));
     let granted = if beyond {
         None
     } else {
         yield_to_request(cache);
-        try_run(cache, lock(), run, size)
+        enter().and_then(|shared| try_run(cache, shared, run, size))
     };
     if granted.is_none() {
-        lock().tallies.refused();
+        refused();
     }
     granted
+}
+
+/// Does something without the lock, so that whoever waits for it gets it. A fork waits for the end of what is under way.
+fn meanwhile(mut shared: LockGuard<'static, Shared>, work: impl FnOnce()) -> LockGuard<'static, Shared> {
+    shared.under_way += 1;
+    drop(shared);
+    work();
+    let mut shared = lock();
+    shared.under_way -= 1;
+    shared
 }
 
 fn try_run(cache: &Cache, mut shared: LockGuard<'static, Shared>, pages: Run, size: usize) -> Option<Granted> {
     let mut request = shared.heap.obtain_run(pages, size)?;
     loop {
         match shared.heap.proceed(&mut request) {
-            Progress::More => {
-                drop(shared);
-                shared = lock();
-            }
+            Progress::More => shared = meanwhile(shared, || ()),
             Progress::Lost => return None,
             Progress::Ready => break,
         }
@@ -68,7 +84,7 @@ fn try_run(cache: &Cache, mut shared: LockGuard<'static, Shared>, pages: Run, si
     tallies.served(cache, None, pages.capacity(), size, request.missed());
     if let Some(promotion) = heap.promotion_of(&mut request) {
         drop(shared);
-        run(&promotion);
+        promote_now(&promotion);
     } else {
         purger::counted(shared, cache);
     }
@@ -77,14 +93,28 @@ fn try_run(cache: &Cache, mut shared: LockGuard<'static, Shared>, pages: Run, si
 
 pub(super) fn give_back_run(request: Layout, start: NonNull<u8>) {
     let cache = current();
-    let mut shared = lock();
-    let Shared { heap, tallies, .. } = &mut *shared;
-    // SAFETY: the caller's word.
-    let Some(run) = blocks::run(request).filter(|&run| unsafe { heap.give_back_run(run, start) }) else {
-        misuse(heap, start)
+    let Some(mut shared) = enter() else {
+        // SAFETY: the caller's word.
+        return unsafe { aside::leave(start, request) };
     };
+    let Shared { heap, tallies, .. } = &mut *shared;
+    let Some(run) = blocks::run(request) else { misuse(heap, start) };
+    // SAFETY: the caller's word.
+    unsafe { take_back_run(heap, run, start) };
     tallies.freed(cache, None, run.capacity(), request.size());
     purger::freed(shared, cache);
+}
+
+/// Takes a run back, whoever granted it.
+///
+/// # Safety
+/// Nobody uses it any more.
+#[inline]
+pub(super) unsafe fn take_back_run<O: Os>(heap: &mut Heap<O>, run: Run, start: NonNull<u8>) {
+    // SAFETY: the caller's word.
+    if !unsafe { heap.give_back_run(run, start) || aside::take_back(start) } {
+        misuse(heap, start)
+    }
 }
 
 /// Makes a run fit another request of the same alignment where it stands, if it can. The bytes that may not be zero, at or beyond the
@@ -92,17 +122,14 @@ pub(super) fn give_back_run(request: Layout, start: NonNull<u8>) {
 pub(super) fn resize_run(block: NonNull<u8>, old: Layout, new: Layout) -> Option<Range<usize>> {
     let (before, after) = (blocks::run(old)?, blocks::run(new)?);
     let cache = current();
-    let mut shared = lock();
+    let mut shared = enter()?;
     // SAFETY: the caller's word.
     let dirty = match unsafe { shared.heap.resize(block, (before, old.size()), (after, new.size())) } {
         Resize::Refused => return None,
         Resize::Done(dirty) => dirty,
         Resize::Growing(mut growth) => loop {
             match shared.heap.grow(&mut growth) {
-                Progress::More => {
-                    drop(shared);
-                    shared = lock();
-                }
+                Progress::More => shared = meanwhile(shared, || ()),
                 Progress::Lost => return None,
                 Progress::Ready => break growth.dirty(),
             }
@@ -120,9 +147,13 @@ pub(crate) fn relocate(block: NonNull<u8>, old: Layout, new: Layout) -> Option<N
     let (Some(Place::Run(before)), Some(Place::Run(after))) = (blocks::place(old), blocks::place(new)) else {
         return None;
     };
+    let cache = current();
+    let mut shared = enter()?;
     // SAFETY: the caller's word: nobody uses the block meanwhile.
-    let mut moving = unsafe { lock().heap.relocate(block, (before, old.size()), after) }?;
-    while lock().heap.move_on(&mut moving) {}
+    let mut moving = unsafe { shared.heap.relocate(block, (before, old.size()), after) }?;
+    while shared.heap.move_on(&mut moving) {
+        shared = meanwhile(shared, || ());
+    }
     let (start, moved) = (moving.to(), moving.moved());
     let copy = |from: NonNull<u8>, to: NonNull<u8>, range: Range<usize>| {
         // SAFETY: the range lies within both blocks, of which one is the caller's and the other on its way to it.
@@ -130,24 +161,24 @@ pub(crate) fn relocate(block: NonNull<u8>, old: Layout, new: Layout) -> Option<N
     };
     let mut there = !moved.is_empty();
     while there {
-        match lock().heap.settle(&mut moving) {
-            Progress::More => {}
+        match shared.heap.settle(&mut moving) {
+            Progress::More => shared = meanwhile(shared, || ()),
             Progress::Ready => break,
             Progress::Lost => {
-                copy(start, block, moved.clone());
+                shared = meanwhile(shared, || copy(start, block, moved.clone()));
                 there = false;
             }
         }
     }
     if !there {
-        lock().heap.call_off(&moving);
+        shared.heap.call_off(&moving);
         return None;
     }
-    for range in [0..moved.start, moved.end..old.size()] {
-        copy(block, start, range);
-    }
-    let cache = current();
-    let mut shared = lock();
+    shared = meanwhile(shared, || {
+        for range in [0..moved.start, moved.end..old.size()] {
+            copy(block, start, range);
+        }
+    });
     shared.heap.arrive(&moving);
     shared.tallies.run_resized(before.capacity(), after.capacity());
     shared.tallies.resized(cache, old.size(), new.size());

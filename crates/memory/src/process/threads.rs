@@ -9,7 +9,7 @@ use std::ptr::{self, NonNull};
 use std::sync::OnceLock;
 
 use super::cache::Cache;
-use super::{lock, purger};
+use super::{Shared, aside, enter, purger};
 use crate::heap::Heap;
 use crate::layout::blocks::{self, Run};
 use crate::os::{self, Ends, Os};
@@ -21,7 +21,7 @@ use crate::sync::this_thread;
 static BARREN: Cache = Cache::barren();
 static GONE: Cache = Cache::barren();
 
-/// Where requests count for which no thread is there any more; used under the lock only.
+/// Where requests count that have no cache of their thread's; used under the lock only.
 pub(super) static HOMELESS: Cache = Cache::barren();
 
 thread_local! {
@@ -160,7 +160,7 @@ fn arrive(cache: &'static Cache) -> &'static Cache {
     if ptr::eq(cache, &GONE) {
         return &HOMELESS;
     }
-    let mut shared = lock();
+    let Some(mut shared) = enter() else { return &HOMELESS };
     if shared.caches.seen() {
         shared.purger.reconsider();
     }
@@ -172,7 +172,7 @@ fn arrive(cache: &'static Cache) -> &'static Cache {
         os::complain_once(&SAID, format_args!("the process has no thread-specific key left: threads have no caches"));
         return &HOMELESS;
     };
-    let super::Shared { heap, caches, .. } = &mut *shared;
+    let Shared { heap, caches, .. } = &mut *shared;
     let Some(cache) = caches.take(heap) else { return &HOMELESS };
     drop(shared);
     // From here on it may make requests of its own: to watch its end may take memory.
@@ -194,11 +194,20 @@ unsafe extern "C" fn leave(cache: *mut libc::c_void) {
 /// The calling thread has no cache from now on.
 fn retire(cache: &'static Cache) {
     CURRENT.set(&GONE);
-    // Whoever waits for the lock gets it in between.
-    while cache.drain_some(&mut lock().heap) {}
-    let mut shared = lock();
-    let super::Shared { heap, caches, tallies, .. } = &mut *shared;
+    loop {
+        let Some(mut shared) = enter() else { return aside::leave_cache(cache) };
+        // Whoever waits for the lock gets it in between.
+        if !cache.drain_some(&mut shared.heap) {
+            retire_with(&mut shared, cache);
+            return purger::freed(shared, &HOMELESS);
+        }
+    }
+}
+
+/// Takes over what a cache counted, whose thread is no more, and what it holds.
+pub(super) fn retire_with(shared: &mut Shared, cache: &'static Cache) {
+    let Shared { heap, caches, tallies, .. } = shared;
+    cache.drain(heap);
     tallies.retire(cache);
     caches.leave(heap, cache);
-    purger::freed(shared, &HOMELESS);
 }

@@ -1,0 +1,184 @@
+//! What is served without the heap's lock, where that is held for a fork that does not come about.
+//!
+//! The thread that forks may wait for what another thread has: a handler that runs after ours takes a library's lock, and who holds that
+//! waits for the heap. No order of handlers helps everybody. So whoever has waited for some milliseconds goes another way: a
+//! request is served from a mapping of its own, and a block that is freed is left in a list, written into the block itself. Who has
+//! the lock next works that off, in the child as well. All here is changed by single atomic steps, so that the child finds it whole.
+#![allow(unsafe_code)]
+
+use std::alloc::Layout;
+use std::ptr::{self, NonNull};
+
+use super::Shared;
+use super::cache::{Cache, give_back};
+use super::runs::take_back_run;
+use super::threads::{HOMELESS, retire_with};
+use crate::layout::blocks::{self, PAGE, Place, class_capacity};
+use crate::os::{Linux, Os};
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
+
+/// The most blocks that were served so, and are in use: each takes a mapping of the process's.
+const BLOCKS: usize = 1024;
+
+/// Where such a block is, and the bytes of its mapping. A place without a start is vacant; one that starts at `TAKEN` is being filled.
+struct Block {
+    start: AtomicUsize,
+    bytes: AtomicUsize,
+    /// The request, until it is counted.
+    request: AtomicUsize,
+}
+
+const TAKEN: usize = 1;
+
+static SERVED: [Block; BLOCKS] =
+    [const { Block { start: AtomicUsize::new(0), bytes: AtomicUsize::new(0), request: AtomicUsize::new(0) } }; BLOCKS];
+
+/// Some of these requests are not counted yet.
+static UNCOUNTED: AtomicBool = AtomicBool::new(false);
+
+/// A request in one word: the logarithm of its alignment above its size, which is not zero.
+fn pack(request: Layout) -> usize {
+    request.size() | (request.align().trailing_zeros() as usize) << SIZE
+}
+
+const SIZE: u32 = 58;
+
+/// `None` for zero.
+fn unpack(request: usize) -> Option<Layout> {
+    let size = request & ((1 << SIZE) - 1);
+    Layout::from_size_align(size, 1 << (request >> SIZE)).ok().filter(|request| request.size() > 0)
+}
+
+/// A block for a request that is not zero-sized. All of it is zero.
+#[cold]
+pub(super) fn obtain(request: Layout) -> Option<NonNull<u8>> {
+    let size = match blocks::place(request)? {
+        // Caches take it for any other block of the class.
+        Place::Class(class) => class_capacity(class),
+        Place::Run(_) => request.size(),
+    };
+    let bytes = size.checked_next_multiple_of(PAGE)?;
+    let place = SERVED.iter().find(|place| place.start.compare_exchange(0, TAKEN, Acquire, Relaxed).is_ok())?;
+    let Some(start) = Linux.map_anywhere(bytes, request.align().max(PAGE)) else {
+        place.start.store(0, Relaxed);
+        return None;
+    };
+    place.bytes.store(bytes, Relaxed);
+    place.request.store(pack(request), Relaxed);
+    place.start.store(start.addr().get(), Release);
+    UNCOUNTED.store(true, Release);
+    Some(start)
+}
+
+/// Takes back a block that was served so; returns whether it was.
+///
+/// # Safety
+/// If it was, nobody uses it any more.
+#[cold]
+pub(super) unsafe fn take_back(block: NonNull<u8>) -> bool {
+    let Some(place) = SERVED.iter().find(|place| place.start.load(Acquire) == block.addr().get()) else {
+        return false;
+    };
+    let bytes = place.bytes.load(Relaxed);
+    if place.start.compare_exchange(block.addr().get(), TAKEN, Acquire, Relaxed).is_err() {
+        return false;
+    }
+    // SAFETY: it was mapped for this block alone, which nobody uses (the caller's word). If it stays, nobody will.
+    unsafe { Linux.unmap(block, bytes) };
+    place.start.store(0, Release);
+    true
+}
+
+/// In a freed block: what it was requested as, and the one that was freed before it.
+struct Freed {
+    before: *mut Freed,
+    request: usize,
+}
+
+/// The block that was freed last, and not given back yet.
+static FREED: AtomicPtr<Freed> = AtomicPtr::new(ptr::null_mut());
+
+/// A thread's cache that it left, by `Cache::left`.
+static LEFT: AtomicPtr<Cache> = AtomicPtr::new(ptr::null_mut());
+
+/// Leaves a freed block to who has the lock next.
+///
+/// # Safety
+/// It was granted for `request`, and nobody uses it any more.
+#[cold]
+pub(super) unsafe fn leave(block: NonNull<u8>, request: Layout) {
+    let freed = block.cast::<Freed>().as_ptr();
+    let request = pack(request);
+    let mut before = FREED.load(Relaxed);
+    loop {
+        // SAFETY: all blocks have 16 bytes and are aligned to as many, and this one is nobody else's.
+        unsafe { freed.write(Freed { before, request }) };
+        match FREED.compare_exchange_weak(before, freed, Release, Relaxed) {
+            Ok(_) => return,
+            Err(now) => before = now,
+        }
+    }
+}
+
+/// Leaves the cache of a thread that ends to who has the lock next.
+#[cold]
+pub(super) fn leave_cache(cache: &'static Cache) {
+    let mut before = LEFT.load(Relaxed);
+    loop {
+        cache.left.store(before, Relaxed);
+        match LEFT.compare_exchange_weak(before, ptr::from_ref(cache).cast_mut(), Release, Relaxed) {
+            Ok(_) => return,
+            Err(now) => before = now,
+        }
+    }
+}
+
+/// Whether something was left.
+#[inline]
+pub(super) fn is_left() -> bool {
+    UNCOUNTED.load(Relaxed) || !FREED.load(Relaxed).is_null() || !LEFT.load(Relaxed).is_null()
+}
+
+/// Counts what was served, and gives back what was left.
+#[cold]
+pub(super) fn work_off(shared: &mut Shared) {
+    let Shared { heap, tallies, .. } = shared;
+    if UNCOUNTED.swap(false, Acquire) {
+        for place in &SERVED {
+            let Some(request) = unpack(place.request.swap(0, Relaxed)) else { continue };
+            match blocks::place(request) {
+                Some(Place::Class(class)) => {
+                    tallies.served(&HOMELESS, Some(class), class_capacity(class), request.size(), true);
+                }
+                Some(Place::Run(run)) => tallies.served(&HOMELESS, None, run.capacity(), request.size(), true),
+                None => {}
+            }
+        }
+    }
+    let mut next = FREED.swap(ptr::null_mut(), Acquire);
+    while let Some(block) = NonNull::new(next) {
+        // SAFETY: the list's blocks are nobody's, and were written by `leave`.
+        let Freed { before, request } = unsafe { block.as_ptr().read() };
+        next = before;
+        let (block, Some(request)) = (block.cast(), unpack(request)) else { continue };
+        match blocks::place(request) {
+            Some(Place::Class(class)) => {
+                give_back(heap, class, block);
+                tallies.freed(&HOMELESS, Some(class), class_capacity(class), request.size());
+            }
+            Some(Place::Run(run)) => {
+                // SAFETY: as above.
+                unsafe { take_back_run(heap, run, block) };
+                tallies.freed(&HOMELESS, None, run.capacity(), request.size());
+            }
+            None => {}
+        }
+    }
+    let mut next = LEFT.swap(ptr::null_mut(), Acquire);
+    // SAFETY: *Listed*: a cache that was left is still in the list of all.
+    while let Some(cache) = unsafe { next.cast_const().as_ref::<'static>() } {
+        next = cache.left.load(Relaxed);
+        retire_with(shared, cache);
+    }
+}
