@@ -227,10 +227,12 @@ mod tests {
         assert!(lock.hold_for_fork());
         assert!(!lock.hold_for_fork(), "already");
         let there = Arc::clone(&lock);
+        let (waited, go_on) = std::sync::mpsc::channel();
         let other = thread::spawn(move || {
             assert!(!there.is_held_for_fork());
             there.release_after_fork();
             assert!(there.lock_unless_forking().is_none(), "it waits for the fork's end");
+            waited.send(()).unwrap();
             let mut guard = there.lock();
             assert!(!guard.passed());
             *guard += 1;
@@ -243,6 +245,7 @@ mod tests {
             *guard += 1;
             thread::yield_now();
         }
+        go_on.recv().unwrap();
         lock.release_after_fork();
         assert_eq!(other.join().unwrap(), 1001);
         assert!(!lock.is_held_for_fork() && !lock.lock().passed());

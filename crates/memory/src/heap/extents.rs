@@ -1,9 +1,7 @@
 //! Free ranges of pages, found by size and by neighbourhood.
 //!
 //! An **extent** is a maximal free range: two never touch. Its first and its last page carry its number in their tags, so that
-//! whoever frees a range finds its neighbours in constant time. A bit for each page in which one starts, and the set of units that have
-//! any, find the extent that a page lies in. By size, extents stand in bins, sixteen to a power of two
-//! and exact below 32 pages, as in TLSF (Masmano et al. 2004); unlike TLSF, the bins are searched for the best fit.
+//! whoever frees a range finds its neighbours in constant time. By size, extents stand in bins, sixteen to a power of two and exact below 32 pages, as in TLSF (Masmano et al. 2004); unlike TLSF, the bins are searched for the best fit.
 //! Extents without a fresh page have bins of their own: they are preferred.
 //!
 //! The range has two **sides**, divided by the border. Small runs go to the first: thread caches and slabs hold them for long, and
@@ -14,8 +12,7 @@ use std::ops::Range;
 use bytemuck::Zeroable;
 
 use super::owners::Owners;
-use super::set::UnitSet;
-use super::space::{Table, TableMemory, UNIT, UNITS, WORDS as UNIT_WORDS, units};
+use super::space::{Table, TableMemory};
 use crate::os::Os;
 
 /// The part of the range that a run is taken from, if it can be.
@@ -165,9 +162,6 @@ pub(crate) struct Extents {
     /// Changes with every extent that does.
     version: u32,
     pub(crate) owners: Owners,
-    /// The pages of each unit that an extent starts in, and the units that have any.
-    starts: Table<[u64; UNIT_WORDS], UNITS, 512>,
-    started: UnitSet,
     /// The first page of the large side: no extent crosses it.
     border: u32,
     /// By sides, extents without fresh pages, and the others.
@@ -184,8 +178,6 @@ impl Extents {
             unused: 1,
             version: 0,
             owners: Owners::empty(),
-            starts: Table::empty(),
-            started: UnitSet::empty(),
             border: 0,
             resident: [const { Bins::empty() }; 2],
             fresh: [const { Bins::empty() }; 2],
@@ -196,13 +188,10 @@ impl Extents {
     pub(crate) fn start<O: Os>(&mut self, os: &O, memory: &mut TableMemory, border: u32) -> Option<()> {
         self.nodes.open(os, memory)?;
         self.owners.open(os, memory)?;
-        self.starts.open(os, memory)?;
-        self.started.open(os, memory)?;
         self.border = border;
         Some(())
     }
 
-    #[cfg(any(test, fuzzing))]
     pub(crate) fn border(&self) -> u32 {
         self.border
     }
@@ -213,10 +202,7 @@ impl Extents {
 
     /// Room for extents that start or end in some pages.
     pub(crate) fn ensure<O: Os>(&self, os: &O, memory: &mut TableMemory, pages: Range<u32>) -> bool {
-        let units = units(&pages);
         self.owners.ensure(os, memory, pages)
-            && self.starts.ensure(os, memory, units.clone())
-            && self.started.ensure(os, memory, units)
     }
 
     /// Room for so many extents.
@@ -250,63 +236,6 @@ impl Extents {
         self.version
     }
 
-    /// An extent is found from its start, and from within, from now on.
-    fn tag_start(&mut self, page: u32, number: u32) {
-        self.owners.set_extent(page, number);
-        let (unit, bit) = (page / UNIT, page % UNIT);
-        self.starts[unit][bit as usize / 64] |= 1 << (bit % 64);
-        self.started.insert(unit);
-    }
-
-    fn untag_start(&mut self, page: u32) {
-        self.owners.clear(page);
-        let (unit, bit) = (page / UNIT, page % UNIT);
-        let starts = &mut self.starts[unit];
-        starts[bit as usize / 64] &= !(1 << (bit % 64));
-        if starts.iter().fold(0, |all, word| all | word) == 0 {
-            self.started.remove(unit);
-        }
-    }
-
-    /// The extent that a page lies in.
-    pub(crate) fn around(&self, page: u32) -> Option<u32> {
-        let (unit, bit) = (page / UNIT, page % UNIT);
-        let last = |unit: u32, upto: u32| {
-            let starts = self.starts.get(unit)?;
-            (0..=upto as usize / 64).rev().find_map(|word| {
-                let shift = 63 - upto.saturating_sub(word as u32 * 64).min(63);
-                let bits = starts[word] & u64::MAX >> shift;
-                bits.checked_ilog2().map(|bit| unit * UNIT + word as u32 * 64 + bit)
-            })
-        };
-        let start = last(unit, bit).or_else(|| last(self.started.last_before(unit)?, UNIT - 1))?;
-        let number = self.owners.extent(start)?;
-        (self.get(number).end() > page).then_some(number)
-    }
-
-    /// The first extent that has a part of some pages, all within one unit, and that part.
-    pub(crate) fn first_within(&self, pages: Range<u32>) -> Option<(u32, Range<u32>)> {
-        let number = match self.around(pages.start) {
-            _ if pages.is_empty() => return None,
-            Some(number) => number,
-            None => self.owners.extent(self.next_start(pages.clone())?)?,
-        };
-        let extent = self.get(number);
-        Some((number, extent.start.max(pages.start)..extent.end().min(pages.end)))
-    }
-
-    /// The first page of a range, within one unit, that an extent starts in.
-    fn next_start(&self, pages: Range<u32>) -> Option<u32> {
-        let starts = self.starts.get(pages.start / UNIT)?;
-        let first = pages.start % UNIT;
-        (first as usize / 64..UNIT_WORDS)
-            .find_map(|word| {
-                let bits = starts[word] & u64::MAX << first.saturating_sub(word as u32 * 64).min(63);
-                (bits != 0).then(|| pages.start / UNIT * UNIT + word as u32 * 64 + bits.trailing_zeros())
-            })
-            .filter(|&page| page < pages.end)
-    }
-
     /// Adds a free range that touches no other.
     pub(crate) fn insert(&mut self, extent: Extent) {
         let number = match self.vacant {
@@ -320,8 +249,8 @@ impl Extents {
             }
         };
         self.link(number, extent);
+        self.owners.set_extent(extent.start, number);
         self.owners.set_extent(extent.end() - 1, number);
-        self.tag_start(extent.start, number);
     }
 
     /// Takes a free range away.
@@ -329,7 +258,7 @@ impl Extents {
         let extent = self.unlink(number);
         self.nodes[number] = Node { next: self.vacant, ..Node::default() };
         self.vacant = number;
-        self.untag_start(extent.start);
+        self.owners.clear(extent.start);
         self.owners.clear(extent.end() - 1);
         extent
     }
@@ -348,21 +277,15 @@ impl Extents {
             self.unlink(number);
             self.link(number, extent);
         }
-        // Mostly, one end stays.
-        let ends = (old.start != extent.start, old.end() != extent.end());
-        if ends.0 {
-            self.untag_start(old.start);
+        // Mostly, one end stays; what goes may be where the other one is.
+        if old.start != extent.start {
+            self.owners.clear(old.start);
         }
-        if ends.1 {
+        if old.end() != extent.end() {
             self.owners.clear(old.end() - 1);
         }
-        // What went may be where the other one stays.
+        self.owners.set_extent(extent.start, number);
         self.owners.set_extent(extent.end() - 1, number);
-        if ends.0 {
-            self.tag_start(extent.start, number);
-        } else {
-            self.owners.set_extent(extent.start, number);
-        }
     }
 
     fn link(&mut self, number: u32, extent: Extent) {
@@ -433,31 +356,38 @@ impl Extents {
     /// The extent of at least `pages` pages on a side that costs the least, of equal ones the smallest, at the lowest address: one
     /// without fresh pages costs nothing.
     pub(crate) fn best(&self, side: Side, pages: u32, cost: impl Fn(&Extent) -> u32) -> Option<u32> {
+        self.best_resident(side, pages).or_else(|| self.best_of(&self.fresh[side as usize], pages, cost))
+    }
+
+    /// As [`best`](Self::best), of those without fresh pages.
+    pub(crate) fn best_resident(&self, side: Side, pages: u32) -> Option<u32> {
+        self.best_of(&self.resident[side as usize], pages, |_| 0)
+    }
+
+    fn best_of(&self, bins: &Bins, pages: u32, cost: impl Fn(&Extent) -> u32) -> Option<u32> {
         let mut best = None;
-        for (bins, costs) in [(&self.resident[side as usize], false), (&self.fresh[side as usize], true)] {
-            let mut searched = 0;
-            let mut from = bin(pages);
-            while let Some(bin) = bins.next_filled(from)
-                && searched < SEARCH
-            {
-                let mut number = bins.heads[bin];
-                while number != 0 && searched < SEARCH {
-                    let Node { extent, next, .. } = &self.nodes[number];
-                    if extent.pages >= pages {
-                        let key = (if costs { cost(extent) } else { 0 }, extent.pages, extent.start);
-                        if best.is_none_or(|(least, _)| key < least) {
-                            best = Some((key, number));
-                        }
+        let mut searched = 0;
+        let mut from = bin(pages);
+        while let Some(bin) = bins.next_filled(from)
+            && searched < SEARCH
+        {
+            let mut number = bins.heads[bin];
+            while number != 0 && searched < SEARCH {
+                let Node { extent, next, .. } = &self.nodes[number];
+                if extent.pages >= pages {
+                    let key = (cost(extent), extent.pages, extent.start);
+                    if best.is_none_or(|(least, _)| key < least) {
+                        best = Some((key, number));
                     }
-                    number = *next;
-                    searched += 1;
                 }
-                // Extents of the next bins are larger.
-                if let Some(((0, ..), number)) = best {
-                    return Some(number);
-                }
-                from = bin + 1;
+                number = *next;
+                searched += 1;
             }
+            // Extents of the next bins are larger.
+            if let Some(((0, ..), _)) = best {
+                break;
+            }
+            from = bin + 1;
         }
         best.map(|(_, number)| number)
     }
@@ -520,15 +450,12 @@ impl Extents {
         (1..self.unused).map(|number| self.get(number)).filter(|extent| extent.pages > 0)
     }
 
-    /// An extent is found by its ends, from within and in its bin.
+    /// An extent is found by its ends and in its bin.
     pub(crate) fn check(&self, extent: &Extent) {
         let number = self.owners.extent(extent.start).unwrap_or(0);
         assert_eq!(self.nodes[number].extent, *extent);
         // Pages that never had a tag have none.
         assert!(self.owners.extent(extent.end() - 1).is_none_or(|other| other == number));
-        for page in [extent.start, extent.start + extent.pages / 2, extent.end() - 1] {
-            assert_eq!(self.around(page), Some(number), "around page {page}");
-        }
         let bins = &if extent.fresh == 0 { &self.resident } else { &self.fresh }[self.side(extent.start) as usize];
         let bin = bin(extent.pages);
         assert!(bins.filled[bin / 64] & (1 << (bin % 64)) != 0);

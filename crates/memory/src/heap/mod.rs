@@ -3,7 +3,6 @@
 //! | module | decides |
 //! |---|---|
 //! | `space` | where the heap's addresses are, and what may be done there: all unsafe code below this page |
-//! | `set` | how the largest unit of a kind is found |
 //! | `owners` | what lies at an address |
 //! | `extents` | which free ranges there are, by size and by neighbourhood |
 //! | `units` | which pages are resident, and which may not be zero |
@@ -21,7 +20,6 @@ mod extents;
 mod filling;
 mod owners;
 mod pages;
-mod set;
 mod slabs;
 mod space;
 #[cfg(test)]
@@ -153,10 +151,10 @@ impl<O: Os> Heap<O> {
         self.pages.is_beyond(run.pages)
     }
 
-    /// A run of pages for a request of `size` bytes, where that is just what was given back last. All of it may not be zero.
+    /// A run of pages for a request of `size` bytes, where there is a good one that needs nothing to be done. All of it may not be zero.
     #[inline]
-    pub(crate) fn obtain_last(&mut self, run: Run, size: usize) -> Option<Granted> {
-        let page = self.pages.take_last(run.pages, run.align)?;
+    pub(crate) fn obtain_at_once(&mut self, run: Run, size: usize) -> Option<Granted> {
+        let page = self.pages.take_at_once(run.pages, run.align)?;
         self.pages.owners().set_run(page, run);
         Some(Granted { start: self.start_of(page, run), dirty: 0..size })
     }

@@ -38,8 +38,7 @@ use bytemuck::Zeroable;
 use super::budget::Budget;
 use super::extents::{Extent, Extents, Side};
 use super::filling::{Filling, Policy};
-use super::set::UnitSet;
-use super::space::{Advice, Layout, Space, Table, UNIT, UNITS, Unmapped, pages_of, parts, units, whole_units};
+use super::space::{Advice, Layout, Space, Table, UNIT, UNITS, UnitSet, Unmapped, pages_of, parts, units, whole_units};
 use super::units::Units;
 use crate::layout::blocks::{CLASS_PAGES, PAGE};
 use crate::os::{HUGE, Move, Os, Purge};
@@ -272,9 +271,6 @@ impl<O: Os> PageHeap<O> {
         if !self.budget.allows(pages) {
             return None;
         }
-        if let Some(start) = self.take_last(pages, align) {
-            return Some(Transit::ready(start..start + pages));
-        }
         let side = side_of(pages);
         self.merge();
         self.prepare()?;
@@ -286,13 +282,40 @@ impl<O: Os> PageHeap<O> {
         Some(transit)
     }
 
+    /// Takes `pages` pages that need nothing to be done for them, all resident and none of them zero, if those are the best.
+    #[inline]
+    pub(crate) fn take_at_once(&mut self, pages: u32, align: u32) -> Option<u32> {
+        if !self.budget.allows(pages) {
+            return None;
+        }
+        self.take_last(pages, align).or_else(|| self.take_ready(pages, align))
+    }
+
+    fn take_ready(&mut self, pages: u32, align: u32) -> Option<u32> {
+        if align > 1 || !self.started {
+            return None;
+        }
+        self.merge();
+        self.prepare()?;
+        let number = self.extents.best_resident(side_of(pages), pages)?;
+        let extent = self.extents.get(number);
+        if extent.dirty < pages {
+            return None;
+        }
+        let taken = extent.start..extent.start + pages;
+        self.runs += 1;
+        self.budget.take(pages);
+        self.space.lend(taken.clone());
+        self.cut_units(&taken, extent.pages > pages);
+        self.extents.update(number, extent.rest(taken.end, 0, 0));
+        Some(taken.start)
+    }
+
     /// Takes the run that was given back last, if it is the best for `pages` pages.
     #[inline]
-    pub(crate) fn take_last(&mut self, pages: u32, align: u32) -> Option<u32> {
+    fn take_last(&mut self, pages: u32, align: u32) -> Option<u32> {
         let last = self.last?;
-        if (last.pages, align, self.extents.side(last.start)) != (pages, 1, side_of(pages))
-            || !self.budget.allows(pages)
-        {
+        if (last.pages, align, self.extents.side(last.start)) != (pages, 1, side_of(pages)) {
             return None;
         }
         // As long as the extents stay as they are, so does the answer.
@@ -311,6 +334,9 @@ impl<O: Os> PageHeap<O> {
 
     /// As [`take`](Self::take), for few pages: all at once.
     pub(crate) fn take_now(&mut self, pages: u32) -> Option<Transit> {
+        if let Some(start) = self.take_at_once(pages, 1) {
+            return Some(Transit::ready(start..start + pages));
+        }
         let mut transit = self.take(pages, 1)?;
         // A move at most, and a piece of purging: the rest is for others to come.
         loop {
@@ -341,7 +367,7 @@ impl<O: Os> PageHeap<O> {
                 let start = (self.extents.get(number).start + skew).next_multiple_of(align) - skew;
                 match self.map(number, start..start + pages) {
                     Ok(()) => return Some(self.cut_out(number, start..start + pages)),
-                    Err(Unmapped::Taken(units)) => self.leave_out(units.start * UNIT..units.end * UNIT),
+                    Err(Unmapped::Taken(units)) => self.leave_out(number, units.start * UNIT..units.end * UNIT),
                     Err(Unmapped::Refused) => break,
                 }
             }
@@ -402,7 +428,7 @@ impl<O: Os> PageHeap<O> {
         match self.map(number, pages) {
             Ok(()) => Some(()),
             Err(Unmapped::Taken(units)) => {
-                self.leave_out(units.start * UNIT..units.end * UNIT);
+                self.leave_out(number, units.start * UNIT..units.end * UNIT);
                 None
             }
             Err(Unmapped::Refused) => None,
@@ -442,37 +468,20 @@ impl<O: Os> PageHeap<O> {
     fn cut_out(&mut self, number: u32, pages: Range<u32>) -> Transit {
         let extent = self.extents.get(number);
         self.budget.take(pages.end - pages.start);
-        let known = pages.end - extent.start <= extent.dirty;
-        let (front, rest) = if known {
-            (Extent::used(extent.start, pages.start - extent.start), extent.rest(pages.end, 0, 0))
-        } else {
-            let front = self.units.extent(extent.start..pages.start);
-            let taken = self.units.extent(pages.clone());
-            (front, extent.rest(pages.end, front.fresh + taken.fresh, front.zero + taken.zero))
-        };
-        // The units at both ends may have free pages still.
-        let units = units(&pages);
-        if units.len() <= 2 {
-            units.clone().for_each(|unit| self.spare.remove(unit));
-        } else {
-            self.spare.remove_all(units.clone());
-        }
-        if rest.pages > 0 && !pages.end.is_multiple_of(UNIT) {
-            self.partly.insert(units.end - 1);
-        }
+        let front = self.units.extent(extent.start..pages.start);
+        let taken = self.units.extent(pages.clone());
+        let rest = extent.rest(pages.end, front.fresh + taken.fresh, front.zero + taken.zero);
+        self.cut_units(&pages, rest.pages > 0);
+        self.space.set_aside(pages.clone());
         self.extents.update(number, rest);
         if front.pages > 0 {
             self.extents.insert(front);
             if !pages.start.is_multiple_of(UNIT) {
-                self.partly.insert(units.start);
+                self.partly.insert(pages.start / UNIT);
             }
         }
-        if known {
-            self.space.lend(pages.clone());
-            return Transit::ready(pages);
-        }
         Transit {
-            next: units.start,
+            next: pages.start / UNIT,
             expected: 0,
             evicted: 0,
             promotion: None,
@@ -480,6 +489,19 @@ impl<O: Os> PageHeap<O> {
             dirty: 0..0,
             stage: Stage::Supply,
             pages,
+        }
+    }
+
+    /// Pages are free no more; of their last unit, there may be some behind them that are.
+    fn cut_units(&mut self, pages: &Range<u32>, goes_on: bool) {
+        let units = units(pages);
+        if units.len() <= 2 {
+            units.clone().for_each(|unit| self.spare.remove(unit));
+        } else {
+            self.spare.remove_all(units.clone());
+        }
+        if goes_on && !pages.end.is_multiple_of(UNIT) {
+            self.partly.insert(units.end - 1);
         }
     }
 
@@ -549,6 +571,13 @@ impl<O: Os> PageHeap<O> {
     /// Moves the memory of some free unit to one in transit; `None` if there is none to spare.
     fn supply_unit(&mut self, to: u32) -> Option<Move> {
         let from = self.spare.last()?;
+        // What of it is free is an extent's at either end, and seldom more.
+        let mut beside = [None, None];
+        let mut pages = pages_of(to);
+        while let Some(part) = self.space.free_within(pages.clone()) {
+            pages.start = part.end;
+            *beside.iter_mut().find(|place| place.is_none())? = Some((self.around(part.start)?, part));
+        }
         if !self.space.may_move() {
             return None;
         }
@@ -559,12 +588,15 @@ impl<O: Os> PageHeap<O> {
                 self.units.moved(from, to);
                 self.spare.remove(from);
                 self.filling.forget(&pages_of(from));
-                if let Some(number) = self.extents.around(from * UNIT) {
+                if let Some(number) = self.around(from * UNIT) {
                     self.extents.adjust(number, &pages_of(from), UNIT as i32, dirty);
                 }
                 self.note_resident(to);
             }
-            Move::Lost => self.leave_out(pages_of(to)),
+            Move::Lost => {
+                beside.into_iter().flatten().for_each(|(number, part)| self.forget(number, part));
+                self.lost(pages_of(to));
+            }
             Move::Kept | Move::Emptied => {}
         }
         Some(moved)
@@ -573,13 +605,21 @@ impl<O: Os> PageHeap<O> {
     /// A unit that was fresh is resident now, and so is what of it is free.
     fn note_resident(&mut self, unit: u32) {
         let mut pages = pages_of(unit);
-        while let Some((number, part)) = self.extents.first_within(pages.clone()) {
+        while let Some(part) = self.space.free_within(pages.clone()) {
+            pages.start = part.end;
+            let Some(number) = self.around(part.start) else { continue };
             let known = self.units.extent(part.clone());
             let all = known.pages as i32;
             self.extents.adjust(number, &part, -all, known.zero as i32 - all);
             self.partly.insert(unit);
-            pages.start = part.end;
         }
+    }
+
+    /// The extent that a page lies in.
+    fn around(&self, page: u32) -> Option<u32> {
+        let start = self.space.free_from(page)?;
+        let start = if page >= self.extents.border() { start.max(self.extents.border()) } else { start };
+        self.extents.owners.extent(start)
     }
 
     /// Pages in transit are their requester's.
@@ -594,7 +634,7 @@ impl<O: Os> PageHeap<O> {
             filling.begin(pages.clone(), |pages| space.resident(pages));
         }
         transit.promotion = self.touch(pages.clone(), fresh);
-        self.space.lend(pages);
+        self.space.lend_aside(pages);
         transit.stage = if fresh > 0 { Stage::Lent } else { Stage::Ready };
         if fresh > 0 { Progress::More } else { Progress::Ready }
     }
@@ -649,51 +689,51 @@ impl<O: Os> PageHeap<O> {
         self.runs -= 1;
         for (unit, part) in parts(transit.pages.clone()) {
             let part = unit * UNIT + part.start..unit * UNIT + part.end;
+            self.space.put_back(part.clone());
             if self.space.is_lent(part.clone()) {
                 self.holes += 1;
-            } else if self.may_note() {
-                self.free(self.units.extent(part));
             } else {
-                self.stray += self.units.extent(part).resident();
+                self.note(part, Self::free);
             }
         }
     }
 
-    /// Whether there is room for one more free range. What cannot be noted stays unused.
-    fn may_note(&mut self) -> bool {
-        self.prepare().is_some() || self.extents.has_room()
+    /// Free pages, in no extent any more, become one by the given means, if there is room for it. If not they stay unused.
+    fn note(&mut self, pages: Range<u32>, means: fn(&mut Self, Extent)) {
+        let extent = self.units.extent(pages.clone());
+        if self.prepare().is_some() || self.extents.has_room() {
+            means(self, extent);
+        } else {
+            self.stray += extent.resident();
+            self.space.withdraw(pages);
+        }
     }
 
-    /// Pages that were withdrawn leave the extents.
-    fn leave_out(&mut self, pages: Range<u32>) {
+    /// Pages of an extent were withdrawn.
+    fn leave_out(&mut self, number: u32, pages: Range<u32>) {
+        self.forget(number, pages.clone());
+        self.lost(pages);
+    }
+
+    /// Some pages are no more of an extent.
+    fn forget(&mut self, number: u32, pages: Range<u32>) {
+        let extent = self.extents.remove(number);
+        for rest in [extent.start..pages.start.max(extent.start), pages.end.min(extent.end())..extent.end()] {
+            if !rest.is_empty() {
+                self.note(rest, |heap, rest| heap.extents.insert(rest));
+            }
+        }
+    }
+
+    /// Pages were withdrawn that are in no extent.
+    fn lost(&mut self, pages: Range<u32>) {
         self.holes += 1;
         self.filling.forget(&pages);
         self.spare.remove_all(units(&pages));
         self.mapped -= whole_units(&pages).filter(|&unit| self.space.is_mapped(unit)).count() as u32;
-        let room = self.room(pages.clone());
-        let mut from = pages.start;
-        while from < pages.end {
-            // An extent may begin before, and end behind; what lies in between in one unit is looked at unit by unit.
-            let end = pages.end.min((from / UNIT + 1) * UNIT);
-            let Some((number, part)) = self.extents.first_within(from..end) else {
-                from = end;
-                continue;
-            };
-            let extent = self.extents.remove(number);
-            from = part.end.max(extent.end().min(pages.end));
-            for rest in [extent.start..pages.start.max(extent.start), pages.end.min(extent.end())..extent.end()] {
-                let rest = self.units.extent(rest);
-                if rest.pages > 0 && room.is_some() && self.may_note() {
-                    self.extents.insert(rest);
-                } else {
-                    self.stray += rest.resident();
-                }
-            }
+        if self.units.is_known(&pages) {
+            self.units.purge(pages);
         }
-        if !self.units.is_known(&pages) {
-            return;
-        }
-        self.units.purge(pages);
     }
 
     /// A unit to promote once, as the pages in transit came to fill it.
@@ -786,16 +826,16 @@ impl<O: Os> PageHeap<O> {
 
     /// Purges a spare unit and those before it; returns how many pages were looked at, or `None` if they stay.
     fn purge_units(&mut self, unit: u32, target: u32, unmap: bool) -> Option<u32> {
-        let number = self.extents.around(unit * UNIT)?;
+        let number = self.around(unit * UNIT)?;
         let most = (self.units.resident() - target).div_ceil(UNIT);
         let least = self.extents.get(number).start.div_ceil(UNIT).max((unit + 1).saturating_sub(most));
         let first = (least..unit).rev().take_while(|&unit| self.spare.contains(unit)).last().unwrap_or(unit);
         let pages = first * UNIT..(unit + 1) * UNIT;
-        if !self.purge(number, pages.clone()) {
-            return None;
-        }
-        if unmap {
-            self.unmap_around(unit);
+        match self.purge(number, pages.clone()) {
+            Purge::Kept => return None,
+            Purge::Lost => {}
+            Purge::Zero if unmap => self.unmap_around(number, unit),
+            Purge::Zero => {}
         }
         Some(pages.end - pages.start)
     }
@@ -804,8 +844,9 @@ impl<O: Os> PageHeap<O> {
     fn purge_part(&mut self, unit: u32, target: u32) -> Option<u32> {
         let grain = self.space.page_size();
         let mut pages = pages_of(unit);
-        while let Some((number, part)) = self.extents.first_within(pages.clone()) {
+        while let Some(part) = self.space.free_within(pages.clone()) {
             pages.start = part.end;
+            let Some(number) = self.around(part.start) else { continue };
             let low = part.start.next_multiple_of(grain);
             let mut high = part.end / grain * grain;
             while high > low {
@@ -813,8 +854,13 @@ impl<O: Os> PageHeap<O> {
                     return Some(UNIT);
                 };
                 let from = low.max(high.saturating_sub(needed.next_multiple_of(grain)));
-                if self.units.extent(from..high).resident() > 0 && !self.purge(number, from..high) {
-                    return None;
+                if self.units.extent(from..high).resident() > 0 {
+                    match self.purge(number, from..high) {
+                        Purge::Kept => return None,
+                        // The extents are others now.
+                        Purge::Lost => return Some(UNIT),
+                        Purge::Zero => {}
+                    }
                 }
                 high = from;
             }
@@ -823,11 +869,12 @@ impl<O: Os> PageHeap<O> {
         Some(UNIT)
     }
 
-    /// Purges pages of a free extent; returns whether they are resident no more.
-    fn purge(&mut self, number: u32, pages: Range<u32>) -> bool {
-        match self.space.purge(pages.clone()) {
-            Purge::Kept => return false,
-            Purge::Lost => self.leave_out(pages),
+    /// Purges pages of a free extent.
+    fn purge(&mut self, number: u32, pages: Range<u32>) -> Purge {
+        let purged = self.space.purge(pages.clone());
+        match purged {
+            Purge::Kept => {}
+            Purge::Lost => self.leave_out(number, pages),
             Purge::Zero => {
                 self.filling.forget(&pages);
                 self.spare.remove_all(units(&pages));
@@ -835,12 +882,12 @@ impl<O: Os> PageHeap<O> {
                 self.extents.adjust(number, &pages, resident as i32, dirty as i32);
             }
         }
-        true
+        purged
     }
 
-    /// Where units side by side hold nothing, their addresses go back, if they are many.
-    fn unmap_around(&mut self, unit: u32) {
-        let Some(extent) = self.extents.around(unit * UNIT).map(|number| self.extents.get(number)) else { return };
+    /// Where units side by side in an extent hold nothing, their addresses go back, if they are many.
+    fn unmap_around(&mut self, number: u32, unit: u32) {
+        let extent = self.extents.get(number);
         let inside = whole_units(&(extent.start..extent.end()));
         let holds_nothing = |&unit: &u32| self.space.is_mapped(unit) && self.units.is_fresh(unit);
         let first = (inside.start..unit).rev().take_while(holds_nothing).last().unwrap_or(unit);
@@ -851,7 +898,7 @@ impl<O: Os> PageHeap<O> {
         match self.space.unmap(empty.clone()) {
             Some(true) => self.mapped -= empty.len() as u32,
             Some(false) => {}
-            None => self.leave_out(empty.start * UNIT..empty.end * UNIT),
+            None => self.leave_out(number, empty.start * UNIT..empty.end * UNIT),
         }
     }
 
@@ -927,7 +974,8 @@ impl<O: Os> PageHeap<O> {
             }
             Move::Kept => false,
             Move::Lost => {
-                self.leave_out(pages_of(to));
+                // All of it is set aside.
+                self.lost(pages_of(to));
                 false
             }
         }
@@ -1066,6 +1114,10 @@ impl<O: Os> PageHeap<O> {
             assert!(extent.zero >= known.zero, "{extent:?}");
             assert!(known.zero > 0 || extent.zero == 0 || extent.dirty <= extent.pages, "{extent:?}");
             self.extents.check(extent);
+            for page in [extent.start, extent.start + extent.pages / 2, extent.end() - 1] {
+                let found = self.around(page).map(|number| self.extents.get(number));
+                assert_eq!(found, Some(*extent), "around page {page}");
+            }
             let whole = whole_units(&pages);
             let mut from = units(&pages).start;
             while let Some(unit) = self.units.next(from).filter(|unit| *unit < units(&pages).end) {

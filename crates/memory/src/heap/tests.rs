@@ -239,6 +239,9 @@ impl<O: Os> Heap<O> {
     fn obtain_in_pieces(&mut self, layout: Layout, hold: impl Fn()) -> Option<Granted> {
         match blocks::place(layout)? {
             Place::Run(run) => {
+                if let Some(granted) = self.obtain_at_once(run, layout.size()) {
+                    return Some(granted);
+                }
                 let mut request = self.obtain_run(run, layout.size())?;
                 loop {
                     hold();

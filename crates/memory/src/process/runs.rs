@@ -20,7 +20,7 @@ pub(super) fn obtain_run(request: Layout) -> Option<Granted> {
         return aside::obtain(request).map(|start| Granted { start, dirty: 0..0 });
     };
     let Shared { heap, tallies, .. } = &mut *shared;
-    if let Some(granted) = heap.obtain_last(run, request.size()) {
+    if let Some(granted) = heap.obtain_at_once(run, request.size()) {
         tallies.served(cache, None, run.capacity(), request.size(), false);
         return Some(granted);
     }

@@ -3,12 +3,14 @@
 //! **Pages** are numbered from the *origin*, and a **unit** is the range of one huge page. For each unit its *frame* tells whether it is
 //! mapped, and which of its pages are *lent*: those that others use. What is lent is never purged, moved or unmapped, and what is
 //! not mapped is never lent; each call looks itself, so that no mistake above can cost a byte. A page whose fate is not known, as
-//! a call to the system failed half-way, is *withdrawn*: it counts as lent, to nobody, for ever.
+//! a call to the system failed half-way, is *withdrawn*: it counts as lent, to nobody, for ever. Pages that will be lent soon can be
+//! *set aside*: they are free no more, but all may be done to them that may be done to free ones.
 //!
 //! Addresses are taken as they are needed, each piece beside the last, in a part of the address space where the system puts nothing by
 //! itself. What others put there is left alone.
 #![allow(unsafe_code)]
 
+mod set;
 mod table;
 
 use std::ops::Range;
@@ -16,6 +18,7 @@ use std::ptr::{self, NonNull};
 
 use bytemuck::Zeroable;
 
+pub(crate) use self::set::UnitSet;
 #[cfg(test)]
 pub(crate) use self::table::TableView;
 pub(crate) use self::table::{Table, TableMemory};
@@ -89,10 +92,22 @@ unsafe impl Zeroable for Advice {}
 #[derive(Clone, Copy, Debug, Zeroable)]
 struct Frame {
     lent: [u64; WORDS],
+    /// Pages that are set aside.
+    aside: [u64; WORDS],
+    /// How many pages are not free.
+    taken: u32,
     mapped: bool,
     /// Its memory came from elsewhere: the system keeps a mapping for it alone.
     moved: bool,
     advice: Advice,
+}
+
+/// What pages are after a change.
+#[derive(Clone, Copy)]
+enum Now {
+    Taken,
+    Free,
+    AsBefore,
 }
 
 /// Attempts that failed make the next ones rarer.
@@ -143,6 +158,8 @@ pub(crate) struct Space<O> {
     origin: usize,
     layout: Option<Layout>,
     frames: Table<Frame, UNITS, 512>,
+    /// Units with pages that are not free.
+    taken: UnitSet,
     /// Neighbouring units that are not one mapping, and how many there may be.
     cuts: usize,
     max_cuts: usize,
@@ -160,6 +177,7 @@ impl<O: Os> Space<O> {
             origin: 0,
             layout: None,
             frames: Table::empty(),
+            taken: UnitSet::empty(),
             cuts: 0,
             max_cuts: 0,
             moves: Patience::new(),
@@ -179,6 +197,7 @@ impl<O: Os> Space<O> {
             return Some(layout);
         }
         self.frames.open(&self.os, &mut self.memory)?;
+        self.taken.open(&self.os, &mut self.memory)?;
         self.max_cuts = self.os.max_mappings() / SHARE;
         self.page_size = (self.os.page_size() / PAGE).max(1) as u32;
         // The system puts mappings near the top of the addresses that there are, and programs from two thirds of them on, both at
@@ -238,15 +257,21 @@ impl<O: Os> Space<O> {
         self.frames.get(unit).is_some_and(|frame| frame.mapped)
     }
 
+    /// Room for what is noted of some units.
+    fn room(&mut self, units: Range<u32>) -> bool {
+        self.frames.ensure(&self.os, &mut self.memory, units.clone())
+            && self.taken.ensure(&self.os, &mut self.memory, units)
+    }
+
     /// Maps the units of a range that are not mapped yet. What is taken is withdrawn.
     pub(crate) fn map(&mut self, units: Range<u32>) -> Result<(), Unmapped> {
-        if !self.frames.ensure(&self.os, &mut self.memory, units.clone()) {
+        if !self.room(units.clone()) {
             return Err(Unmapped::Refused);
         }
         let mut from = units.start;
         while let Some(start) = (from..units.end).find(|&unit| !self.frames[unit].mapped) {
             let end = (start..units.end).find(|&unit| self.frames[unit].mapped).unwrap_or(units.end);
-            if (start..end).any(|unit| self.frames[unit].lent != [0; WORDS]) {
+            if (start..end).any(|unit| self.frames[unit].taken > 0) {
                 std::process::abort();
             }
             match self.os.map(self.address(start * UNIT), (end - start) as usize * HUGE) {
@@ -272,8 +297,7 @@ impl<O: Os> Space<O> {
         }
         let found = self.page(start).and_then(|page| {
             let found = page / UNIT..(page / UNIT).checked_add(units)?;
-            ((found.end as usize) < UNITS && self.frames.ensure(&self.os, &mut self.memory, found.clone()))
-                .then_some(found)
+            ((found.end as usize) < UNITS && self.room(found.clone())).then_some(found)
         });
         match &found {
             Some(found) => self.set(found.clone(), |frame| frame.mapped = true),
@@ -382,42 +406,74 @@ impl<O: Os> Space<O> {
         u32::try_from(bytes / PAGE).ok()
     }
 
-    /// Others use pages from now on.
+    /// Others use pages from now on, which were free.
     pub(crate) fn lend(&mut self, pages: Range<u32>) {
-        self.turn(pages, 0);
+        self.each_word(pages, Now::Taken, |frame, word, mask| {
+            expect(frame.mapped && (frame.lent[word] | frame.aside[word]) & mask == 0);
+            frame.lent[word] |= mask;
+        });
     }
 
-    /// Nobody uses pages any more.
+    /// Nobody uses pages any more, which were lent.
     pub(crate) fn reclaim(&mut self, pages: Range<u32>) {
-        self.turn(pages, u64::MAX);
+        self.each_word(pages, Now::Free, |frame, word, mask| {
+            expect(!frame.lent[word] & mask == 0);
+            frame.lent[word] &= !mask;
+        });
     }
 
-    /// Turns the bits of pages, which all are as in `before`.
-    #[inline]
-    fn turn(&mut self, pages: Range<u32>, before: u64) {
-        let mut page = pages.start;
-        while page < pages.end {
-            let frame = &mut self.frames[page / UNIT];
-            debug_assert!(frame.mapped, "page {page} is lent, and not mapped");
-            let last = pages.end.min((page / UNIT + 1) * UNIT);
-            while page < last {
-                let end = last.min((page / 64 + 1) * 64);
-                let mask = u64::MAX >> (64 - (end - page)) << (page % 64);
-                let word = &mut frame.lent[page as usize / 64 % WORDS];
-                if (*word ^ before) & mask != 0 {
-                    std::process::abort();
-                }
-                *word ^= mask;
-                page = end;
-            }
-        }
+    /// Free pages are set aside.
+    pub(crate) fn set_aside(&mut self, pages: Range<u32>) {
+        self.each_word(pages, Now::Taken, |frame, word, mask| {
+            expect(frame.mapped && (frame.lent[word] | frame.aside[word]) & mask == 0);
+            frame.aside[word] |= mask;
+        });
+    }
+
+    /// Others use pages from now on that were set aside.
+    pub(crate) fn lend_aside(&mut self, pages: Range<u32>) {
+        self.each_word(pages, Now::AsBefore, |frame, word, mask| {
+            expect(!frame.aside[word] & mask == 0 && frame.lent[word] & mask == 0);
+            frame.aside[word] &= !mask;
+            frame.lent[word] |= mask;
+        });
+    }
+
+    /// Pages that were set aside are free again, but for those that were withdrawn meanwhile.
+    pub(crate) fn put_back(&mut self, pages: Range<u32>) {
+        self.each_word(pages, Now::Free, |frame, word, mask| {
+            expect(!frame.aside[word] & mask == 0);
+            frame.aside[word] &= !mask;
+            frame.taken = frame.taken.wrapping_add((mask & frame.lent[word]).count_ones());
+        });
     }
 
     /// Pages are nobody's from now on: what lies there is not known.
-    fn withdraw(&mut self, pages: Range<u32>) {
-        for (unit, pages) in parts(pages) {
-            for (word, mask) in masks(pages) {
-                self.frames[unit].lent[word] |= mask;
+    pub(crate) fn withdraw(&mut self, pages: Range<u32>) {
+        self.each_word(pages, Now::Taken, |frame, word, mask| {
+            frame.taken = frame.taken.wrapping_sub((mask & (frame.lent[word] | frame.aside[word])).count_ones());
+            frame.lent[word] |= mask;
+        });
+    }
+
+    /// Changes the words of frames that have bits for some pages, which are so from then on.
+    #[inline]
+    fn each_word(&mut self, pages: Range<u32>, now: Now, change: impl Fn(&mut Frame, usize, u64)) {
+        for (unit, part) in parts(pages) {
+            let frame = &mut self.frames[unit];
+            let before = frame.taken;
+            match now {
+                Now::Taken => frame.taken = before.wrapping_add(part.end - part.start),
+                Now::Free => frame.taken = before.wrapping_sub(part.end - part.start),
+                Now::AsBefore => {}
+            }
+            masks(part).for_each(|(word, mask)| change(frame, word, mask));
+            if (before == 0) != (frame.taken == 0) {
+                if before == 0 {
+                    self.taken.insert(unit);
+                } else {
+                    self.taken.remove(unit);
+                }
             }
         }
     }
@@ -428,6 +484,43 @@ impl<O: Os> Space<O> {
             let mut masks = masks(pages);
             self.frames.get(unit).is_some_and(|frame| masks.any(|(word, mask)| frame.lent[word] & mask != 0))
         })
+    }
+
+    /// The first of the free pages that end with this one; `None` if it is not free itself.
+    pub(crate) fn free_from(&self, page: u32) -> Option<u32> {
+        // The last page up to a bound that is not free, in a unit.
+        let last = |unit: u32, upto: u32| {
+            let frame = self.frames.get(unit).filter(|frame| frame.taken > 0)?;
+            (0..=upto as usize / 64).rev().find_map(|word| {
+                let shift = 63 - upto.saturating_sub(word as u32 * 64).min(63);
+                let bits = (frame.lent[word] | frame.aside[word]) & u64::MAX >> shift;
+                bits.checked_ilog2().map(|bit| unit * UNIT + word as u32 * 64 + bit)
+            })
+        };
+        let unit = page / UNIT;
+        let before = last(unit, page % UNIT).or_else(|| {
+            let before = self.taken.last_before(unit);
+            before.and_then(|unit| last(unit, UNIT - 1))
+        });
+        let from = before.map_or(0, |before| before + 1);
+        // Where the system chose the places, what is not mapped is not free.
+        let mapped = || (from / UNIT..unit).rev().take_while(|&unit| self.is_mapped(unit)).last().unwrap_or(unit);
+        let from = if matches!(self.layout, Some(Layout::Closed)) { from.max(mapped() * UNIT) } else { from };
+        (from <= page).then_some(from)
+    }
+
+    /// The first of some pages, all within one unit, that are free, and those that follow it.
+    pub(crate) fn free_within(&self, pages: Range<u32>) -> Option<Range<u32>> {
+        let Some(frame) = self.frames.get(pages.start / UNIT) else {
+            return Some(pages).filter(|pages| !pages.is_empty());
+        };
+        let is_free = |&page: &u32| {
+            let (word, bit) = (page as usize / 64 % WORDS, page % 64);
+            (frame.lent[word] | frame.aside[word]) & 1 << bit == 0
+        };
+        let start = pages.clone().find(is_free)?;
+        let end = (start..pages.end).find(|page| !is_free(page)).unwrap_or(pages.end);
+        Some(start..end)
     }
 
     fn expect_mapped_and_not_lent(&self, pages: Range<u32>) {
@@ -467,7 +560,7 @@ impl<O: Os> Space<O> {
     pub(crate) fn release(&mut self) {
         let mut from = 0;
         while let Some(unit) = self.frames.next(from..UNITS as u32) {
-            if self.frames[unit].mapped && self.frames[unit].lent == [0; WORDS] {
+            if self.frames[unit].mapped && self.frames[unit].taken == 0 {
                 // SAFETY: the test's word.
                 unsafe { self.os.unmap(self.address(unit * UNIT), HUGE) };
                 self.frames[unit] = Frame::zeroed();
@@ -477,13 +570,23 @@ impl<O: Os> Space<O> {
     }
 }
 
+/// The heap's own bookkeeping is right, or the process ends.
+#[inline]
+fn expect(right: bool) {
+    if !right {
+        std::process::abort();
+    }
+}
+
 /// The words that hold the bits of some pages of one unit, and these bits.
 #[inline]
 fn masks(pages: Range<u32>) -> impl Iterator<Item = (usize, u64)> {
-    let (first, last) = (pages.start / 64, (pages.end - 1) / 64);
+    let (first, last) = (pages.start as usize / 64, (pages.end - 1) as usize / 64);
+    let mut low = u64::MAX << (pages.start % 64);
+    let high = u64::MAX >> (63 - (pages.end - 1) % 64);
     (first..last + 1).map(move |word| {
-        let low = if word == first { u64::MAX << (pages.start % 64) } else { u64::MAX };
-        let high = if word == last { u64::MAX >> (63 - (pages.end - 1) % 64) } else { u64::MAX };
-        ((word as usize) % WORDS, low & high)
+        let mask = if word == last { low & high } else { low };
+        low = u64::MAX;
+        (word, mask)
     })
 }

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::space::{Table, TableMemory, UNITS};
+use super::{Table, TableMemory, UNITS};
 use crate::os::Os;
 
 #[derive(Debug)]
