@@ -263,7 +263,7 @@ impl<O: Os> PageHeap<O> {
 
     /// Whether so many pages cannot be had, whatever else is freed.
     pub(crate) fn is_beyond(&self, pages: u32) -> bool {
-        !self.budget.could_allow(pages) || self.space.os().is_beyond(pages as usize * PAGE)
+        !self.budget.could_allow(pages) || pages > self.space.largest() || self.space.os().is_beyond(pages as usize * PAGE)
     }
 
     /// Takes `pages` pages that start at a multiple of `align` pages, a power of two. `None` when there is no memory.

@@ -225,6 +225,14 @@ impl<O: Os> Space<O> {
         self.layout
     }
 
+    /// The most pages that a run may have.
+    pub(crate) fn largest(&self) -> u32 {
+        match self.layout {
+            Some(Layout::Open { border, end }) => end - border,
+            _ => PAGES as u32,
+        }
+    }
+
     pub(crate) fn os(&self) -> &O {
         &self.os
     }
