@@ -38,7 +38,9 @@ use bytemuck::Zeroable;
 use super::budget::Budget;
 use super::extents::{Extent, Extents, Side};
 use super::filling::{Filling, Policy};
-use super::space::{Advice, Layout, Space, Table, UNIT, UNITS, UnitSet, Unmapped, pages_of, parts, units, whole_units};
+use super::space::{
+    Advice, Layout, STEP, Space, Table, UNIT, UNITS, UnitSet, Unmapped, pages_of, parts, units, whole_units,
+};
 use super::units::Units;
 use crate::layout::blocks::{CLASS_PAGES, PAGE};
 use crate::os::{HUGE, Move, Os, Purge};
@@ -166,7 +168,7 @@ pub(crate) struct PageHeap<O> {
     holes: usize,
     /// Resident pages that are free, and that there was no memory to note.
     stray: u32,
-    /// Units that are mapped.
+    /// Units that are mapped as a whole.
     mapped: u32,
     /// The unit to look at next for promotion, and how often all were; `None` if no unit shall be promoted.
     promoted: Option<u32>,
@@ -222,8 +224,6 @@ impl<O: Os> PageHeap<O> {
             self.room(0..1)?;
             self.room(border..border + 1)?;
             self.prepare()?;
-            // The first unit is mapped.
-            self.mapped = 1;
             self.extents.insert(Extent::fresh(0, border));
             self.extents.insert(Extent::fresh(border, end - border));
         }
@@ -263,7 +263,9 @@ impl<O: Os> PageHeap<O> {
 
     /// Whether so many pages cannot be had, whatever else is freed.
     pub(crate) fn is_beyond(&self, pages: u32) -> bool {
-        !self.budget.could_allow(pages) || pages > self.space.largest() || self.space.os().is_beyond(pages as usize * PAGE)
+        !self.budget.could_allow(pages)
+            || pages > self.space.largest()
+            || self.space.os().is_beyond(pages as usize * PAGE)
     }
 
     /// Takes `pages` pages that start at a multiple of `align` pages, a power of two. `None` when there is no memory.
@@ -367,7 +369,7 @@ impl<O: Os> PageHeap<O> {
                 let start = (self.extents.get(number).start + skew).next_multiple_of(align) - skew;
                 match self.map(number, start..start + pages) {
                     Ok(()) => return Some(self.cut_out(number, start..start + pages)),
-                    Err(Unmapped::Taken(units)) => self.leave_out(number, units.start * UNIT..units.end * UNIT),
+                    Err(Unmapped::Taken(pages)) => self.leave_out(number, pages),
                     Err(Unmapped::Refused) => break,
                 }
             }
@@ -399,27 +401,36 @@ impl<O: Os> PageHeap<O> {
 
     /// Maps what is not mapped of a part of an extent, and somewhat more, so that the next part is.
     fn map(&mut self, number: u32, pages: Range<u32>) -> Result<(), Unmapped> {
-        let wanted = units(&pages);
         // What is mapped has its room.
-        if wanted.clone().all(|unit| self.space.is_mapped(unit)) {
+        if self.space.are_mapped(&pages) {
             return Ok(());
         }
         self.room(pages.clone()).ok_or(Unmapped::Refused)?;
-        let missing = |heap: &Self, units: Range<u32>| units.filter(|&unit| !heap.space.is_mapped(unit)).count() as u32;
+        let wanted = units(&pages);
+        let start = wanted.start * UNIT;
+        // Where little is mapped, and no huge page is due, less than a unit will do: all of it may be locked, or counted.
+        if self.mapped < 2 && wanted.len() == 1 && self.filling.policy() == Policy::Auto {
+            let end = (pages.end - start).next_multiple_of(STEP).max(2 * self.space.mapped(wanted.start));
+            return self.map_to(start..start + end.min(UNIT));
+        }
         let end = self.extents.get(number).end() / UNIT;
-        let ahead = wanted.start..(wanted.end + (self.mapped / AHEAD).min(AHEAD)).min(end);
-        let grows = ahead.end > wanted.end && !self.space.is_mapped(wanted.end - 1);
-        let mut mapped = Err(Unmapped::Refused);
-        if grows && self.room(ahead.start * UNIT..ahead.end * UNIT).is_some() {
-            let before = missing(self, ahead.clone());
-            mapped = self.space.map(ahead.clone());
-            self.mapped += before - missing(self, ahead);
+        let ahead = (wanted.end + (self.mapped / AHEAD).min(AHEAD)).min(end);
+        let grows = ahead > wanted.end && !self.space.is_mapped(wanted.end - 1) && !self.space.os().is_locked();
+        if grows && self.room(start..ahead * UNIT).is_some() {
+            let mapped = self.map_to(start..ahead * UNIT);
+            if mapped != Err(Unmapped::Refused) {
+                return mapped;
+            }
         }
-        if mapped == Err(Unmapped::Refused) {
-            let before = missing(self, wanted.clone());
-            mapped = self.space.map(wanted.clone());
-            self.mapped += before - missing(self, wanted);
-        }
+        self.map_to(start..wanted.end * UNIT)
+    }
+
+    /// Maps pages, and counts the units that are.
+    fn map_to(&mut self, pages: Range<u32>) -> Result<(), Unmapped> {
+        let count = |heap: &Self| units(&pages).filter(|&unit| heap.space.is_mapped(unit)).count() as u32;
+        let before = count(self);
+        let mapped = self.space.map(pages.clone());
+        self.mapped += count(self) - before;
         mapped
     }
 
@@ -427,8 +438,8 @@ impl<O: Os> PageHeap<O> {
     fn map_here(&mut self, number: u32, pages: Range<u32>) -> Option<()> {
         match self.map(number, pages) {
             Ok(()) => Some(()),
-            Err(Unmapped::Taken(units)) => {
-                self.leave_out(number, units.start * UNIT..units.end * UNIT);
+            Err(Unmapped::Taken(pages)) => {
+                self.leave_out(number, pages);
                 None
             }
             Err(Unmapped::Refused) => None,
@@ -555,7 +566,9 @@ impl<O: Os> PageHeap<O> {
             }
             let covered = end.min((unit + 1) * UNIT) - start.max(unit * UNIT);
             let resident = self.units.resident() + transit.expected;
-            if resident + UNIT <= budget || (covered < UNIT && resident + covered <= budget) {
+            // Nothing is moved to where only a part is mapped.
+            let part = !self.space.is_mapped(unit);
+            if part || resident + UNIT <= budget || (covered < UNIT && resident + covered <= budget) {
                 transit.expected += covered;
                 continue;
             }
@@ -644,13 +657,14 @@ impl<O: Os> PageHeap<O> {
     /// a huge page at once is cheaper than its faults would be.
     fn touch(&mut self, pages: Range<u32>, fresh: u32) -> Option<u32> {
         let expected = self.filling.expects(pages.end - pages.start);
-        let mut spare = self.budget.huge_pages().saturating_sub(self.units.resident() + fresh);
+        let most = if self.space.os().is_locked() { 0 } else { self.budget.huge_pages() };
+        let mut spare = most.saturating_sub(self.units.resident() + fresh);
         let mut promotion = None;
         let mut advised = 0..0;
         for (unit, part) in parts(pages) {
             let rest = UNIT - (part.end - part.start);
             let is_fresh = self.units.is_fresh(unit);
-            let whole = expected && is_fresh && rest <= spare;
+            let whole = expected && is_fresh && rest <= spare && self.space.is_mapped(unit);
             if whole {
                 spare -= rest;
             }
@@ -665,7 +679,7 @@ impl<O: Os> PageHeap<O> {
                 (true, _, Advice::Huge) | (false, Policy::Auto | Policy::Always, Advice::None) => None,
                 (true, ..) => Some(true),
                 (false, _, Advice::Small) => None,
-                (false, ..) => is_fresh.then_some(false),
+                (false, ..) => self.space.is_mapped(unit).then_some(false),
             };
             // Units side by side are told together.
             if let Some(huge) = wanted {
@@ -848,7 +862,7 @@ impl<O: Os> PageHeap<O> {
             pages.start = part.end;
             let Some(number) = self.around(part.start) else { continue };
             let low = part.start.next_multiple_of(grain);
-            let mut high = part.end / grain * grain;
+            let mut high = part.end.min(unit * UNIT + self.space.mapped(unit)) / grain * grain;
             while high > low {
                 let Some(needed) = self.units.resident().checked_sub(target).filter(|&needed| needed > 0) else {
                     return Some(UNIT);
@@ -1129,7 +1143,7 @@ impl<O: Os> PageHeap<O> {
                 assert_eq!(full, self.spare.contains(unit), "unit {unit} in {extent:?}");
                 let resident = self.units.extent(part).resident();
                 assert!(full || resident == 0 || self.partly.contains(unit), "unit {unit} in {extent:?}");
-                assert!(self.space.is_mapped(unit) || self.units.is_fresh(unit), "unit {unit} is not mapped");
+                assert!(self.space.mapped(unit) > 0 || self.units.is_fresh(unit), "unit {unit} is not mapped");
             }
         }
         self.budget.check();

@@ -222,6 +222,9 @@ unsafe impl Os for Faulty {
     fn is_beyond(&self, bytes: usize) -> bool {
         Linux.is_beyond(bytes)
     }
+    fn is_locked(&self) -> bool {
+        Linux.is_locked()
+    }
     fn max_mappings(&self) -> usize {
         if self.0.mappings.get() == 0 { Linux.max_mappings() } else { self.0.mappings.get() }
     }
@@ -627,13 +630,16 @@ fn what_grew_by_small_pages_comes_onto_huge_ones_once() {
 fn what_is_mapped_serves_to_its_last_page() {
     let os = Faulty::default();
     let mut heap = Heap::new(os.clone());
-    // A unit on the small side, and three units more.
-    let [small, large] = [1, 1 << 20].map(|size| Layout::from_size_align(size, 1).unwrap());
-    for layout in [small, large] {
+    // A unit on the small side, and three units on the other.
+    let begun = [1, 1 << 20].map(|size| {
+        let layout = Layout::from_size_align(size, 1).unwrap();
         let block = heap.obtain(layout).unwrap().start;
         heap.give_back(block, layout);
-    }
-    os.0.most.set(os.0.mapped.get() + 2 * HUGE);
+        let unit = heap.pages.space().page(block).unwrap() / UNIT;
+        heap.pages.space().mapped(unit) as usize * PAGE
+    });
+    assert!(begun.iter().all(|&bytes| bytes < HUGE), "{begun:?}");
+    os.0.most.set(os.0.mapped.get() + 4 * HUGE - begun[0] - begun[1]);
     for _ in 0..2 {
         let live: Vec<Live> = [6, 2]
             .map(|mib| Layout::from_size_align(mib << 20, 4096).unwrap())

@@ -27,6 +27,9 @@ static PROBE: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
 /// How memory is given back: by advice, until that was seen to fail; then by mapping anew.
 static ADVICE_FAILS: AtomicBool = AtomicBool::new(false);
 
+/// A new mapping was resident at once.
+static LOCKED: AtomicBool = AtomicBool::new(false);
+
 /// Whether huge pages may be had, and whether moves do what they say: not asked yet, yes, no.
 static HUGE_PAGES: AtomicU8 = AtomicU8::new(UNKNOWN);
 static MOVES: AtomicU8 = AtomicU8::new(UNKNOWN);
@@ -198,6 +201,10 @@ unsafe impl Os for Linux {
         known && bytes > all && number(c"/proc/sys/vm/overcommit_memory") != Some(1)
     }
 
+    fn is_locked(&self) -> bool {
+        LOCKED.load(Relaxed)
+    }
+
     fn max_mappings(&self) -> usize {
         number(c"/proc/sys/vm/max_map_count").unwrap_or(MAPPINGS)
     }
@@ -244,6 +251,7 @@ unsafe fn unlock(start: NonNull<u8>, bytes: usize) {
     // SAFETY: the system looks at the range, and writes a byte; it is ours, so that advice and locks on it are.
     unsafe {
         if libc::mincore(last, size, (&raw mut page).cast()) == 0 && page & 1 != 0 {
+            LOCKED.store(true, Relaxed);
             libc::munlock(start.as_ptr().cast(), bytes);
             libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED);
             libc::syscall(libc::SYS_mlock2, start.as_ptr(), bytes, libc::MLOCK_ONFAULT);

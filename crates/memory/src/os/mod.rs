@@ -108,6 +108,9 @@ pub(crate) unsafe trait Os: Clone {
     /// Whether the system would never grant malloc so much at once, whatever else is freed.
     fn is_beyond(&self, bytes: usize) -> bool;
 
+    /// Whether the process locks its memory: then what is resident counts at once.
+    fn is_locked(&self) -> bool;
+
     /// How many mappings the process may have.
     fn max_mappings(&self) -> usize;
 

@@ -1,7 +1,7 @@
 //! The heap's addresses, and what the system is asked to do there: all of the heap's unsafe code.
 //!
-//! **Pages** are numbered from the *origin*, and a **unit** is the range of one huge page. For each unit its *frame* tells whether it is
-//! mapped, and which of its pages are *lent*: those that others use. What is lent is never purged, moved or unmapped, and what is
+//! **Pages** are numbered from the *origin*, and a **unit** is the range of one huge page. For each unit its *frame* tells how much of
+//! it is mapped, and which of its pages are *lent*: those that others use. What is lent is never purged, moved or unmapped, and what is
 //! not mapped is never lent; each call looks itself, so that no mistake above can cost a byte. A page whose fate is not known, as
 //! a call to the system failed half-way, is *withdrawn*: it counts as lent, to nobody, for ever. Pages that will be lent soon can be
 //! *set aside*: they are free no more, but all may be done to them that may be done to free ones.
@@ -34,6 +34,9 @@ pub(crate) const WORDS: usize = UNIT as usize / 64;
 /// The most pages and units there can be: 4 TiB.
 pub(crate) const PAGES: usize = 1 << 30;
 pub(crate) const UNITS: usize = PAGES / UNIT as usize;
+
+/// Pages that are mapped at a time where a unit is much: 128 KiB.
+pub(crate) const STEP: u32 = 32;
 
 /// Mappings that others need at least; so many parts of all there may be are ours at most.
 const SHARE: usize = 4;
@@ -96,7 +99,8 @@ struct Frame {
     aside: [u64; WORDS],
     /// How many pages are not free.
     taken: u32,
-    mapped: bool,
+    /// So many pages at its start are mapped.
+    mapped: u32,
     /// Its memory came from elsewhere: the system keeps a mapping for it alone.
     moved: bool,
     advice: Advice,
@@ -142,7 +146,7 @@ pub(crate) enum Layout {
     Closed,
 }
 
-/// Why units are not mapped.
+/// Why pages are not mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unmapped {
     /// Others have these, and keep them.
@@ -211,13 +215,14 @@ impl<O: Os> Space<O> {
             let end = ((room / HUGE) as u32).saturating_mul(UNIT).max(2 * UNIT) & !(UNIT - 1);
             let border = (end / 16).next_multiple_of(UNIT);
             self.origin = origin;
-            if self.map(0..1).is_ok() {
+            if self.map(0..STEP).is_ok() {
                 self.layout = Some(Layout::Open { border, end });
                 return self.layout;
             }
             // What is known of the pages there is true of that place only.
             if self.frames.get(0).is_some() {
                 self.frames[0] = Frame::zeroed();
+                self.taken.remove(0);
             }
         }
         self.origin = 0;
@@ -261,8 +266,19 @@ impl<O: Os> Space<O> {
         u32::try_from(at.addr().get().wrapping_sub(self.origin) / PAGE).ok()
     }
 
+    /// Whether a unit is mapped as a whole.
     pub(crate) fn is_mapped(&self, unit: u32) -> bool {
-        self.frames.get(unit).is_some_and(|frame| frame.mapped)
+        self.mapped(unit) == UNIT
+    }
+
+    /// How many pages of a unit are mapped: those at its start.
+    pub(crate) fn mapped(&self, unit: u32) -> u32 {
+        self.frames.get(unit).map_or(0, |frame| frame.mapped)
+    }
+
+    /// Whether some pages are mapped.
+    pub(crate) fn are_mapped(&self, pages: &Range<u32>) -> bool {
+        parts(pages.clone()).all(|(unit, part)| part.end <= self.mapped(unit))
     }
 
     /// Room for what is noted of some units.
@@ -271,26 +287,34 @@ impl<O: Os> Space<O> {
             && self.taken.ensure(&self.os, &mut self.memory, units)
     }
 
-    /// Maps the units of a range that are not mapped yet. What is taken is withdrawn.
-    pub(crate) fn map(&mut self, units: Range<u32>) -> Result<(), Unmapped> {
-        if !self.room(units.clone()) {
+    /// Maps what is not mapped yet of some pages, and of what is before them in their first unit. What is taken is withdrawn.
+    pub(crate) fn map(&mut self, pages: Range<u32>) -> Result<(), Unmapped> {
+        if !self.room(units(&pages)) {
             return Err(Unmapped::Refused);
         }
-        let mut from = units.start;
-        while let Some(start) = (from..units.end).find(|&unit| !self.frames[unit].mapped) {
-            let end = (start..units.end).find(|&unit| self.frames[unit].mapped).unwrap_or(units.end);
-            if (start..end).any(|unit| self.frames[unit].taken > 0) {
-                std::process::abort();
+        let mut unit = pages.start / UNIT;
+        while unit * UNIT < pages.end {
+            let from = unit * UNIT + self.frames[unit].mapped;
+            let mut to = pages.end.min((unit + 1) * UNIT);
+            unit += 1;
+            if from >= to {
+                continue;
             }
-            match self.os.map(self.address(start * UNIT), (end - start) as usize * HUGE) {
-                Map::Done => self.set(start..end, |frame| frame.mapped = true),
+            while to < pages.end && self.frames[unit].mapped == 0 {
+                unit += 1;
+                to = pages.end.min(unit * UNIT);
+            }
+            expect(self.is_free(from..to));
+            match self.os.map(self.address(from), (to - from) as usize * PAGE) {
+                Map::Done => self.set(units(&(from..to)), |unit, frame| frame.mapped = (to - unit * UNIT).min(UNIT)),
                 Map::Taken => {
-                    self.withdraw(start * UNIT..end * UNIT);
-                    return Err(Unmapped::Taken(start..end));
+                    // What is mapped of a unit begins at its start: the rest of the last one can be had no more.
+                    let taken = from..to.next_multiple_of(UNIT);
+                    self.withdraw(taken.clone());
+                    return Err(Unmapped::Taken(taken));
                 }
                 Map::Refused => return Err(Unmapped::Refused),
             }
-            from = end;
         }
         Ok(())
     }
@@ -308,7 +332,7 @@ impl<O: Os> Space<O> {
             ((found.end as usize) < UNITS && self.room(found.clone())).then_some(found)
         });
         match &found {
-            Some(found) => self.set(found.clone(), |frame| frame.mapped = true),
+            Some(found) => self.set(found.clone(), |_, frame| frame.mapped = UNIT),
             // SAFETY: it was just mapped, and nobody knows of it. If it stays, nobody will.
             None => _ = unsafe { self.os.unmap(start, bytes) },
         }
@@ -329,7 +353,7 @@ impl<O: Os> Space<O> {
             self.withdraw(units.start * UNIT..units.end * UNIT);
             return None;
         }
-        self.set(units, |frame| *frame = Frame { mapped: false, ..Frame::zeroed() });
+        self.set(units, |_, frame| *frame = Frame::zeroed());
         Some(true)
     }
 
@@ -365,9 +389,7 @@ impl<O: Os> Space<O> {
     /// # Safety
     /// The caller has the unit's pages from [`lend`](Self::lend), and looks for their contents at `to` if they were moved.
     pub(crate) unsafe fn move_lent(&mut self, from: u32, to: u32) -> Move {
-        if !self.frames[from].mapped || self.frames[from].lent != [u64::MAX; WORDS] {
-            std::process::abort();
-        }
+        expect(self.is_mapped(from) && self.frames[from].lent == [u64::MAX; WORDS]);
         // SAFETY: the caller's word.
         unsafe { self.move_unit(from, to) }
     }
@@ -384,10 +406,10 @@ impl<O: Os> Space<O> {
         match moved {
             Move::Done => {
                 let advice = self.frames[from].advice;
-                self.set(to..to + 1, |frame| (frame.moved, frame.advice) = (true, advice));
+                self.set(to..to + 1, |_, frame| (frame.moved, frame.advice) = (true, advice));
             }
             Move::Kept => {}
-            Move::Emptied => self.set(to..to + 1, |frame| (frame.moved, frame.advice) = (false, Advice::None)),
+            Move::Emptied => self.set(to..to + 1, |_, frame| (frame.moved, frame.advice) = (false, Advice::None)),
             Move::Lost => self.withdraw(pages_of(to)),
         }
         moved
@@ -401,7 +423,7 @@ impl<O: Os> Space<O> {
         }
         // SAFETY: the units are mapped; advice changes no contents.
         unsafe { self.os.advise(self.address(units.start * UNIT), units.len() * HUGE, huge) };
-        self.set(units, |frame| frame.advice = advice);
+        self.set(units, |_, frame| frame.advice = advice);
     }
 
     pub(crate) fn advice(&self, unit: u32) -> Advice {
@@ -416,8 +438,9 @@ impl<O: Os> Space<O> {
 
     /// Others use pages from now on, which were free.
     pub(crate) fn lend(&mut self, pages: Range<u32>) {
+        expect(self.are_mapped(&pages));
         self.each_word(pages, Now::Taken, |frame, word, mask| {
-            expect(frame.mapped && (frame.lent[word] | frame.aside[word]) & mask == 0);
+            expect((frame.lent[word] | frame.aside[word]) & mask == 0);
             frame.lent[word] |= mask;
         });
     }
@@ -432,8 +455,9 @@ impl<O: Os> Space<O> {
 
     /// Free pages are set aside.
     pub(crate) fn set_aside(&mut self, pages: Range<u32>) {
+        expect(self.are_mapped(&pages));
         self.each_word(pages, Now::Taken, |frame, word, mask| {
-            expect(frame.mapped && (frame.lent[word] | frame.aside[word]) & mask == 0);
+            expect((frame.lent[word] | frame.aside[word]) & mask == 0);
             frame.aside[word] |= mask;
         });
     }
@@ -494,6 +518,16 @@ impl<O: Os> Space<O> {
         })
     }
 
+    /// Whether all of these pages are free.
+    fn is_free(&self, pages: Range<u32>) -> bool {
+        parts(pages).all(|(unit, part)| {
+            let mut masks = masks(part);
+            self.frames.get(unit).is_none_or(|frame| {
+                frame.taken == 0 || masks.all(|(word, mask)| (frame.lent[word] | frame.aside[word]) & mask == 0)
+            })
+        })
+    }
+
     /// The first of the free pages that end with this one; `None` if it is not free itself.
     pub(crate) fn free_from(&self, page: u32) -> Option<u32> {
         // The last page up to a bound that is not free, in a unit.
@@ -532,23 +566,21 @@ impl<O: Os> Space<O> {
     }
 
     fn expect_mapped_and_not_lent(&self, pages: Range<u32>) {
-        if units(&pages).any(|unit| !self.frames[unit].mapped) || self.is_lent(pages) {
-            std::process::abort();
-        }
+        expect(self.are_mapped(&pages) && !self.is_lent(pages));
     }
 
     /// Changes frames, and counts the mappings that the system keeps for them.
-    fn set(&mut self, units: Range<u32>, change: impl Fn(&mut Frame)) {
+    fn set(&mut self, units: Range<u32>, change: impl Fn(u32, &mut Frame)) {
         let borders = || units.start..units.end + 1;
         self.cuts -= borders().filter(|&unit| self.is_cut(unit)).count();
-        units.clone().for_each(|unit| change(&mut self.frames[unit]));
+        units.clone().for_each(|unit| change(unit, &mut self.frames[unit]));
         self.cuts += borders().filter(|&unit| self.is_cut(unit)).count();
     }
 
     /// Whether a unit and the one before it are not in one mapping.
     fn is_cut(&self, unit: u32) -> bool {
         let kind = |unit: Option<u32>| {
-            let frame = unit.and_then(|unit| self.frames.get(unit)).filter(|frame| frame.mapped);
+            let frame = unit.and_then(|unit| self.frames.get(unit)).filter(|frame| frame.mapped > 0);
             frame.map(|frame| (frame.moved, frame.advice))
         };
         match (kind(unit.checked_sub(1)), kind(Some(unit))) {
@@ -568,9 +600,9 @@ impl<O: Os> Space<O> {
     pub(crate) fn release(&mut self) {
         let mut from = 0;
         while let Some(unit) = self.frames.next(from..UNITS as u32) {
-            if self.frames[unit].mapped && self.frames[unit].taken == 0 {
+            if self.frames[unit].mapped > 0 && self.frames[unit].taken == 0 {
                 // SAFETY: the test's word.
-                unsafe { self.os.unmap(self.address(unit * UNIT), HUGE) };
+                unsafe { self.os.unmap(self.address(unit * UNIT), self.frames[unit].mapped as usize * PAGE) };
                 self.frames[unit] = Frame::zeroed();
             }
             from = unit + 1;

@@ -14,7 +14,7 @@ use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// What is mapped for tables at a time, at least: at first what a small heap needs in all, for fewer calls to the system.
-const FIRST: usize = 1440 << 10;
+const FIRST: usize = 1152 << 10;
 const STOCK: usize = 64 << 10;
 
 /// Memory for tables: zero, and theirs for ever.
