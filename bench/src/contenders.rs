@@ -7,6 +7,8 @@ pub(crate) struct Contender {
     /// The worker that is built with it.
     pub(crate) worker: &'static str,
     pub(crate) environment: &'static [(&'static str, &'static str)],
+    /// Only where it is named.
+    pub(crate) is_extra: bool,
 }
 
 impl Contender {
@@ -15,7 +17,15 @@ impl Contender {
         worker: &'static str,
         environment: &'static [(&'static str, &'static str)],
     ) -> Self {
-        Self { name, worker, environment }
+        Self { name, worker, environment, is_extra: false }
+    }
+
+    const fn extra(
+        name: &'static str,
+        worker: &'static str,
+        environment: &'static [(&'static str, &'static str)],
+    ) -> Self {
+        Self { name, worker, environment, is_extra: true }
     }
 
     /// No allocator at all: buffers that were mapped and touched beforehand.
@@ -26,10 +36,13 @@ impl Contender {
 
 const PREALLOCATED: &str = "preallocated";
 
+/// The worker of an older state, which is not built: who compares with it puts it there.
+pub(crate) const BEFORE: &str = "tenzor-before";
+
 /// The worker that counts what a program requests, and is not compared.
 pub(crate) const COUNTING: Contender = Contender::new("counting", "counting", &[]);
 
-pub(crate) const ALL: [Contender; 11] = [
+pub(crate) const ALL: [Contender; 14] = [
     Contender::new("glibc", "glibc", &[]),
     Contender::new("glibc-tuned", "glibc", &[("GLIBC_TUNABLES", GLIBC)]),
     Contender::new("jemalloc", "jemalloc", &[]),
@@ -40,6 +53,9 @@ pub(crate) const ALL: [Contender; 11] = [
     Contender::new("mimalloc-v3-tuned", "mimalloc-v3", MIMALLOC),
     Contender::new("snmalloc", "snmalloc", &[]),
     Contender::new("tenzor", "tenzor", &[]),
+    Contender::extra("tenzor-always", "tenzor", &[("TENZOR_HUGE_PAGES", "always")]),
+    Contender::extra("tenzor-background", "tenzor", &[("TENZOR_BACKGROUND", "1")]),
+    Contender::extra(BEFORE, BEFORE, &[]),
     Contender::new(PREALLOCATED, "glibc", &[]),
 ];
 

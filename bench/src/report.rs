@@ -22,7 +22,7 @@ const INTRODUCTION: &str = "\
 Written by that command. Every program runs in a process of its own under each allocator, in turns; libraries on one thread
 (`RAYON_NUM_THREADS=1`), in the versions of `bench/programs/Cargo.lock`. `time / best` is against the fastest allocator. Live bytes
 are what the program requests, resident ones what the process holds, program text included; `without weights` is the peak above
-what the set-up left, resident over live; `idle` is ten seconds after the last step, without doing anything. Tuned allocators
+what the set-up left, resident over live; `idle` is ten seconds after the last step, with one small request a second. Tuned allocators
 keep what is freed, on huge pages: their settings stand in `bench/src/contenders.rs`.";
 
 /// Puts the section between its markers, or at the end if there are none yet.
@@ -77,9 +77,11 @@ fn description(result: &ProgramResult) -> String {
 
 type Column = (&'static str, fn(&Row) -> Option<String>);
 
-const COLUMNS: [Column; 11] = [
+const COLUMNS: [Column; 13] = [
     ("time / best", |row| (!row.contender.is_preallocated()).then(|| ratio(row.time_to_best))),
     ("time / preallocated", |row| row.time_to_preallocated.map(ratio)),
+    ("set-up", |row| row.set_up_seconds.map(time)),
+    ("first step", |row| row.first_seconds.map(time)),
     ("a step", |row| Some(time(row.step_seconds))),
     ("faults a step", |row| Some(faults(row.faults_per_step))),
     ("2 threads / 1", |row| row.scaling.map(ratio)),

@@ -24,6 +24,8 @@ pub(crate) struct ProgramResult {
 pub(crate) struct Row {
     pub(crate) contender: &'static Contender,
     pub(crate) step_seconds: f64,
+    pub(crate) set_up_seconds: Option<f64>,
+    pub(crate) first_seconds: Option<f64>,
     /// Time over the best allocator's.
     pub(crate) time_to_best: f64,
     pub(crate) time_to_preallocated: Option<f64>,
@@ -86,6 +88,8 @@ fn row(contender: &'static Contender, kind: Kind, live: Option<Live>, runs: &[(&
     let live = live.filter(|_| !contender.is_preallocated());
     Some(Row {
         contender,
+        set_up_seconds: median(timed().filter_map(|steps| steps.seconds_set_up)),
+        first_seconds: median(timed().filter_map(|steps| steps.seconds_first)),
         step_seconds: median_of(|steps| steps.seconds / f64::from(steps.steps))?,
         time_to_best: 1.0,
         time_to_preallocated: None,

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::contenders::Contender;
+use crate::contenders::{BEFORE, Contender};
 use crate::programs::Program;
 
 /// What a worker prints.
@@ -23,6 +23,11 @@ pub(crate) enum Figures {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Steps {
     pub(crate) steps: u32,
+    /// Until the first step, and that one.
+    #[serde(default)]
+    pub(crate) seconds_set_up: Option<f64>,
+    #[serde(default)]
+    pub(crate) seconds_first: Option<f64>,
     /// Of all steps.
     pub(crate) seconds: f64,
     /// That one thread took alone for what two did at once.
@@ -68,7 +73,7 @@ pub(crate) fn build(contenders: &[&Contender], programs: &[&Program]) -> Result<
     let needs: BTreeSet<_> = programs.iter().filter_map(|program| program.feature()).collect();
     let target = root().join("target/programs");
     fs::create_dir_all(binary(""))?;
-    for worker in workers {
+    for worker in workers.into_iter().filter(|&worker| worker != BEFORE) {
         let features: Vec<_> = needs.iter().map(|need| (*need).to_owned()).chain([format!("peer-{worker}")]).collect();
         eprintln!("building the worker for {worker}");
         let status = Command::new("cargo")

@@ -46,10 +46,15 @@ impl Program {
 
 /// Sets a program up, runs its steps, and reports.
 pub(crate) fn measure(idle: Duration, set_up: impl FnOnce() -> Result<Program>) -> Result<Value> {
+    let begin = Instant::now();
     let mut program = set_up()?;
+    let set_up = begin.elapsed();
     let (resident_after_setup, live_after_setup) = (resident()?, peer::live());
+    let mut first = None;
     for _ in 0..program.warm_up {
+        let begin = Instant::now();
         (program.step)()?;
+        first.get_or_insert(begin.elapsed());
     }
     let mut alone = Duration::ZERO;
     let (faults, start) = (minor_faults(), Instant::now());
@@ -63,11 +68,17 @@ pub(crate) fn measure(idle: Duration, set_up: impl FnOnce() -> Result<Program>) 
     let resident_idle = if idle.is_zero() {
         None
     } else {
-        std::thread::sleep(idle);
+        // Some allocators give memory back in later requests: a program that waits makes one now and then.
+        for _ in 0..idle.as_secs() {
+            std::thread::sleep(Duration::from_secs(1));
+            drop(std::hint::black_box(vec![1_u8; 40]));
+        }
         Some(resident()?)
     };
     Ok(json!({
         "steps": program.steps,
+        "seconds_set_up": set_up.as_secs_f64(),
+        "seconds_first": first.map(|first| first.as_secs_f64()),
         "seconds": seconds.as_secs_f64(),
         "seconds_alone": (!alone.is_zero()).then_some(alone.as_secs_f64()),
         "faults": faults,
@@ -89,8 +100,7 @@ fn resident() -> Result<u64> {
     proc("smaps_rollup", "Rss:")
 }
 
-/// The bytes that a file of this process's folder in /proc tells, read without allocating: a request could move an allocator that
-/// slept to give memory back.
+/// The bytes that a file of this process's folder in /proc tells, read without allocating.
 fn proc(file: &'static str, key: &str) -> Result<u64> {
     let path = match file {
         "status" => "/proc/self/status",

@@ -1,13 +1,14 @@
 //! Whether huge pages pay: plain arithmetic.
 //!
 //! A huge page is faster to fill and to walk than 512 small ones, and takes all of its memory at its first byte. So a request has one at
-//! once where blocks of its size were found filled before; others begin with small pages, and units come onto huge ones later, once
+//! once where blocks of its size were found filled before, or, as long as none was looked at, of the nearest size; others begin with small pages, and units come onto huge ones later, once
 //! three quarters of them are touched. To find out, some blocks are **watched**: when memory is taken from the system again, or
 //! time has passed, the system is asked how much of them is resident.
 
 use std::ops::Range;
 
 use super::space::UNIT;
+use crate::heap_config::HugePages;
 
 /// Blocks of fewer pages share units with others too often to be told apart; theirs come onto huge pages later.
 const LEAST: u32 = 32;
@@ -19,22 +20,15 @@ const WATCHED: usize = 4;
 const SURE: i8 = 4;
 const SELDOM: u32 = 16;
 
-/// When huge pages are asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Policy {
-    /// Where they pay.
-    #[default]
-    Auto,
-    /// Wherever the budget allows.
-    Always,
-    Never,
-}
+/// How many powers of two sizes may be apart for the one to tell of the other.
+const NEAR: u32 = 3;
 
 #[derive(Debug)]
 pub(crate) struct Filling {
-    policy: Policy,
-    /// For each power of two of pages, how blocks of that size were found.
+    policy: HugePages,
+    /// For each power of two of pages, how blocks of that size were found, and a bit if one was.
     scores: [i8; 32],
+    known: u32,
     watched: [Range<u32>; WATCHED],
     next: usize,
     begun: u32,
@@ -42,39 +36,53 @@ pub(crate) struct Filling {
 
 impl Filling {
     pub(crate) const fn new() -> Self {
-        Self { policy: Policy::Auto, scores: [0; 32], watched: [const { 0..0 }; WATCHED], next: 0, begun: 0 }
+        Self {
+            policy: HugePages::Auto,
+            scores: [0; 32],
+            known: 0,
+            watched: [const { 0..0 }; WATCHED],
+            next: 0,
+            begun: 0,
+        }
     }
 
-    pub(crate) fn set_policy(&mut self, policy: Policy) {
+    pub(crate) fn set_policy(&mut self, policy: HugePages) {
         self.policy = policy;
     }
 
-    pub(crate) fn policy(&self) -> Policy {
+    pub(crate) fn policy(&self) -> HugePages {
         self.policy
     }
 
     /// Whether a block of so many pages will be filled.
     pub(crate) fn expects(&self, pages: u32) -> bool {
         match self.policy {
-            Policy::Auto => pages >= LEAST && self.scores[pages.ilog2() as usize] > 0,
-            Policy::Always => true,
-            Policy::Never => false,
+            HugePages::Auto => pages >= LEAST && self.score(pages.ilog2()) > 0,
+            HugePages::Always => true,
+            HugePages::Never => false,
         }
+    }
+
+    /// How blocks of that size were found, or of the nearest size that is known.
+    fn score(&self, size: u32) -> i8 {
+        let known = |size: &u32| self.known & 1 << size != 0;
+        let near = (0..=NEAR).flat_map(|by| [size.saturating_sub(by), (size + by).min(31)]).find(known);
+        near.map_or(0, |size| self.scores[size as usize])
     }
 
     /// How many pages of a unit have to be resident for a huge page to be worth the rest; `None` if none ever is.
     pub(crate) fn least(&self) -> Option<u32> {
         match self.policy {
-            Policy::Auto => Some(UNIT / 4 * 3),
-            Policy::Always => Some(0),
-            Policy::Never => None,
+            HugePages::Auto => Some(UNIT / 4 * 3),
+            HugePages::Always => Some(0),
+            HugePages::Never => None,
         }
     }
 
     /// A block begins to use fresh pages: judges those that did before, and watches this one.
     pub(crate) fn begin(&mut self, pages: Range<u32>, resident: impl Fn(Range<u32>) -> Option<u32>) {
         let length = pages.end - pages.start;
-        if self.policy != Policy::Auto || length < LEAST {
+        if self.policy != HugePages::Auto || length < LEAST {
             return;
         }
         self.judge(resident);
@@ -109,6 +117,7 @@ impl Filling {
             match found {
                 Some(0) => continue,
                 Some(found) => {
+                    self.known |= 1 << pages.ilog2();
                     let score = &mut self.scores[pages.ilog2() as usize];
                     let by = if found >= sample * 3 { 1 } else { -2 };
                     *score = (*score + by).clamp(-SURE, SURE);
@@ -133,7 +142,9 @@ mod tests {
         filling.judge(|_| Some(0));
         assert!(!filling.expects(600), "it is not used yet");
         filling.judge(|pages| Some(pages.len() as u32));
-        assert!(filling.expects(600) && filling.expects(1000) && !filling.expects(1024));
+        assert!(filling.expects(600) && filling.expects(1000));
+        // It tells of sizes nearby as long as nothing else does.
+        assert!(filling.expects(64) && filling.expects(8191) && !filling.expects(63) && !filling.expects(8192));
         filling.begin(block.clone(), |_| None);
         filling.judge(|pages| Some(u32::from(pages.start == block.start)));
         assert!(!filling.expects(600));
@@ -160,7 +171,7 @@ mod tests {
     #[test]
     fn a_policy_is_not_asked_twice() {
         let mut filling = Filling::new();
-        for (policy, expected, least) in [(Policy::Always, true, Some(0)), (Policy::Never, false, None)] {
+        for (policy, expected, least) in [(HugePages::Always, true, Some(0)), (HugePages::Never, false, None)] {
             filling.set_policy(policy);
             assert_eq!((filling.expects(1), filling.least()), (expected, least));
         }

@@ -29,12 +29,12 @@ mod units;
 use std::ops::Range;
 use std::ptr::NonNull;
 
-pub(crate) use self::filling::Policy;
 pub(crate) use self::owners::Holding;
 use self::pages::{PageHeap, Relocation, Transit};
 pub(crate) use self::pages::{Progress, Promotion};
 use self::slabs::Slabs;
 use self::space::UNIT;
+use crate::heap_config::HugePages;
 use crate::layout::blocks::{self, PAGE, Run, SLAB_CLASSES, class_pages};
 use crate::os::Os;
 
@@ -388,7 +388,7 @@ impl<O: Os> Heap<O> {
     }
 
     /// When huge pages are asked for, from now on.
-    pub(crate) fn set_policy(&mut self, policy: Policy) {
+    pub(crate) fn set_policy(&mut self, policy: HugePages) {
         self.pages.set_policy(policy);
     }
 

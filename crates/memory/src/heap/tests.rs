@@ -551,6 +551,20 @@ fn law_12_whatever_a_failed_call_has_done_no_byte_is_lost() {
     }
 }
 
+/// `ci/long/heap` runs it.
+#[test]
+#[ignore = "takes an hour"]
+fn law_12_for_a_long_time() {
+    const EACH: u64 = 100_000;
+    for seed in 0..operations(100_000).div_ceil(EACH) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let largest = [10, 13, 16, 18, 20][random.usize(0..5)];
+        let every = 1 << random.u32(1..9) | random.u64(0..8);
+        eprintln!("seed {seed}: up to 2^{largest} bytes, every {every}th call fails");
+        run(seed, EACH, largest, Faulty::new(every, Manner::Any, seed));
+    }
+}
+
 #[test]
 fn law_12_a_system_that_lies_about_it_is_found_out() {
     assert!((2..40).any(|every| {
@@ -602,7 +616,7 @@ fn small_blocks_do_not_cut_the_space_of_large_ones() {
 fn what_grew_by_small_pages_comes_onto_huge_ones_once() {
     for forked in [false, true] {
         let mut heap = Heap::new(Faulty::default());
-        heap.set_policy(Policy::Always);
+        heap.set_policy(HugePages::Always);
         let layout = Layout::from_size_align(32 << 10, 64).unwrap();
         // Five units and a half on the small side.
         let blocks: Vec<_> = (0..11 << 5).map(|_| filled(&mut heap, layout)).collect();
@@ -674,7 +688,7 @@ fn no_block_grows_beyond_the_limit() {
 #[test]
 fn units_are_promoted_whenever_they_fill() {
     let mut heap = Heap::new(Faulty::default());
-    heap.set_policy(Policy::Always);
+    heap.set_policy(HugePages::Always);
     let layout = Layout::from_size_align(128 << 10, 64).unwrap();
     let mut promoted = 0;
     for _ in 0..4 {
@@ -715,7 +729,7 @@ fn a_moved_block_is_as_aligned_as_before() {
 #[test]
 fn what_fills_the_larger_part_of_a_unit_has_it_on_a_huge_page_at_once() {
     let mut heap = Heap::new(Faulty::default());
-    heap.set_policy(Policy::Always);
+    heap.set_policy(HugePages::Always);
     let layout = Layout::from_size_align(4 << 20, 64).unwrap();
     // Each takes two units and a page.
     heap.obtain(layout).unwrap();

@@ -40,16 +40,20 @@ extern "C" fn before() {
 }
 
 extern "C" fn in_parent() {
-    release();
+    release(|_| ());
 }
 
 extern "C" fn in_child() {
-    lock().close();
-    release();
+    release(Shared::close);
 }
 
-fn release() {
+fn release(close: impl FnOnce(&mut Shared)) {
+    // Not if the handlers were registered between the one and the other.
+    if !SHARED.is_held_for_fork() {
+        return;
+    }
     let mut shared = lock();
+    close(&mut shared);
     if shared.forks > 0 {
         shared.forks -= 1;
         return;

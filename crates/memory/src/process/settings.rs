@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::threads::current;
 use super::{Shared, lock};
-use crate::heap::Policy;
 use crate::heap_config::{HeapConfig, HeapSettings, HugePages};
 use crate::os;
 
@@ -29,11 +28,7 @@ impl Shared {
         let [limit, idle] =
             [self.settings.limit, self.settings.idle_limit].map(|limit| limit.value.unwrap_or(usize::MAX));
         self.heap.set_limits(limit, idle);
-        self.heap.set_policy(match self.settings.huge_pages.value {
-            HugePages::Auto => Policy::Auto,
-            HugePages::Always => Policy::Always,
-            HugePages::Never => Policy::Never,
-        });
+        self.heap.set_policy(self.settings.huge_pages.value);
     }
 
     /// Applies the environment variables, once: before the first request is served, or as soon as there is an environment. What cannot be
