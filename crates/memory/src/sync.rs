@@ -39,6 +39,9 @@ const AWAITED: u32 = 2;
 /// How often a lock is looked at before its next owner sleeps: what it guards is mostly done sooner than that.
 const SPINS: u32 = 100;
 
+/// What it takes others to wake up.
+const BREATH: Duration = Duration::from_micros(50);
+
 /// How long a fork is waited for that may wait for us.
 const PATIENCE: Duration = Duration::from_millis(10);
 
@@ -151,6 +154,15 @@ pub(crate) struct LockGuard<'a, T> {
 unsafe impl<T: Sync> Sync for LockGuard<'_, T> {}
 
 impl<T> LockGuard<'_, T> {
+    /// Unlocks, and leaves the lock to whoever waits for it: who wakes up is slower than who comes back at once.
+    pub(crate) fn let_others(self) {
+        let awaited = !self.passed() && self.lock.state.load(Relaxed) == AWAITED;
+        drop(self);
+        if awaited {
+            os::sleep(BREATH);
+        }
+    }
+
     /// Whether the calling thread passed a lock that it holds for a fork: nobody else gets in before that is over.
     #[inline]
     pub(crate) fn passed(&self) -> bool {

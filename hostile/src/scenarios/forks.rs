@@ -7,7 +7,7 @@ pub fn add(list: &mut List, _: &Context) {
     for early in [false, true] {
         let word = if early { "on both sides" } else { "registered late" };
         list.good(format!("forks under 8 threads, handlers {word}"), move |context| {
-            let count = if early { 500 } else { context.amount(100, 500) };
+            let count = context.amount(if early { 200 } else { 100 }, 500);
             let program = context.tenzor(&format!("forks {count} 8")).seconds(240);
             if early { program.env("HOSTILE_EARLY", "1") } else { program }
         });

@@ -35,6 +35,9 @@ fn long_trim(context: &Context) -> Outcome {
     let mut longest = f64::MAX;
     for _ in 0..3 {
         longest = longest.min(context.tenzor("long-trim").good()?.figure("longest")? / 1e6);
+        if longest < 10.0 {
+            break;
+        }
     }
     hold(longest < 10.0, || format!("the longest took {longest:.1} ms"))?;
     Ok(format!("the longest took {longest:.1} ms"))

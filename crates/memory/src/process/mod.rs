@@ -273,11 +273,13 @@ pub(crate) fn trim() -> usize {
 /// A piece at a time: whoever waits for the lock gets it in between.
 fn trim_heap() -> usize {
     let mut all = 0;
-    while let Some((bytes, more)) = enter().map(|mut shared| shared.heap.trim()) {
+    while let Some(mut shared) = enter() {
+        let (bytes, more) = shared.heap.trim();
         all += bytes;
         if !more {
             break;
         }
+        shared.let_others();
     }
     all
 }

@@ -245,7 +245,7 @@ fn give_a_piece(now: u64) -> bool {
         return false;
     }
     let decays = shared.heap.decay();
-    drop(shared);
+    shared.let_others();
     let more = decays || promote();
     let Some(mut shared) = enter() else { return false };
     if !shared.calls_are_busy() {

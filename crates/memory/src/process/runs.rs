@@ -63,7 +63,7 @@ fn obtain_other(cache: &Cache, shared: LockGuard<'static, Shared>, run: Run, siz
 /// Does something without the lock, so that whoever waits for it gets it. A fork waits for the end of what is under way.
 fn meanwhile(mut shared: LockGuard<'static, Shared>, work: impl FnOnce()) -> LockGuard<'static, Shared> {
     shared.under_way += 1;
-    drop(shared);
+    shared.let_others();
     work();
     let mut shared = lock();
     shared.under_way -= 1;
