@@ -20,12 +20,8 @@ impl Contender {
         Self { name, worker, environment, is_extra: false }
     }
 
-    const fn extra(
-        name: &'static str,
-        worker: &'static str,
-        environment: &'static [(&'static str, &'static str)],
-    ) -> Self {
-        Self { name, worker, environment, is_extra: true }
+    const fn extra(self) -> Self {
+        Self { is_extra: true, ..self }
     }
 
     /// No allocator at all: buffers that were mapped and touched beforehand.
@@ -53,9 +49,9 @@ pub(crate) const ALL: [Contender; 14] = [
     Contender::new("mimalloc-v3-tuned", "mimalloc-v3", MIMALLOC),
     Contender::new("snmalloc", "snmalloc", &[]),
     Contender::new("tenzor", "tenzor", &[]),
-    Contender::extra("tenzor-always", "tenzor", &[("TENZOR_HUGE_PAGES", "always")]),
-    Contender::extra("tenzor-background", "tenzor", &[("TENZOR_BACKGROUND", "1")]),
-    Contender::extra(BEFORE, BEFORE, &[]),
+    Contender::new("tenzor-always", "tenzor", &[("TENZOR_HUGE_PAGES", "always")]).extra(),
+    Contender::new("tenzor-background", "tenzor", &[("TENZOR_BACKGROUND", "1")]).extra(),
+    Contender::new(BEFORE, BEFORE, &[]).extra(),
     Contender::new(PREALLOCATED, "glibc", &[]),
 ];
 

@@ -95,14 +95,9 @@ fn run(args: &Args) -> Result<()> {
             text.lines().map(serde_json::from_str).collect::<Result<Vec<_>, _>>()?
         }
         None => {
-            let programs = match &args.only[..] {
-                [] => programs::ALL.iter().collect(),
-                names => chosen(programs::ALL.iter(), names, |program| program.name)?,
-            };
-            let contenders = match &args.peers[..] {
-                [] => contenders::ALL.iter().filter(|contender| !contender.is_extra).collect(),
-                names => chosen(contenders::ALL.iter(), names, |contender| contender.name)?,
-            };
+            let programs = chosen(programs::ALL.iter(), &args.only, |program| program.name)?;
+            let offered = contenders::ALL.iter().filter(|contender| !(contender.is_extra && args.peers.is_empty()));
+            let contenders = chosen(offered, &args.peers, |contender| contender.name)?;
             compare(args, &programs, &contenders)?
         }
     };
@@ -117,12 +112,12 @@ fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Those with these names.
+/// Those with these names, or all if there are none.
 fn chosen<T>(all: impl Iterator<Item = T> + Clone, names: &[String], name: fn(&T) -> &'static str) -> Result<Vec<T>> {
     if let Some(unknown) = names.iter().find(|wanted| !all.clone().any(|one| name(&one) == **wanted)) {
         bail!("there is no {unknown}; there are: {}", all.map(|one| name(&one)).collect::<Vec<_>>().join(", "));
     }
-    Ok(all.filter(|one| names.iter().any(|wanted| wanted == name(one))).collect())
+    Ok(all.filter(|one| names.is_empty() || names.iter().any(|wanted| wanted == name(one))).collect())
 }
 
 fn compare(args: &Args, programs: &[&'static Program], contenders: &[&'static Contender]) -> Result<Vec<Run>> {

@@ -39,8 +39,8 @@ const AWAITED: u32 = 2;
 /// How often a lock is looked at before its next owner sleeps: what it guards is mostly done sooner than that.
 const SPINS: u32 = 100;
 
-/// What it takes others to wake up.
-const BREATH: Duration = Duration::from_micros(50);
+/// What it takes others to wake up: for so long the lock is left to them.
+pub(crate) const BREATH: Duration = Duration::from_micros(50);
 
 /// How long a fork is waited for that may wait for us.
 const PATIENCE: Duration = Duration::from_millis(10);

@@ -1,7 +1,8 @@
 //! Free ranges of pages, found by size and by neighbourhood.
 //!
 //! An **extent** is a maximal free range: two never touch. Its first and its last page carry its number in their tags, so that
-//! whoever frees a range finds its neighbours in constant time. By size, extents stand in bins, sixteen to a power of two and exact below 32 pages, as in TLSF (Masmano et al. 2004); unlike TLSF, the bins are searched for the best fit.
+//! whoever frees a range finds its neighbours in constant time. By size, extents stand in bins, sixteen to a power of two and exact
+//! below 32 pages, as in TLSF (Masmano et al. 2004); unlike TLSF, the bins are searched for the best fit.
 //! Extents without a fresh page have bins of their own: they are preferred.
 //!
 //! The range has two **sides**, divided by the border. Small runs go to the first: thread caches and slabs hold them for long, and

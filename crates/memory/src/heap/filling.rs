@@ -1,9 +1,9 @@
 //! Whether huge pages pay: plain arithmetic.
 //!
 //! A huge page is faster to fill and to walk than 512 small ones, and takes all of its memory at its first byte. So a request has one at
-//! once where blocks of its size were found filled before, or, as long as none was looked at, of the nearest size; others begin with small pages, and units come onto huge ones later, once
-//! three quarters of them are touched. To find out, some blocks are **watched**: when memory is taken from the system again, or
-//! time has passed, the system is asked how much of them is resident.
+//! once where blocks of its size were found filled before, or, as long as none was looked at, of the nearest size; others begin with
+//! small pages, and units come onto huge ones later, once three quarters of them are touched. To find out, some blocks are
+//! **watched**: when memory is taken from the system again, or time has passed, the system is asked how much of them is resident.
 
 use std::ops::Range;
 

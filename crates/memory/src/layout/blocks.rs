@@ -100,6 +100,23 @@ pub(crate) enum Place {
     Run(Run),
 }
 
+impl Place {
+    pub(crate) fn class(&self) -> Option<usize> {
+        match *self {
+            Self::Class(class) => Some(class),
+            Self::Run(_) => None,
+        }
+    }
+
+    /// The bytes that it takes.
+    pub(crate) fn capacity(&self) -> usize {
+        match self {
+            Self::Class(class) => class_capacity(*class),
+            Self::Run(run) => run.capacity(),
+        }
+    }
+}
+
 /// What a request needs that has no class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Run {

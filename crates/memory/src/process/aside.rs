@@ -12,7 +12,7 @@ use std::ptr::{self, NonNull};
 use super::Shared;
 use super::cache::{Cache, give_back};
 use super::runs::take_back_run;
-use super::threads::{HOMELESS, retire_with};
+use super::threads::HOMELESS;
 use crate::layout::blocks::{self, PAGE, Place, class_capacity};
 use crate::os::{Linux, Os};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -110,24 +110,22 @@ static LEFT: AtomicPtr<Cache> = AtomicPtr::new(ptr::null_mut());
 pub(super) unsafe fn leave(block: NonNull<u8>, request: Layout) {
     let freed = block.cast::<Freed>().as_ptr();
     let request = pack(request);
-    let mut before = FREED.load(Relaxed);
-    loop {
-        // SAFETY: all blocks have 16 bytes and are aligned to as many, and this one is nobody else's.
-        unsafe { freed.write(Freed { before, request }) };
-        match FREED.compare_exchange_weak(before, freed, Release, Relaxed) {
-            Ok(_) => return,
-            Err(now) => before = now,
-        }
-    }
+    // SAFETY: all blocks have 16 bytes and are aligned to as many, and this one is nobody else's.
+    push(&FREED, freed, |before| unsafe { freed.write(Freed { before, request }) });
 }
 
 /// Leaves the cache of a thread that ends to who has the lock next.
 #[cold]
 pub(super) fn leave_cache(cache: &'static Cache) {
-    let mut before = LEFT.load(Relaxed);
+    push(&LEFT, ptr::from_ref(cache).cast_mut(), |before| cache.left.store(before, Relaxed));
+}
+
+/// Puts an item before those of a list, once `link` has noted in it which was the first before.
+fn push<T>(list: &AtomicPtr<T>, item: *mut T, link: impl Fn(*mut T)) {
+    let mut before = list.load(Relaxed);
     loop {
-        cache.left.store(before, Relaxed);
-        match LEFT.compare_exchange_weak(before, ptr::from_ref(cache).cast_mut(), Release, Relaxed) {
+        link(before);
+        match list.compare_exchange_weak(before, item, Release, Relaxed) {
             Ok(_) => return,
             Err(now) => before = now,
         }
@@ -147,13 +145,8 @@ pub(super) fn work_off(shared: &mut Shared) {
     if UNCOUNTED.swap(false, Acquire) {
         for place in &SERVED {
             let Some(request) = unpack(place.request.swap(0, Relaxed)) else { continue };
-            match blocks::place(request) {
-                Some(Place::Class(class)) => {
-                    tallies.served(&HOMELESS, Some(class), class_capacity(class), request.size(), true);
-                }
-                Some(Place::Run(run)) => tallies.served(&HOMELESS, None, run.capacity(), request.size(), true),
-                None => {}
-            }
+            let Some(place) = blocks::place(request) else { continue };
+            tallies.served(&HOMELESS, place.class(), place.capacity(), request.size(), true);
         }
     }
     let mut next = FREED.swap(ptr::null_mut(), Acquire);
@@ -162,23 +155,19 @@ pub(super) fn work_off(shared: &mut Shared) {
         let Freed { before, request } = unsafe { block.as_ptr().read() };
         next = before;
         let (block, Some(request)) = (block.cast(), unpack(request)) else { continue };
-        match blocks::place(request) {
-            Some(Place::Class(class)) => {
-                give_back(heap, class, block);
-                tallies.freed(&HOMELESS, Some(class), class_capacity(class), request.size());
-            }
-            Some(Place::Run(run)) => {
-                // SAFETY: as above.
-                unsafe { take_back_run(heap, run, block) };
-                tallies.freed(&HOMELESS, None, run.capacity(), request.size());
-            }
-            None => {}
+        let Some(place) = blocks::place(request) else { continue };
+        match place {
+            Place::Class(class) => give_back(heap, class, block),
+            // SAFETY: as above.
+            Place::Run(run) => unsafe { take_back_run(heap, run, block) },
         }
+        tallies.freed(&HOMELESS, place.class(), place.capacity(), request.size());
     }
     let mut next = LEFT.swap(ptr::null_mut(), Acquire);
     // SAFETY: *Listed*: a cache that was left is still in the list of all.
     while let Some(cache) = unsafe { next.cast_const().as_ref::<'static>() } {
         next = cache.left.load(Relaxed);
-        retire_with(shared, cache);
+        cache.drain(&mut shared.heap);
+        shared.part_with(cache);
     }
 }

@@ -6,16 +6,14 @@
 //! the child: its copy of a stack may be of another instant than its copy of the stack's top.
 #![allow(unsafe_code)]
 
-use std::time::Duration;
-
 use super::threads::{CURRENT, HOMELESS};
 use super::{SHARED, Shared, lock};
 use crate::os;
+use crate::sync::BREATH;
 use crate::sync::atomic::Ordering::Relaxed;
 
-/// How often others are waited for that have requests under way, and how long.
+/// How often others are waited for that have requests under way.
 const TRIES: u32 = 20_000;
-const BREATH: Duration = Duration::from_micros(50);
 
 /// From now on.
 pub(super) fn survive() {
@@ -70,8 +68,7 @@ impl Shared {
         let mine = CURRENT.get();
         for cache in self.caches.iter() {
             if !std::ptr::eq(cache, mine) {
-                self.tallies.retire(cache);
-                self.caches.leave(&mut self.heap, cache);
+                self.part_with(cache);
             }
         }
         self.caches.only_one_is_left();

@@ -17,7 +17,7 @@ use super::{Shared, enter, lock, promote};
 use crate::heap_config::{Background, HeapSettings};
 use crate::os;
 use crate::retention::TICKS;
-use crate::sync::LockGuard;
+use crate::sync::{BREATH, LockGuard};
 
 /// When calls have something to do, by [`os::clock`]; `NEVER` while they have not.
 static DUE: AtomicU64 = AtomicU64::new(NEVER);
@@ -35,9 +35,8 @@ const LATE: u64 = 200 * MS;
 /// The most pieces that one call gives back, if it is late for them.
 const PIECES: u64 = 8;
 
-/// The thread looks at the settings at least so often, and leaves the lock to others for so long between two pieces.
+/// The thread looks at the settings at least so often.
 const LOOK: u64 = 1000 * MS;
-const BREATH: Duration = Duration::from_micros(50);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {

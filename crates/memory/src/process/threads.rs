@@ -198,16 +198,16 @@ fn retire(cache: &'static Cache) {
         let Some(mut shared) = enter() else { return aside::leave_cache(cache) };
         // Whoever waits for the lock gets it in between.
         if !cache.drain_some(&mut shared.heap) {
-            retire_with(&mut shared, cache);
+            shared.part_with(cache);
             return purger::freed(shared, &HOMELESS);
         }
     }
 }
 
-/// Takes over what a cache counted, whose thread is no more, and what it holds.
-pub(super) fn retire_with(shared: &mut Shared, cache: &'static Cache) {
-    let Shared { heap, caches, tallies, .. } = shared;
-    cache.drain(heap);
-    tallies.retire(cache);
-    caches.leave(heap, cache);
+impl Shared {
+    /// Takes over what a cache counted, whose thread is no more, and its memory. What it holds is lost.
+    pub(super) fn part_with(&mut self, cache: &'static Cache) {
+        self.tallies.retire(cache);
+        self.caches.leave(&mut self.heap, cache);
+    }
 }

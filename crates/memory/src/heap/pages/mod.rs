@@ -427,6 +427,17 @@ impl<O: Os> PageHeap<O> {
         self.extents.owners.extent(start)
     }
 
+    /// The first of some pages, all within one unit, that are free, and their extent; the pages begin behind them then.
+    fn next_free(&self, pages: &mut Range<u32>) -> Option<(u32, Range<u32>)> {
+        loop {
+            let part = self.space.free_within(pages.clone())?;
+            pages.start = part.end;
+            if let Some(number) = self.around(part.start) {
+                return Some((number, part));
+            }
+        }
+    }
+
     /// Free pages, in no extent any more, become one by the given means, if there is room for it. If not they stay unused.
     fn note(&mut self, pages: Range<u32>, means: fn(&mut Self, Extent)) {
         let extent = self.units.extent(pages.clone());

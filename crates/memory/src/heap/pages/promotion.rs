@@ -54,7 +54,7 @@ impl<O: Os> PageHeap<O> {
         Some(self.begin_promotion(unit, 0))
     }
 
-    pub(super) fn begin_promotion(&mut self, unit: u32, least: u32) -> Promotion<O> {
+    fn begin_promotion(&mut self, unit: u32, least: u32) -> Promotion<O> {
         self.units.try_whole(unit);
         Promotion { os: self.space.os().clone(), unit, at: self.space.address(unit * UNIT), least }
     }

@@ -62,7 +62,7 @@ impl<O: Os> PageHeap<O> {
     }
 
     /// Purges a spare unit and those before it; returns how many pages were looked at, or `None` if they stay.
-    pub(super) fn purge_units(&mut self, unit: u32, target: u32, unmap: bool) -> Option<u32> {
+    fn purge_units(&mut self, unit: u32, target: u32, unmap: bool) -> Option<u32> {
         let number = self.around(unit * UNIT)?;
         let most = (self.units.resident() - target).div_ceil(UNIT);
         let least = self.extents.get(number).start.div_ceil(UNIT).max((unit + 1).saturating_sub(most));
@@ -78,12 +78,10 @@ impl<O: Os> PageHeap<O> {
     }
 
     /// Purges the free pages of a unit that is not spare, from the highest down; returns as [`purge_units`](Self::purge_units).
-    pub(super) fn purge_part(&mut self, unit: u32, target: u32) -> Option<u32> {
+    fn purge_part(&mut self, unit: u32, target: u32) -> Option<u32> {
         let grain = self.space.page_size();
         let mut pages = pages_of(unit);
-        while let Some(part) = self.space.free_within(pages.clone()) {
-            pages.start = part.end;
-            let Some(number) = self.around(part.start) else { continue };
+        while let Some((number, part)) = self.next_free(&mut pages) {
             let low = part.start.next_multiple_of(grain);
             let mut high = part.end.min(unit * UNIT + self.space.mapped(unit)) / grain * grain;
             while high > low {
@@ -107,7 +105,7 @@ impl<O: Os> PageHeap<O> {
     }
 
     /// Purges pages of a free extent.
-    pub(super) fn purge(&mut self, number: u32, pages: Range<u32>) -> Purge {
+    fn purge(&mut self, number: u32, pages: Range<u32>) -> Purge {
         let purged = self.space.purge(pages.clone());
         match purged {
             Purge::Kept => {}
@@ -123,7 +121,7 @@ impl<O: Os> PageHeap<O> {
     }
 
     /// Where units side by side in an extent hold nothing, their addresses go back, if they are many.
-    pub(super) fn unmap_around(&mut self, number: u32, unit: u32) {
+    fn unmap_around(&mut self, number: u32, unit: u32) {
         let extent = self.extents.get(number);
         let inside = whole_units(&(extent.start..extent.end()));
         let holds_nothing = |&unit: &u32| self.space.is_mapped(unit) && self.units.is_fresh(unit);

@@ -73,10 +73,6 @@ impl Transit {
         }
     }
 
-    pub(crate) fn is_ready(&self) -> bool {
-        self.stage == Stage::Ready
-    }
-
     pub(crate) fn start(&self) -> u32 {
         self.pages.start
     }
@@ -131,7 +127,7 @@ impl<O: Os> PageHeap<O> {
 
     /// Before pages are touched: where that would take more memory from the system than the budget allows, free memory is moved there
     /// from elsewhere, a unit at a time.
-    pub(super) fn supply(&mut self, transit: &mut Transit) -> Progress {
+    fn supply(&mut self, transit: &mut Transit) -> Progress {
         let budget = self.budget.pages();
         let Range { start, end } = transit.pages;
         while transit.next < end.div_ceil(UNIT) {
@@ -158,14 +154,13 @@ impl<O: Os> PageHeap<O> {
     }
 
     /// Moves the memory of some free unit to one in transit; `None` if there is none to spare.
-    pub(super) fn supply_unit(&mut self, to: u32) -> Option<Move> {
+    fn supply_unit(&mut self, to: u32) -> Option<Move> {
         let from = self.spare.last()?;
         // What of it is free is an extent's at either end, and seldom more.
         let mut beside = [None, None];
         let mut pages = pages_of(to);
-        while let Some(part) = self.space.free_within(pages.clone()) {
-            pages.start = part.end;
-            *beside.iter_mut().find(|place| place.is_none())? = Some((self.around(part.start)?, part));
+        while let Some(part) = self.next_free(&mut pages) {
+            *beside.iter_mut().find(|place| place.is_none())? = Some(part);
         }
         if !self.space.may_move() {
             return None;
@@ -192,11 +187,9 @@ impl<O: Os> PageHeap<O> {
     }
 
     /// A unit that was fresh is resident now, and so is what of it is free.
-    pub(super) fn note_resident(&mut self, unit: u32) {
+    fn note_resident(&mut self, unit: u32) {
         let mut pages = pages_of(unit);
-        while let Some(part) = self.space.free_within(pages.clone()) {
-            pages.start = part.end;
-            let Some(number) = self.around(part.start) else { continue };
+        while let Some((number, part)) = self.next_free(&mut pages) {
             let known = self.units.extent(part.clone());
             let all = known.pages as i32;
             self.extents.adjust(number, &part, -all, known.zero as i32 - all);
@@ -205,7 +198,7 @@ impl<O: Os> PageHeap<O> {
     }
 
     /// Pages in transit are their requester's.
-    pub(super) fn hand_over(&mut self, transit: &mut Transit) -> Progress {
+    fn hand_over(&mut self, transit: &mut Transit) -> Progress {
         let pages = transit.pages.clone();
         let fresh = self.units.extent(pages.clone()).fresh;
         transit.dirty = self.units.dirty_within(pages.clone());
@@ -224,7 +217,7 @@ impl<O: Os> PageHeap<O> {
     /// Marks pages as handed out, `fresh` of which are; a fresh unit becomes whole if they are expected to be filled and cover it, or if
     /// the budget allows for the rest of it. Returns a unit that grew full of small pages, for its larger part just now: to put it onto
     /// a huge page at once is cheaper than its faults would be.
-    pub(super) fn touch(&mut self, pages: Range<u32>, fresh: u32) -> Option<u32> {
+    fn touch(&mut self, pages: Range<u32>, fresh: u32) -> Option<u32> {
         let expected = self.filling.expects(pages.end - pages.start);
         let most = if self.space.os().is_locked() { 0 } else { self.budget.huge_pages() };
         let mut spare = most.saturating_sub(self.units.resident() + fresh);

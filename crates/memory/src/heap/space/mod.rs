@@ -106,6 +106,14 @@ struct Frame {
     advice: Advice,
 }
 
+impl Frame {
+    /// The pages of a word that are lent, withdrawn or set aside.
+    #[inline]
+    fn not_free(&self, word: usize) -> u64 {
+        self.lent[word] | self.aside[word]
+    }
+}
+
 /// What pages are after a change.
 #[derive(Clone, Copy)]
 enum Now {
@@ -438,11 +446,7 @@ impl<O: Os> Space<O> {
 
     /// Others use pages from now on, which were free.
     pub(crate) fn lend(&mut self, pages: Range<u32>) {
-        expect(self.are_mapped(&pages));
-        self.each_word(pages, Now::Taken, |frame, word, mask| {
-            expect((frame.lent[word] | frame.aside[word]) & mask == 0);
-            frame.lent[word] |= mask;
-        });
+        self.take(pages, |frame| &mut frame.lent);
     }
 
     /// Nobody uses pages any more, which were lent.
@@ -455,10 +459,16 @@ impl<O: Os> Space<O> {
 
     /// Free pages are set aside.
     pub(crate) fn set_aside(&mut self, pages: Range<u32>) {
+        self.take(pages, |frame| &mut frame.aside);
+    }
+
+    /// Marks free pages.
+    #[inline]
+    fn take(&mut self, pages: Range<u32>, as_what: impl Fn(&mut Frame) -> &mut [u64; WORDS]) {
         expect(self.are_mapped(&pages));
         self.each_word(pages, Now::Taken, |frame, word, mask| {
-            expect((frame.lent[word] | frame.aside[word]) & mask == 0);
-            frame.aside[word] |= mask;
+            expect(frame.not_free(word) & mask == 0);
+            as_what(frame)[word] |= mask;
         });
     }
 
@@ -483,7 +493,7 @@ impl<O: Os> Space<O> {
     /// Pages are nobody's from now on: what lies there is not known.
     pub(crate) fn withdraw(&mut self, pages: Range<u32>) {
         self.each_word(pages, Now::Taken, |frame, word, mask| {
-            frame.taken = frame.taken.wrapping_sub((mask & (frame.lent[word] | frame.aside[word])).count_ones());
+            frame.taken = frame.taken.wrapping_sub((mask & frame.not_free(word)).count_ones());
             frame.lent[word] |= mask;
         });
     }
@@ -522,9 +532,9 @@ impl<O: Os> Space<O> {
     fn is_free(&self, pages: Range<u32>) -> bool {
         parts(pages).all(|(unit, part)| {
             let mut masks = masks(part);
-            self.frames.get(unit).is_none_or(|frame| {
-                frame.taken == 0 || masks.all(|(word, mask)| (frame.lent[word] | frame.aside[word]) & mask == 0)
-            })
+            self.frames
+                .get(unit)
+                .is_none_or(|frame| frame.taken == 0 || masks.all(|(word, mask)| frame.not_free(word) & mask == 0))
         })
     }
 
@@ -535,7 +545,7 @@ impl<O: Os> Space<O> {
             let frame = self.frames.get(unit).filter(|frame| frame.taken > 0)?;
             (0..=upto as usize / 64).rev().find_map(|word| {
                 let shift = 63 - upto.saturating_sub(word as u32 * 64).min(63);
-                let bits = (frame.lent[word] | frame.aside[word]) & u64::MAX >> shift;
+                let bits = frame.not_free(word) & u64::MAX >> shift;
                 bits.checked_ilog2().map(|bit| unit * UNIT + word as u32 * 64 + bit)
             })
         };
@@ -558,7 +568,7 @@ impl<O: Os> Space<O> {
         };
         let is_free = |&page: &u32| {
             let (word, bit) = (page as usize / 64 % WORDS, page % 64);
-            (frame.lent[word] | frame.aside[word]) & 1 << bit == 0
+            frame.not_free(word) & 1 << bit == 0
         };
         let start = pages.clone().find(is_free)?;
         let end = (start..pages.end).find(|page| !is_free(page)).unwrap_or(pages.end);
