@@ -80,24 +80,29 @@ impl Faulty {
         self.0.moves.set(0);
     }
 
-    /// Others come to have a range, or the first part of it.
-    fn intrude(&self, start: NonNull<u8>, bytes: usize) {
-        // A lie shall be found out by what others have there, not by a hole.
-        let bytes = if self.0.manner.get() == Manner::Lie { bytes } else { bytes.min(FOREIGN) };
-        // SAFETY: nothing lies there.
-        assert_eq!(Linux.map(start, bytes), Map::Done);
-        let words = bytes / 8;
-        // SAFETY: just mapped, and the test's.
-        unsafe { std::slice::from_raw_parts_mut(start.as_ptr().cast::<usize>(), words).fill(start.addr().get()) };
+    /// Others have what is mapped there.
+    unsafe fn give(&self, start: NonNull<u8>, bytes: usize) {
+        // SAFETY: mapped, by the caller's word, and from now on the test's.
+        unsafe { std::slice::from_raw_parts_mut(start.as_ptr().cast::<usize>(), bytes / 8).fill(start.addr().get()) };
         self.0.others.borrow_mut().push((start.addr().get(), bytes));
     }
 
-    /// Takes memory away, and lets others have some of the place.
+    /// Takes memory away, and lets others have some of the place: at once, so that the process's other threads, which map memory
+    /// too, don't come between.
     unsafe fn lose(&self, start: NonNull<u8>, bytes: usize) {
-        // SAFETY: the caller's word.
-        assert!(unsafe { Linux.unmap(start, bytes) });
-        if self.0.manner.get() == Manner::Lie || self.pick(4) > 0 {
-            self.intrude(start, bytes);
+        let given = match self.0.manner.get() {
+            // A lie shall be found out by what others have there, not by a hole.
+            Manner::Lie => bytes,
+            _ if self.pick(4) > 0 => bytes.min(FOREIGN),
+            _ => 0,
+        };
+        if given > 0 {
+            // SAFETY: the caller's word.
+            unsafe { self.give(start, given) };
+        }
+        if given < bytes {
+            // SAFETY: the caller's word.
+            assert!(unsafe { Linux.unmap(start.add(given), bytes - given) });
         }
     }
 
@@ -105,7 +110,7 @@ impl Faulty {
         for &(start, bytes) in self.0.others.borrow().iter() {
             let at = NonNull::new(std::ptr::with_exposed_provenance_mut(start)).unwrap();
             assert!(Linux.resident(at, bytes).is_some(), "what others have at {start:#x} is gone");
-            // SAFETY: mapped by `intrude`.
+            // SAFETY: mapped, see `give`.
             let words =
                 unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance::<usize>(start), bytes / 8) };
             assert!(words.iter().all(|&word| word == start), "what others have at {start:#x} was written");
@@ -114,7 +119,7 @@ impl Faulty {
 
     fn release_others(&self) {
         for (start, bytes) in self.0.others.take() {
-            // SAFETY: mapped by `intrude`, and used by nobody.
+            // SAFETY: mapped, see `give`, and used by nobody.
             unsafe { Linux.unmap(NonNull::new(std::ptr::with_exposed_provenance_mut(start)).unwrap(), bytes) };
         }
     }
@@ -139,7 +144,12 @@ unsafe impl Os for Faulty {
             if self.pick(2) == 0 {
                 return Map::Refused;
             }
-            self.intrude(start, bytes);
+            // Another thread of this process may be there already.
+            let bytes = bytes.min(FOREIGN);
+            if Linux.map(start, bytes) == Map::Done {
+                // SAFETY: just mapped.
+                unsafe { self.give(start, bytes) };
+            }
             return Map::Taken;
         }
         if self.may_map(bytes) { Linux.map(start, bytes) } else { Map::Refused }
