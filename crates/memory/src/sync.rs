@@ -28,6 +28,8 @@ pub(crate) struct Lock<T> {
     passed: Cell<bool>,
     /// The thread that holds the lock for a fork, by [`this_thread`]; else 0.
     forker: AtomicUsize,
+    /// For how many forks: a handler around a fork may fork.
+    forks: Cell<u32>,
     value: UnsafeCell<T>,
 }
 
@@ -45,7 +47,7 @@ pub(crate) const BREATH: Duration = Duration::from_micros(50);
 /// How long a fork is waited for that may wait for us.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-// SAFETY: *Exclusive*: `passed` and `value` are reached by who locked; and while the lock is held for a fork, by the thread
+// SAFETY: *Exclusive*: `passed`, `forks` and `value` are reached by who locked; and while the lock is held for a fork, by the thread
 // whose mark is in `forker`, one [`LockGuard`] at a time. The mark is that thread's to make and to remove, while it has the lock.
 unsafe impl<T: Send> Sync for Lock<T> {}
 
@@ -55,6 +57,7 @@ impl<T> Lock<T> {
             state: AtomicU32::new(FREE),
             passed: Cell::new(false),
             forker: AtomicUsize::new(0),
+            forks: Cell::new(0),
             value: UnsafeCell::new(value),
         }
     }
@@ -109,10 +112,11 @@ impl<T> Lock<T> {
         }
     }
 
-    /// Locks for everybody but the calling thread, until it calls [`release_after_fork`](Self::release_after_fork), in the parent
-    /// and in the child. Returns whether it did: it may hold it already, where a handler around a fork forks.
+    /// Locks for everybody but the calling thread, until it calls [`release_after_fork`](Self::release_after_fork) as often, in the
+    /// parent and in the child. Returns whether it did not hold it for a fork before.
     pub(crate) fn hold_for_fork(&self) -> bool {
         let guard = self.lock();
+        self.forks.set(self.forks.get() + 1);
         let first = !guard.passed();
         if first {
             self.forker.store(this_thread(), Relaxed);
@@ -122,6 +126,11 @@ impl<T> Lock<T> {
         first
     }
 
+    /// For how many forks the calling thread holds it.
+    pub(crate) fn forks(&self) -> u32 {
+        if self.is_held_for_fork() { self.forks.get() } else { 0 }
+    }
+
     /// Whether the calling thread holds it for a fork.
     pub(crate) fn is_held_for_fork(&self) -> bool {
         // A thread always sees that it removed its mark, so that none takes an old one for its own.
@@ -129,11 +138,14 @@ impl<T> Lock<T> {
         forker != 0 && forker == this_thread()
     }
 
-    /// Unlocks, if the calling thread holds it for a fork.
+    /// The end of a fork. With that of the last one it is unlocked, if the calling thread holds it.
     pub(crate) fn release_after_fork(&self) {
         if self.is_held_for_fork() {
-            self.forker.store(0, Relaxed);
-            self.unlock();
+            self.forks.set(self.forks.get() - 1);
+            if self.forks.get() == 0 {
+                self.forker.store(0, Relaxed);
+                self.unlock();
+            }
         }
     }
 }

@@ -18,7 +18,9 @@ use std::thread;
 
 use common::ops;
 use process::alone;
-use tenzor_memory::{Backing, BufferPool, ComputeArena, Config, Limited, Refused, Stats, System, TensorAllocator};
+use tenzor_memory::{
+    Backing, BufferPool, ComputeArena, Config, Limited, Refused, Stats, System, TensorAllocator, Tracking,
+};
 
 const THREADS: usize = 8;
 
@@ -376,6 +378,42 @@ fn three_hundred_forks_of_a_busy_process() {
     });
 }
 
+#[test]
+fn a_ledger_is_whole_in_the_child() {
+    alone(|| {
+        let ledgers = [Tracking::new(System), Tracking::new(System)];
+        let layout = layout(5 << 10);
+        let turn = |ledger: &Tracking<System>| {
+            let block = ledger.obtain(layout).expect("there is memory");
+            // SAFETY: just obtained with this layout.
+            unsafe { ledger.give_back(block, layout) };
+        };
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for ledger in &ledgers {
+                scope.spawn(|| {
+                    while !stop.load(Relaxed) {
+                        turn(ledger);
+                    }
+                });
+            }
+            for _ in 0..ops(3_000_000) / 30_000 {
+                in_fork(|| {
+                    for ledger in &ledgers {
+                        // At most what the other thread had in its hand.
+                        let (blocks, bytes) = (ledger.live_blocks(), ledger.live_bytes());
+                        assert!(blocks <= 1 && bytes == blocks * layout.size(), "{blocks} blocks of {bytes} bytes");
+                        turn(ledger);
+                        assert_eq!((ledger.live_blocks(), ledger.faults().len()), (blocks, 0));
+                    }
+                });
+            }
+            stop.store(true, Relaxed);
+        });
+        assert!(ledgers.iter().all(Tracking::is_empty));
+    });
+}
+
 static POOLS: OnceLock<Pools> = OnceLock::new();
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 
@@ -394,6 +432,30 @@ extern "C" fn handler() {
     check_at_rest(&own.stats());
 }
 
+/// What was registered before ours calls it, if anything.
+static EARLIER: OnceLock<extern "C" fn()> = OnceLock::new();
+
+/// Before all constructors: as those of a library that starts earlier.
+#[used]
+#[unsafe(link_section = ".preinit_array")]
+static REGISTER: extern "C" fn() = {
+    extern "C" fn earlier() {
+        if let Some(handler) = EARLIER.get() {
+            handler();
+        }
+    }
+    extern "C" fn register() {
+        handle_forks(earlier);
+    }
+    register
+};
+
+/// Called after ours before the fork, and before ours after it.
+fn handle_forks_earlier(handler: extern "C" fn()) {
+    assert!(EARLIER.set(handler).is_ok());
+}
+
+/// The other way about.
 fn handle_forks(handler: extern "C" fn()) {
     // SAFETY: it stays for ever.
     unsafe {
@@ -405,7 +467,7 @@ fn handle_forks(handler: extern "C" fn()) {
 #[test]
 fn handlers_around_forks_allocate_on_both_sides_of_ours() {
     alone(|| {
-        handle_forks(handler);
+        handle_forks_earlier(handler);
         assert!(POOLS.set(Pools::new()).is_ok());
         handle_forks(handler);
         let (pools, times) = (POOLS.get().expect("just set"), ops(3_000_000) / 10_000);
@@ -444,8 +506,7 @@ extern "C" fn greedy() {
 #[test]
 fn handlers_do_not_wait_for_other_threads() {
     alone(|| {
-        // Called after ours before the fork, and before ours after it.
-        handle_forks(greedy);
+        handle_forks_earlier(greedy);
         let pool = GATED.get_or_init(gated);
         while_at_the_gate(
             pool,
@@ -479,7 +540,6 @@ fn a_handler_may_fork() {
     alone(|| {
         assert!(POOLS.set(Pools::new()).is_ok());
         let pools = POOLS.get().expect("just set");
-        // Called before ours, in prepare, and after ours: here it is the latter.
         handle_forks(forks);
         in_fork(|| pools.are_whole(&mut fastrand::Rng::with_seed(5)));
         thread::scope(|scope| {

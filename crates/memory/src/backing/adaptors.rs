@@ -1,11 +1,14 @@
 //! Small adaptors that stack over any backing: a limit, a ledger, injected failures.
 
 use std::alloc::Layout;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ptr::NonNull;
+use std::sync::Once;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::{Backing, Refused};
+use crate::os;
+use crate::process::survive_forks;
 use crate::sync::Lock;
 
 /// Refuses what would bring the bytes granted and not returned above a limit.
@@ -68,7 +71,7 @@ unsafe impl<B: Backing> Backing for Limited<B> {
 /// A ledger of every live block: what was granted, with which layout, and what was returned wrongly.
 ///
 /// A wrong return is a bug in the unsafe code above; it is noted in [`faults`](Self::faults) and kept from the inner
-/// backing. One lock and one hash table: for tests and diagnosis, not for speed.
+/// backing. One lock for all ledgers of the process, and a hash table each: for tests and diagnosis, not for speed.
 ///
 /// ```
 /// use tenzor_memory::{System, TensorAllocator, Tracking};
@@ -85,8 +88,11 @@ unsafe impl<B: Backing> Backing for Limited<B> {
 #[derive(Debug)]
 pub struct Tracking<B> {
     inner: B,
-    ledger: Lock<Ledger>,
+    ledger: u64,
 }
+
+/// All ledgers, by their numbers, so that a fork has one lock to hold: the child finds them whole.
+static LEDGERS: Lock<BTreeMap<u64, Ledger>> = Lock::new(BTreeMap::new());
 
 #[derive(Debug, Default)]
 struct Ledger {
@@ -120,12 +126,29 @@ pub enum Fault {
 impl<B: Backing> Tracking<B> {
     /// An empty ledger over `inner`.
     pub fn new(inner: B) -> Self {
-        Self { inner, ledger: Lock::default() }
+        static HANDLERS: Once = Once::new();
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        extern "C" fn before() {
+            LEDGERS.hold_for_fork();
+        }
+        extern "C" fn after() {
+            LEDGERS.release_after_fork();
+        }
+        HANDLERS.call_once(|| {
+            // Ledgers take memory under their lock: the heap is to be held after it.
+            survive_forks();
+            os::at_fork(Some(before), Some(after), Some(after));
+        });
+        Self { inner, ledger: NEXT.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    fn ledger<R>(&self, look: impl FnOnce(&mut Ledger) -> R) -> R {
+        look(LEDGERS.lock().entry(self.ledger).or_default())
     }
 
     /// The number of blocks granted and not returned.
     pub fn live_blocks(&self) -> usize {
-        self.ledger.lock().live.len()
+        self.ledger(|ledger| ledger.live.len())
     }
 
     /// Whether every block granted has been returned.
@@ -135,38 +158,40 @@ impl<B: Backing> Tracking<B> {
 
     /// The bytes granted and not returned.
     pub fn live_bytes(&self) -> usize {
-        self.ledger.lock().live_bytes
+        self.ledger(|ledger| ledger.live_bytes)
     }
 
     /// The largest [`live_bytes`](Self::live_bytes) so far.
     pub fn peak_bytes(&self) -> usize {
-        self.ledger.lock().peak_bytes
+        self.ledger(|ledger| ledger.peak_bytes)
     }
 
     /// The number of requests granted so far.
     pub fn grants(&self) -> u64 {
-        self.ledger.lock().grants
+        self.ledger(|ledger| ledger.grants)
     }
 
     /// Every live block, address and layout, in order of address.
     pub fn blocks(&self) -> Vec<(usize, Layout)> {
-        let mut blocks: Vec<_> = self.ledger.lock().live.iter().map(|(&address, &layout)| (address, layout)).collect();
+        let mut blocks: Vec<_> =
+            self.ledger(|ledger| ledger.live.iter().map(|(&address, &layout)| (address, layout)).collect());
         blocks.sort_unstable_by_key(|&(address, _)| address);
         blocks
     }
 
     /// The wrong returns so far, in order.
     pub fn faults(&self) -> Vec<Fault> {
-        self.ledger.lock().faults.clone()
+        self.ledger(|ledger| ledger.faults.clone())
     }
 
     fn enter(&self, block: NonNull<u8>, layout: Layout) -> NonNull<u8> {
         if layout.size() != 0 {
-            let mut ledger = self.ledger.lock();
-            ledger.live.insert(block.addr().get(), layout);
-            ledger.live_bytes += layout.size();
-            ledger.peak_bytes = ledger.peak_bytes.max(ledger.live_bytes);
-            ledger.grants += 1;
+            self.ledger(|ledger| {
+                ledger.live.insert(block.addr().get(), layout);
+                ledger.live_bytes += layout.size();
+                ledger.peak_bytes = ledger.peak_bytes.max(ledger.live_bytes);
+                ledger.grants += 1;
+            });
         }
         block
     }
@@ -177,18 +202,27 @@ impl<B: Backing> Tracking<B> {
             return true;
         }
         let address = block.addr().get();
-        let mut ledger = self.ledger.lock();
-        let fault = match ledger.live.get(&address) {
-            Some(&granted) if granted == returned => {
-                ledger.live.remove(&address);
-                ledger.live_bytes -= returned.size();
-                return true;
-            }
-            Some(&granted) => Fault::WrongLayout { address, granted, returned },
-            None => Fault::NotLive { address },
-        };
-        ledger.faults.push(fault);
-        false
+        self.ledger(|ledger| {
+            let fault = match ledger.live.get(&address) {
+                Some(&granted) if granted == returned => {
+                    ledger.live.remove(&address);
+                    ledger.live_bytes -= returned.size();
+                    return true;
+                }
+                Some(&granted) => Fault::WrongLayout { address, granted, returned },
+                None => Fault::NotLive { address },
+            };
+            ledger.faults.push(fault);
+            false
+        })
+    }
+}
+
+impl<B> Drop for Tracking<B> {
+    fn drop(&mut self) {
+        let ledger = LEDGERS.lock().remove(&self.ledger);
+        // Not under the lock.
+        drop(ledger);
     }
 }
 

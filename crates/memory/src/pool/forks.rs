@@ -9,6 +9,9 @@
 //! - *The forking thread passes.* Others' handlers around forks run in it while it holds the locks, in the parent before and after the fork and
 //!   in the child. They find their way through [`Lock`], with all that is written here done or to be done; what they have to wait
 //!   for they do not get, as other threads wait for them. A pool that they make is held from the start.
+//! - *Others wait.* What a handler that was registered before ours waits for, of a thread that waits for a pool, does not come. There
+//!   is no way around a pool, as there is around the [heap](crate::process), since its limit has to hold; but as ours are registered
+//!   when the process starts, only those of libraries that start before it can be in that place.
 //! - *What is known to be whole stays.* In the child a stock of a thread that it does not have is as one of a thread that ended.
 //!   What is lost is what other threads had in their hands: buffers that the backing was about to take or to grant. The books
 //!   forget them, and the limit has room for as much.
@@ -49,22 +52,30 @@ unsafe impl Sync for Home {}
 #[derive(Debug)]
 struct Pools {
     first: Option<NonNull<Entry>>,
-    /// How many forks are under way in the thread that holds the lock for them: a handler may fork.
-    forks: u32,
 }
 
 // SAFETY: entries are reached under the lock, from any thread.
 unsafe impl Send for Pools {}
 
-static POOLS: Lock<Pools> = Lock::new(Pools { first: None, forks: 0 });
+static POOLS: Lock<Pools> = Lock::new(Pools { first: None });
+
+/// From now on.
+extern "C" fn survive() {
+    static HANDLERS: Once = Once::new();
+    HANDLERS.call_once(|| {
+        survive_forks();
+        os::at_fork(Some(before), Some(in_parent), Some(in_child));
+    });
+}
+
+/// When the process starts, so that others' handlers come by before ours have the locks.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static EARLY: extern "C" fn() = survive;
 
 impl Home {
     pub(super) fn new(state: State) -> Self {
-        static HANDLERS: Once = Once::new();
-        HANDLERS.call_once(|| {
-            survive_forks();
-            os::at_fork(Some(before), Some(in_parent), Some(in_child));
-        });
+        survive();
         let entry = Entry { state: Lock::new(state), before: Cell::new(None), after: Cell::new(None) };
         let home = Self(NonNull::from(Box::leak(Box::new(entry))));
         let mut pools = POOLS.lock();
@@ -133,23 +144,14 @@ impl Pools {
     fn each(&self, mut body: impl FnMut(&mut State)) {
         self.entries().filter(|entry| entry.state.is_held_for_fork()).for_each(|entry| body(&mut entry.state.lock()));
     }
-
-    /// The end of a fork in either process.
-    fn end_fork(&mut self) {
-        self.forks -= 1;
-        if self.forks == 0 {
-            self.entries().for_each(|entry| entry.state.release_after_fork());
-        }
-    }
 }
 
 extern "C" fn before() {
-    POOLS.hold_for_fork();
-    let mut pools = POOLS.lock();
-    pools.forks += 1;
-    if pools.forks > 1 {
+    if !POOLS.hold_for_fork() {
+        // A handler around a fork forks.
         return;
     }
+    let pools = POOLS.lock();
     pools.entries().for_each(Entry::begin_fork);
     let mut others = false;
     pools.each(|state| {
@@ -173,28 +175,24 @@ extern "C" fn before() {
 extern "C" fn in_parent() {
     // Not if the handlers were registered between the one and the other.
     if POOLS.is_held_for_fork() {
-        let mut pools = POOLS.lock();
-        if pools.forks == 1 {
-            pools.each(State::end_fork);
+        if POOLS.forks() == 1 {
+            POOLS.lock().each(State::end_fork);
         }
-        pools.end_fork();
-        let over = pools.forks == 0;
-        drop(pools);
-        if over {
-            POOLS.release_after_fork();
-        }
+        release();
     }
 }
 
 extern "C" fn in_child() {
     if POOLS.is_held_for_fork() {
-        let mut pools = POOLS.lock();
-        pools.each(State::close_in_child);
-        pools.end_fork();
-        let over = pools.forks == 0;
-        drop(pools);
-        if over {
-            POOLS.release_after_fork();
-        }
+        POOLS.lock().each(State::close_in_child);
+        release();
     }
+}
+
+/// The end of a fork in either process.
+fn release() {
+    if POOLS.forks() == 1 {
+        POOLS.lock().entries().for_each(|entry| entry.state.release_after_fork());
+    }
+    POOLS.release_after_fork();
 }

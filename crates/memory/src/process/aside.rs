@@ -3,7 +3,7 @@
 //! The thread that forks may wait for what another thread has: a handler that runs after ours takes a library's lock, and who holds that
 //! waits for the heap. No order of handlers helps everybody. So whoever has waited for some milliseconds goes another way: a
 //! request is served from a mapping of its own, and a block that is freed is left in a list, written into the block itself. Who has
-//! the lock next works that off, in the child as well. All here is changed by single atomic steps, so that the child finds it whole.
+//! the lock next works some of that off, in the child as well. All here is changed by single atomic steps, so that the child finds it whole.
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
@@ -90,7 +90,8 @@ pub(super) unsafe fn take_back(block: NonNull<u8>) -> bool {
     true
 }
 
-/// In a freed block: what it was requested as, and the one that was freed before it.
+/// In a freed block: what it was requested as, and the one that was freed before it. *Left*: what is in the list is nobody's, and was
+/// written before it came there.
 struct Freed {
     before: *mut Freed,
     request: usize,
@@ -132,13 +133,26 @@ fn push<T>(list: &AtomicPtr<T>, item: *mut T, link: impl Fn(*mut T)) {
     }
 }
 
+/// Takes the item that was put last, for who has the heap's lock: as nobody else takes, the first item is the same until it is taken.
+fn pop<T>(list: &AtomicPtr<T>, before: impl Fn(NonNull<T>) -> *mut T) -> Option<NonNull<T>> {
+    loop {
+        let first = NonNull::new(list.load(Acquire))?;
+        if list.compare_exchange_weak(first.as_ptr(), before(first), Acquire, Relaxed).is_ok() {
+            return Some(first);
+        }
+    }
+}
+
 /// Whether something was left.
 #[inline]
 pub(super) fn is_left() -> bool {
     UNCOUNTED.load(Relaxed) || !FREED.load(Relaxed).is_null() || !LEFT.load(Relaxed).is_null()
 }
 
-/// Counts what was served, and gives back what was left.
+/// As many blocks are given back under one hold of the lock, and a part of one cache.
+const BATCH: usize = 16;
+
+/// Counts what was served, and gives back some of what was left.
 #[cold]
 pub(super) fn work_off(shared: &mut Shared) {
     let Shared { heap, tallies, .. } = shared;
@@ -149,25 +163,27 @@ pub(super) fn work_off(shared: &mut Shared) {
             tallies.served(&HOMELESS, place.class(), place.capacity(), request.size(), true);
         }
     }
-    let mut next = FREED.swap(ptr::null_mut(), Acquire);
-    while let Some(block) = NonNull::new(next) {
-        // SAFETY: the list's blocks are nobody's, and were written by `leave`.
-        let Freed { before, request } = unsafe { block.as_ptr().read() };
-        next = before;
-        let (block, Some(request)) = (block.cast(), unpack(request)) else { continue };
+    for _ in 0..BATCH {
+        // SAFETY: *Left*: `leave` wrote it.
+        let Some(block) = pop(&FREED, |block| unsafe { block.as_ref() }.before) else { break };
+        // SAFETY: as above.
+        let request = unpack(unsafe { block.as_ref() }.request);
+        let (block, Some(request)) = (block.cast(), request) else { continue };
         let Some(place) = blocks::place(request) else { continue };
         match place {
             Place::Class(class) => give_back(heap, class, block),
-            // SAFETY: as above.
+            // SAFETY: *Left*.
             Place::Run(run) => unsafe { take_back_run(heap, run, block) },
         }
         tallies.freed(&HOMELESS, place.class(), place.capacity(), request.size());
     }
-    let mut next = LEFT.swap(ptr::null_mut(), Acquire);
     // SAFETY: *Listed*: a cache that was left is still in the list of all.
-    while let Some(cache) = unsafe { next.cast_const().as_ref::<'static>() } {
-        next = cache.left.load(Relaxed);
-        cache.drain(&mut shared.heap);
-        shared.part_with(cache);
+    let cache = |cache: NonNull<Cache>| -> &'static Cache { unsafe { cache.as_ref() } };
+    if let Some(left) = pop(&LEFT, |left| cache(left).left.load(Relaxed)).map(cache) {
+        if left.drain_some(heap) {
+            leave_cache(left);
+        } else {
+            shared.part_with(left);
+        }
     }
 }

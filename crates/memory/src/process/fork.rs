@@ -7,7 +7,7 @@
 #![allow(unsafe_code)]
 
 use super::threads::{CURRENT, HOMELESS};
-use super::{SHARED, Shared, lock};
+use super::{SHARED, Shared, aside, lock};
 use crate::os;
 use crate::sync::BREATH;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -25,7 +25,6 @@ extern "C" fn before() {
     for _ in 0..TRIES {
         if !SHARED.hold_for_fork() {
             // A handler around a fork forks.
-            lock().forks += 1;
             return;
         }
         if lock().under_way == 0 {
@@ -50,13 +49,7 @@ fn release(close: impl FnOnce(&mut Shared)) {
     if !SHARED.is_held_for_fork() {
         return;
     }
-    let mut shared = lock();
-    close(&mut shared);
-    if shared.forks > 0 {
-        shared.forks -= 1;
-        return;
-    }
-    drop(shared);
+    close(&mut lock());
     SHARED.release_after_fork();
 }
 
@@ -65,6 +58,10 @@ impl Shared {
     fn close(&mut self) {
         self.heap.keep_shared();
         self.under_way = 0;
+        // Caches that were left are among those of the others.
+        while aside::is_left() {
+            aside::work_off(self);
+        }
         let mine = CURRENT.get();
         for cache in self.caches.iter() {
             if !std::ptr::eq(cache, mine) {

@@ -42,8 +42,6 @@ struct Shared {
     settings: HeapSettings,
     /// The environment variables are among the settings.
     heeds_environment: bool,
-    /// Forks within forks: a handler around one forks.
-    forks: u32,
     /// Requests that have left the lock to others for a moment.
     under_way: u32,
 }
@@ -57,7 +55,6 @@ impl Shared {
             purger: Purger::new(),
             settings: HeapSettings::new(),
             heeds_environment: false,
-            forks: 0,
             under_way: 0,
         }
     }
@@ -304,6 +301,8 @@ fn promote_now(promotion: &Promotion<Linux>) {
 /// A snapshot of what all threads did.
 pub(crate) fn stats() -> Stats {
     let cache = current();
+    // All of what was left aside is counted.
+    while aside::is_left() && enter().is_some() {}
     let snapshot = {
         let mut shared = lock();
         shared.tallies.settle(cache);

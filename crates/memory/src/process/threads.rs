@@ -196,11 +196,11 @@ fn retire(cache: &'static Cache) {
     CURRENT.set(&GONE);
     loop {
         let Some(mut shared) = enter() else { return aside::leave_cache(cache) };
-        // Whoever waits for the lock gets it in between.
         if !cache.drain_some(&mut shared.heap) {
             shared.part_with(cache);
             return purger::freed(shared, &HOMELESS);
         }
+        shared.let_others();
     }
 }
 
