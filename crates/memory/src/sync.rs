@@ -271,6 +271,8 @@ mod tests {
         }
         go_on.recv().unwrap();
         lock.release_after_fork();
+        assert_eq!(lock.forks(), 1, "it was held for two");
+        lock.release_after_fork();
         assert_eq!(other.join().unwrap(), 1001);
         assert!(!lock.is_held_for_fork() && !lock.lock().passed());
     }

@@ -42,6 +42,8 @@ struct State {
     mapped: Cell<usize>,
     /// Mappings of others, each filled with its own address, and never to be touched.
     others: RefCell<Vec<(usize, usize)>>,
+    /// What stayed mapped where it was to be unmapped: nobody's.
+    left: RefCell<Vec<(usize, usize)>>,
     /// Calls of `collapse`.
     collapsed: Cell<usize>,
     /// Units moved.
@@ -118,8 +120,8 @@ impl Faulty {
     }
 
     fn release_others(&self) {
-        for (start, bytes) in self.0.others.take() {
-            // SAFETY: mapped, see `give`, and used by nobody.
+        for (start, bytes) in self.0.others.take().into_iter().chain(self.0.left.take()) {
+            // SAFETY: mapped, and used by nobody.
             unsafe { Linux.unmap(NonNull::new(std::ptr::with_exposed_provenance_mut(start)).unwrap(), bytes) };
         }
     }
@@ -159,12 +161,15 @@ unsafe impl Os for Faulty {
     }
     unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize) -> bool {
         if self.fails() {
-            match self.pick(3) {
-                0 => {}
-                // SAFETY: passed on.
-                1 => unsafe { self.lose(start, bytes / 2 / HUGE * HUGE) },
-                // SAFETY: passed on.
-                _ => unsafe { self.lose(start, bytes) },
+            let lost = match self.pick(3) {
+                0 => 0,
+                1 => bytes / 2 / HUGE * HUGE,
+                _ => bytes,
+            };
+            // SAFETY: passed on.
+            unsafe { self.lose(start, lost) };
+            if lost < bytes {
+                self.0.left.borrow_mut().push((start.addr().get() + lost, bytes - lost));
             }
             return false;
         }
