@@ -540,6 +540,50 @@ fn nobody_loses_a_byte() {
 }
 
 #[test]
+fn what_was_trimmed_in_parts_gives_its_addresses_back_when_it_has_joined() {
+    let os = Faulty::default();
+    let mut heap = Heap::new(os.clone());
+    let layout = Layout::from_size_align(500 << 10, 64).unwrap();
+    let blocks: Vec<_> = (0..400).map(|_| filled(&mut heap, layout)).collect();
+    let mapped = os.0.mapped.get();
+    for rest in 0..2 {
+        blocks.iter().skip(rest).step_by(2).for_each(|&block| heap.give_back(block, layout));
+        heap.trim_all();
+        heap.check();
+    }
+    assert!(os.0.mapped.get() < mapped / 4, "{} of {mapped} bytes are mapped", os.0.mapped.get());
+    heap.pages.space().release();
+}
+
+#[test]
+fn a_place_that_the_system_chose_and_took_back_may_be_chosen_again() {
+    let os = Faulty::default();
+    os.0.closed.set(true);
+    let mut heap = Heap::new(os);
+    let layout = Layout::from_size_align(1 << 20, 64).unwrap();
+    for round in 0..4 {
+        let blocks: Vec<_> = (0..100 + 30 * round).map(|_| filled(&mut heap, layout)).collect();
+        heap.check();
+        for (number, &block) in blocks.iter().enumerate() {
+            if number % 2 == round % 2 {
+                heap.give_back(block, layout);
+            }
+        }
+        heap.trim_all();
+        heap.check();
+        for (number, &block) in blocks.iter().enumerate() {
+            if number % 2 != round % 2 {
+                heap.give_back(block, layout);
+            }
+        }
+        heap.trim_all();
+        heap.check();
+        assert!(heap.pages.space().mappings() < 40, "its addresses went back");
+    }
+    heap.pages.space().release();
+}
+
+#[test]
 fn where_no_place_can_be_chosen_the_systems_choice_serves() {
     for (seed, largest, every) in [(1, 12, 0), (2, 20, 0), (3, 24, 0), (4, 20, 7), (5, 24, 3)] {
         let os = Faulty::new(every, Manner::Any, seed);

@@ -226,9 +226,13 @@ const ELSEWHERE: i32 = -1;
 
 /// Maps memory where nothing lies; the error otherwise, `EEXIST` or `ELSEWHERE` if something does.
 fn map_at(start: NonNull<u8>, bytes: usize) -> Result<(), i32> {
-    let flags = PRIVATE | libc::MAP_FIXED_NOREPLACE;
     // SAFETY: nothing that exists is replaced. Kernels before 4.17 do not know the flag, and take the address for a hint.
-    let mapped = unsafe { libc::mmap(start.as_ptr().cast(), bytes, ACCESS, flags, -1, 0) };
+    let map = |flag| unsafe { libc::mmap(start.as_ptr().cast(), bytes, ACCESS, PRIVATE | flag, -1, 0) };
+    let mut mapped = map(libc::MAP_FIXED_NOREPLACE);
+    if mapped == libc::MAP_FAILED && errno() != libc::EEXIST {
+        // A filter may refuse the flag alone.
+        mapped = map(0);
+    }
     if mapped == libc::MAP_FAILED {
         return Err(errno());
     }

@@ -294,7 +294,7 @@ impl<O: Os> PageHeap<O> {
     #[cold]
     fn expand(&mut self, pages: u32, align: u32) -> bool {
         let Some(wanted) = pages.checked_add(align - 1) else { return false };
-        if !matches!(self.space.start(), Some(Layout::Closed)) {
+        if !self.space.is_closed() {
             return false;
         }
         let least = wanted.div_ceil(UNIT);

@@ -49,7 +49,7 @@ impl<O: Os> PageHeap<O> {
             let done = if let Some(unit) = self.spare.last() {
                 self.purge_units(unit, target.max(self.units.resident().saturating_sub(left)), unmap)
             } else if let Some(unit) = self.partly.last() {
-                self.purge_part(unit, target)
+                self.purge_part(unit, target, unmap)
             } else {
                 None
             };
@@ -78,7 +78,7 @@ impl<O: Os> PageHeap<O> {
     }
 
     /// Purges the free pages of a unit that is not spare, from the highest down; returns as [`purge_units`](Self::purge_units).
-    fn purge_part(&mut self, unit: u32, target: u32) -> Option<u32> {
+    fn purge_part(&mut self, unit: u32, target: u32, unmap: bool) -> Option<u32> {
         let grain = self.space.page_size();
         let mut pages = pages_of(unit);
         while let Some((number, part)) = self.next_free(&mut pages) {
@@ -101,6 +101,10 @@ impl<O: Os> PageHeap<O> {
             }
         }
         self.partly.remove(unit);
+        // What was purged before, with others between, may hold nothing side by side now.
+        if unmap && let Some(number) = self.around(unit * UNIT) {
+            self.unmap_around(number, unit);
+        }
         Some(UNIT)
     }
 
@@ -125,15 +129,24 @@ impl<O: Os> PageHeap<O> {
         let extent = self.extents.get(number);
         let inside = whole_units(&(extent.start..extent.end()));
         let holds_nothing = |&unit: &u32| self.space.is_mapped(unit) && self.units.is_fresh(unit);
+        if !inside.contains(&unit) {
+            return;
+        }
         let first = (inside.start..unit).rev().take_while(holds_nothing).last().unwrap_or(unit);
         let last = (unit..inside.end).take_while(holds_nothing).last();
         let Some(empty) = last.map(|last| first..last + 1).filter(|empty| empty.len() >= UNMAPPED as usize) else {
             return;
         };
+        let pages = empty.start * UNIT..empty.end * UNIT;
         match self.space.unmap(empty.clone()) {
-            Some(true) => self.mapped -= empty.len() as u32,
+            Some(true) => {
+                self.mapped -= empty.len() as u32;
+                if self.space.is_closed() {
+                    self.forget(number, pages);
+                }
+            }
             Some(false) => {}
-            None => self.leave_out(number, empty.start * UNIT..empty.end * UNIT),
+            None => self.leave_out(number, pages),
         }
     }
 }

@@ -238,6 +238,11 @@ impl<O: Os> Space<O> {
         self.layout
     }
 
+    /// Whether the system chooses the heap's places: one that is given back is anybody's.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.layout, Some(Layout::Closed))
+    }
+
     /// The most pages that a run may have.
     pub(crate) fn largest(&self) -> u32 {
         match self.layout {
@@ -340,7 +345,11 @@ impl<O: Os> Space<O> {
             ((found.end as usize) < UNITS && self.room(found.clone())).then_some(found)
         });
         match &found {
-            Some(found) => self.set(found.clone(), |_, frame| frame.mapped = UNIT),
+            // What was withdrawn there, whatever became of it, is there no more.
+            Some(found) => {
+                found.clone().for_each(|unit| self.taken.remove(unit));
+                self.set(found.clone(), |_, frame| *frame = Frame { mapped: UNIT, ..Frame::zeroed() });
+            }
             // SAFETY: it was just mapped, and nobody knows of it. If it stays, nobody will.
             None => _ = unsafe { self.os.unmap(start, bytes) },
         }
@@ -557,7 +566,7 @@ impl<O: Os> Space<O> {
         let from = before.map_or(0, |before| before + 1);
         // Where the system chose the places, what is not mapped is not free.
         let mapped = || (from / UNIT..unit).rev().take_while(|&unit| self.is_mapped(unit)).last().unwrap_or(unit);
-        let from = if matches!(self.layout, Some(Layout::Closed)) { from.max(mapped() * UNIT) } else { from };
+        let from = if self.is_closed() { from.max(mapped() * UNIT) } else { from };
         (from <= page).then_some(from)
     }
 
