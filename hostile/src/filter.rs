@@ -57,16 +57,30 @@ fn action(name: &str) -> Option<u32> {
     Some(libc::SECCOMP_RET_ERRNO | errno as u32)
 }
 
-/// Installs the filter that `rules` describes, for all threads: `madvise=EPERM,clone=KILL`. The first rule that names a call holds.
+/// Installs the filter that `rules` describes, for all threads: `madvise=EPERM,clone=KILL`. The first rule that names a call holds;
+/// `noreplace` is `mmap` with MAP_FIXED_NOREPLACE.
 pub fn install(rules: &str) -> io::Result<()> {
     const LOAD: u16 = 0x20;
     const EQUAL: u16 = 0x15;
+    const ALL: u16 = 0x45;
     const RETURN: u16 = 0x06;
+    /// Where the flags of `mmap` are: the lower half of the fourth argument.
+    const FLAGS: u32 = 16 + 3 * 8;
     let line = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     let mut filter = [line(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW); 128];
     filter[0] = line(LOAD, 0, 0, 0);
     let mut length = 1;
     for rule in rules.split(',') {
+        if let Some(action) = rule.strip_prefix("noreplace=").and_then(action) {
+            // One flag alone, and no other `mmap`.
+            filter[length] = line(EQUAL, 0, 4, libc::SYS_mmap as u32);
+            filter[length + 1] = line(LOAD, 0, 0, FLAGS);
+            filter[length + 2] = line(ALL, 0, 1, libc::MAP_FIXED_NOREPLACE as u32);
+            filter[length + 3] = line(RETURN, 0, 0, action);
+            filter[length + 4] = line(LOAD, 0, 0, 0);
+            length += 5;
+            continue;
+        }
         let parsed = rule.split_once('=').and_then(|(call, name)| Some((numbers(call)?, action(name)?)));
         let Some((numbers, action)) = parsed else { return Err(io::ErrorKind::InvalidInput.into()) };
         for &number in numbers {

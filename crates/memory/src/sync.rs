@@ -11,6 +11,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::hint;
 use std::marker::PhantomData;
+use std::mem;
 use std::ops::{Deref, DerefMut};
 pub(crate) use std::sync::atomic;
 use std::time::Duration;
@@ -23,20 +24,28 @@ use crate::os;
 /// (a user's closure, a destructor) leaves nothing half done behind it. Who waits sleeps, as in Drepper's "Futexes Are Tricky" (2011).
 #[derive(Default)]
 pub(crate) struct Lock<T> {
-    state: AtomicU32,
+    /// The thread that has it, by [`this_thread`], and whether it is [`AWAITED`]; or [`FREE`].
+    state: AtomicUsize,
+    /// For how many forks that thread holds it: a handler around a fork may fork.
+    forks: AtomicU32,
     /// Who holds the lock for a fork has a [`LockGuard`]: its end does not unlock.
     passed: Cell<bool>,
-    /// The thread that holds the lock for a fork, by [`this_thread`]; else 0.
-    forker: AtomicUsize,
-    /// For how many forks: a handler around a fork may fork.
-    forks: Cell<u32>,
     value: UnsafeCell<T>,
 }
 
-const FREE: u32 = 0;
-const LOCKED: u32 = 1;
-/// Somebody may sleep until it is free.
-const AWAITED: u32 = 2;
+/// What became of the wish to hold a lock for a fork.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    First,
+    /// The calling thread held it for a fork already.
+    Again,
+    /// The calling thread has it, and a signal's handler forks in the midst of what it does: it is not held, and goes on in both processes.
+    Interrupted,
+}
+
+const FREE: usize = 0;
+/// Somebody may sleep until it is free. No thread's mark has this bit.
+const AWAITED: usize = 1;
 
 /// How often a lock is looked at before its next owner sleeps: what it guards is mostly done sooner than that.
 const SPINS: u32 = 100;
@@ -47,17 +56,16 @@ pub(crate) const BREATH: Duration = Duration::from_micros(50);
 /// How long a fork is waited for that may wait for us.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-// SAFETY: *Exclusive*: `passed`, `forks` and `value` are reached by who locked; and while the lock is held for a fork, by the thread
-// whose mark is in `forker`, one [`LockGuard`] at a time. The mark is that thread's to make and to remove, while it has the lock.
+// SAFETY: *Exclusive*: `passed` and `value` are reached by who locked; and while the lock is held for a fork, by the thread
+// whose mark is in `state`, one [`LockGuard`] at a time. The mark comes and goes with the lock.
 unsafe impl<T: Send> Sync for Lock<T> {}
 
 impl<T> Lock<T> {
     pub(crate) const fn new(value: T) -> Self {
         Self {
-            state: AtomicU32::new(FREE),
+            state: AtomicUsize::new(FREE),
+            forks: AtomicU32::new(0),
             passed: Cell::new(false),
-            forker: AtomicUsize::new(0),
-            forks: Cell::new(0),
             value: UnsafeCell::new(value),
         }
     }
@@ -80,10 +88,10 @@ impl<T> Lock<T> {
 
     #[inline]
     fn try_lock(&self) -> bool {
-        self.state.compare_exchange(FREE, LOCKED, Acquire, Relaxed).is_ok()
+        self.state.compare_exchange(FREE, this_thread(), Acquire, Relaxed).is_ok()
     }
 
-    /// Waits; returns whether it is the calling thread's.
+    /// Waits, for a fork at most so long; returns whether it is the calling thread's.
     #[cold]
     fn contended(&self, patience: Option<Duration>) -> bool {
         if self.is_held_for_fork() && !self.passed.replace(true) {
@@ -96,56 +104,69 @@ impl<T> Lock<T> {
             }
             hint::spin_loop();
         }
-        while self.state.swap(AWAITED, Acquire) != FREE {
-            let woken = os::wait_while(&self.state, AWAITED, patience);
-            if !woken && self.forker.load(Relaxed) != 0 {
+        loop {
+            let state = self.state.load(Relaxed);
+            // Who slept does not know whether others do.
+            let awaited = if state == FREE { this_thread() } else { state } | AWAITED;
+            if state != awaited && self.state.compare_exchange(state, awaited, Acquire, Relaxed).is_err() {
+                continue;
+            }
+            if state == FREE {
+                return true;
+            }
+            let woken = os::wait_while(&self.state, awaited, patience);
+            if !woken && self.forks.load(Relaxed) != 0 {
                 return false;
             }
         }
-        true
     }
 
     #[inline]
     fn unlock(&self) {
-        if self.state.swap(FREE, Release) == AWAITED {
+        if self.state.swap(FREE, Release) & AWAITED != 0 {
             os::wake_one(&self.state);
         }
     }
 
     /// Locks for everybody but the calling thread, until it calls [`release_after_fork`](Self::release_after_fork) as often, in the
-    /// parent and in the child. Returns whether it did not hold it for a fork before.
-    pub(crate) fn hold_for_fork(&self) -> bool {
-        let guard = self.lock();
-        self.forks.set(self.forks.get() + 1);
-        let first = !guard.passed();
-        if first {
-            self.forker.store(this_thread(), Relaxed);
-            // It stays locked.
-            std::mem::forget(guard);
+    /// parent and in the child.
+    pub(crate) fn hold_for_fork(&self) -> Hold {
+        if self.is_held_for_fork() {
+            self.forks.store(self.forks.load(Relaxed) + 1, Relaxed);
+            return Hold::Again;
         }
-        first
+        if self.is_mine() {
+            return Hold::Interrupted;
+        }
+        mem::forget(self.lock());
+        self.forks.store(1, Relaxed);
+        Hold::First
     }
 
     /// For how many forks the calling thread holds it.
     pub(crate) fn forks(&self) -> u32 {
-        if self.is_held_for_fork() { self.forks.get() } else { 0 }
+        if self.is_mine() { self.forks.load(Relaxed) } else { 0 }
     }
 
     /// Whether the calling thread holds it for a fork.
     pub(crate) fn is_held_for_fork(&self) -> bool {
+        self.forks() > 0
+    }
+
+    /// Whether the calling thread has it.
+    pub(crate) fn is_mine(&self) -> bool {
         // A thread always sees that it removed its mark, so that none takes an old one for its own.
-        let forker = self.forker.load(Relaxed);
-        forker != 0 && forker == this_thread()
+        self.state.load(Relaxed) & !AWAITED == this_thread()
     }
 
     /// The end of a fork. With that of the last one it is unlocked, if the calling thread holds it.
     pub(crate) fn release_after_fork(&self) {
-        if self.is_held_for_fork() {
-            self.forks.set(self.forks.get() - 1);
-            if self.forks.get() == 0 {
-                self.forker.store(0, Relaxed);
-                self.unlock();
-            }
+        let forks = self.forks();
+        if forks > 0 {
+            self.forks.store(forks - 1, Relaxed);
+        }
+        if forks == 1 {
+            self.unlock();
         }
     }
 }
@@ -168,7 +189,7 @@ unsafe impl<T: Sync> Sync for LockGuard<'_, T> {}
 impl<T> LockGuard<'_, T> {
     /// Unlocks, and leaves the lock to whoever waits for it: who wakes up is slower than who comes back at once.
     pub(crate) fn let_others(self) {
-        let awaited = !self.passed() && self.lock.state.load(Relaxed) == AWAITED;
+        let awaited = !self.passed() && self.lock.state.load(Relaxed) & AWAITED != 0;
         drop(self);
         if awaited {
             os::sleep(BREATH);
@@ -221,7 +242,7 @@ impl<T: fmt::Debug> fmt::Debug for LockGuard<'_, T> {
 /// that of the thread that forked.
 pub(crate) fn this_thread() -> usize {
     thread_local! {
-        static HERE: u8 = const { 0 };
+        static HERE: u32 = const { 0 };
     }
     HERE.with(|here| std::ptr::from_ref(here).addr())
 }
@@ -248,8 +269,8 @@ mod tests {
     #[test]
     fn who_holds_a_lock_for_a_fork_passes_and_nobody_else() {
         let lock = Arc::new(Lock::new(0));
-        assert!(lock.hold_for_fork());
-        assert!(!lock.hold_for_fork(), "already");
+        assert_eq!(lock.hold_for_fork(), Hold::First);
+        assert_eq!(lock.hold_for_fork(), Hold::Again);
         let there = Arc::clone(&lock);
         let (waited, go_on) = std::sync::mpsc::channel();
         let other = thread::spawn(move || {
@@ -275,6 +296,19 @@ mod tests {
         lock.release_after_fork();
         assert_eq!(other.join().unwrap(), 1001);
         assert!(!lock.is_held_for_fork() && !lock.lock().passed());
+    }
+
+    #[test]
+    fn who_has_a_lock_and_forks_in_a_signals_handler_does_not_wait_for_itself() {
+        let lock = Lock::new(0);
+        let guard = lock.lock();
+        assert_eq!(lock.hold_for_fork(), Hold::Interrupted);
+        lock.release_after_fork();
+        assert!(lock.is_mine() && !lock.is_held_for_fork());
+        drop(guard);
+        assert_eq!(lock.hold_for_fork(), Hold::First);
+        lock.release_after_fork();
+        assert!(!lock.is_mine());
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub fn add(list: &mut List, context: &Context) {
         }
     }
     for rules in [
+        "noreplace=EINVAL",
+        "noreplace=EPERM",
         "mprotect=EPERM,madvise=EPERM",
         "mprotect=EPERM,mremap=EPERM,madvise=EPERM",
         "mremap=ENOMEM,madvise=NOTHING",
@@ -69,6 +71,7 @@ pub fn add(list: &mut List, context: &Context) {
     filtered(list, "mmap=ENOMEM,mprotect=ENOMEM", "fine");
     for rules in [
         "none",
+        "noreplace=ENOSYS",
         "madvise=EPERM",
         "madvise=ENOSYS",
         "mprotect=EPERM",

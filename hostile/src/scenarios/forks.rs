@@ -1,6 +1,6 @@
 //! Forks, with threads and handlers.
 
-use super::List;
+use super::{List, control_is_good};
 use crate::run::Context;
 
 pub fn add(list: &mut List, _: &Context) {
@@ -22,6 +22,10 @@ pub fn add(list: &mut List, _: &Context) {
     }
     list.good("forks under 8 threads, debug build", |context| {
         context.debug("forks 40 8").env("HOSTILE_EARLY", "1").seconds(240)
+    });
+    list.add("forks in a signal's handler", |context| {
+        control_is_good(&context.control("signal-forks"))?;
+        context.tenzor("signal-forks").good().map(|_| String::new())
     });
     list.good("forks with pools in use", |context| {
         context.tenzor(&format!("pool-forks {}", context.amount(40, 500))).seconds(400)

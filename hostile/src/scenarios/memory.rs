@@ -8,7 +8,7 @@ use crate::run::{Context, Outcome, Trouble, hold, mib};
 const MIB: f64 = 1_048_576.0;
 
 pub fn add(list: &mut List, context: &Context) {
-    for which in ["zeroed", "capacity"] {
+    for which in ["zeroed", "zeroed-again", "capacity"] {
         list.alone(format!("sparse: {which}, at once"), move |context| sparse(context, which, 0));
         if context.long {
             list.alone(format!("sparse: {which}, after 60 s"), move |context| sparse(context, which, 60));
@@ -16,7 +16,8 @@ pub fn add(list: &mut List, context: &Context) {
     }
     list.add("huge pages: never", |context| huge_pages(context, "never"));
     list.add("huge pages: always", |context| huge_pages(context, "always"));
-    list.alone("a GiB freed and trimmed is not committed", uncommitted);
+    list.alone("a GiB freed and trimmed is not committed", |context| uncommitted(context, "whole"));
+    list.alone("what was freed and trimmed in parts is not committed", |context| uncommitted(context, "parts"));
     list.add("a core dump is as large as what is resident", core);
     list.alone("qemu-user: starts within twice malloc's time", emulated_start);
     list.add("qemu-user: traffic", |context| {
@@ -52,9 +53,10 @@ fn huge_pages(context: &Context, setting: &str) -> Outcome {
 }
 
 /// Neither in VmData nor in Committed_AS. The latter is the whole machine's, and others move it.
-fn uncommitted(context: &Context) -> Outcome {
-    let malloc = context.control("uncommitted").good()?;
-    let ours = context.tenzor("uncommitted").run()?;
+fn uncommitted(context: &Context, how: &str) -> Outcome {
+    let line = format!("uncommitted {how}");
+    let malloc = context.control(&line).good()?;
+    let ours = context.tenzor(&line).run()?;
     let (data, malloc_data) = (ours.figure("data")?, malloc.figure("data")?);
     let (committed, malloc_committed) = (ours.figure("committed")?, malloc.figure("committed")?);
     hold(data <= malloc_data + 64.0 * MIB, || format!("VmData {}, on malloc {}", mib(data), mib(malloc_data)))?;

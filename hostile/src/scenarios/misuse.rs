@@ -7,10 +7,11 @@ use tenzor_hostile::sys;
 use super::List;
 use crate::run::{Context, How, Outcome, Program, hold};
 
-const KINDS: [&str; 13] = [
+const KINDS: [&str; 14] = [
     "double",
     "double-beside",
     "double-large",
+    "resized",
     "interior",
     "interior-odd",
     "stack",

@@ -171,3 +171,57 @@ pub fn forks_of_forks() {
     wait(pid, "a child that becomes `true`");
     traffic::finish(Traffic::new(64, Amount::SOME), Crew::new(2), 0);
 }
+
+/// Forks in a signal's handler, which interrupts whatever the only thread is doing. The children end at once, or come back from the
+/// handler and go on.
+pub fn in_a_signal() {
+    static FORKS: AtomicUsize = AtomicUsize::new(0);
+    static CHILD: AtomicBool = AtomicBool::new(false);
+    extern "C" fn handler(_: i32) {
+        let number = FORKS.fetch_add(1, SeqCst);
+        // SAFETY: the child ends, or goes on as the parent would have; its timer is not inherited.
+        unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                if number % 8 == 0 {
+                    CHILD.store(true, SeqCst);
+                    return;
+                }
+                libc::_exit(0);
+            }
+            let mut status = 0;
+            libc::waitpid(child, &raw mut status, 0);
+            ensure!(status == 0, "the child of a handler ended with {status:#x}");
+        }
+    }
+    let often = libc::timeval { tv_sec: 0, tv_usec: 1000 };
+    let timer = libc::itimerval { it_interval: often, it_value: often };
+    // SAFETY: all zeroes is a valid action.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as *const () as usize;
+    action.sa_flags = libc::SA_RESTART;
+    // SAFETY: the handler calls what may be called there.
+    unsafe {
+        libc::sigaction(libc::SIGALRM, &raw const action, null_mut());
+        libc::setitimer(libc::ITIMER_REAL, &raw const timer, null_mut());
+    }
+    let mut traffic = Traffic::new(80, Amount::SOME);
+    while FORKS.load(SeqCst) < 1000 {
+        for size in [100 << 10, 1 << 20, 3 << 20] {
+            ensure!(Block::new(size, 8, 1).is_some(), "refused");
+        }
+        if CHILD.load(SeqCst) {
+            traffic.round(Refusals::None);
+            traffic.free();
+            heap::consistent();
+            heap::trim();
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(0) };
+        }
+    }
+    let never = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, ..timer };
+    let never = libc::itimerval { it_value: never.it_interval, ..never };
+    // SAFETY: no more alarms.
+    unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const never, null_mut()) };
+    traffic::finish(traffic, Crew::new(0), 0);
+}

@@ -24,14 +24,23 @@ pub fn core() {
     std::thread::sleep(Duration::from_secs(60));
 }
 
-/// A GiB is freed and trimmed: what stays committed, and what a limit on data leaves to others.
-pub fn uncommitted() {
+/// Memory is freed and trimmed, a GiB at once or half of it in `parts`: what stays committed, and what a limit on data leaves to others.
+pub fn uncommitted(how: &str) {
     let committed = || sys::field("/proc/meminfo", "Committed_AS").unwrap_or(0);
     let before = committed();
-    let blocks: Vec<Block> = (0..64).map(|number| block(16 * MIB, number)).collect();
-    blocks.iter().step_by(8).for_each(Block::soil);
-    drop(blocks);
-    heap::trim();
+    if how == "parts" {
+        let mut blocks: Vec<_> = (0..1000).map(|number| Some(block(500 << 10, number))).collect();
+        blocks.iter().flatten().for_each(Block::soil);
+        for rest in 0..2 {
+            blocks.iter_mut().skip(rest).step_by(2).for_each(|block| *block = None);
+            heap::trim();
+        }
+    } else {
+        let blocks: Vec<Block> = (0..64).map(|number| block(16 * MIB, number)).collect();
+        blocks.iter().step_by(8).for_each(Block::soil);
+        drop(blocks);
+        heap::trim();
+    }
     println!("data={}", sys::status("VmData"));
     println!("resident={}", sys::status("VmRSS"));
     println!("committed={}", committed().saturating_sub(before));
@@ -60,11 +69,19 @@ pub fn sparse(which: &str, seconds: u64) {
         std::hint::black_box(bytes());
     };
     match which {
-        "zeroed" => {
-            let mut bytes = vec![0_u8; 4096 * MIB];
-            for at in (0..bytes.len()).step_by(2 * MIB) {
-                bytes[at] = 1;
+        "zeroed" | "zeroed-again" => {
+            let touched = || {
+                let mut bytes = vec![0_u8; 4096 * MIB];
+                for byte in bytes.iter_mut().step_by(2 * MIB) {
+                    ensure!(*byte == 0, "memory that shall be zero is not");
+                    *byte = 1;
+                }
+                bytes
+            };
+            if which == "zeroed-again" {
+                drop(std::hint::black_box(touched()));
             }
+            let bytes = touched();
             show(&|| bytes.iter().step_by(2 * MIB).map(|&byte| u64::from(byte)).sum());
         }
         "capacity" => {

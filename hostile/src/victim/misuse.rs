@@ -1,6 +1,6 @@
 //! Frees that are wrong, and signals all over.
 
-use std::alloc::{Layout, alloc, dealloc};
+use std::alloc::{Layout, alloc, dealloc, realloc};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::ptr::null_mut;
@@ -72,6 +72,15 @@ pub fn misuse(word: &str, file: &str) {
             // SAFETY: the first free is right.
             unsafe { dealloc(at, large) };
             free_wrongly(at, large)
+        }
+        "resized" => {
+            println!("address={:x}", at as usize);
+            // SAFETY: none: the block is resized after it was freed.
+            unsafe {
+                dealloc(at, run);
+                std::hint::black_box(realloc(at, run, run.size()));
+            }
+            wrong!("a resize of freed {at:?} was not noticed")
         }
         "interior" => free_wrongly(at.wrapping_add(64 << 10), layout(128 << 10, 64)),
         "interior-odd" => free_wrongly(at.wrapping_add(4097), layout(128 << 10, 1)),

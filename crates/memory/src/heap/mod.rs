@@ -70,6 +70,8 @@ pub(crate) enum Resize {
     Growing(Growth),
     /// The neighbourhood is taken.
     Refused,
+    /// There is no such run in use; nothing happened.
+    Nowhere,
 }
 
 /// A run that grows.
@@ -270,11 +272,11 @@ impl<O: Os> Heap<O> {
     /// The block is the caller's, and it uses nothing of it beyond the least of both sizes.
     pub(crate) unsafe fn resize(&mut self, block: NonNull<u8>, old: (Run, usize), new: (Run, usize)) -> Resize {
         let ((old, old_size), (new, size)) = (old, new);
+        let Some(start) = self.page_of(old, block) else { return Resize::Nowhere };
         if (old.align, old.coloured) != (new.align, new.coloured) {
             return Resize::Refused;
         }
         let (before, after) = (old.pages, new.pages);
-        let Some(start) = self.page_of(old, block) else { return Resize::Refused };
         let offset = block.addr().get() - self.pages.space().address(start).addr().get();
         if after > before {
             let Some(transit) = self.pages.extend(start, before, after) else { return Resize::Refused };

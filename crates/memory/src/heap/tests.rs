@@ -306,7 +306,7 @@ impl<O: Os> Heap<O> {
         // SAFETY: the test's word.
         match unsafe { self.resize(block, old, new) } {
             Resize::Done(dirty) => Some(dirty),
-            Resize::Refused => None,
+            Resize::Refused | Resize::Nowhere => None,
             Resize::Growing(mut growth) => loop {
                 hold();
                 match self.grow(&mut growth) {

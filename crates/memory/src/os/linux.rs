@@ -276,6 +276,49 @@ unsafe fn drop_pages(start: NonNull<u8>, bytes: usize) -> bool {
     }
 }
 
+/// Ranges of fewer bytes are not looked at before they are written; nor are fewer pages left out.
+const SPARSE: usize = 1 << 20;
+const GAP: usize = 64 << 10;
+
+/// Makes a range read as zero: what is resident of it is written, and the rest, which may be swapped out, is given back. So what was never
+/// touched takes no memory.
+///
+/// # Safety
+/// The range is the caller's alone.
+pub(crate) unsafe fn clear(start: NonNull<u8>, bytes: usize) {
+    // SAFETY: within the range, as all that follows.
+    let write = |from: usize, to: usize| unsafe { start.add(from).write_bytes(0, to - from) };
+    let at = |from: usize| start.as_ptr().wrapping_add(from).cast();
+    // SAFETY: what is there is to be zero.
+    let drop = |from: usize, to: usize| unsafe { libc::madvise(at(from), to - from, libc::MADV_DONTNEED) == 0 };
+    let page = Linux.page_size();
+    let first = start.align_offset(page);
+    if bytes < SPARSE || ADVICE_FAILS.load(Relaxed) {
+        return write(0, bytes);
+    }
+    let _errno = super::Errno::kept();
+    let end = bytes - (bytes - first) % page;
+    write(0, first);
+    write(end, bytes);
+    let mut pages = [0_u8; HUGE / PAGE];
+    for mut from in (first..end).step_by(pages.len() * page) {
+        let part = (end - from).min(pages.len() * page);
+        let pages = &mut pages[..part / page];
+        // SAFETY: the system writes a byte a page, and there is room for so many.
+        if unsafe { libc::mincore(at(from), part, pages.as_mut_ptr().cast()) } != 0 {
+            return write(from, end);
+        }
+        for alike in pages.chunk_by(|one, next| (one ^ next) & 1 == 0) {
+            let to = from + alike.len() * page;
+            let is_absent = alike[0] & 1 == 0 && to - from >= GAP;
+            if !is_absent || !drop(from, to) {
+                write(from, to);
+            }
+            from = to;
+        }
+    }
+}
+
 /// Whether a page that was written and given back is zero: some systems, and filters of sandboxes, say that they did what they
 /// did not. Called by one thread at a time, as the heap is.
 fn advice_zeroes() -> bool {
@@ -363,4 +406,34 @@ fn read<'a>(path: &CStr, text: &'a mut [u8]) -> Option<&'a [u8]> {
         length
     };
     text.get(..usize::try_from(length).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_cleared_is_zero_and_what_was_not_touched_stays_so() {
+        let bytes = 16 << 20;
+        for (offset, every) in [(0, 1 << 20), (5, 3 << 20), (5000, PAGE), (64, 2 * PAGE)] {
+            let whole = Linux.map_anywhere(bytes, HUGE).unwrap();
+            // SAFETY: just mapped.
+            unsafe { Linux.advise(whole, bytes, false) };
+            for at in (0..bytes).step_by(every) {
+                // SAFETY: within the mapping.
+                unsafe { whole.add(at).write(1) };
+            }
+            let before = Linux.resident(whole, bytes).unwrap();
+            // SAFETY: within the mapping, which is the test's.
+            unsafe { clear(whole.add(offset), bytes - 2 * offset) };
+            let after = Linux.resident(whole, bytes).unwrap();
+            assert!(every < GAP || after <= before + 2 * PAGE, "{before} bytes were resident, now {after}");
+            // SAFETY: within the mapping.
+            let all = unsafe { std::slice::from_raw_parts(whole.as_ptr(), bytes) };
+            assert!(all[offset..bytes - offset].iter().all(|byte| *byte == 0));
+            assert!(all[..offset].iter().step_by(every).all(|byte| *byte == 1), "what is before it stays");
+            // SAFETY: nobody uses it any more.
+            unsafe { Linux.unmap(whole, bytes) };
+        }
+    }
 }

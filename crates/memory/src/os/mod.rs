@@ -11,7 +11,7 @@ mod stderr;
 
 use std::ptr::NonNull;
 
-pub(crate) use self::linux::Linux;
+pub(crate) use self::linux::{Linux, clear};
 pub(crate) use self::process::{
     Ends, Errno, at_fork, can_fence_threads, clock, environment, fence_threads, has_environment, remember_processors,
     sleep, spawn, stay_loaded, wait_while, wake_one,

@@ -4,7 +4,7 @@
 use std::ffi::CStr;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 /// The name of the thread that the heap may start.
@@ -85,8 +85,15 @@ pub(crate) fn sleep(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// Sleeps while `at` is `value`, until it is woken, or at most for so long; sometimes for no reason less. Returns whether it was not the time.
-pub(crate) fn wait_while(at: &AtomicU32, value: u32, at_most: Option<Duration>) -> bool {
+/// The half of a number that the system looks at: the lower one.
+fn half(at: &AtomicUsize) -> *const u32 {
+    let lower = if cfg!(target_endian = "big") { size_of::<usize>() / size_of::<u32>() - 1 } else { 0 };
+    ptr::from_ref(at).cast::<u32>().wrapping_add(lower)
+}
+
+/// Sleeps while `at` is `value`, as far as the lower 32 bits tell, until it is woken, or at most for so long; sometimes for no reason less.
+/// Returns whether it was not the time.
+pub(crate) fn wait_while(at: &AtomicUsize, value: usize, at_most: Option<Duration>) -> bool {
     let at_most = at_most.map(|time| libc::timespec {
         tv_sec: time.as_secs().try_into().unwrap_or(libc::time_t::MAX),
         tv_nsec: time.subsec_nanos().into(),
@@ -95,16 +102,17 @@ pub(crate) fn wait_while(at: &AtomicU32, value: u32, at_most: Option<Duration>) 
     let _errno = Errno::kept();
     // SAFETY: the system looks at the number, which is borrowed, and at the time, a local.
     unsafe {
-        libc::syscall(libc::SYS_futex, at.as_ptr(), libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, value, at_most) == 0
+        libc::syscall(libc::SYS_futex, half(at), libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, value as u32, at_most)
+            == 0
             || *libc::__errno_location() != libc::ETIMEDOUT
     }
 }
 
 /// Wakes one of those who sleep at a number.
-pub(crate) fn wake_one(at: &AtomicU32) {
+pub(crate) fn wake_one(at: &AtomicUsize) {
     let _errno = Errno::kept();
     // SAFETY: the address says who is meant; nothing is read or written there.
-    unsafe { libc::syscall(libc::SYS_futex, at.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1) };
+    unsafe { libc::syscall(libc::SYS_futex, half(at), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1) };
 }
 
 /// Nanoseconds since some instant, as exact as a tick of the kernel. It costs no system call where there is a way around one.

@@ -31,7 +31,7 @@ use super::state::State;
 use super::threads;
 use crate::os;
 use crate::process::survive_forks;
-use crate::sync::Lock;
+use crate::sync::{Hold, Lock};
 
 /// A pool's state at its place in the list. *Listed*: what is in the list lives, as it leaves before it is dropped.
 #[derive(Debug)]
@@ -128,8 +128,9 @@ impl Drop for Home {
 
 impl Entry {
     fn begin_fork(&self) {
-        self.state.hold_for_fork();
-        self.state.lock().begin_fork();
+        if self.state.hold_for_fork() != Hold::Interrupted {
+            self.state.lock().begin_fork();
+        }
     }
 }
 
@@ -147,8 +148,7 @@ impl Pools {
 }
 
 extern "C" fn before() {
-    if !POOLS.hold_for_fork() {
-        // A handler around a fork forks.
+    if POOLS.hold_for_fork() != Hold::First {
         return;
     }
     let pools = POOLS.lock();

@@ -71,6 +71,12 @@ pub(super) fn obtain(request: Layout) -> Option<NonNull<u8>> {
     Some(start)
 }
 
+/// Whether a block was served so, and is in use.
+#[cold]
+pub(super) fn has_served(block: NonNull<u8>) -> bool {
+    SERVED.iter().any(|place| place.start.load(Acquire) == block.addr().get())
+}
+
 /// Takes back a block that was served so; returns whether it was.
 ///
 /// # Safety

@@ -474,8 +474,8 @@ pub(super) fn give_back<O: Os>(heap: &mut Heap<O>, class: usize, block: NonNull<
     }
 }
 
-/// Ends the process: what was freed is no block in use of the size that it was freed with.
+/// Ends the process: what was freed, or resized, is no block in use of the size that it was said to have.
 #[cold]
 pub(super) fn misuse<O: Os>(heap: &mut Heap<O>, block: NonNull<u8>) -> ! {
-    os::die(format_args!("{block:p} was freed, where there is {}", heap.holding(block)))
+    os::die(format_args!("{block:p} was freed or resized, where there is {}", heap.holding(block)))
 }

@@ -9,8 +9,9 @@
 use super::threads::{CURRENT, HOMELESS};
 use super::{SHARED, Shared, aside, lock};
 use crate::os;
-use crate::sync::BREATH;
+use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::{BREATH, Hold};
 
 /// How often others are waited for that have requests under way.
 const TRIES: u32 = 20_000;
@@ -21,15 +22,18 @@ pub(super) fn survive() {
 }
 
 extern "C" fn before() {
-    // What is under way ends soon, and is whole in the child then. If it does not, another thread stands still in the midst of it.
+    // What is under way ends soon, and is whole in the child then. If it does not, another thread stands still in the midst of it, or
+    // this one does, where a signal's handler forks.
     for _ in 0..TRIES {
-        if !SHARED.hold_for_fork() {
-            // A handler around a fork forks.
+        let hold = SHARED.hold_for_fork();
+        if hold != Hold::First {
             return;
         }
-        if lock().under_way == 0 {
+        let shared = lock();
+        if shared.under_way == 0 || !shared.caches.are_many() {
             return;
         }
+        drop(shared);
         SHARED.release_after_fork();
         os::sleep(BREATH);
     }
@@ -37,25 +41,31 @@ extern "C" fn before() {
 }
 
 extern "C" fn in_parent() {
-    release(|_| ());
+    SHARED.release_after_fork();
 }
 
 extern "C" fn in_child() {
-    release(Shared::close);
+    // Not if the handlers were registered between the one and the other.
+    if SHARED.is_held_for_fork() {
+        lock().close();
+        SHARED.release_after_fork();
+    } else if SHARED.is_mine() {
+        BEREFT.store(true, Relaxed);
+    }
 }
 
-fn release(close: impl FnOnce(&mut Shared)) {
-    // Not if the handlers were registered between the one and the other.
-    if !SHARED.is_held_for_fork() {
-        return;
-    }
-    close(&mut lock());
-    SHARED.release_after_fork();
+/// This is a child, and not closed yet: its thread has the lock.
+static BEREFT: AtomicBool = AtomicBool::new(false);
+
+/// Whether there is something to be done by who has the lock next.
+pub(super) fn is_bereft() -> bool {
+    BEREFT.load(Relaxed)
 }
 
 impl Shared {
     /// The calling thread is the only one now: what the others counted is taken over, and the memory of their caches.
-    fn close(&mut self) {
+    pub(super) fn close(&mut self) {
+        BEREFT.store(false, Relaxed);
         self.heap.keep_shared();
         self.under_way = 0;
         // Caches that were left are among those of the others.

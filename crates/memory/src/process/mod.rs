@@ -79,6 +79,9 @@ fn enter() -> Option<LockGuard<'static, Shared>> {
 
 #[inline]
 fn entered(mut shared: LockGuard<'static, Shared>) -> LockGuard<'static, Shared> {
+    if fork::is_bereft() {
+        shared.close();
+    }
     if aside::is_left() {
         aside::work_off(&mut shared);
     }
@@ -144,7 +147,7 @@ pub(crate) fn obtain_zeroed(request: Layout) -> Option<NonNull<u8>> {
         None => obtain_run(request)?,
     };
     // SAFETY: the range lies within the block just granted, which is the caller's alone.
-    unsafe { start.add(dirty.start).write_bytes(0, dirty.len()) };
+    unsafe { os::clear(start.add(dirty.start), dirty.len()) };
     Some(start)
 }
 
@@ -243,7 +246,7 @@ pub(crate) fn resize(block: NonNull<u8>, old: Layout, new: Layout, zeroed: bool)
     };
     if zeroed && dirty.start < dirty.end {
         // SAFETY: the range lies within the block, beyond what the caller has there.
-        unsafe { block.add(dirty.start).write_bytes(0, dirty.len()) };
+        unsafe { os::clear(block.add(dirty.start), dirty.len()) };
     }
     true
 }

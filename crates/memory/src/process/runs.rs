@@ -66,7 +66,8 @@ fn meanwhile(mut shared: LockGuard<'static, Shared>, work: impl FnOnce()) -> Loc
     shared.let_others();
     work();
     let mut shared = lock();
-    shared.under_way -= 1;
+    // A fork's child knows of none.
+    shared.under_way = shared.under_way.saturating_sub(1);
     shared
 }
 
@@ -126,6 +127,8 @@ pub(super) fn resize_run(block: NonNull<u8>, old: Layout, new: Layout) -> Option
     // SAFETY: the caller's word.
     let dirty = match unsafe { shared.heap.resize(block, (before, old.size()), (after, new.size())) } {
         Resize::Refused => return None,
+        Resize::Nowhere if aside::has_served(block) => return None,
+        Resize::Nowhere => misuse(&mut shared.heap, block),
         Resize::Done(dirty) => dirty,
         Resize::Growing(mut growth) => loop {
             match shared.heap.grow(&mut growth) {
