@@ -183,7 +183,7 @@ pub fn in_a_signal() {
         unsafe {
             let child = libc::fork();
             if child == 0 {
-                if number % 8 == 0 {
+                if number.is_multiple_of(8) {
                     CHILD.store(true, SeqCst);
                     return;
                 }
@@ -206,7 +206,7 @@ pub fn in_a_signal() {
         libc::setitimer(libc::ITIMER_REAL, &raw const timer, null_mut());
     }
     let mut traffic = Traffic::new(80, Amount::SOME);
-    while FORKS.load(SeqCst) < 1000 {
+    while FORKS.load(SeqCst) < 400 {
         for size in [100 << 10, 1 << 20, 3 << 20] {
             ensure!(Block::new(size, 8, 1).is_some(), "refused");
         }
