@@ -240,6 +240,7 @@ impl<T: fmt::Debug> fmt::Debug for LockGuard<'_, T> {
 
 /// The calling thread, by an address of its own. It is another one's only when this thread is no more; in the child of a fork, it is
 /// that of the thread that forked.
+#[inline]
 pub(crate) fn this_thread() -> usize {
     thread_local! {
         static HERE: u32 = const { 0 };

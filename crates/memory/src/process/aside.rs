@@ -16,7 +16,7 @@ use super::threads::HOMELESS;
 use crate::layout::blocks::{self, PAGE, Place, class_capacity};
 use crate::os::{Linux, Os};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
+use crate::sync::atomic::{AtomicPtr, AtomicUsize};
 
 /// The most blocks that were served so, and are in use: each takes a mapping of the process's.
 const BLOCKS: usize = 1024;
@@ -33,9 +33,6 @@ const TAKEN: usize = 1;
 
 static SERVED: [Block; BLOCKS] =
     [const { Block { start: AtomicUsize::new(0), bytes: AtomicUsize::new(0), request: AtomicUsize::new(0) } }; BLOCKS];
-
-/// Some of these requests are not counted yet.
-static UNCOUNTED: AtomicBool = AtomicBool::new(false);
 
 /// A request in one word: the logarithm of its alignment above its size, which is not zero.
 fn pack(request: Layout) -> usize {
@@ -67,7 +64,7 @@ pub(super) fn obtain(request: Layout) -> Option<NonNull<u8>> {
     place.bytes.store(bytes, Relaxed);
     place.request.store(pack(request), Relaxed);
     place.start.store(start.addr().get(), Release);
-    UNCOUNTED.store(true, Release);
+    super::leave_work();
     Some(start)
 }
 
@@ -133,7 +130,7 @@ fn push<T>(list: &AtomicPtr<T>, item: *mut T, link: impl Fn(*mut T)) {
     loop {
         link(before);
         match list.compare_exchange_weak(before, item, Release, Relaxed) {
-            Ok(_) => return,
+            Ok(_) => return super::leave_work(),
             Err(now) => before = now,
         }
     }
@@ -149,25 +146,16 @@ fn pop<T>(list: &AtomicPtr<T>, before: impl Fn(NonNull<T>) -> *mut T) -> Option<
     }
 }
 
-/// Whether something was left.
-#[inline]
-pub(super) fn is_left() -> bool {
-    UNCOUNTED.load(Relaxed) || !FREED.load(Relaxed).is_null() || !LEFT.load(Relaxed).is_null()
-}
-
 /// As many blocks are given back under one hold of the lock, and a part of one cache.
 const BATCH: usize = 16;
 
-/// Counts what was served, and gives back some of what was left.
-#[cold]
-pub(super) fn work_off(shared: &mut Shared) {
+/// Counts what was served, and gives back some of what was left. Returns whether there is more.
+pub(super) fn work_off(shared: &mut Shared) -> bool {
     let Shared { heap, tallies, .. } = shared;
-    if UNCOUNTED.swap(false, Acquire) {
-        for place in &SERVED {
-            let Some(request) = unpack(place.request.swap(0, Relaxed)) else { continue };
-            let Some(place) = blocks::place(request) else { continue };
-            tallies.served(&HOMELESS, place.class(), place.capacity(), request.size(), true);
-        }
+    for place in &SERVED {
+        let Some(request) = unpack(place.request.swap(0, Relaxed)) else { continue };
+        let Some(place) = blocks::place(request) else { continue };
+        tallies.served(&HOMELESS, place.class(), place.capacity(), request.size(), true);
     }
     for _ in 0..BATCH {
         // SAFETY: *Left*: `leave` wrote it.
@@ -192,4 +180,5 @@ pub(super) fn work_off(shared: &mut Shared) {
             shared.part_with(left);
         }
     }
+    !FREED.load(Relaxed).is_null() || !LEFT.load(Relaxed).is_null()
 }

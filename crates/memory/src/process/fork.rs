@@ -7,7 +7,7 @@
 #![allow(unsafe_code)]
 
 use super::threads::{CURRENT, HOMELESS};
-use super::{SHARED, Shared, aside, lock};
+use super::{SHARED, Shared, aside, leave_work, lock};
 use crate::os;
 use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -51,13 +51,14 @@ extern "C" fn in_child() {
         SHARED.release_after_fork();
     } else if SHARED.is_mine() {
         BEREFT.store(true, Relaxed);
+        leave_work();
     }
 }
 
 /// This is a child, and not closed yet: its thread has the lock.
 static BEREFT: AtomicBool = AtomicBool::new(false);
 
-/// Whether there is something to be done by who has the lock next.
+/// Whether who has the lock next is to close the child.
 pub(super) fn is_bereft() -> bool {
     BEREFT.load(Relaxed)
 }
@@ -69,9 +70,7 @@ impl Shared {
         self.heap.keep_shared();
         self.under_way = 0;
         // Caches that were left are among those of the others.
-        while aside::is_left() {
-            aside::work_off(self);
-        }
+        while aside::work_off(self) {}
         let mine = CURRENT.get();
         for cache in self.caches.iter() {
             if !std::ptr::eq(cache, mine) {

@@ -12,8 +12,9 @@ mod tally;
 mod threads;
 
 use crate::sync::atomic::AtomicBool;
-use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::alloc::Layout;
+use std::hint;
 use std::ptr::NonNull;
 
 pub(crate) use self::runs::relocate;
@@ -79,13 +80,30 @@ fn enter() -> Option<LockGuard<'static, Shared>> {
 
 #[inline]
 fn entered(mut shared: LockGuard<'static, Shared>) -> LockGuard<'static, Shared> {
-    if fork::is_bereft() {
-        shared.close();
-    }
-    if aside::is_left() {
-        aside::work_off(&mut shared);
+    if WORK_IS_LEFT.load(Relaxed) {
+        shared.catch_up();
     }
     shared
+}
+
+/// There is something to do for who has the lock next: what was served [aside](aside), or a child to be [closed](fork).
+static WORK_IS_LEFT: AtomicBool = AtomicBool::new(false);
+
+fn leave_work() {
+    WORK_IS_LEFT.store(true, Release);
+}
+
+impl Shared {
+    #[cold]
+    fn catch_up(&mut self) {
+        WORK_IS_LEFT.swap(false, Acquire);
+        if fork::is_bereft() {
+            self.close();
+        }
+        if aside::work_off(self) {
+            leave_work();
+        }
+    }
 }
 
 /// From now on the child of a fork finds the heap whole. Handlers around forks that are registered later take their locks before the
@@ -305,7 +323,9 @@ fn promote_now(promotion: &Promotion<Linux>) {
 pub(crate) fn stats() -> Stats {
     let cache = current();
     // All of what was left aside is counted.
-    while aside::is_left() && enter().is_some() {}
+    while WORK_IS_LEFT.load(Relaxed) && enter().is_some() {
+        hint::spin_loop();
+    }
     let snapshot = {
         let mut shared = lock();
         shared.tallies.settle(cache);
