@@ -344,8 +344,14 @@ pub fn commit_limit() {
     traffic::finish(Traffic::new(15, Amount::MUCH), Crew::new(2), 0);
 }
 
-/// A privileged program locks all that it has and will have.
-pub fn lock_all() {
+/// A privileged program locks all that it has and will have, at its start or after 300 MiB were used.
+pub fn lock_all(when: &str) {
+    if when == "late" {
+        let used: Vec<Block> = (0..600).map(|number| block(500 << 10, number)).collect();
+        used.iter().for_each(Block::soil);
+        drop(used);
+        heap::trim();
+    }
     if let Err(error) = sys::lock_everything() {
         cannot!("mlockall: {error}");
     }
@@ -354,6 +360,8 @@ pub fn lock_all() {
         println!("{name}-resident={}", sys::status("RssAnon"));
         println!("{name}-locked={}", sys::status("VmLck"));
     };
+    // What is mapped is touched by that.
+    heap::trim();
     show("start");
     let mut blocks: Vec<Block> = (0..100).map(|number| block(MIB, number)).collect();
     blocks.extend((0..2000).map(|number| block(5000, number)));

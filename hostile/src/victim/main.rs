@@ -65,7 +65,7 @@ fn main() {
         "later" => limits::later(rest.number()),
         "too-much" => limits::too_much(&rest.word()),
         "commit-limit" => limits::commit_limit(),
-        "lock-all" => limits::lock_all(),
+        "lock-all" => limits::lock_all(&rest.word()),
         "lock-half" => limits::lock_half(rest.number()),
         "map-count" => limits::map_count(),
         "map-share" => limits::map_share(),

@@ -4,9 +4,13 @@
 use std::alloc::Layout;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::num::NonZero;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr::NonNull;
 use std::rc::Rc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
 
 use super::*;
 use crate::layout::blocks::Place;
@@ -540,6 +544,29 @@ fn nobody_loses_a_byte() {
 }
 
 #[test]
+fn what_is_free_and_was_touched_by_others_is_trimmed() {
+    let mut heap = Heap::new(Faulty::default());
+    let layout = Layout::from_size_align(200 << 10, 64).unwrap();
+    let blocks: Vec<_> = (0..100).map(|_| filled(&mut heap, layout)).collect();
+    let (kept, free) = blocks.split_at(1);
+    free.iter().for_each(|&block| heap.give_back(block, layout));
+    heap.trim_all();
+    // As `mlockall` does. What is not mapped cannot be touched.
+    let touched: Vec<_> = free.iter().filter(|&&block| Linux.resident(block, PAGE).is_some()).collect();
+    assert!(touched.len() > 50);
+    for block in &touched {
+        // SAFETY: mapped by the heap, and free.
+        unsafe { block.write(1) };
+    }
+    heap.trim_all();
+    assert!(touched.iter().all(|&&block| Linux.resident(block, PAGE) == Some(0)));
+    heap.check();
+    heap.give_back(kept[0], layout);
+    heap.trim_all();
+    heap.pages.space().release();
+}
+
+#[test]
 fn what_was_trimmed_in_parts_gives_its_addresses_back_when_it_has_joined() {
     let os = Faulty::default();
     let mut heap = Heap::new(os.clone());
@@ -615,13 +642,22 @@ fn law_12_whatever_a_failed_call_has_done_no_byte_is_lost() {
 #[ignore = "takes an hour"]
 fn law_12_for_a_long_time() {
     const EACH: u64 = 100_000;
-    for seed in 0..operations(100_000).div_ceil(EACH) {
-        let mut random = fastrand::Rng::with_seed(seed);
-        let largest = [10, 13, 16, 18, 20][random.usize(0..5)];
-        let every = 1 << random.u32(1..9) | random.u64(0..8);
-        eprintln!("seed {seed}: up to 2^{largest} bytes, every {every}th call fails");
-        run(seed, EACH, largest, Faulty::new(every, Manner::Any, seed));
-    }
+    let seeds = operations(100_000).div_ceil(EACH);
+    let next = AtomicU64::new(0);
+    let work = || {
+        while let Some(seed) = Some(next.fetch_add(1, Relaxed)).filter(|seed| *seed < seeds) {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let largest = [10, 13, 16, 18, 20][random.usize(0..5)];
+            let every = 1 << random.u32(1..9) | random.u64(0..8);
+            eprintln!("seed {seed}: up to 2^{largest} bytes, every {every}th call fails");
+            run(seed, EACH, largest, Faulty::new(every, Manner::Any, seed));
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
+            scope.spawn(work);
+        }
+    });
 }
 
 #[test]

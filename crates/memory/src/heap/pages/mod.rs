@@ -86,6 +86,8 @@ pub(crate) struct PageHeap<O> {
     /// The unit to look at next for promotion, and how often all were; `None` if no unit shall be promoted.
     promoted: Option<u32>,
     round: u32,
+    /// The unit to look at next for what is resident and not known to be.
+    looked: u32,
     /// How often a run took memory from the system.
     misses: u64,
     peak_resident: u32,
@@ -110,6 +112,7 @@ impl<O: Os> PageHeap<O> {
             mapped: 0,
             promoted: Some(0),
             round: 1,
+            looked: 0,
             misses: 0,
             peak_resident: 0,
         }

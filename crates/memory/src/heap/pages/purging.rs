@@ -9,6 +9,9 @@ use crate::os::{Os, Purge};
 /// Pages that are purged in one piece, but for a unit more: 16 MiB.
 pub(super) const PIECE: u32 = 7 * UNIT;
 
+/// Free ranges that are looked at under one hold of the lock, and some more in the last unit.
+const LOOKS: usize = 64;
+
 /// Units side by side that are worth a mapping: where they hold nothing, their addresses go back.
 pub(super) const UNMAPPED: u32 = 16;
 
@@ -29,7 +32,45 @@ impl<O: Os> PageHeap<O> {
 
     /// Gives a piece of all free memory back; returns how many pages, and whether there are more.
     pub(crate) fn trim(&mut self) -> (u32, bool) {
-        self.purge_to(self.budget.in_use(), PIECE, true)
+        let (pages, more) = self.purge_to(self.budget.in_use(), PIECE, true);
+        // Under a hold of its own.
+        (pages, more || pages > 0 || self.purge_unseen())
+    }
+
+    /// What is mapped and free, and holds nothing as far as is known, may hold something all the same: `mlockall` touches whatever is
+    /// mapped. Looks at some of it, and gives back what is resident. Returns whether there may be more.
+    fn purge_unseen(&mut self) -> bool {
+        let (mut looks, mut purged) = (0, 0);
+        let grain = self.space.page_size();
+        while looks < LOOKS
+            && purged < PIECE
+            && let Some(unit) = self.space.next_mapped(self.looked)
+        {
+            self.looked = unit + 1;
+            let mut pages = unit * UNIT..unit * UNIT + self.space.mapped(unit);
+            while let Some((number, part)) = self.next_free(&mut pages) {
+                let part = part.start.next_multiple_of(grain)..part.end / grain * grain;
+                looks += 1;
+                if part.is_empty() || self.space.resident(part.clone()).is_none_or(|resident| resident == 0) {
+                    continue;
+                }
+                match self.purge(number, part.clone()) {
+                    Purge::Zero => purged += part.end - part.start,
+                    // The extents are others now.
+                    Purge::Lost => break,
+                    Purge::Kept => {
+                        self.looked = 0;
+                        return false;
+                    }
+                }
+            }
+        }
+        // Where nothing of so much was touched, nothing was.
+        let more = purged >= PIECE || (purged > 0 && looks >= LOOKS);
+        if !more {
+            self.looked = 0;
+        }
+        more
     }
 
     pub(super) fn keep_within_idle_limit(&mut self) {

@@ -447,6 +447,17 @@ impl<O: Os> Space<O> {
         self.frames[unit].advice
     }
 
+    /// The first unit at or behind one of which something is mapped.
+    pub(crate) fn next_mapped(&self, mut unit: u32) -> Option<u32> {
+        loop {
+            let found = self.frames.next(unit..UNITS as u32)?;
+            if self.mapped(found) > 0 {
+                return Some(found);
+            }
+            unit = found + 1;
+        }
+    }
+
     /// How many of some pages are resident, if the system tells.
     pub(crate) fn resident(&self, pages: Range<u32>) -> Option<u32> {
         let bytes = self.os.resident(self.address(pages.start), pages.len() * PAGE)?;
