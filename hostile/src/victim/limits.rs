@@ -298,7 +298,18 @@ pub fn too_much(wanted: &str) {
         step();
     }
     let steady = (0..5).map(|_| step()).max().unwrap_or(0);
-    let beyond = sys::memory_and_swap() as usize + (1 << 30);
+    let all = sys::memory_and_swap() as usize;
+    let beyond = all + (1 << 30);
+    // There are addresses for as much as there may be.
+    if let Ok(layout) = std::alloc::Layout::from_size_align(all / 8 * 7, 8) {
+        // SAFETY: the layout is not empty; the memory is not touched, and freed once.
+        unsafe {
+            let at = black_box(alloc(layout));
+            if !at.is_null() {
+                dealloc(at, layout);
+            }
+        }
+    }
     for size in [beyond, 2 << 40, 200 << 40, isize::MAX as usize - PAGE] {
         let layout =
             std::alloc::Layout::from_size_align(size, 8).unwrap_or_else(|_| wrong!("no layout of {size} bytes"));

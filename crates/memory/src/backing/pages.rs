@@ -26,7 +26,8 @@ use crate::stats::Stats;
 pub struct Pages;
 
 impl Pages {
-    /// What the whole process requested of the heap so far. What is reserved are the resident bytes, in whole pages; what of
+    /// What the whole process requested of the heap so far. What is reserved are the resident bytes, in whole pages, a block's
+    /// from when it is granted, touched or not; what of
     /// them is not in use is pooled: free ranges, free blocks, those in the threads' caches.
     ///
     /// ```

@@ -383,6 +383,17 @@ impl<O: Os> Heap<O> {
         self.pages.is_idle()
     }
 
+    /// See [`PageHeap::exceeds_idle_limit`].
+    #[inline]
+    pub(crate) fn exceeds_idle_limit(&self) -> bool {
+        self.pages.exceeds_idle_limit()
+    }
+
+    /// See [`PageHeap::keep_within_idle_limit`].
+    pub(crate) fn keep_within_idle_limit(&mut self) -> bool {
+        self.pages.keep_within_idle_limit()
+    }
+
     /// The most bytes that may be in use, and resident but free, from now on; both in whole pages.
     pub(crate) fn set_limits(&mut self, in_use: usize, idle: usize) {
         let pages = |bytes: usize| u32::try_from(bytes / PAGE).unwrap_or(u32::MAX);

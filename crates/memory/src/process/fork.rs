@@ -2,7 +2,7 @@
 //!
 //! The heap's lock is held while the process forks. The thread that forks passes it, so that handlers of other libraries, which run
 //! before ours or after them, can allocate. Other threads wait; but not for long, as the fork may wait for what one of them has:
-//! see [`aside`](super::aside). What lay in the caches of other threads stays where it is, lost to
+//! see [`aside`]. What lay in the caches of other threads stays where it is, lost to
 //! the child: its copy of a stack may be of another instant than its copy of the stack's top.
 #![allow(unsafe_code)]
 

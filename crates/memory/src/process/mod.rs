@@ -86,7 +86,7 @@ fn entered(mut shared: LockGuard<'static, Shared>) -> LockGuard<'static, Shared>
     shared
 }
 
-/// There is something to do for who has the lock next: what was served [aside](aside), or a child to be [closed](fork).
+/// There is something to do for who has the lock next: what was served [`aside`], or a child of a [`fork`] to be closed.
 static WORK_IS_LEFT: AtomicBool = AtomicBool::new(false);
 
 fn leave_work() {

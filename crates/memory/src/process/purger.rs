@@ -117,6 +117,9 @@ impl Shared {
 /// The end of every free under the lock.
 #[inline]
 pub(super) fn freed(shared: LockGuard<'_, Shared>, cache: &Cache) {
+    if shared.heap.exceeds_idle_limit() {
+        return keep_within_idle_limit(shared);
+    }
     if shared.purger.open && shared.heap.is_idle() {
         return decide(shared, cache);
     }
@@ -134,6 +137,18 @@ pub(super) fn freed(shared: LockGuard<'_, Shared>, cache: &Cache) {
 pub(super) fn counted(shared: LockGuard<'_, Shared>, cache: &Cache) {
     if cache.is_due() {
         visit_with(shared, cache);
+    }
+}
+
+/// More is free than may be: it goes back at once.
+#[cold]
+pub(super) fn keep_within_idle_limit(mut shared: LockGuard<'_, Shared>) {
+    let _errno = os::Errno::kept();
+    while shared.heap.keep_within_idle_limit() {
+        // Whoever waits for the lock gets it in between.
+        shared.let_others();
+        let Some(next) = enter() else { return };
+        shared = next;
     }
 }
 

@@ -42,18 +42,16 @@ fn refused() {
 
 #[cold]
 fn obtain_other(cache: &Cache, shared: LockGuard<'static, Shared>, run: Run, size: usize) -> Option<Granted> {
-    let granted = try_run(cache, shared, run, size);
-    if granted.is_some() {
-        return granted;
+    // Nothing is done, or given up, for what cannot be had.
+    if shared.heap.is_beyond(run) {
+        drop(shared);
+        return too_large();
     }
-    // Nothing is given up for what cannot be had.
-    let beyond = enter().is_none_or(|shared| shared.heap.is_beyond(run));
-    let granted = if beyond {
-        None
-    } else {
+    let mut granted = try_run(cache, shared, run, size);
+    if granted.is_none() {
         yield_to_request(cache);
-        enter().and_then(|shared| try_run(cache, shared, run, size))
-    };
+        granted = enter().and_then(|shared| try_run(cache, shared, run, size));
+    }
     if granted.is_none() {
         refused();
     }
@@ -124,6 +122,9 @@ pub(super) fn resize_run(block: NonNull<u8>, old: Layout, new: Layout) -> Option
     let (before, after) = (blocks::run(old)?, blocks::run(new)?);
     let cache = current();
     let mut shared = enter()?;
+    if after.pages > before.pages && shared.heap.is_beyond(after) {
+        return None;
+    }
     // SAFETY: the caller's word.
     let dirty = match unsafe { shared.heap.resize(block, (before, old.size()), (after, new.size())) } {
         Resize::Refused => return None,
@@ -152,6 +153,9 @@ pub(crate) fn relocate(block: NonNull<u8>, old: Layout, new: Layout) -> Option<N
     };
     let cache = current();
     let mut shared = enter()?;
+    if shared.heap.is_beyond(after) {
+        return None;
+    }
     // SAFETY: the caller's word: nobody uses the block meanwhile.
     let mut moving = unsafe { shared.heap.relocate(block, (before, old.size()), after) }?;
     while shared.heap.move_on(&mut moving) {

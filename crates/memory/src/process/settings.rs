@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::time::Duration;
 
+use super::purger::keep_within_idle_limit;
 use super::threads::current;
 use super::{Shared, lock};
 use crate::heap_config::{HeapConfig, HeapSettings, HugePages};
@@ -15,6 +16,7 @@ pub(crate) fn configure(config: &HeapConfig) {
     shared.settings.apply(config);
     shared.heed();
     shared.begin_again(cache);
+    keep_within_idle_limit(shared);
 }
 
 /// What is in force.

@@ -84,6 +84,20 @@ fn no_more_is_kept_than_the_environment_says() {
             assert!(stats.pooled_bytes <= 9 * MIB, "{stats}");
         }
         assert!(reserved() < 10 * MIB, "{}", GLOBAL.stats());
+        // However much there is to give back.
+        let large = Block::new(layout(500 * MIB, 8), 1);
+        drop(large);
+        assert!(reserved() < 10 * MIB, "{}", GLOBAL.stats());
+    });
+}
+
+#[test]
+fn no_more_is_kept_than_the_program_says_from_then_on() {
+    alone(|| {
+        drop(taken());
+        assert!(reserved() > 100 * MIB);
+        GLOBAL.configure(&HeapConfig::new().with_idle_limit(8 * MIB));
+        assert!(reserved() < 10 * MIB, "{}", GLOBAL.stats());
     });
 }
 

@@ -86,8 +86,8 @@ pub(crate) struct PageHeap<O> {
     /// The unit to look at next for promotion, and how often all were; `None` if no unit shall be promoted.
     promoted: Option<u32>,
     round: u32,
-    /// The unit to look at next for what is resident and not known to be.
-    looked: u32,
+    /// The unit to look at next for what nobody needs, and is mapped.
+    swept: u32,
     /// How often a run took memory from the system.
     misses: u64,
     peak_resident: u32,
@@ -112,7 +112,7 @@ impl<O: Os> PageHeap<O> {
             mapped: 0,
             promoted: Some(0),
             round: 1,
-            looked: 0,
+            swept: 0,
             misses: 0,
             peak_resident: 0,
         }
@@ -530,6 +530,12 @@ impl<O: Os> PageHeap<O> {
     /// Whether there were no requests for some ticks.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.budget.is_at_rest()
+    }
+
+    /// Whether more is free than may be.
+    #[inline]
+    pub(crate) fn exceeds_idle_limit(&self) -> bool {
+        self.budget.exceeds_idle_limit(self.units.resident())
     }
 
     /// Whether it is worth some work to give free memory back in time.

@@ -9,10 +9,11 @@ use crate::os::{Os, Purge};
 /// Pages that are purged in one piece, but for a unit more: 16 MiB.
 pub(super) const PIECE: u32 = 7 * UNIT;
 
-/// Free ranges that are looked at under one hold of the lock, and some more in the last unit.
-const LOOKS: usize = 64;
+/// Units that are looked at under one hold of the lock, and free ranges of which some are resident if any is.
+const LOOKS: u32 = 64;
+const SAMPLE: u32 = 16;
 
-/// Units side by side that are worth a mapping: where they hold nothing, their addresses go back.
+/// Units side by side that are worth a mapping: where they hold nothing, their addresses go back in time.
 pub(super) const UNMAPPED: u32 = 16;
 
 impl<O: Os> PageHeap<O> {
@@ -27,62 +28,60 @@ impl<O: Os> PageHeap<O> {
     /// is more of it.
     pub(crate) fn decay(&mut self) -> bool {
         let target = self.budget.decayed();
-        self.purge_to(target, PIECE, true).1
+        self.purge_to(target, PIECE, Some(UNMAPPED)).1
     }
 
-    /// Gives a piece of all free memory back; returns how many pages, and whether there are more.
+    /// Gives a piece of all free memory back, and addresses; returns how many pages, and whether there are more.
     pub(crate) fn trim(&mut self) -> (u32, bool) {
-        let (pages, more) = self.purge_to(self.budget.in_use(), PIECE, true);
-        // Under a hold of its own.
-        (pages, more || pages > 0 || self.purge_unseen())
+        let in_use = self.budget.in_use();
+        let (pages, more) = self.purge_to(in_use, PIECE, Some(1));
+        // The rest under holds of its own, unless the system takes nothing back.
+        (pages, more || pages > 0 || (self.units.resident() == in_use && self.sweep()))
     }
 
-    /// What is mapped and free, and holds nothing as far as is known, may hold something all the same: `mlockall` touches whatever is
-    /// mapped. Looks at some of it, and gives back what is resident. Returns whether there may be more.
-    fn purge_unseen(&mut self) -> bool {
-        let (mut looks, mut purged) = (0, 0);
+    /// Looks at some of what is mapped and free, and holds nothing as far as is known. Units' addresses go back; and what is resident all
+    /// the same, as `mlockall` touches whatever is mapped, is purged. Returns whether there may be more.
+    fn sweep(&mut self) -> bool {
+        let (mut units, mut looks, mut purged) = (0, 0, 0);
         let grain = self.space.page_size();
-        while looks < LOOKS
-            && purged < PIECE
-            && let Some(unit) = self.space.next_mapped(self.looked)
-        {
-            self.looked = unit + 1;
+        while let Some(unit) = self.space.next_mapped(self.swept) {
+            if units == LOOKS || purged >= PIECE {
+                return true;
+            }
+            units += 1;
+            self.swept = unit + 1;
+            if let Some(number) = self.around(unit * UNIT) {
+                self.unmap_around(number, unit, 1);
+            }
             let mut pages = unit * UNIT..unit * UNIT + self.space.mapped(unit);
-            while let Some((number, part)) = self.next_free(&mut pages) {
-                let part = part.start.next_multiple_of(grain)..part.end / grain * grain;
+            while (looks < SAMPLE || purged > 0)
+                && let Some((number, part)) = self.next_free(&mut pages)
+            {
                 looks += 1;
+                let part = part.start.next_multiple_of(grain)..part.end / grain * grain;
                 if part.is_empty() || self.space.resident(part.clone()).is_none_or(|resident| resident == 0) {
                     continue;
                 }
                 match self.purge(number, part.clone()) {
                     Purge::Zero => purged += part.end - part.start,
-                    // The extents are others now.
-                    Purge::Lost => break,
-                    Purge::Kept => {
-                        self.looked = 0;
-                        return false;
-                    }
+                    // The extents are others now, or no memory goes back.
+                    Purge::Lost | Purge::Kept => break,
                 }
             }
         }
-        // Where nothing of so much was touched, nothing was.
-        let more = purged >= PIECE || (purged > 0 && looks >= LOOKS);
-        if !more {
-            self.looked = 0;
-        }
-        more
+        self.swept = 0;
+        false
     }
 
-    pub(super) fn keep_within_idle_limit(&mut self) {
-        if self.budget.exceeds_idle_limit(self.units.resident()) {
-            self.purge_to(self.budget.pages(), PIECE, false);
-        }
+    /// Gives a piece of that back which is more than may be free. Returns whether there is more of it.
+    pub(crate) fn keep_within_idle_limit(&mut self) -> bool {
+        self.exceeds_idle_limit() && self.purge_to(self.budget.pages(), PIECE, None).1
     }
 
     /// Gives free memory back until at most `target` pages are resident, or `most` were looked at: first whole units, then what breaks huge
-    /// pages. With `unmap`, addresses go back as well. Returns the pages given back, and
-    /// whether there are more.
-    pub(super) fn purge_to(&mut self, target: u32, most: u32, unmap: bool) -> (u32, bool) {
+    /// pages. The addresses of as many units side by side as `unmap` go back as well. Returns the pages
+    /// given back, and whether there are more.
+    pub(super) fn purge_to(&mut self, target: u32, most: u32, unmap: Option<u32>) -> (u32, bool) {
         self.merge();
         let before = self.units.resident();
         let mut left = most;
@@ -103,7 +102,7 @@ impl<O: Os> PageHeap<O> {
     }
 
     /// Purges a spare unit and those before it; returns how many pages were looked at, or `None` if they stay.
-    fn purge_units(&mut self, unit: u32, target: u32, unmap: bool) -> Option<u32> {
+    fn purge_units(&mut self, unit: u32, target: u32, unmap: Option<u32>) -> Option<u32> {
         let number = self.around(unit * UNIT)?;
         let most = (self.units.resident() - target).div_ceil(UNIT);
         let least = self.extents.get(number).start.div_ceil(UNIT).max((unit + 1).saturating_sub(most));
@@ -112,14 +111,13 @@ impl<O: Os> PageHeap<O> {
         match self.purge(number, pages.clone()) {
             Purge::Kept => return None,
             Purge::Lost => {}
-            Purge::Zero if unmap => self.unmap_around(number, unit),
-            Purge::Zero => {}
+            Purge::Zero => unmap.into_iter().for_each(|least| self.unmap_around(number, unit, least)),
         }
         Some(pages.end - pages.start)
     }
 
     /// Purges the free pages of a unit that is not spare, from the highest down; returns as [`purge_units`](Self::purge_units).
-    fn purge_part(&mut self, unit: u32, target: u32, unmap: bool) -> Option<u32> {
+    fn purge_part(&mut self, unit: u32, target: u32, unmap: Option<u32>) -> Option<u32> {
         let grain = self.space.page_size();
         let mut pages = pages_of(unit);
         while let Some((number, part)) = self.next_free(&mut pages) {
@@ -143,8 +141,8 @@ impl<O: Os> PageHeap<O> {
         }
         self.partly.remove(unit);
         // What was purged before, with others between, may hold nothing side by side now.
-        if unmap && let Some(number) = self.around(unit * UNIT) {
-            self.unmap_around(number, unit);
+        if let (Some(least), Some(number)) = (unmap, self.around(unit * UNIT)) {
+            self.unmap_around(number, unit, least);
         }
         Some(UNIT)
     }
@@ -165,8 +163,8 @@ impl<O: Os> PageHeap<O> {
         purged
     }
 
-    /// Where units side by side in an extent hold nothing, their addresses go back, if they are many.
-    fn unmap_around(&mut self, number: u32, unit: u32) {
+    /// Where units side by side in an extent hold nothing, their addresses go back, if they are so many.
+    fn unmap_around(&mut self, number: u32, unit: u32, least: u32) {
         let extent = self.extents.get(number);
         let inside = whole_units(&(extent.start..extent.end()));
         let holds_nothing = |&unit: &u32| self.space.is_mapped(unit) && self.units.is_fresh(unit);
@@ -175,7 +173,7 @@ impl<O: Os> PageHeap<O> {
         }
         let first = (inside.start..unit).rev().take_while(holds_nothing).last().unwrap_or(unit);
         let last = (unit..inside.end).take_while(holds_nothing).last();
-        let Some(empty) = last.map(|last| first..last + 1).filter(|empty| empty.len() >= UNMAPPED as usize) else {
+        let Some(empty) = last.map(|last| first..last + 1).filter(|empty| empty.len() >= least as usize) else {
             return;
         };
         let pages = empty.start * UNIT..empty.end * UNIT;

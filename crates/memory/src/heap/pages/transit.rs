@@ -107,7 +107,7 @@ impl<O: Os> PageHeap<O> {
             },
             Stage::Lent => {
                 let budget = self.budget.pages();
-                let (evicted, more) = self.purge_to(budget, PIECE, false);
+                let (evicted, more) = self.purge_to(budget, PIECE, None);
                 transit.evicted += evicted;
                 if more {
                     return Progress::More;
