@@ -117,10 +117,7 @@ impl Shared {
 /// The end of every free under the lock.
 #[inline]
 pub(super) fn freed(shared: LockGuard<'_, Shared>, cache: &Cache) {
-    if shared.heap.exceeds_idle_limit() {
-        return keep_within_idle_limit(shared);
-    }
-    if shared.purger.open && shared.heap.is_idle() {
+    if (shared.purger.open && shared.heap.is_idle()) || shared.heap.exceeds_idle_limit() {
         return decide(shared, cache);
     }
     let is_due = cache.is_due();
@@ -155,6 +152,9 @@ pub(super) fn keep_within_idle_limit(mut shared: LockGuard<'_, Shared>) {
 /// Much is idle: somebody shall give it back.
 #[cold]
 fn decide(mut shared: LockGuard<'_, Shared>, cache: &Cache) {
+    if shared.heap.exceeds_idle_limit() {
+        return keep_within_idle_limit(shared);
+    }
     if shared.passed() {
         // In the midst of a fork no thread is started. The next free will find it open still.
         return;
