@@ -63,6 +63,8 @@ pub fn add(list: &mut List, context: &Context) {
         "mprotect=EPERM,madvise=EPERM",
         "mprotect=EPERM,mremap=EPERM,madvise=EPERM",
         "mremap=ENOMEM,madvise=NOTHING",
+        "mincore=NOTHING",
+        "madvise=NOTHING,mincore=NOTHING",
         "membarrier=ENOSYS,clone=EPERM",
         "madvise=EPERM,membarrier=EPERM,mremap=EPERM,mincore=EPERM,sched=EPERM,open=EPERM,sysinfo=EPERM,fstat=EPERM,prctl=EPERM",
     ] {
