@@ -46,7 +46,7 @@ struct State {
     mapped: Cell<usize>,
     /// Mappings of others, each filled with its own address, and never to be touched.
     others: RefCell<Vec<(usize, usize)>>,
-    /// What stayed mapped where it was to be unmapped: nobody's.
+    /// What will be nobody's in the end: tables, and what stayed mapped where it was to be unmapped.
     left: RefCell<Vec<(usize, usize)>>,
     /// Calls of `collapse`.
     collapsed: Cell<usize>,
@@ -161,7 +161,15 @@ unsafe impl Os for Faulty {
         if self.may_map(bytes) { Linux.map(start, bytes) } else { Map::Refused }
     }
     fn map_anywhere(&self, bytes: usize, align: usize) -> Option<NonNull<u8>> {
-        if self.fails() || !self.may_map(bytes) { None } else { Linux.map_anywhere(bytes, align) }
+        if self.fails() || !self.may_map(bytes) {
+            return None;
+        }
+        let start = Linux.map_anywhere(bytes, align)?;
+        if align < HUGE {
+            // Tables stay as long as their heap.
+            self.0.left.borrow_mut().push((start.addr().get(), bytes));
+        }
+        Some(start)
     }
     unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize) -> bool {
         if self.fails() {

@@ -629,12 +629,14 @@ impl<O: Os> Space<O> {
     #[cfg(test)]
     pub(crate) fn release(&mut self) {
         let mut from = 0;
-        while let Some(unit) = self.frames.next(from..UNITS as u32) {
-            if self.frames[unit].mapped > 0 && self.frames[unit].taken == 0 {
+        while let Some(unit) = self.next_mapped(from) {
+            let mut pages = unit * UNIT..unit * UNIT + self.mapped(unit);
+            while let Some(part) = self.free_within(pages.clone()) {
+                pages.start = part.end;
                 // SAFETY: the test's word.
-                unsafe { self.os.unmap(self.address(unit * UNIT), self.frames[unit].mapped as usize * PAGE) };
-                self.frames[unit] = Frame::zeroed();
+                unsafe { self.os.unmap(self.address(part.start), part.len() * PAGE) };
             }
+            self.frames[unit] = Frame::zeroed();
             from = unit + 1;
         }
     }
