@@ -137,26 +137,26 @@ pub(super) fn counted(shared: LockGuard<'_, Shared>, cache: &Cache) {
     }
 }
 
-/// More is free than may be: it goes back at once.
+/// As long as more is free than may be, it goes back, each piece under a hold of its own.
 #[cold]
-pub(super) fn keep_within_idle_limit(mut shared: LockGuard<'_, Shared>) {
+pub(super) fn keep_within_idle_limit(mut shared: LockGuard<'_, Shared>) -> Option<LockGuard<'_, Shared>> {
     let _errno = os::Errno::kept();
-    while shared.heap.keep_within_idle_limit() {
-        // Whoever waits for the lock gets it in between.
+    while shared.heap.exceeds_idle_limit() {
         shared.let_others();
-        let Some(next) = enter() else { return };
-        shared = next;
+        shared = enter()?;
+        if !shared.heap.keep_within_idle_limit() {
+            break;
+        }
     }
+    Some(shared)
 }
 
 /// Much is idle: somebody shall give it back.
 #[cold]
-fn decide(mut shared: LockGuard<'_, Shared>, cache: &Cache) {
-    if shared.heap.exceeds_idle_limit() {
-        return keep_within_idle_limit(shared);
-    }
-    if shared.passed() {
-        // In the midst of a fork no thread is started. The next free will find it open still.
+fn decide(shared: LockGuard<'_, Shared>, cache: &Cache) {
+    let Some(mut shared) = keep_within_idle_limit(shared) else { return };
+    // In the midst of a fork no thread is started. The next free will find it open still.
+    if shared.passed() || !shared.purger.open || !shared.heap.is_idle() {
         return;
     }
     shared.purger.open = false;

@@ -16,7 +16,7 @@ pub(crate) fn configure(config: &HeapConfig) {
     shared.settings.apply(config);
     shared.heed();
     shared.begin_again(cache);
-    keep_within_idle_limit(shared);
+    drop(keep_within_idle_limit(shared));
 }
 
 /// What is in force.

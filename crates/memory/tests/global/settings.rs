@@ -92,6 +92,20 @@ fn no_more_is_kept_than_the_environment_says() {
 }
 
 #[test]
+fn what_may_be_kept_decays_as_well() {
+    alone_with("TENZOR_IDLE_LIMIT", "16M", || {
+        GLOBAL.configure(&HeapConfig::new().with_decay(Some(Duration::from_millis(200))));
+        drop(Block::new(layout(300 * MIB, 8), 1));
+        // Nothing larger is freed any more.
+        let gone = within(Duration::from_secs(5), || {
+            drop(Block::new(layout(100, 8), 1));
+            reserved() < 4 * MIB
+        });
+        assert!(gone, "{}", GLOBAL.stats());
+    });
+}
+
+#[test]
 fn no_more_is_kept_than_the_program_says_from_then_on() {
     alone(|| {
         drop(taken());

@@ -485,9 +485,7 @@ impl<O: Os> PageHeap<O> {
         self.budget.give(pages);
         self.merge();
         self.last = Some(Extent::used(start, pages));
-        if self.exceeds_idle_limit() {
-            self.keep_within_idle_limit();
-        }
+        self.keep_within_idle_limit();
     }
 
     /// Frees a part of a run.
@@ -496,9 +494,7 @@ impl<O: Os> PageHeap<O> {
         self.budget.give(pages);
         self.space.reclaim(start..start + pages);
         self.free(Extent::used(start, pages));
-        if self.exceeds_idle_limit() {
-            self.keep_within_idle_limit();
-        }
+        self.keep_within_idle_limit();
     }
 
     /// Puts the run that was given back last among the free extents.

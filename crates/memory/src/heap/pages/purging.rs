@@ -74,7 +74,6 @@ impl<O: Os> PageHeap<O> {
     }
 
     /// Gives a piece of that back which is more than may be free. Returns whether there is more of it.
-    #[cold]
     pub(crate) fn keep_within_idle_limit(&mut self) -> bool {
         self.exceeds_idle_limit() && self.purge_to(self.budget.pages(), PIECE, None).1
     }
