@@ -22,7 +22,6 @@ use crate::os;
 
 /// A mutual exclusion lock without poisoning: what it guards is valid after every single step, so a panic elsewhere
 /// (a user's closure, a destructor) leaves nothing half done behind it. Who waits sleeps, as in Drepper's "Futexes Are Tricky" (2011).
-#[derive(Default)]
 pub(crate) struct Lock<T> {
     /// The thread that has it, by [`this_thread`], and whether it is [`AWAITED`]; or [`FREE`].
     state: AtomicUsize,
@@ -243,6 +242,7 @@ impl<T: fmt::Debug> fmt::Debug for LockGuard<'_, T> {
 #[inline]
 pub(crate) fn this_thread() -> usize {
     thread_local! {
+        // Aligned: an odd address is nobody's mark.
         static HERE: u32 = const { 0 };
     }
     HERE.with(|here| std::ptr::from_ref(here).addr())

@@ -167,13 +167,11 @@ unsafe impl Os for Linux {
         for at in (0..bytes).step_by(pages.len() * page) {
             let part = (bytes - at).min(pages.len() * page);
             let address = start.as_ptr().wrapping_add(at).cast();
-            // Whoever says that it looked, and did not, has seen nothing go.
-            pages.fill(1);
-            // SAFETY: the system writes a byte a page, and there is room for so many; it only looks at the addresses.
-            if unsafe { libc::mincore(address, part, pages.as_mut_ptr().cast()) } != 0 {
+            let pages = &mut pages[..part.div_ceil(page)];
+            if !look(address, part, pages) {
                 return None;
             }
-            resident += pages[..part.div_ceil(page)].iter().filter(|&byte| byte & 1 != 0).count() * page;
+            resident += pages.iter().filter(|&byte| byte & 1 != 0).count() * page;
         }
         Some(resident)
     }
@@ -278,6 +276,14 @@ unsafe fn drop_pages(start: NonNull<u8>, bytes: usize) -> bool {
     }
 }
 
+/// Asks which pages of a range are resident: those whose bytes are odd then. `pages` has a byte for each. Returns whether it was told.
+fn look(at: *mut libc::c_void, bytes: usize, pages: &mut [u8]) -> bool {
+    // Whoever says that it looked, and did not, has seen nothing go.
+    pages.fill(1);
+    // SAFETY: the system writes a byte a page, of which there are as many; it only looks at the addresses.
+    unsafe { libc::mincore(at, bytes, pages.as_mut_ptr().cast()) == 0 }
+}
+
 /// Ranges of fewer bytes are not looked at before they are written; nor are fewer pages left out.
 const SPARSE: usize = 1 << 20;
 const GAP: usize = 64 << 10;
@@ -306,9 +312,7 @@ pub(crate) unsafe fn clear(start: NonNull<u8>, bytes: usize) {
     for mut from in (first..end).step_by(pages.len() * page) {
         let part = (end - from).min(pages.len() * page);
         let pages = &mut pages[..part / page];
-        pages.fill(1);
-        // SAFETY: the system writes a byte a page, and there is room for so many.
-        if unsafe { libc::mincore(at(from), part, pages.as_mut_ptr().cast()) } != 0 {
+        if !look(at(from), part, pages) {
             return write(from, end);
         }
         for alike in pages.chunk_by(|one, next| (one ^ next) & 1 == 0) {

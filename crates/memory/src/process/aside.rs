@@ -68,10 +68,15 @@ pub(super) fn obtain(request: Layout) -> Option<NonNull<u8>> {
     Some(start)
 }
 
+/// Where a block is noted that was served so, and is in use.
+fn place_of(block: NonNull<u8>) -> Option<&'static Block> {
+    SERVED.iter().find(|place| place.start.load(Acquire) == block.addr().get())
+}
+
 /// Whether a block was served so, and is in use.
 #[cold]
 pub(super) fn has_served(block: NonNull<u8>) -> bool {
-    SERVED.iter().any(|place| place.start.load(Acquire) == block.addr().get())
+    place_of(block).is_some()
 }
 
 /// Takes back a block that was served so; returns whether it was.
@@ -80,9 +85,7 @@ pub(super) fn has_served(block: NonNull<u8>) -> bool {
 /// If it was, nobody uses it any more.
 #[cold]
 pub(super) unsafe fn take_back(block: NonNull<u8>) -> bool {
-    let Some(place) = SERVED.iter().find(|place| place.start.load(Acquire) == block.addr().get()) else {
-        return false;
-    };
+    let Some(place) = place_of(block) else { return false };
     let bytes = place.bytes.load(Relaxed);
     if place.start.compare_exchange(block.addr().get(), TAKEN, Acquire, Relaxed).is_err() {
         return false;
