@@ -138,8 +138,8 @@ impl<O: Os> PageHeap<O> {
             }
             let covered = end.min((unit + 1) * UNIT) - start.max(unit * UNIT);
             let resident = self.units.resident() + transit.expected;
-            // Nothing is moved to where only a part is mapped.
-            let part = !self.space.is_mapped(unit);
+            // Nothing is moved to where only a part is the heap's.
+            let part = !self.space.is_intact(unit);
             if part || resident + UNIT <= budget || (covered < UNIT && resident + covered <= budget) {
                 transit.expected += covered;
                 continue;
@@ -226,7 +226,8 @@ impl<O: Os> PageHeap<O> {
         for (unit, part) in parts(pages) {
             let rest = UNIT - (part.end - part.start);
             let is_fresh = self.units.is_fresh(unit);
-            let whole = expected && is_fresh && rest <= spare && self.space.is_mapped(unit);
+            let is_intact = self.space.is_intact(unit);
+            let whole = expected && is_fresh && rest <= spare && is_intact;
             if whole {
                 spare -= rest;
             }
@@ -241,7 +242,7 @@ impl<O: Os> PageHeap<O> {
                 (true, _, Advice::Huge) | (false, HugePages::Auto | HugePages::Always, Advice::None) => None,
                 (true, ..) => Some(true),
                 (false, _, Advice::Small) => None,
-                (false, ..) => self.space.is_mapped(unit).then_some(false),
+                (false, ..) => is_intact.then_some(false),
             };
             // Units side by side are told together.
             if let Some(huge) = wanted {

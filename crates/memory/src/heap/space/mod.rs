@@ -103,6 +103,8 @@ struct Frame {
     mapped: u32,
     /// Its memory came from elsewhere: the system keeps a mapping for it alone.
     moved: bool,
+    /// Some of its pages were withdrawn: others may have them.
+    has_hole: bool,
     advice: Advice,
 }
 
@@ -284,6 +286,11 @@ impl<O: Os> Space<O> {
         self.mapped(unit) == UNIT
     }
 
+    /// Whether a unit is the heap's as a whole: mapped, and without a hole.
+    pub(crate) fn is_intact(&self, unit: u32) -> bool {
+        self.frames.get(unit).is_some_and(|frame| frame.mapped == UNIT && !frame.has_hole)
+    }
+
     /// How many pages of a unit are mapped: those at its start.
     pub(crate) fn mapped(&self, unit: u32) -> u32 {
         self.frames.get(unit).map_or(0, |frame| frame.mapped)
@@ -438,7 +445,8 @@ impl<O: Os> Space<O> {
         if units.is_empty() || self.cuts + 2 > self.max_cuts {
             return;
         }
-        // SAFETY: the units are mapped; advice changes no contents.
+        expect(units.clone().all(|unit| self.is_intact(unit)));
+        // SAFETY: the units are mapped, and nobody else's; advice changes no contents.
         unsafe { self.os.advise(self.address(units.start * UNIT), units.len() * HUGE, huge) };
         self.set(units, |_, frame| frame.advice = advice);
     }
@@ -515,6 +523,7 @@ impl<O: Os> Space<O> {
         self.each_word(pages, Now::Taken, |frame, word, mask| {
             frame.taken = frame.taken.wrapping_sub((mask & frame.not_free(word)).count_ones());
             frame.lent[word] |= mask;
+            frame.has_hole = true;
         });
     }
 
