@@ -207,6 +207,31 @@ fn a_small_request_now_and_then_gives_memory_back() {
     assert_eq!(threads(), 1);
 }
 
+fn small_pages_come_onto_huge_ones_though_nothing_is_to_be_given_back() {
+    let huge = || {
+        let rollup = fs::read_to_string("/proc/self/smaps_rollup").expect("Linux tells");
+        let line = rollup.lines().find_map(|line| line.strip_prefix("AnonHugePages:")).expect("a line");
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
+    };
+    let enabled = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
+    if !enabled.contains("[madvise]") && !enabled.contains("[always]") {
+        println!("there are no huge pages: not tried");
+        return;
+    }
+    GLOBAL.configure(&decays_within(400));
+    thread::spawn(small_request).join().expect("no panic");
+    // The first of its size: nobody knew that it would be filled.
+    let block = Block::new(layout(64 * MIB, 64), 1);
+    assert!(huge() < 32 * MIB);
+    let grew = within(Duration::from_secs(20), || {
+        drop(Block::new(layout(100_000, 8), 1));
+        huge() > 56 * MIB
+    });
+    assert!(grew, "{} MiB are on huge pages", huge() / MIB);
+    assert!(purgers().is_empty(), "no thread is needed for that");
+    drop(block);
+}
+
 fn without_a_thread_memory_goes_back_in_calls() {
     has_two_threads();
     GLOBAL.configure(&decays_within(400));
@@ -689,6 +714,10 @@ const CASES: &[Case] = &[
         environment: &[("TENZOR_BACKGROUND", "0")],
         ..case("without_a_thread_memory_goes_back_in_calls", without_a_thread_memory_goes_back_in_calls)
     },
+    case(
+        "small_pages_come_onto_huge_ones_though_nothing_is_to_be_given_back",
+        small_pages_come_onto_huge_ones_though_nothing_is_to_be_given_back,
+    ),
     case("a_thread_that_is_refused_is_not_missed", a_thread_that_is_refused_is_not_missed),
     case("the_thread_is_no_burden", the_thread_is_there_once_the_program_has_a_second_one_and_is_no_burden),
     case("the_thread_comes_and_goes_as_the_program_says", the_thread_comes_and_goes_as_the_program_says),

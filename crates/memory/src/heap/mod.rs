@@ -383,6 +383,12 @@ impl<O: Os> Heap<O> {
         self.pages.is_idle()
     }
 
+    /// See [`PageHeap::is_promising`].
+    #[inline]
+    pub(crate) fn is_promising(&self) -> bool {
+        self.pages.is_promising()
+    }
+
     /// See [`PageHeap::exceeds_idle_limit`].
     #[inline]
     pub(crate) fn exceeds_idle_limit(&self) -> bool {

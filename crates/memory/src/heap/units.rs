@@ -34,17 +34,24 @@ impl Unit {
     fn is_small(&self) -> bool {
         !self.whole && self.dirty == [u64::MAX; WORDS]
     }
+
+    /// Whether it grew full of small pages, and nobody has tried yet to make one huge page of them.
+    fn is_promising(&self) -> bool {
+        self.is_small() && self.patience == 0
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct Units {
     units: Table<Unit, UNITS, 512>,
     resident: u32,
+    /// Units that are promising.
+    promising: u32,
 }
 
 impl Units {
     pub(crate) const fn empty() -> Self {
-        Self { units: Table::empty(), resident: 0 }
+        Self { units: Table::empty(), resident: 0, promising: 0 }
     }
 
     pub(crate) fn open<O: Os>(&mut self, os: &O, memory: &mut TableMemory) -> Option<()> {
@@ -64,6 +71,12 @@ impl Units {
     /// Resident pages.
     pub(crate) fn resident(&self) -> u32 {
         self.resident
+    }
+
+    /// Units that grew full of small pages, and that nobody has tried yet to put onto huge ones.
+    #[inline]
+    pub(crate) fn promising(&self) -> u32 {
+        self.promising
     }
 
     /// A free range, with what is known of its pages.
@@ -123,7 +136,7 @@ impl Units {
     /// of small pages, for the larger part of it now.
     pub(crate) fn touch(&mut self, number: u32, pages: Range<u32>, whole: bool) -> bool {
         let unit = &mut self.units[number];
-        let before = unit.resident();
+        let (before, was_promising) = (unit.resident(), unit.is_promising());
         if whole && unit.is_fresh() {
             unit.whole = true;
         }
@@ -132,6 +145,7 @@ impl Units {
         }
         let after = unit.resident();
         self.resident += after - before;
+        self.promising += u32::from(!was_promising && unit.is_promising());
         unit.is_small() && after - before > UNIT / 2
     }
 
@@ -167,6 +181,7 @@ impl Units {
     pub(crate) fn set_whole(&mut self, unit: u32, whole: bool) {
         let unit = &mut self.units[unit];
         if unit.tried && unit.is_small() {
+            self.promising -= u32::from(unit.is_promising());
             unit.whole = whole;
             unit.patience = if whole { 0 } else { (unit.patience + 1).min(16) };
         }
@@ -179,6 +194,7 @@ impl Units {
         for (number, pages) in parts(pages) {
             let unit = &mut self.units[number];
             let before = unit.resident();
+            self.promising -= u32::from(unit.is_promising());
             for word in 0..WORDS {
                 let mask = mask(word, &pages);
                 dirty += (unit.dirty[word] & mask).count_ones();
@@ -193,6 +209,20 @@ impl Units {
         }
         self.resident -= resident;
         (resident, dirty)
+    }
+
+    /// Compares what is kept twice.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn check(&self) {
+        let (mut resident, mut promising) = (0, 0);
+        let mut from = 0;
+        while let Some(number) = self.units.next(from..UNITS as u32) {
+            let unit = &self.units[number];
+            resident += unit.resident();
+            promising += u32::from(unit.is_promising());
+            from = number + 1;
+        }
+        assert_eq!((resident, promising), (self.resident, self.promising), "pages resident, units promising");
     }
 
     /// Units that are one huge page.

@@ -3,7 +3,8 @@
 //! A thread is a guest. A program that has one thread may want to stay so: to change its namespaces, to enter a sandbox, to fork. So
 //! memory goes back **in calls** there: once it is due, each request that looks at the clock gives a piece of it back. How often
 //! requests look is told by their caches' patience. Once a second thread has made a request, the free that leaves much idle may
-//! start a **thread** for it, which ends when there is nothing left to give back. Where it cannot be had, calls do it.
+//! start a **thread** for it, which ends when there is nothing left to give back. Where it cannot be had, calls do it. Whoever does it
+//! puts small pages onto huge ones as well; where there are many of these, and nothing to give back, calls do.
 //!
 //! *Somebody*: while free memory is resident and shall decay, either a thread is there, or being started, or `DUE` is a time. All of it
 //! changes under the heap's lock.
@@ -120,6 +121,9 @@ pub(super) fn freed(shared: LockGuard<'_, Shared>, cache: &Cache) {
     if (shared.purger.open && shared.heap.is_idle()) || shared.heap.exceeds_idle_limit() {
         return decide(shared, cache);
     }
+    if shared.purger.who == Who::Nobody && shared.heap.is_promising() {
+        return promote_in_calls(shared, cache);
+    }
     let is_due = cache.is_due();
     if DUE.load(Relaxed) != NEVER {
         cache.hasten();
@@ -149,6 +153,14 @@ pub(super) fn keep_within_idle_limit(mut shared: LockGuard<'_, Shared>) -> Optio
         }
     }
     Some(shared)
+}
+
+/// Much is on small pages: calls shall put it onto huge ones.
+#[cold]
+fn promote_in_calls(mut shared: LockGuard<'_, Shared>, cache: &Cache) {
+    if shared.settings.decay.value.is_some() {
+        shared.leave_it_to_calls(cache, os::clock());
+    }
 }
 
 /// Much is idle: somebody shall give it back.

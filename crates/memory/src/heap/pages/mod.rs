@@ -591,6 +591,7 @@ impl<O: Os> PageHeap<O> {
             }
         }
         self.budget.check();
+        self.units.check();
         assert!(free.iter().all(|extent| extent.end() <= border || extent.start >= border), "across the border");
     }
 

@@ -30,6 +30,13 @@ impl<O: Os> Promotion<O> {
 }
 
 impl<O: Os> PageHeap<O> {
+    /// Whether a good part of what is in use grew by small pages, and may pay on huge ones.
+    #[inline]
+    pub(crate) fn is_promising(&self) -> bool {
+        let promising = self.units.promising() * UNIT;
+        promising > self.budget.in_use() / 16 && self.promoted.is_some() && self.filling.least().is_some()
+    }
+
     /// Looks for a unit that grew full by small pages, of which enough is touched. Nothing is found in pieces, too: then `true` says to
     /// go on.
     pub(crate) fn promotion(&mut self) -> (Option<Promotion<O>>, bool) {
