@@ -34,7 +34,7 @@ use block::{Block, any_layout};
 use common::{layout, ops};
 use forks::forked;
 use lives::use_the_allocator;
-use process::{resident, told, within};
+use process::{resident, rollup, told, within};
 use traffic::Exchange;
 
 #[global_allocator]
@@ -228,11 +228,7 @@ fn has_huge_pages() -> bool {
 }
 
 fn small_pages_come_onto_huge_ones_though_nothing_is_to_be_given_back() {
-    let huge = || {
-        let rollup = fs::read_to_string("/proc/self/smaps_rollup").expect("Linux tells");
-        let line = rollup.lines().find_map(|line| line.strip_prefix("AnonHugePages:")).expect("a line");
-        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
-    };
+    let on_huge_pages = || rollup("AnonHugePages:");
     if !has_huge_pages() {
         println!("the system makes no huge pages: not tried");
         return;
@@ -241,12 +237,12 @@ fn small_pages_come_onto_huge_ones_though_nothing_is_to_be_given_back() {
     thread::spawn(small_request).join().expect("no panic");
     // The first of its size: nobody knew that it would be filled.
     let block = Block::new(layout(64 * MIB, 64), 1);
-    assert!(huge() < 32 * MIB);
+    assert!(on_huge_pages() < 32 * MIB);
     let grew = within(Duration::from_secs(20), || {
         drop(Block::new(layout(100_000, 8), 1));
-        huge() > 48 * MIB
+        on_huge_pages() > 48 * MIB
     });
-    assert!(grew, "{} MiB are on huge pages", huge() / MIB);
+    assert!(grew, "{} MiB are on huge pages", on_huge_pages() / MIB);
     assert!(purgers().is_empty(), "no thread is needed for that");
     drop(block);
 }

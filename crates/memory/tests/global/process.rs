@@ -98,8 +98,13 @@ pub(crate) fn told(output: &Output) -> String {
 
 /// The bytes of physical memory that the process has, exactly.
 pub(crate) fn resident() -> usize {
+    rollup("Rss:")
+}
+
+/// What the system says of all mappings together, in bytes.
+pub(crate) fn rollup(key: &str) -> usize {
     let rollup = fs::read_to_string("/proc/self/smaps_rollup").expect("Linux tells");
-    let kib = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).and_then(|rest| rest.strip_suffix("kB"));
+    let kib = rollup.lines().find_map(|line| line.strip_prefix(key)).and_then(|rest| rest.strip_suffix("kB"));
     kib.expect("a line").trim().parse::<usize>().expect("a number") << 10
 }
 
