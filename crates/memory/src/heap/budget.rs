@@ -2,12 +2,13 @@
 //!
 //! The budget follows the recent peak of what was in use, with some hundredths for gaps. Where steps repeat whose gaps need more than
 //! that, the same memory would be given back and taken again each time; so what is given back for others' sake, while no more than
-//! before is in use, widens it: the **slack**, at once by a quarter of that, and with each tick in which it goes on further.
+//! before is in use, widens it: the **slack**, at once by a quarter of that, and further with each tick in which it goes on, or each time that
+//! half of the peak went back so.
 
 use super::space::UNIT;
 use crate::retention::{Retention, TICKS};
 
-/// Ticks after which a need of more memory is beyond doubt.
+/// Ticks, or halves of the peak that were given back, after which a need of more memory is beyond doubt.
 const PROOF: usize = 8;
 
 #[derive(Debug)]
@@ -15,9 +16,10 @@ pub(crate) struct Budget {
     retention: Retention,
     in_use: u32,
     /// The peak at which the heap was last seen to grow, the pages that were given back for others to take their place since the
-    /// last tick and since that peak, and the ticks in which these were many.
+    /// last tick and since that peak, those since the last proof, and the ticks in which these were many.
     settled: usize,
     evicted: usize,
+    churned: usize,
     proven: usize,
     slack: usize,
     /// The most pages that may be in use, and resident but free.
@@ -34,6 +36,7 @@ impl Budget {
             in_use: 0,
             settled: 0,
             evicted: 0,
+            churned: 0,
             proven: 0,
             slack: 0,
             limit: u32::MAX,
@@ -60,6 +63,12 @@ impl Budget {
         self.in_use -= pages;
     }
 
+    /// So many pages are in use, all in all.
+    pub(crate) fn see(&mut self, pages: u32) {
+        self.in_use = 0;
+        self.take(pages);
+    }
+
     pub(crate) fn set_limits(&mut self, in_use: u32, idle: u32) {
         (self.limit, self.idle_limit) = (in_use, idle);
     }
@@ -68,11 +77,6 @@ impl Budget {
     #[inline]
     pub(crate) fn allows(&self, more: u32) -> bool {
         more <= self.limit.saturating_sub(self.in_use)
-    }
-
-    /// Whether so many pages may be in use at all.
-    pub(crate) fn could_allow(&self, pages: u32) -> bool {
-        pages <= self.limit
     }
 
     /// Whether more is free than shall be, of so many resident pages.
@@ -105,11 +109,21 @@ impl Budget {
         let peak = self.retention.peak();
         if peak > self.settled + self.settled / 64 {
             self.settled = peak;
+            self.churned = 0;
         } else {
             self.evicted += evicted as usize;
+            self.churned += evicted as usize;
+            if self.churned > peak / 2 {
+                self.prove();
+            }
             self.slack += evicted as usize / 4;
             self.limit_slack();
         }
+    }
+
+    fn prove(&mut self) {
+        self.proven = (self.proven + 1).min(PROOF);
+        self.churned = 0;
     }
 
     fn limit_slack(&mut self) {
@@ -118,7 +132,7 @@ impl Budget {
 
     fn most_slack(&self) -> usize {
         let peak = self.retention.peak();
-        peak / 24 + peak / 64 * self.proven
+        peak / 24 + (peak / 64 + UNIT as usize / 8) * self.proven
     }
 
     /// Time has passed.
@@ -127,7 +141,7 @@ impl Budget {
         if self.is_at_rest() {
             self.proven = 0;
         } else if self.evicted > self.retention.peak() / 64 {
-            self.proven = (self.proven + 1).min(PROOF);
+            self.prove();
         }
         self.evicted = 0;
         self.retention.tick(self.in_use as usize);
@@ -195,25 +209,40 @@ mod tests {
 
     #[test]
     fn what_repeats_widens_it_and_no_more_than_it_may() {
-        let mut budget = grown();
+        let (mut budget, peak) = (grown(), 1 << 18);
         let before = budget.pages();
-        budget.take(1 << 18);
+        budget.take(peak);
         budget.learn(4000);
         assert_eq!(budget.pages(), before + 1000);
-        budget.learn(1 << 20);
-        assert_eq!(budget.pages(), before + (1 << 18) / 24);
-        for ticks in 1..20 {
+        // Little at a time: with each tick.
+        for ticks in 0..20 {
+            (0..14).for_each(|_| budget.learn(peak / 100));
             budget.take(0);
-            budget.tick();
-            budget.learn(1 << 20);
             budget.check();
-            assert_eq!(budget.pages(), before + (1 << 18) / 24 + (1 << 18) / 64 * PROOF.min(ticks) as u32);
+            let slack = match ticks {
+                0 => 1000 + 14 * (peak / 100 / 4),
+                ticks => peak / 24 + (peak / 64 + UNIT / 8) * PROOF.min(ticks) as u32,
+            };
+            assert_eq!(budget.pages(), before + slack);
+            budget.tick();
         }
         // Growth proves nothing.
-        budget.take(1 << 17);
+        budget.take(peak / 2);
         let grown = budget.pages();
         budget.learn(1 << 20);
         assert_eq!(budget.pages(), grown);
+    }
+
+    #[test]
+    fn what_repeats_fast_widens_it_at_once() {
+        let (mut budget, peak) = (grown(), 1 << 18);
+        let before = budget.pages();
+        budget.take(peak);
+        for halves in 1..20 {
+            budget.learn(peak / 2 + 1);
+            budget.learn(peak / 8);
+            assert_eq!(budget.pages(), before + peak / 24 + (peak / 64 + UNIT / 8) * PROOF.min(halves) as u32);
+        }
     }
 
     #[test]

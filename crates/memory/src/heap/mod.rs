@@ -29,6 +29,7 @@ mod units;
 use std::ops::Range;
 use std::ptr::NonNull;
 
+pub(crate) use self::budget::Budget;
 pub(crate) use self::owners::Holding;
 use self::pages::{PageHeap, Relocation, Transit};
 pub(crate) use self::pages::{Progress, Promotion};
@@ -143,12 +144,24 @@ impl<O: Os> Heap<O> {
         if self.pages.is_started() { Some(()) } else { self.pages.start() }
     }
 
+    /// Starts where it is told to, with so many bytes of addresses, as one of so many heaps that share the process's mappings. `None` if
+    /// that cannot be had.
+    pub(crate) fn open_at(&mut self, origin: usize, bytes: usize, of: usize) -> Option<()> {
+        self.pages.space().open_at(origin, bytes, of);
+        self.start()
+    }
+
+    /// Where there may be addresses for other heaps, and how many bytes of them. `None` where the system chooses the places.
+    pub(crate) fn neighbourhood(&mut self) -> Option<(usize, usize)> {
+        self.pages.space().neighbourhood()
+    }
+
     /// What is known of an address.
     pub(crate) fn holding(&mut self, at: NonNull<u8>) -> Holding {
         self.pages.space().page(at).map_or(Holding::Nothing, |page| self.pages.owners().at(page))
     }
 
-    /// Whether a run cannot be had, whatever else is freed.
+    /// Whether there are no addresses for a run, or no such machine, whatever is freed.
     pub(crate) fn is_beyond(&self, run: Run) -> bool {
         self.pages.is_beyond(run.pages)
     }
@@ -411,10 +424,27 @@ impl<O: Os> Heap<O> {
         self.pages.set_policy(policy);
     }
 
+    pub(crate) fn policy(&self) -> HugePages {
+        self.pages.policy()
+    }
+
     /// Gives a piece of all free pages back to the system; returns how many bytes, and whether there are more.
     pub(crate) fn trim(&mut self) -> (usize, bool) {
         let (pages, more) = self.pages.trim();
         (pages as usize * PAGE, more)
+    }
+
+    /// Gives some pages back that are free, a piece of work at most; returns how many.
+    pub(crate) fn evict(&mut self, pages: u32) -> u32 {
+        self.pages.evict(pages)
+    }
+
+    pub(crate) fn pages_in_use(&self) -> u32 {
+        self.pages.in_use()
+    }
+
+    pub(crate) fn resident_pages(&self) -> u32 {
+        self.pages.resident()
     }
 
     /// How often a request took memory from the system.

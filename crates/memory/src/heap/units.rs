@@ -9,7 +9,7 @@ use std::ops::Range;
 use bytemuck::Zeroable;
 
 use super::extents::Extent;
-use super::space::{Table, TableMemory, UNIT, UNITS, WORDS, mask, parts, units};
+use super::space::{Table, TableMemory, UNIT, UNITS, WORDS, mask, masks, parts, units};
 use crate::os::Os;
 
 #[derive(Clone, Copy, Debug, Zeroable)]
@@ -88,7 +88,7 @@ impl Units {
             let unit = &self.units[number];
             let (first, last) = (number * UNIT, number * UNIT + UNIT - 1);
             let part = pages.start.max(first) - first..pages.end.min(last + 1).wrapping_sub(first);
-            let bits: u32 = (0..WORDS).map(|word| (unit.dirty[word] & mask(word, &part)).count_ones()).sum();
+            let bits: u32 = masks(part.clone()).map(|(word, mask)| (unit.dirty[word] & mask).count_ones()).sum();
             dirty += bits;
             resident += if unit.whole { part.end - part.start } else { bits };
             from = number + 1;
@@ -104,8 +104,8 @@ impl Units {
         let mut hull = pages.end..pages.start;
         for (number, part) in parts(pages.clone()) {
             let unit = &self.units[number];
-            for word in 0..WORDS {
-                let bits = unit.dirty[word] & mask(word, &part);
+            for (word, mask) in masks(part) {
+                let bits = unit.dirty[word] & mask;
                 if bits != 0 {
                     let base = number * UNIT + word as u32 * 64;
                     hull.start = hull.start.min(base + bits.trailing_zeros());
@@ -122,7 +122,8 @@ impl Units {
 
     /// Whether all pages of a unit are resident.
     pub(crate) fn is_full(&self, unit: u32) -> bool {
-        self.units[unit].resident() == UNIT
+        let unit = &self.units[unit];
+        unit.whole || unit.is_small()
     }
 
     /// The memory of one unit is now that of another, a fresh one.
@@ -136,17 +137,19 @@ impl Units {
     /// of small pages, for the larger part of it now.
     pub(crate) fn touch(&mut self, number: u32, pages: Range<u32>, whole: bool) -> bool {
         let unit = &mut self.units[number];
-        let (before, was_promising) = (unit.resident(), unit.is_promising());
-        if whole && unit.is_fresh() {
-            unit.whole = true;
+        let is_whole = unit.whole;
+        unit.whole |= whole && unit.is_fresh();
+        let mut touched = 0;
+        for (word, mask) in masks(pages) {
+            touched += (mask & !unit.dirty[word]).count_ones();
+            unit.dirty[word] |= mask;
         }
-        for word in 0..WORDS {
-            unit.dirty[word] |= mask(word, &pages);
+        if unit.whole {
+            touched = if is_whole { 0 } else { UNIT };
         }
-        let after = unit.resident();
-        self.resident += after - before;
-        self.promising += u32::from(!was_promising && unit.is_promising());
-        unit.is_small() && after - before > UNIT / 2
+        self.resident += touched;
+        self.promising += u32::from(touched > 0 && unit.is_promising());
+        touched > UNIT / 2 && unit.is_small()
     }
 
     /// The first unit from this one on that something may be known of.

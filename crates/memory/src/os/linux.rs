@@ -244,6 +244,27 @@ fn map_at(start: NonNull<u8>, bytes: usize) -> Result<(), i32> {
     Ok(())
 }
 
+impl Linux {
+    /// Addresses at or behind `wish` at which the system would map so many bytes, or elsewhere as few as `least`; nothing is mapped there. Who
+    /// watches over addresses, as sanitizers do, is asked as well.
+    pub(crate) fn addresses(wish: usize, bytes: usize, least: usize) -> Option<(usize, usize)> {
+        let probe = |at: usize, bytes: usize| {
+            let at = std::ptr::without_provenance_mut(at);
+            // SAFETY: nothing that exists is replaced; what is mapped goes at once, and nobody knows of it.
+            unsafe {
+                let found = libc::mmap(at, bytes, libc::PROT_NONE, PRIVATE | libc::MAP_NORESERVE, -1, 0);
+                (found != libc::MAP_FAILED && libc::munmap(found, bytes) == 0).then(|| found.addr())
+            }
+        };
+        let is_free = |at| probe(at, PAGE) == Some(at);
+        if bytes >= least && is_free(wish) && is_free(wish + bytes - PAGE) {
+            return Some((wish, bytes));
+        }
+        let found = probe(0, least + HUGE)?.next_multiple_of(HUGE);
+        Some((found, least))
+    }
+}
+
 /// Under `mlockall`, all of a new mapping is resident at once. It shall be when it is touched.
 ///
 /// # Safety

@@ -13,8 +13,8 @@ use std::ptr::NonNull;
 
 pub(crate) use self::linux::{Linux, clear};
 pub(crate) use self::process::{
-    Ends, Errno, at_fork, can_fence_threads, clock, environment, fence_threads, has_environment, remember_processors,
-    sleep, spawn, stay_loaded, wait_while, wake_one,
+    Ends, Errno, at_fork, can_fence_threads, clock, environment, fence_threads, has_environment, processors,
+    remember_processors, sleep, spawn, stay_loaded, wait_while, wake_one,
 };
 pub(crate) use self::stderr::{be_quiet, complain, complain_once, die, remember_standard_error};
 

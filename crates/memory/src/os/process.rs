@@ -80,6 +80,13 @@ pub(crate) fn remember_processors() {
     });
 }
 
+/// How many processors these are: at least one.
+pub(crate) fn processors() -> usize {
+    let count =
+        |(set, bytes): &([u64; 128], usize)| set.iter().take(bytes / 8).map(|word| word.count_ones() as usize).sum();
+    PROCESSORS.get().map_or(1, count).max(1)
+}
+
 /// Waits.
 pub(crate) fn sleep(time: Duration) {
     std::thread::sleep(time);

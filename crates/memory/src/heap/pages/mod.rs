@@ -152,7 +152,7 @@ impl<O: Os> PageHeap<O> {
         self.started
     }
 
-    #[cfg(test)]
+    #[inline]
     pub(crate) fn in_use(&self) -> u32 {
         self.budget.in_use()
     }
@@ -177,11 +177,13 @@ impl<O: Os> PageHeap<O> {
         self.filling.set_policy(policy);
     }
 
-    /// Whether so many pages cannot be had, whatever else is freed.
+    pub(crate) fn policy(&self) -> HugePages {
+        self.filling.policy()
+    }
+
+    /// As [`Heap::is_beyond`](crate::heap::Heap::is_beyond).
     pub(crate) fn is_beyond(&self, pages: u32) -> bool {
-        !self.budget.could_allow(pages)
-            || pages > self.space.largest()
-            || self.space.os().is_beyond(pages as usize * PAGE)
+        pages > self.space.largest() || self.space.os().is_beyond(pages as usize * PAGE)
     }
 
     /// Takes `pages` pages that start at a multiple of `align` pages, a power of two. `None` when there is no memory.
@@ -189,7 +191,7 @@ impl<O: Os> PageHeap<O> {
         if !self.budget.allows(pages) {
             return None;
         }
-        let side = side_of(pages);
+        let side = self.side_of(pages);
         self.merge();
         self.prepare()?;
         let transit = match self.find(side, pages, align) {
@@ -215,7 +217,7 @@ impl<O: Os> PageHeap<O> {
         }
         self.merge();
         self.prepare()?;
-        let number = self.extents.best_resident(side_of(pages), pages)?;
+        let number = self.extents.best_resident(self.side_of(pages), pages)?;
         let extent = self.extents.get(number);
         if extent.dirty < pages {
             return None;
@@ -233,7 +235,7 @@ impl<O: Os> PageHeap<O> {
     #[inline]
     fn take_last(&mut self, pages: u32, align: u32) -> Option<u32> {
         let last = self.last?;
-        if (last.pages, align, self.extents.side(last.start)) != (pages, 1, side_of(pages)) {
+        if (last.pages, align, self.extents.side(last.start)) != (pages, 1, self.side_of(pages)) {
             return None;
         }
         // As long as the extents stay as they are, so does the answer.
@@ -395,8 +397,11 @@ impl<O: Os> PageHeap<O> {
     fn cut_out(&mut self, number: u32, pages: Range<u32>) -> Transit {
         let extent = self.extents.get(number);
         self.budget.take(pages.end - pages.start);
-        let front = self.units.extent(extent.start..pages.start);
-        let taken = self.units.extent(pages.clone());
+        let known = |part: Range<u32>| match part.end <= extent.start + extent.dirty {
+            true => Extent::used(part.start, part.end - part.start),
+            false => self.units.extent(part),
+        };
+        let (front, taken) = (known(extent.start..pages.start), known(pages.clone()));
         let rest = extent.rest(pages.end, front.fresh + taken.fresh, front.zero + taken.zero);
         self.cut_units(&pages, rest.pages > 0);
         self.space.set_aside(pages.clone());
@@ -527,6 +532,12 @@ impl<O: Os> PageHeap<O> {
         }
     }
 
+    /// The side that a run is taken from, if it can be. Where the system chooses the places, there is one.
+    #[inline]
+    fn side_of(&self, pages: u32) -> Side {
+        if pages <= CLASS_PAGES && self.extents.border() > 0 { Side::Small } else { Side::Large }
+    }
+
     /// Whether there were no requests for some ticks.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.budget.is_at_rest()
@@ -543,11 +554,6 @@ impl<O: Os> PageHeap<O> {
     pub(crate) fn is_idle(&self) -> bool {
         self.budget.is_idle(self.units.resident())
     }
-}
-
-/// The side that a run is taken from, if it can be.
-fn side_of(pages: u32) -> Side {
-    if pages <= CLASS_PAGES { Side::Small } else { Side::Large }
 }
 
 #[cfg(any(test, fuzzing))]

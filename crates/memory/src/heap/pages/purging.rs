@@ -78,6 +78,11 @@ impl<O: Os> PageHeap<O> {
         self.exceeds_idle_limit() && self.purge_to(self.budget.pages(), PIECE, None).1
     }
 
+    /// Gives so many free pages back, or a piece of them, for others to take their place; returns how many.
+    pub(crate) fn evict(&mut self, pages: u32) -> u32 {
+        self.purge_to(self.units.resident().saturating_sub(pages), PIECE, None).0
+    }
+
     /// Gives free memory back until at most `target` pages are resident, or `most` were looked at: first whole units, then what breaks huge
     /// pages. The addresses of as many units side by side as `unmap` go back as well. Returns the pages
     /// given back, and whether there are more.

@@ -171,12 +171,18 @@ pub(crate) struct Space<O> {
     /// The address of page 0; 0 before the start.
     origin: usize,
     layout: Option<Layout>,
+    /// Where to start, if that was said: the address and so many pages.
+    place: Option<(usize, u32)>,
+    /// Bytes of addresses from the origin on in which nothing is put by the system itself.
+    room: usize,
     frames: Table<Frame, UNITS, 512>,
     /// Units with pages that are not free.
     taken: UnitSet,
     /// Neighbouring units that are not one mapping, and how many there may be.
     cuts: usize,
     max_cuts: usize,
+    /// A part of the mappings that the process may have: one of so many.
+    share: usize,
     moves: Patience,
     unmaps: Patience,
     purges: Patience,
@@ -190,10 +196,13 @@ impl<O: Os> Space<O> {
             memory: TableMemory::new(),
             origin: 0,
             layout: None,
+            place: None,
+            room: 0,
             frames: Table::empty(),
             taken: UnitSet::empty(),
             cuts: 0,
             max_cuts: 0,
+            share: SHARE,
             moves: Patience::new(),
             unmaps: Patience::new(),
             purges: Patience::new(),
@@ -205,6 +214,21 @@ impl<O: Os> Space<O> {
         self.origin != 0
     }
 
+    /// From the start on, this is its place, and it is one of so many that share the process's mappings.
+    pub(crate) fn open_at(&mut self, origin: usize, bytes: usize, of: usize) {
+        self.place = Some((origin, u32::try_from(bytes / PAGE).unwrap_or(u32::MAX)));
+        self.share = SHARE * 2 * of;
+    }
+
+    /// Where there may be addresses for other heaps, and how many bytes of them. `None` where the system chooses the places.
+    pub(crate) fn neighbourhood(&mut self) -> Option<(usize, usize)> {
+        let Some(Layout::Open { end, .. }) = self.layout else { return None };
+        // From now on others need some mappings.
+        self.max_cuts = self.os.max_mappings() / SHARE / 2;
+        let mine = end as usize * PAGE;
+        Some((self.origin + mine, self.room.checked_sub(mine)?))
+    }
+
     /// Chooses the place; `None` if there is no memory.
     pub(crate) fn start(&mut self) -> Option<Layout> {
         if let Some(layout) = self.layout {
@@ -212,8 +236,15 @@ impl<O: Os> Space<O> {
         }
         self.frames.open(&self.os, &mut self.memory)?;
         self.taken.open(&self.os, &mut self.memory)?;
-        self.max_cuts = self.os.max_mappings() / SHARE;
+        self.max_cuts = self.os.max_mappings() / self.share;
         self.page_size = (self.os.page_size() / PAGE).max(1) as u32;
+        if let Some((origin, end)) = self.place {
+            self.origin = origin;
+            self.map(0..STEP).ok()?;
+            let border = (end / 16).next_multiple_of(UNIT);
+            self.layout = Some(Layout::Open { border, end });
+            return self.layout;
+        }
         // The system puts mappings near the top of the addresses that there are, and programs from two thirds of them on, both at
         // random. Above the programs is nothing, and memory and thread sanitizer, which want much of the rest, allow it.
         let near_top = self.memory.address();
@@ -226,6 +257,7 @@ impl<O: Os> Space<O> {
             let border = (end / 16).next_multiple_of(UNIT);
             self.origin = origin;
             if self.map(0..STEP).is_ok() {
+                self.room = near_top / 8;
                 self.layout = Some(Layout::Open { border, end });
                 return self.layout;
             }
@@ -493,9 +525,9 @@ impl<O: Os> Space<O> {
     /// Marks free pages.
     #[inline]
     fn take(&mut self, pages: Range<u32>, as_what: impl Fn(&mut Frame) -> &mut [u64; WORDS]) {
-        expect(self.are_mapped(&pages));
         self.each_word(pages, Now::Taken, |frame, word, mask| {
-            expect(frame.not_free(word) & mask == 0);
+            let last = word as u32 * 64 + mask.ilog2();
+            expect(frame.not_free(word) & mask == 0 && last < frame.mapped);
             as_what(frame)[word] |= mask;
         });
     }
@@ -661,7 +693,7 @@ fn expect(right: bool) {
 
 /// The words that hold the bits of some pages of one unit, and these bits.
 #[inline]
-fn masks(pages: Range<u32>) -> impl Iterator<Item = (usize, u64)> {
+pub(crate) fn masks(pages: Range<u32>) -> impl Iterator<Item = (usize, u64)> {
     let (first, last) = (pages.start as usize / 64, (pages.end - 1) as usize / 64);
     let mut low = u64::MAX << (pages.start % 64);
     let high = u64::MAX >> (63 - (pages.end - 1) % 64);
