@@ -5,6 +5,7 @@ mod chart;
 mod contenders;
 mod programs;
 mod report;
+mod scaling;
 mod summary;
 mod worker;
 
@@ -52,6 +53,10 @@ struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     from: Option<PathBuf>,
 
+    /// Instead of programs: threads that do nothing but request and free, as many as there are processors, fewer and more
+    #[arg(long, conflicts_with_all = ["only", "threads", "idle", "json", "from"])]
+    scaling: bool,
+
     /// Tiny sizes, one round, writes nothing: shows that everything runs
     #[arg(long)]
     quick: bool,
@@ -89,6 +94,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
+    if args.scaling {
+        return scaling::run(args);
+    }
     let runs = match &args.from {
         Some(file) => {
             let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
@@ -106,7 +114,7 @@ fn run(args: &Args) -> Result<()> {
     println!("{section}");
     if args.is_complete() && !args.no_write {
         let home = Path::new(env!("CARGO_MANIFEST_DIR"));
-        report::write(&home.join("RESULTS.md"), &section)?;
+        report::write_between(&home.join("RESULTS.md"), "programs", &section)?;
         chart::draw(&home.join("results.svg"), &results)?;
     }
     Ok(())

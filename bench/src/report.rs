@@ -11,9 +11,6 @@ use crate::contenders::{self, Contender};
 use crate::programs::Kind;
 use crate::summary::{ProgramResult, Results, Row, geometric_mean};
 
-const BEGIN: &str = "<!-- programs:begin -->\n";
-const END: &str = "<!-- programs:end -->\n";
-
 const INTRODUCTION: &str = "\
 ## Real programs under every allocator
 
@@ -25,14 +22,15 @@ are what the program requests, resident ones what the process holds, program tex
 what the set-up left, resident over live; `idle` is ten seconds after the last step, with one small request a second. Tuned allocators
 keep what is freed, on huge pages: their settings stand in `bench/src/contenders.rs`.";
 
-/// Puts the section between its markers, or at the end if there are none yet.
-pub(crate) fn write(file: &Path, section: &str) -> Result<()> {
+/// Puts a section between its markers, or at the end if there are none yet.
+pub(crate) fn write_between(file: &Path, name: &str, section: &str) -> Result<()> {
     let context = || file.display().to_string();
     let text = fs::read_to_string(file).with_context(context)?;
-    let (before, rest) = text.split_once(BEGIN).unwrap_or((&text, ""));
-    let after = rest.split_once(END).map_or(rest, |(_, after)| after);
+    let (begin, end) = (format!("<!-- {name}:begin -->\n"), format!("<!-- {name}:end -->\n"));
+    let (before, rest) = text.split_once(&begin).unwrap_or((&text, ""));
+    let after = rest.split_once(&end).map_or(rest, |(_, after)| after);
     let gap = if before.ends_with("\n\n") { "" } else { "\n" };
-    fs::write(file, format!("{before}{gap}{BEGIN}{section}{END}{after}")).with_context(context)
+    fs::write(file, format!("{before}{gap}{begin}{section}{end}{after}")).with_context(context)
 }
 
 pub(crate) fn section(results: &Results) -> String {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::contenders::{BEFORE, Contender};
@@ -16,6 +16,7 @@ use crate::programs::Program;
 #[serde(untagged)]
 pub(crate) enum Figures {
     Pairs { pairs: Vec<Pair> },
+    Scaling { scaling: Scaling },
     Steps(Steps),
 }
 
@@ -55,6 +56,22 @@ pub(crate) struct Pair {
     pub(crate) size: u64,
     pub(crate) mode: String,
     pub(crate) ns: f64,
+}
+
+/// Threads that only request and free: nanoseconds of wall time an operation of any thread, and bytes at the peak.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Scaling {
+    pub(crate) ns: f64,
+    pub(crate) resident: u64,
+    pub(crate) live: Option<u64>,
+    pub(crate) tail: Option<Tail>,
+}
+
+/// In microseconds, what one of 10,000 took, and the longest: of replacements, and of a thread's looks at the clock meanwhile.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Tail {
+    pub(crate) requests: [f64; 2],
+    pub(crate) clock: [f64; 2],
 }
 
 /// Where the project is.
@@ -118,6 +135,18 @@ pub(crate) fn start(contender: &Contender, program: &Program, manner: Manner) ->
     command.env("RAYON_NUM_THREADS", manner.threads.to_string()).envs(contender.environment.iter().copied());
     let child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {what}"))?;
     Ok(Running { what, child })
+}
+
+/// Runs the scaling program with what it is told.
+pub(crate) fn scale(contender: &Contender, wish: &str) -> Result<Scaling> {
+    let what = format!("scaling of {wish} under {}", contender.name);
+    let mut command = Command::new(binary(contender.worker));
+    command.args(["scaling", wish]).envs(contender.environment.iter().copied());
+    let child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {what}"))?;
+    match (Running { what, child }).wait()? {
+        Figures::Scaling { scaling } => Ok(scaling),
+        _ => bail!("the worker for {} knows no scaling", contender.worker),
+    }
 }
 
 impl Running {

@@ -12,6 +12,7 @@ mod pairs;
 mod peer;
 mod random;
 mod ring;
+mod scaling;
 
 use std::time::Duration;
 
@@ -34,6 +35,10 @@ struct Options {
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().context("which program?")?;
+    if name == "scaling" {
+        println!("{}", scaling::measure(&arguments.next().context("scaling of what?")?)?);
+        return Ok(());
+    }
     let mut options = Options::default();
     while let Some(argument) = arguments.next() {
         match argument.as_str() {

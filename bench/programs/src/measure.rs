@@ -63,7 +63,7 @@ pub(crate) fn measure(idle: Duration, set_up: impl FnOnce() -> Result<Program>) 
     }
     let seconds = start.elapsed() - alone;
     let faults = minor_faults() - faults;
-    let (huge, peak_resident) = (proc("smaps_rollup", "AnonHugePages:")?, proc("status", "VmHWM:")?);
+    let (huge, peak_resident) = (proc("smaps_rollup", "AnonHugePages:")?, peak_resident()?);
     let live_idle = peer::live();
     let resident_idle = if idle.is_zero() {
         None
@@ -96,8 +96,12 @@ pub(crate) fn measure(idle: Duration, set_up: impl FnOnce() -> Result<Program>) 
     }))
 }
 
-fn resident() -> Result<u64> {
+pub(crate) fn resident() -> Result<u64> {
     proc("smaps_rollup", "Rss:")
+}
+
+pub(crate) fn peak_resident() -> Result<u64> {
+    proc("status", "VmHWM:")
 }
 
 /// The bytes that a file of this process's folder in /proc tells, read without allocating.

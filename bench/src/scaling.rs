@@ -1,0 +1,143 @@
+//! `--scaling`: what an operation takes, and what is resident, with ever more threads.
+
+use std::fmt::Write;
+use std::num::NonZero;
+use std::path::Path;
+use std::thread;
+
+use anyhow::Result;
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::contenders::{self, Contender};
+use crate::worker::{self, Scaling, Tail};
+use crate::{Args, chosen, report};
+
+/// Sizes in bytes, and how many operations all threads together make in a run: first bytes written, or all.
+const ROWS: [(&str, usize, usize, u32, u32); 4] = [
+    ("16 B–4 KiB", 16, 4 << 10, 4_000_000, 1_000_000),
+    ("4–64 KiB", 4 << 10, 64 << 10, 2_000_000, 200_000),
+    ("64 KiB–1 MiB", 64 << 10, 1 << 20, 1_000_000, 20_000),
+    ("1–16 MiB", 1 << 20, 16 << 20, 40_000, 1_000),
+];
+
+const PEERS: [&str; 4] = ["tenzor", "mimalloc-v3", "jemalloc", "glibc"];
+
+/// Threads that are tried: fewer than processors, as many, and more.
+fn threads() -> Vec<usize> {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let mut all: Vec<_> = std::iter::successors(Some(1), |threads| Some(threads * 2))
+        .take_while(|&threads| threads < processors)
+        .chain([processors, 2 * processors, 4 * processors, 8 * processors])
+        .collect();
+    all.dedup();
+    all
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let names = if args.peers.is_empty() { PEERS.map(String::from).to_vec() } else { args.peers.clone() };
+    let contenders = chosen(contenders::ALL.iter(), &names, |contender| contender.name)?;
+    worker::build(&contenders, &[])?;
+    let (threads, rounds) = if args.quick { (vec![2], 1) } else { (threads(), args.rounds) };
+    let mut text = format!("{INTRODUCTION} Medians of {rounds} rounds, {} processors.\n", processors());
+    for (title, fills) in [("The first byte of each block written", false), ("All bytes written", true)] {
+        let mut table = Table::new();
+        table.load_style(presets::ASCII_MARKDOWN);
+        let heads = contenders.iter().map(|contender| contender.name);
+        table.set_header(["sizes", "threads"].into_iter().chain(heads.clone()).chain(heads.map(|_| "MiB")));
+        for (name, low, high, first, all) in ROWS {
+            for &threads in &threads {
+                let operations = if fills { all } else { first } as usize / if args.quick { 1000 } else { 1 } / threads;
+                let written = if fills { "all" } else { "first" };
+                let wish = format!("{low}-{high},{threads},{},{written}", operations.max(10));
+                let figures = measure(&contenders, &wish, rounds)?;
+                let times = figures.iter().map(|figures| format!("{:.0}", figures.ns));
+                let memory = figures.iter().map(|figures| match figures.live {
+                    Some(live) => format!("{:.2}", figures.resident as f64 / live as f64),
+                    None => format!("{:.0}", figures.resident as f64 / f64::from(1 << 20)),
+                });
+                table.add_row([name.to_owned(), threads.to_string()].into_iter().chain(times).chain(memory));
+            }
+        }
+        table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+        let _ = writeln!(text, "\n### {title}\n\n{table}");
+    }
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header(["sizes"].into_iter().chain(contenders.iter().map(|contender| contender.name)));
+    for (name, low, high, first, _) in ROWS {
+        // A thread less than processors, which the clock's has; one at least.
+        let threads = processors().saturating_sub(1).max(1);
+        let operations = first as usize / if args.quick { 1000 } else { 4 } / threads;
+        let figures = measure(&contenders, &format!("{low}-{high},{threads},{},timed", operations.max(10)), rounds)?;
+        let cells = figures.iter().map(|figures| match figures.tail {
+            Some(Tail { requests: [most, worst], clock: [ticks, gap] }) => {
+                format!("{most:.1} / {worst:.0} ({ticks:.1} / {gap:.0})")
+            }
+            None => String::new(),
+        });
+        table.add_row([name.to_owned()].into_iter().chain(cells));
+    }
+    let _ = writeln!(text, "\n### The longest replacements\n\n{TAILS}\n\n{table}");
+    println!("{text}");
+    if args.peers.is_empty() && !args.quick && !args.no_write {
+        report::write_between(&Path::new(env!("CARGO_MANIFEST_DIR")).join("RESULTS.md"), "scaling", &text)?;
+    }
+    Ok(())
+}
+
+const INTRODUCTION: &str = "\
+## Threads that do nothing but request and free
+
+    cargo run --release -p tenzor-bench -- --scaling
+
+Written by that command. Each thread has 64 live blocks of log-uniform sizes, and replaces one at random; nanoseconds of wall time
+an operation of any thread, each run in a process of its own, in turns. Beside them what was resident at the peak, less what was before the first
+block: in MiB, and where all bytes are written in proportion to the bytes that were live.";
+
+const TAILS: &str = "\
+Microseconds: what one of 10,000 took, and the longest; in brackets the same of a thread that only looked at the clock meanwhile: what the
+machine did.";
+
+fn processors() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// The medians, in turns.
+fn measure(contenders: &[&Contender], wish: &str, rounds: u32) -> Result<Vec<Scaling>> {
+    let mut runs: Vec<Vec<Scaling>> = vec![vec![]; contenders.len()];
+    for round in 0..rounds as usize {
+        for turn in 0..contenders.len() {
+            let contender = (round + turn) % contenders.len();
+            eprintln!("{wish} {}", contenders[contender].name);
+            runs[contender].push(worker::scale(contenders[contender], wish)?);
+        }
+    }
+    Ok(runs.iter().map(|runs| median(runs)).collect())
+}
+
+/// Figure by figure.
+fn median(runs: &[Scaling]) -> Scaling {
+    let middle = runs.len() / 2;
+    let by = |key: fn(&Scaling) -> f64| {
+        let mut all: Vec<f64> = runs.iter().map(key).collect();
+        all.sort_by(f64::total_cmp);
+        all[middle]
+    };
+    let live = runs.first().and_then(|run| run.live);
+    Scaling {
+        ns: by(|run| run.ns),
+        resident: by(|run| run.resident as f64) as u64,
+        live: live.map(|_| by(|run| run.live.unwrap_or(0) as f64) as u64),
+        tail: runs.first().and_then(|run| run.tail).map(|_| {
+            let by = |key: fn(Tail) -> f64| {
+                let mut all: Vec<f64> = runs.iter().filter_map(|run| run.tail.map(key)).collect();
+                all.sort_by(f64::total_cmp);
+                all.get(middle).copied().unwrap_or(f64::NAN)
+            };
+            Tail {
+                requests: [by(|tail| tail.requests[0]), by(|tail| tail.requests[1])],
+                clock: [by(|tail| tail.clock[0]), by(|tail| tail.clock[1])],
+            }
+        }),
+    }
+}
