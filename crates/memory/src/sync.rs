@@ -11,7 +11,6 @@ use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::hint;
 use std::marker::PhantomData;
-use std::mem;
 use std::ops::{Deref, DerefMut};
 pub(crate) use std::sync::atomic;
 use std::time::Duration;
@@ -46,7 +45,7 @@ const FREE: usize = 0;
 /// Somebody may sleep until it is free. No thread's mark has this bit.
 const AWAITED: usize = 1;
 
-/// How often a lock is looked at before its next owner sleeps: what it guards is mostly done sooner than that.
+/// How often a lock is looked at before its next owner sleeps.
 const SPINS: u32 = 100;
 
 /// What it takes others to wake up: for so long the lock is left to them.
@@ -71,50 +70,63 @@ impl<T> Lock<T> {
 
     #[inline]
     pub(crate) fn lock(&self) -> LockGuard<'_, T> {
-        if !self.try_lock() {
-            self.contended(None);
+        if !self.take() {
+            self.contended(|_| false);
         }
-        LockGuard { lock: self, of_this_thread: PhantomData }
+        self.guard()
+    }
+
+    /// As [`lock`](Self::lock), if nobody has it.
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Option<LockGuard<'_, T>> {
+        self.take().then(|| self.guard())
     }
 
     /// As [`lock`](Self::lock); `None` if another thread holds it for a fork, and keeps it for long. It may wait for something that the
     /// calling thread has.
     #[inline]
     pub(crate) fn lock_unless_forking(&self) -> Option<LockGuard<'_, T>> {
-        let locked = self.try_lock() || self.contended(Some(PATIENCE));
-        locked.then(|| LockGuard { lock: self, of_this_thread: PhantomData })
+        let locked = self.take() || self.contended(|lock| lock.forks.load(Relaxed) != 0);
+        locked.then(|| self.guard())
+    }
+
+    fn guard(&self) -> LockGuard<'_, T> {
+        LockGuard { lock: self, of_this_thread: PhantomData }
     }
 
     #[inline]
-    fn try_lock(&self) -> bool {
+    fn take(&self) -> bool {
         self.state.compare_exchange(FREE, this_thread(), Acquire, Relaxed).is_ok()
     }
 
-    /// Waits, for a fork at most so long; returns whether it is the calling thread's.
+    /// Waits, until it is the calling thread's, or until it has waited for long and may give up; returns which.
     #[cold]
-    fn contended(&self, patience: Option<Duration>) -> bool {
+    fn contended(&self, may_give_up: fn(&Self) -> bool) -> bool {
+        // Who passed already waits for itself, as at every lock.
         if self.is_held_for_fork() && !self.passed.replace(true) {
             return true;
         }
-        // Who passed already waits for itself, as at every lock.
-        for _ in 0..SPINS {
-            if self.state.load(Relaxed) == FREE && self.try_lock() {
-                return true;
-            }
-            hint::spin_loop();
-        }
+        // Who slept does not know whether others do.
+        let mut mine = this_thread();
         loop {
+            // What is guarded is mostly done sooner than others sleep and wake; so who woke looks as long as who just came.
+            for _ in 0..SPINS {
+                if self.state.load(Relaxed) == FREE && self.state.compare_exchange(FREE, mine, Acquire, Relaxed).is_ok()
+                {
+                    return true;
+                }
+                hint::spin_loop();
+            }
             let state = self.state.load(Relaxed);
-            // Who slept does not know whether others do.
-            let awaited = if state == FREE { this_thread() } else { state } | AWAITED;
-            if state != awaited && self.state.compare_exchange(state, awaited, Acquire, Relaxed).is_err() {
+            let awaited = state | AWAITED;
+            if state == FREE
+                || (state != awaited && self.state.compare_exchange(state, awaited, Relaxed, Relaxed).is_err())
+            {
                 continue;
             }
-            if state == FREE {
-                return true;
-            }
-            let woken = os::wait_while(&self.state, awaited, patience);
-            if !woken && self.forks.load(Relaxed) != 0 {
+            let woken = os::wait_while(&self.state, awaited, Some(PATIENCE));
+            mine |= AWAITED;
+            if !woken && may_give_up(self) {
                 return false;
             }
         }
@@ -130,16 +142,28 @@ impl<T> Lock<T> {
     /// Locks for everybody but the calling thread, until it calls [`release_after_fork`](Self::release_after_fork) as often, in the
     /// parent and in the child.
     pub(crate) fn hold_for_fork(&self) -> Hold {
+        loop {
+            if let Some(hold) = self.hold_for_fork_soon() {
+                return hold;
+            }
+        }
+    }
+
+    /// As [`hold_for_fork`](Self::hold_for_fork); `None` if another thread keeps it for long. It may wait for something that the calling
+    /// thread has.
+    pub(crate) fn hold_for_fork_soon(&self) -> Option<Hold> {
         if self.is_held_for_fork() {
             self.forks.store(self.forks.load(Relaxed) + 1, Relaxed);
-            return Hold::Again;
+            return Some(Hold::Again);
         }
         if self.is_mine() {
-            return Hold::Interrupted;
+            return Some(Hold::Interrupted);
         }
-        mem::forget(self.lock());
-        self.forks.store(1, Relaxed);
-        Hold::First
+        let locked = self.take() || self.contended(|_| true);
+        locked.then(|| {
+            self.forks.store(1, Relaxed);
+            Hold::First
+        })
     }
 
     /// For how many forks the calling thread holds it.

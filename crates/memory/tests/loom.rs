@@ -17,6 +17,21 @@ mod layout {
     pub(crate) use crate::blocks;
 }
 
+/// Nobody has more than a share of its own.
+mod pot {
+    pub(crate) enum Answer {
+        Portion(usize),
+        Empty,
+        Overdrawn(usize),
+    }
+
+    pub(crate) fn ask() -> Answer {
+        Answer::Empty
+    }
+
+    pub(crate) fn give_back(_: usize) {}
+}
+
 /// Nothing is served aside.
 mod aside {
     /// # Safety
@@ -30,6 +45,10 @@ mod os {
     pub trait Os {}
     pub struct NoOs;
     impl Os for NoOs {}
+
+    pub(crate) fn sleep(_: std::time::Duration) {
+        loom::thread::yield_now();
+    }
 
     pub(crate) fn die(what: std::fmt::Arguments<'_>) -> ! {
         panic!("{what}");
@@ -87,6 +106,8 @@ mod heap {
 mod sync {
     pub(crate) use loom::thread::yield_now as pause;
 
+    pub(crate) const BREATH: std::time::Duration = std::time::Duration::ZERO;
+
     thread_local! {
         /// loom's threads are all on one of the system's.
         pub(crate) static FENCED: std::cell::Cell<bool> = const { std::cell::Cell::new(true) };
@@ -99,7 +120,7 @@ mod sync {
     }
 
     pub mod atomic {
-        pub use loom::sync::atomic::Ordering;
+        pub use loom::sync::atomic::{Ordering, fence};
 
         macro_rules! atomics {
             ($($name:ident $(<$t:ident>)?: $value:ty),*) => {$(
@@ -135,11 +156,29 @@ mod sync {
                     pub fn store(&self, value: $value, order: Ordering) {
                         self.atomic().store(value, order);
                     }
+
+                    pub fn compare_exchange(
+                        &self,
+                        from: $value,
+                        to: $value,
+                        then: Ordering,
+                        otherwise: Ordering,
+                    ) -> Result<$value, $value> {
+                        self.atomic().compare_exchange(from, to, then, otherwise)
+                    }
                 }
             )*};
         }
 
-        atomics!(AtomicBool: bool, AtomicIsize: isize, AtomicU32: u32, AtomicUsize: usize, AtomicPtr<T>: *mut T);
+        atomics!(
+            AtomicBool: bool,
+            AtomicIsize: isize,
+            AtomicI32: i32,
+            AtomicU32: u32,
+            AtomicU64: u64,
+            AtomicUsize: usize,
+            AtomicPtr<T>: *mut T
+        );
     }
 }
 
@@ -153,7 +192,7 @@ use loom::thread;
 use os::NoOs;
 use sync::atomic::Ordering::Relaxed;
 
-/// The class of the largest blocks: two fill a stack.
+/// The class of the largest blocks: four fill a stack.
 const CLASS: usize = blocks::CLASSES - 1;
 const SIZE: usize = 10;
 
@@ -173,6 +212,10 @@ fn cache() -> Box<Cache> {
     // What other threads read is made now: loom takes the making for a write.
     cache.settle();
     cache.held(CLASS);
+    cache.call_in(true);
+    cache.shut();
+    cache.take_out(0, 64, |_, _| ());
+    drop(cache.enter());
     cache
 }
 
@@ -181,7 +224,13 @@ type Shared = Mutex<Heap<NoOs>>;
 /// As `process` does it.
 fn obtain(cache: &Cache, heap: &Shared) -> NonNull<u8> {
     cache.pop(CLASS, SIZE).unwrap_or_else(|| {
-        let block = cache.refill(&mut *heap.lock().expect("no panics"), CLASS).expect("enough blocks");
+        let _at_leases = cache.enter();
+        // It was not empty, but shut.
+        if let Some(block) = cache.pop(CLASS, SIZE) {
+            return block;
+        }
+        let mut heap = heap.lock().expect("no panics");
+        let block = cache.refill(CLASS, |wanted, take| heap.obtain_blocks(CLASS, wanted, take)).expect("enough blocks");
         cache.served(Some(CLASS), SIZE);
         block
     })
@@ -189,9 +238,23 @@ fn obtain(cache: &Cache, heap: &Shared) -> NonNull<u8> {
 
 fn give_back(cache: &Cache, heap: &Shared, block: NonNull<u8>) {
     if !cache.push(CLASS, SIZE, block) {
-        cache.overflow(&mut *heap.lock().expect("no panics"), CLASS, block);
+        let _at_leases = cache.enter();
+        let mut heap = heap.lock().expect("no panics");
+        cache.overflow(CLASS, block, |class, block| cache::give_back(&mut heap, class, block));
         cache.freed(Some(CLASS), SIZE);
     }
+}
+
+fn drain(cache: &Cache, heap: &Shared) {
+    let _at_leases = cache.enter();
+    let mut heap = heap.lock().expect("no panics");
+    cache.drain(|class, block| cache::give_back(&mut heap, class, block));
+}
+
+fn in_use(cache: &Cache) -> isize {
+    let mut tally = cache::Tally::new();
+    cache.add_to(&mut tally);
+    tally.allocated.wrapping_sub(tally.freed).cast_signed()
 }
 
 /// A block as loom sees it: two threads that use it at once, or one without knowing of the other's writes, are found.
@@ -233,7 +296,7 @@ fn blocks_travel_between_threads_and_are_nobody_elses() {
                     write(block, me);
                     assert_eq!(read(block), me, "somebody else wrote here");
                     give_back(&cache, &heap, block);
-                    // More than the stack holds.
+                    // More than the stack has a lease for.
                     let blocks = [(); 3].map(|()| obtain(&cache, &heap));
                     for (block, value) in blocks.into_iter().zip(10 * me..) {
                         write(block, value);
@@ -242,8 +305,8 @@ fn blocks_travel_between_threads_and_are_nobody_elses() {
                         assert_eq!(read(block), value, "somebody else wrote here");
                         give_back(&cache, &heap, block);
                     }
-                    cache.drain(&mut *heap.lock().expect("no panics"));
-                    assert_eq!(cache.unsettled(), 0);
+                    drain(&cache, &heap);
+                    assert_eq!(in_use(&cache), 0);
                     drop(cells);
                 })
             })
@@ -252,7 +315,7 @@ fn blocks_travel_between_threads_and_are_nobody_elses() {
         let block = obtain(&cache, &heap);
         write(block, 3);
         give_back(&cache, &heap, block);
-        cache.drain(&mut *heap.lock().expect("no panics"));
+        drain(&cache, &heap);
         for thread in threads {
             thread.join().expect("no panics");
         }
@@ -281,16 +344,65 @@ fn a_snapshot_errs_by_what_is_under_way_and_is_exact_at_rest() {
             .collect();
         for cache in &caches {
             assert!(cache.held(CLASS) <= 2, "more blocks than there can be");
-            let in_use = cache.unsettled();
+            let in_use = in_use(cache);
             assert!((-2 * SIZE as isize..=3 * SIZE as isize).contains(&in_use), "{in_use} bytes in use");
         }
         for thread in threads {
             thread.join().expect("no panics");
         }
         for cache in &caches {
-            assert_eq!(cache.unsettled(), SIZE as isize);
+            assert_eq!(in_use(cache), SIZE as isize);
             assert_eq!(cache.settle(), (SIZE as isize, SIZE as isize), "in use now, and at most");
         }
+    });
+}
+
+/// A thread that requests and frees, and another that calls in what it has: no block is lost, doubled or two threads' at once, and
+/// counters are exact in the end.
+#[test]
+fn what_is_called_in_is_one_threads_at_a_time() {
+    model(2, || {
+        let cells: Arc<Vec<Cell>> = Arc::new((0..4).map(|_| Cell::new(0)).collect());
+        let heap = Arc::new(heap_of(&cells));
+        let cache = Arc::new(cache());
+        // It has a lease, and a block.
+        let block = obtain(&cache, &heap);
+        give_back(&cache, &heap, block);
+        let owner = {
+            let (cache, heap) = (cache.clone(), heap.clone());
+            thread::spawn(move || {
+                let first = obtain(&cache, &heap);
+                write(first, 1);
+                assert_eq!(read(first), 1, "somebody else wrote here");
+                give_back(&cache, &heap, first);
+                let second = obtain(&cache, &heap);
+                write(second, 2);
+                second
+            })
+        };
+        cache.call_in(false);
+        os::fence_threads();
+        cache.shut();
+        os::fence_threads();
+        let mut blocks = Vec::new();
+        cache.take_out(0, 64, |class, block| blocks.push((class, block)));
+        for (class, block) in blocks {
+            write(block, 3);
+            assert_eq!(read(block), 3, "somebody else wrote here");
+            cache::give_back(&mut heap.lock().expect("no panics"), class, block);
+        }
+        let block = owner.join().expect("no panics");
+        assert_eq!(read(block), 2, "somebody else wrote here");
+        assert_eq!(in_use(&cache), SIZE as isize);
+        assert!(
+            cache.push(CLASS, SIZE, block) || {
+                give_back(&cache, &heap, block);
+                true
+            }
+        );
+        drain(&cache, &heap);
+        assert_eq!(in_use(&cache), 0);
+        assert_eq!(heap.lock().expect("no panics").free.len(), 4, "a block was lost or doubled");
     });
 }
 

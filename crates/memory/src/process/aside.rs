@@ -9,10 +9,10 @@
 use std::alloc::Layout;
 use std::ptr::{self, NonNull};
 
-use super::Shared;
 use super::cache::{Cache, give_back};
 use super::runs::take_back_run;
-use super::threads::HOMELESS;
+use super::shards::{Visit, owner};
+use super::{central, threads};
 use crate::layout::blocks::{self, PAGE, Place, class_capacity};
 use crate::os::{Linux, Os};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -41,9 +41,12 @@ fn pack(request: Layout) -> usize {
 
 const SIZE: u32 = 58;
 
+/// In a packed request: the block was counted as free already, or never as in use.
+const COUNTED: usize = 1 << (SIZE - 1);
+
 /// `None` for zero.
 fn unpack(request: usize) -> Option<Layout> {
-    let size = request & ((1 << SIZE) - 1);
+    let size = request & (COUNTED - 1);
     Layout::from_size_align(size, 1 << (request >> SIZE)).ok().filter(|request| request.size() > 0)
 }
 
@@ -115,8 +118,24 @@ static LEFT: AtomicPtr<Cache> = AtomicPtr::new(ptr::null_mut());
 /// It was granted for `request`, and nobody uses it any more.
 #[cold]
 pub(super) unsafe fn leave(block: NonNull<u8>, request: Layout) {
+    // SAFETY: the caller's word.
+    unsafe { leave_packed(block, pack(request)) };
+}
+
+/// As [`leave`], what was counted as free already, or never as in use.
+///
+/// # Safety
+/// As for [`leave`].
+#[cold]
+pub(super) unsafe fn leave_uncounted(block: NonNull<u8>, request: Layout) {
+    // SAFETY: the caller's word.
+    unsafe { leave_packed(block, COUNTED | pack(request)) };
+}
+
+/// # Safety
+/// As for [`leave`].
+unsafe fn leave_packed(block: NonNull<u8>, request: usize) {
     let freed = block.cast::<Freed>().as_ptr();
-    let request = pack(request);
     // SAFETY: all blocks have 16 bytes and are aligned to as many, and this one is nobody else's.
     push(&FREED, freed, |before| unsafe { freed.write(Freed { before, request }) });
 }
@@ -149,39 +168,56 @@ fn pop<T>(list: &AtomicPtr<T>, before: impl Fn(NonNull<T>) -> *mut T) -> Option<
     }
 }
 
-/// As many blocks are given back under one hold of the lock, and a part of one cache.
+/// As many blocks are taken under one hold of the lock.
 const BATCH: usize = 16;
 
 /// Counts what was served, and gives back some of what was left. Returns whether there is more.
-pub(super) fn work_off(shared: &mut Shared) -> bool {
-    let Shared { heap, tallies, .. } = shared;
+pub(super) fn work_off() -> bool {
+    let mut visit = Visit::default();
     for place in &SERVED {
-        let Some(request) = unpack(place.request.swap(0, Relaxed)) else { continue };
-        let Some(place) = blocks::place(request) else { continue };
-        tallies.served(&HOMELESS, place.class(), place.capacity(), request.size(), true);
+        let Some(request) = unpack(place.request.load(Relaxed)) else { continue };
+        let Some(counted) = blocks::place(request) else { continue };
+        let Some(inside) = visit.to(owner(NonNull::dangling())) else { return true };
+        // Others may look as well.
+        if place.request.swap(0, Relaxed) != 0 {
+            let homeless = inside.shard.homeless();
+            inside.tallies.served(homeless, counted.class(), counted.capacity(), request.size(), true);
+        }
     }
-    for _ in 0..BATCH {
-        // SAFETY: *Left*: `leave` wrote it.
-        let Some(block) = pop(&FREED, |block| unsafe { block.as_ref() }.before) else { break };
-        // SAFETY: as above.
-        let request = unpack(unsafe { block.as_ref() }.request);
-        let (block, Some(request)) = (block.cast(), request) else { continue };
+    drop(visit);
+    let mut blocks = [None; BATCH];
+    let left = {
+        let Some(_central) = central() else { return true };
+        for place in &mut blocks {
+            // SAFETY: *Left*: `leave` wrote it.
+            *place = pop(&FREED, |block| unsafe { block.as_ref() }.before);
+        }
+        // SAFETY: *Listed*: a cache that was left is still in the list of all.
+        let cache = |cache: NonNull<Cache>| -> &'static Cache { unsafe { cache.as_ref() } };
+        pop(&LEFT, |left| cache(left).left.load(Relaxed)).map(cache)
+    };
+    let mut visit = Visit::default();
+    for block in blocks.into_iter().flatten() {
+        // SAFETY: *Left*: `leave` wrote it, and it was taken from the list.
+        let packed = unsafe { block.as_ref() }.request;
+        let (block, Some(request)) = (block.cast(), unpack(packed)) else { continue };
         let Some(place) = blocks::place(request) else { continue };
+        let Some(inside) = visit.to(owner(block)) else {
+            // SAFETY: as above.
+            unsafe { leave_packed(block, packed) };
+            continue;
+        };
         match place {
-            Place::Class(class) => give_back(heap, class, block),
+            Place::Class(class) => give_back(&mut inside.heap, class, block),
             // SAFETY: *Left*.
-            Place::Run(run) => unsafe { take_back_run(heap, run, block) },
+            Place::Run(run) => unsafe { take_back_run(&mut inside.heap, run, block) },
         }
-        tallies.freed(&HOMELESS, place.class(), place.capacity(), request.size());
-    }
-    // SAFETY: *Listed*: a cache that was left is still in the list of all.
-    let cache = |cache: NonNull<Cache>| -> &'static Cache { unsafe { cache.as_ref() } };
-    if let Some(left) = pop(&LEFT, |left| cache(left).left.load(Relaxed)).map(cache) {
-        if left.drain_some(heap) {
-            leave_cache(left);
-        } else {
-            shared.part_with(left);
+        if packed & COUNTED == 0 {
+            let homeless = inside.shard.homeless();
+            inside.tallies.freed(homeless, place.class(), place.capacity(), request.size());
         }
     }
+    drop(visit);
+    left.into_iter().for_each(threads::retire);
     !FREED.load(Relaxed).is_null() || !LEFT.load(Relaxed).is_null()
 }

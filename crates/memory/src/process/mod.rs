@@ -1,13 +1,16 @@
-//! The process's one heap: its lock, the caches of the threads before it, the thread that gives idle memory back, and what
+//! The process's heap: its shards, the caches of the threads before them, the thread that gives idle memory back, and what
 //! happens when the process forks.
 #![allow(unsafe_code)]
 
 mod aside;
 mod cache;
 mod fork;
+mod pot;
 mod purger;
+mod reach;
 mod runs;
 mod settings;
+mod shards;
 mod tally;
 mod threads;
 
@@ -20,113 +23,102 @@ use std::ptr::NonNull;
 pub(crate) use self::runs::relocate;
 pub(crate) use self::settings::{config, configure};
 
-use self::cache::Cache;
+use self::cache::{Cache, Tally};
 use self::purger::Purger;
 use self::runs::{give_back_run, obtain_run, resize_run};
-use self::tally::Tallies;
+use self::shards::{State, Visit, enter_home, owner};
 use self::threads::{CURRENT, Caches, current};
-use crate::heap::{Granted, Heap, Promotion};
+use crate::heap::{Granted, Promotion};
 use crate::heap_config::HeapSettings;
-use crate::layout::blocks::{self, class_capacity};
+use crate::layout::blocks::{self, SLAB_CLASSES, class_capacity};
 use crate::os::{self, Linux};
 use crate::stats::Stats;
 use crate::sync::{Lock, LockGuard};
 
-static SHARED: Lock<Shared> = Lock::new(Shared::new());
-
+/// What there is once, however many shards.
 #[derive(Debug)]
-struct Shared {
-    heap: Heap<Linux>,
+struct Central {
     caches: Caches,
-    tallies: Tallies,
+    /// What threads counted that ended.
+    retired: Tally,
     purger: Purger,
     settings: HeapSettings,
     /// The environment variables are among the settings.
     heeds_environment: bool,
-    /// Requests that have left the lock to others for a moment.
-    under_way: u32,
 }
 
-impl Shared {
-    const fn new() -> Self {
-        Self {
-            heap: Heap::new(Linux),
-            caches: Caches::new(),
-            tallies: Tallies::new(),
-            purger: Purger::new(),
-            settings: HeapSettings::new(),
-            heeds_environment: false,
-            under_way: 0,
-        }
-    }
-}
+static CENTRAL: Lock<Central> = Lock::new(Central {
+    caches: Caches::new(),
+    retired: Tally::new(),
+    purger: Purger::new(),
+    settings: HeapSettings::new(),
+    heeds_environment: false,
+});
 
 static STARTED: AtomicBool = AtomicBool::new(false);
 
-fn lock() -> LockGuard<'static, Shared> {
-    if !STARTED.load(Relaxed) {
-        start();
-    }
-    entered(SHARED.lock())
-}
-
-/// As [`lock`], for who may have what the process's fork waits for: `None` if that does not come about. See [`aside`].
-fn enter() -> Option<LockGuard<'static, Shared>> {
-    if !STARTED.load(Relaxed) {
-        start();
-    }
-    SHARED.lock_unless_forking().map(entered)
-}
-
+/// What is to be done before any of the locks is taken.
 #[inline]
-fn entered(mut shared: LockGuard<'static, Shared>) -> LockGuard<'static, Shared> {
-    if WORK_IS_LEFT.load(Relaxed) {
-        shared.catch_up();
+fn prepare() {
+    if !STARTED.load(Relaxed) {
+        start();
     }
-    shared
+    if WORK_IS_LEFT.load(Relaxed) {
+        catch_up();
+    }
 }
 
-/// There is something to do for who has the lock next: what was served [`aside`], or a child of a [`fork`] to be closed.
+fn central_lock() -> LockGuard<'static, Central> {
+    prepare();
+    CENTRAL.lock()
+}
+
+/// As [`central_lock`], for who may have what the process's fork waits for: `None` if that does not come about. See [`aside`].
+fn central() -> Option<LockGuard<'static, Central>> {
+    prepare();
+    CENTRAL.lock_unless_forking()
+}
+
+/// There is something to do for who comes next: what was served [`aside`], or a child of a [`fork`] to be closed.
 static WORK_IS_LEFT: AtomicBool = AtomicBool::new(false);
 
 fn leave_work() {
     WORK_IS_LEFT.store(true, Release);
 }
 
-impl Shared {
-    #[cold]
-    fn catch_up(&mut self) {
-        WORK_IS_LEFT.swap(false, Acquire);
-        if fork::is_bereft() {
-            self.close();
-        }
-        if aside::work_off(self) {
-            leave_work();
-        }
+#[cold]
+fn catch_up() {
+    WORK_IS_LEFT.swap(false, Acquire);
+    if fork::is_bereft() {
+        fork::close();
+    }
+    if aside::work_off() {
+        leave_work();
     }
 }
 
 /// From now on the child of a fork finds the heap whole. Handlers around forks that are registered later take their locks before the
 /// heap's.
 pub(crate) fn survive_forks() {
-    drop(lock());
+    prepare();
 }
 
 /// Before the first request is served.
 #[cold]
 fn start() {
     let _errno = os::Errno::kept();
-    let mut shared = SHARED.lock();
+    let mut central = CENTRAL.lock();
     if STARTED.load(Relaxed) {
         return;
     }
     os::remember_standard_error();
     os::remember_processors();
     threads::see_ends();
-    shared.heed_environment();
+    central.heed_environment();
+    shards::begin(&central.settings);
     STARTED.store(true, Relaxed);
     // The loader, and who registers handlers, may take memory, and have locks of their own.
-    drop(shared);
+    drop(central);
     static LOST: AtomicBool = AtomicBool::new(false);
     if !os::stay_loaded() {
         os::complain_once(&LOST, format_args!("the library that Tenzor is in cannot be kept loaded: do not unload it"));
@@ -140,7 +132,12 @@ fn start() {
 #[unsafe(link_section = ".init_array")]
 static EARLY: extern "C" fn() = {
     extern "C" fn early() {
-        lock().heed_environment();
+        let settings = {
+            let mut central = central_lock();
+            central.heed_environment();
+            central.settings
+        };
+        shards::heed(&settings);
     }
     early
 };
@@ -196,49 +193,89 @@ fn obtain_run_start(request: Layout) -> Option<NonNull<u8>> {
 
 #[cold]
 fn obtain_class(class: usize, request: Layout) -> Option<NonNull<u8>> {
-    let size = request.size();
     let cache = current();
-    let Some(mut shared) = enter() else { return aside::obtain(request) };
-    let Shared { heap, tallies, .. } = &mut *shared;
-    let misses = heap.misses();
-    let block = cache.refill(heap, class);
-    if block.is_some() {
-        tallies.served(cache, Some(class), class_capacity(class), size, heap.misses() > misses);
-        return block;
+    let _at_leases = cache.enter();
+    // It was not empty, but shut.
+    if let Some(block) = cache.pop(class, request.size()) {
+        return Some(block);
     }
-    drop(shared);
+    if let Some(block) = refill(cache, class, request, false)? {
+        return Some(block);
+    }
     yield_to_request(cache);
-    let Some(mut shared) = enter() else { return aside::obtain(request) };
-    let Shared { heap, tallies, .. } = &mut *shared;
-    let block = cache.refill(heap, class);
-    match block {
-        Some(_) => tallies.served(cache, Some(class), class_capacity(class), size, true),
-        None => tallies.refused(),
+    refill(cache, class, request, true)?
+}
+
+/// A block of a class, and some more for the cache; `Some(None)` if there is no memory. `None` if there is none aside either.
+fn refill(cache: &'static Cache, class: usize, request: Layout, is_last: bool) -> Option<Option<NonNull<u8>>> {
+    let mut visit = Visit::default();
+    if class < SLAB_CLASSES {
+        cache.widen(class, &mut |class, block| visit.give(class, block));
     }
-    purger::counted(shared, cache);
-    block
+    let inside = if is_last { shards::first().enter() } else { visit.home(cache) };
+    let Some(mut inside) = inside else { return aside::obtain(request).map(Some) };
+    let counts = inside.shard.counts(cache);
+    let State { heap, tallies, .. } = &mut *inside;
+    let misses = heap.misses();
+    let block = counts.refill(class, |wanted, take| heap.obtain_blocks(class, wanted, take));
+    let missed = heap.misses() > misses;
+    match block {
+        Some(_) => tallies.served(counts, Some(class), class_capacity(class), request.size(), missed),
+        None if is_last => tallies.refused(),
+        None => return Some(None),
+    }
+    if missed {
+        shards::balance(inside);
+    } else if is_last {
+        purger::counted(inside, counts);
+    } else {
+        inside.note();
+    }
+    Some(block)
 }
 
 /// Under pressure, what is cached yields first.
 #[cold]
 fn yield_to_request(cache: &Cache) {
-    if let Some(mut shared) = enter() {
-        cache.drain(&mut shared.heap);
-    }
+    drain(cache);
+    reach::call_in(false);
     trim_heap();
+    shards::renew_limits();
+}
+
+fn drain(cache: &Cache) {
+    let _at_leases = cache.enter();
+    let mut visit = Visit::default();
+    cache.drain(|class, block| visit.give(class, block));
 }
 
 #[cold]
 fn give_back_class(class: usize, request: Layout, block: NonNull<u8>) {
     let cache = current();
-    let Some(mut shared) = enter() else {
+    if !cache.taken.load(Relaxed) {
+        return give_back_homeless(class, request, block);
+    }
+    let _at_leases = cache.enter();
+    let mut visit = Visit::default();
+    cache.overflow(class, block, |class, block| visit.give(class, block));
+    // It is counted where the last of them went.
+    let Some(mut inside) = visit.end().or_else(|| enter_home(cache)) else {
+        return cache.freed(Some(class), request.size());
+    };
+    inside.tallies.freed(cache, Some(class), class_capacity(class), request.size());
+    purger::freed(inside, cache);
+}
+
+/// Of a thread without a cache.
+fn give_back_homeless(class: usize, request: Layout, block: NonNull<u8>) {
+    let Some(mut inside) = owner(block).enter() else {
         // SAFETY: the caller's word.
         return unsafe { aside::leave(block, request) };
     };
-    let Shared { heap, tallies, .. } = &mut *shared;
-    cache.overflow(heap, class, block);
-    tallies.freed(cache, Some(class), class_capacity(class), request.size());
-    purger::freed(shared, cache);
+    let homeless = inside.shard.homeless();
+    cache::give_back(&mut inside.heap, class, block);
+    inside.tallies.freed(homeless, Some(class), class_capacity(class), request.size());
+    purger::freed(inside, homeless);
 }
 
 /// Makes a block fit another request of the same alignment in place, if it can. With `zeroed`, the bytes beyond the old
@@ -276,46 +313,55 @@ fn resize_slowly(cache: &Cache, old: usize, new: usize) {
         return purger::visit(cache);
     }
     let cache = current();
-    let Some(mut shared) = enter() else { return };
-    shared.tallies.resized(cache, old, new);
-    purger::counted(shared, cache);
+    let Some(mut inside) = enter_home(cache) else { return };
+    let counts = inside.shard.counts(cache);
+    inside.tallies.resized(counts, old, new);
+    purger::counted(inside, counts);
 }
 
 /// Gives all free memory back to the operating system; returns how many bytes.
 pub(crate) fn trim() -> usize {
-    let cache = current();
-    cache.drain(&mut lock().heap);
+    drain(current());
+    reach::call_in(false);
     trim_heap()
 }
 
 /// A piece at a time: whoever waits for the lock gets it in between.
 fn trim_heap() -> usize {
     let mut all = 0;
-    while let Some(mut shared) = enter() {
-        let (bytes, more) = shared.heap.trim();
-        all += bytes;
-        if !more {
-            break;
+    for shard in shards::all() {
+        while let Some(mut inside) = shard.enter() {
+            let (bytes, more) = inside.heap.trim();
+            all += bytes;
+            inside.publish();
+            if !more {
+                break;
+            }
+            inside.let_others();
         }
-        shared.let_others();
     }
     all
 }
 
 /// Puts a unit that grew full by small pages onto a huge one. Returns whether there may be more of these.
 fn promote() -> bool {
-    let Some((promotion, more)) = enter().map(|mut shared| shared.heap.promotion()) else { return false };
-    if let Some(promotion) = promotion {
-        promote_now(&promotion);
+    let mut any = false;
+    for shard in shards::all() {
+        let Some((promotion, more)) = shard.enter().map(|mut inside| inside.heap.promotion()) else { return false };
+        if let Some(promotion) = promotion {
+            promote_now(shard, &promotion);
+            return true;
+        }
+        any |= more;
     }
-    more
+    any
 }
 
 /// Without the lock: it takes long.
-fn promote_now(promotion: &Promotion<Linux>) {
+fn promote_now(shard: &'static shards::Shard, promotion: &Promotion<Linux>) {
     let whole = promotion.run();
-    if let Some(mut shared) = enter() {
-        shared.heap.promoted(promotion, whole);
+    if let Some(mut inside) = shard.enter() {
+        inside.heap.promoted(promotion, whole);
     }
 }
 
@@ -323,14 +369,9 @@ fn promote_now(promotion: &Promotion<Linux>) {
 pub(crate) fn stats() -> Stats {
     let cache = current();
     // All of what was left aside is counted.
-    while WORK_IS_LEFT.load(Relaxed) && enter().is_some() {
+    while WORK_IS_LEFT.load(Relaxed) && central().is_some() {
         hint::spin_loop();
     }
-    let snapshot = {
-        let mut shared = lock();
-        shared.tallies.settle(cache);
-        shared.tallies.snapshot(shared.caches.iter(), &shared.heap)
-    };
-    // Its rows take memory: not under the lock.
-    snapshot.into()
+    // Its rows take memory: not under the locks.
+    shards::sum(cache).snapshot().into()
 }

@@ -7,22 +7,31 @@
 //! puts small pages onto huge ones as well; where there are many of these, and nothing to give back, calls do.
 //!
 //! *Somebody*: while free memory is resident and shall decay, either a thread is there, or being started, or `DUE` is a time. All of it
-//! changes under the heap's lock.
+//! changes under the central lock.
 
-use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use super::cache::Cache;
-use super::{Shared, enter, lock, promote};
+use super::shards::{self, Inside};
+use super::{Central, central, central_lock, pot, promote, reach, threads};
 use crate::heap_config::{Background, HeapSettings};
 use crate::os;
 use crate::retention::TICKS;
-use crate::sync::{BREATH, LockGuard};
+use crate::sync::BREATH;
 
 /// When calls have something to do, by [`os::clock`]; `NEVER` while they have not.
 static DUE: AtomicU64 = AtomicU64::new(NEVER);
 const NEVER: u64 = u64::MAX;
+
+/// The next free that leaves much idle decides who gives it back.
+static OPEN: AtomicBool = AtomicBool::new(true);
+
+/// Something has changed that who gives memory back depends on.
+pub(super) fn reconsider() {
+    OPEN.store(true, Relaxed);
+}
 
 /// A millisecond, in the clock's nanoseconds.
 const MS: u64 = 1_000_000;
@@ -50,8 +59,6 @@ enum Who {
 #[derive(Debug)]
 pub(super) struct Purger {
     who: Who,
-    /// The next free that leaves much idle decides who gives it back.
-    open: bool,
     /// Threads started so far.
     threads: u32,
     /// No thread is asked for before.
@@ -63,12 +70,7 @@ pub(super) struct Purger {
 
 impl Purger {
     pub(super) const fn new() -> Self {
-        Self { who: Who::Nobody, open: true, threads: 0, again: 0, tick: 0, busy: false }
-    }
-
-    /// Something has changed that who gives memory back depends on.
-    pub(super) fn reconsider(&mut self) {
-        self.open = true;
+        Self { who: Who::Nobody, threads: 0, again: 0, tick: 0, busy: false }
     }
 }
 
@@ -78,10 +80,10 @@ fn period(settings: &HeapSettings) -> Option<u64> {
     Some((decay / TICKS as u64).max(MS))
 }
 
-impl Shared {
+impl Central {
     fn may_have_a_thread(&self) -> bool {
         match self.settings.background.value {
-            Background::Auto => self.caches.are_many(),
+            Background::Auto => threads::are_many(),
             Background::Always => true,
             Background::Never => false,
         }
@@ -94,13 +96,15 @@ impl Shared {
         self.purger.tick = now.saturating_add(period);
         self.purger.busy = false;
         DUE.store(self.purger.tick, Relaxed);
-        cache.attend();
+        if cache.taken.load(Relaxed) {
+            cache.attend();
+        }
     }
 
     /// There is nothing to give back, until a free leaves much idle again.
     fn leave_it(&mut self) {
         self.purger.who = Who::Nobody;
-        self.purger.open = true;
+        reconsider();
         DUE.store(NEVER, Relaxed);
     }
 
@@ -110,127 +114,159 @@ impl Shared {
             self.leave_it();
         } else {
             self.leave_it_to_calls(cache, os::clock());
-            self.purger.open = true;
+            reconsider();
         }
     }
 }
 
-/// The end of every free under the lock.
+/// The end of every free under a shard's lock.
 #[inline]
-pub(super) fn freed(shared: LockGuard<'_, Shared>, cache: &Cache) {
-    if (shared.purger.open && shared.heap.is_idle()) || shared.heap.exceeds_idle_limit() {
-        return decide(shared, cache);
+pub(super) fn freed(inside: Inside, cache: &Cache) {
+    inside.note();
+    if (OPEN.load(Relaxed) && is_worth_it(&inside)) || inside.heap.exceeds_idle_limit() {
+        return decide(inside, cache);
     }
-    if shared.purger.who == Who::Nobody && shared.heap.is_promising() {
-        return promote_in_calls(shared, cache);
+    if OPEN.load(Relaxed) && DUE.load(Relaxed) == NEVER && inside.heap.is_promising() {
+        return promote_in_calls(inside, cache);
     }
     let is_due = cache.is_due();
     if DUE.load(Relaxed) != NEVER {
         cache.hasten();
     }
     if is_due {
-        visit_with(shared, cache);
+        visit_from(inside, cache);
     }
 }
 
-/// The end of every other request under the lock.
+/// The end of every other request under a shard's lock.
 #[inline]
-pub(super) fn counted(shared: LockGuard<'_, Shared>, cache: &Cache) {
+pub(super) fn counted(inside: Inside, cache: &Cache) {
+    inside.note();
     if cache.is_due() {
-        visit_with(shared, cache);
+        visit_from(inside, cache);
     }
 }
 
 /// As long as more is free than may be, it goes back, each piece under a hold of its own.
 #[cold]
-pub(super) fn keep_within_idle_limit(mut shared: LockGuard<'_, Shared>) -> Option<LockGuard<'_, Shared>> {
+pub(super) fn keep_within_idle_limit(mut inside: Inside) -> Option<Inside> {
     let _errno = os::Errno::kept();
-    while shared.heap.exceeds_idle_limit() {
-        shared.let_others();
-        shared = enter()?;
-        if !shared.heap.keep_within_idle_limit() {
+    let shard = inside.shard;
+    while inside.heap.exceeds_idle_limit() {
+        inside.let_others();
+        inside = shard.enter()?;
+        if !inside.heap.keep_within_idle_limit() {
             break;
         }
     }
-    Some(shared)
+    Some(inside)
 }
 
 /// Much is on small pages: calls shall put it onto huge ones.
 #[cold]
-fn promote_in_calls(mut shared: LockGuard<'_, Shared>, cache: &Cache) {
-    if shared.settings.decay.value.is_some() {
-        shared.leave_it_to_calls(cache, os::clock());
+fn promote_in_calls(inside: Inside, cache: &Cache) {
+    drop(inside);
+    let Some(mut central) = central() else { return };
+    match central.purger.who {
+        // Where nothing decays, nobody looks at the clock.
+        Who::Nobody if central.settings.decay.value.is_some() => central.leave_it_to_calls(cache, os::clock()),
+        Who::Thread(_) => OPEN.store(false, Relaxed),
+        Who::Nobody | Who::Calls => {}
     }
 }
 
 /// Much is idle: somebody shall give it back.
 #[cold]
-fn decide(shared: LockGuard<'_, Shared>, cache: &Cache) {
-    let Some(mut shared) = keep_within_idle_limit(shared) else { return };
+fn decide(inside: Inside, cache: &Cache) {
+    let Some(inside) = keep_within_idle_limit(inside) else { return };
+    if is_worth_it(&inside) {
+        find_somebody(inside, cache);
+    }
+}
+
+/// Whether somebody shall give memory back: much is idle there, or threads keep much, and some of them may make no requests any more.
+#[inline]
+fn is_worth_it(inside: &Inside) -> bool {
+    inside.heap.is_idle() || (pot::is_in_use() && threads::are_many() && reach::is_possible())
+}
+
+/// Somebody shall give idle memory back.
+fn find_somebody(inside: Inside, cache: &Cache) {
     // In the midst of a fork no thread is started. The next free will find it open still.
-    if shared.passed() || !shared.purger.open || !shared.heap.is_idle() {
+    if inside.passed() {
         return;
     }
-    shared.purger.open = false;
-    if shared.settings.decay.value.is_none() {
+    drop(inside);
+    let Some(mut central) = central() else { return };
+    if !OPEN.swap(false, Relaxed) || central.settings.decay.value.is_none() {
         return;
     }
     let now = os::clock();
-    if !shared.may_have_a_thread() || now < shared.purger.again {
-        if shared.purger.who == Who::Nobody {
-            shared.leave_it_to_calls(cache, now);
+    if !central.may_have_a_thread() || now < central.purger.again {
+        if central.purger.who == Who::Nobody {
+            central.leave_it_to_calls(cache, now);
         }
         return;
     }
-    if matches!(shared.purger.who, Who::Thread(_)) {
+    if matches!(central.purger.who, Who::Thread(_)) {
         return;
     }
-    shared.purger.threads = shared.purger.threads.wrapping_add(1);
-    let me = Who::Thread(shared.purger.threads);
-    shared.purger.who = me;
+    central.purger.threads = central.purger.threads.wrapping_add(1);
+    let me = Who::Thread(central.purger.threads);
+    central.purger.who = me;
     DUE.store(NEVER, Relaxed);
     // A new thread takes memory.
-    drop(shared);
+    drop(central);
     if !os::spawn(purge) {
-        let mut shared = lock();
-        shared.purger.again = now.saturating_add(RETRY);
-        if shared.purger.who == me {
-            shared.leave_it_to_calls(cache, now);
+        let mut central = central_lock();
+        central.purger.again = now.saturating_add(RETRY);
+        if central.purger.who == me {
+            central.leave_it_to_calls(cache, now);
         }
     }
+}
+
+/// A request that is to look at the clock. Returns the time if something is due.
+fn look(cache: &Cache) -> Option<u64> {
+    let due = DUE.load(Relaxed);
+    if due == NEVER {
+        cache.rest();
+        return None;
+    }
+    let now = os::clock();
+    cache.pace(now < due);
+    if now >= due && now - due > LATE {
+        cache.attend();
+    }
+    (now >= due).then_some(now)
 }
 
 /// A request that the cache served, and that is to look at the clock.
 #[cold]
 pub(super) fn visit(cache: &Cache) {
-    let due = DUE.load(Relaxed);
-    if due == NEVER {
-        cache.rest();
-    } else if os::clock() < due {
-        cache.pace(true);
-    } else if let Some(shared) = enter() {
-        visit_with(shared, cache);
+    if let Some(now) = look(cache) {
+        give_pieces(now);
     }
 }
 
 #[cold]
-fn visit_with(mut shared: LockGuard<'_, Shared>, cache: &Cache) {
-    let due = DUE.load(Relaxed);
-    if due == NEVER {
-        return cache.rest();
-    }
-    let now = os::clock();
-    cache.pace(now < due);
-    if now < due || shared.passed() {
+fn visit_from(inside: Inside, cache: &Cache) {
+    let Some(now) = look(cache) else { return };
+    if inside.passed() {
         return;
     }
-    if now - due > LATE {
-        cache.attend();
-    }
+    drop(inside);
+    give_pieces(now);
+}
+
+/// Gives back what is due.
+fn give_pieces(now: u64) {
     let _errno = os::Errno::kept();
-    let Some(pieces) = shared.pass_time(now) else { return };
-    drop(shared);
-    // Whoever waits for the lock gets it in between.
+    let Some((ticks, pieces)) = central().and_then(|mut central| central.pass_time(now)) else { return };
+    for _ in 0..ticks {
+        tick();
+    }
+    // Whoever waits for a lock gets it in between.
     for _ in 0..pieces {
         if !give_a_piece(now) {
             return;
@@ -238,24 +274,21 @@ fn visit_with(mut shared: LockGuard<'_, Shared>, cache: &Cache) {
     }
 }
 
-impl Shared {
-    /// What a clock would have done by now, in calls. Returns how many pieces a call may give back.
-    fn pass_time(&mut self, now: u64) -> Option<u64> {
+impl Central {
+    /// What a clock would have done by now, in calls. Returns how often it would have ticked, and how many pieces a call may give back.
+    fn pass_time(&mut self, now: u64) -> Option<(u64, u64)> {
         let (Who::Calls, Some(period)) = (self.purger.who, period(&self.settings)) else { return None };
         if now < self.purger.tick {
-            return Some(1);
+            return Some((0, 1));
         }
         let late = (now - self.purger.tick) / period;
-        // After so many more nothing would change.
-        for _ in 0..=late.min(2 * TICKS as u64) {
-            self.heap.tick();
-        }
         self.purger.tick = now.saturating_add(period);
         self.purger.busy = true;
         if self.may_have_a_thread() && now >= self.purger.again {
-            self.purger.reconsider();
+            reconsider();
         }
-        Some((late + 1).min(PIECES))
+        // After so many more ticks nothing would change.
+        Some((late.min(2 * TICKS as u64) + 1, (late + 1).min(PIECES)))
     }
 
     /// Whether calls have a piece to give back.
@@ -264,56 +297,99 @@ impl Shared {
     }
 }
 
+/// Time has passed.
+fn tick() {
+    if threads::are_many() {
+        reach::call_in(true);
+    }
+    shards::tick();
+    for shard in shards::all() {
+        if let Some(mut inside) = shard.enter() {
+            inside.heap.tick();
+        }
+    }
+}
+
+/// Gives a piece back. Returns whether there may be more.
+fn decay() -> bool {
+    shards::all().any(|shard| {
+        let Some(mut inside) = shard.enter() else { return false };
+        let more = inside.heap.decay();
+        inside.publish();
+        inside.let_others();
+        more
+    })
+}
+
+/// Whether there were no requests for some ticks.
+fn is_at_rest() -> bool {
+    shards::all().all(|shard| shard.enter().is_none_or(|inside| inside.heap.is_at_rest()))
+}
+
 /// Gives a piece back, or puts a unit on a huge page, if there is one to. Returns whether there may be more.
 fn give_a_piece(now: u64) -> bool {
-    let Some(mut shared) = enter() else { return false };
-    if !shared.calls_are_busy() {
+    if !central().is_some_and(|central| central.calls_are_busy()) {
         return false;
     }
-    let decays = shared.heap.decay();
-    shared.let_others();
-    let more = decays || promote();
-    let Some(mut shared) = enter() else { return false };
-    if !shared.calls_are_busy() {
+    let more = decay() || promote();
+    let is_at_rest = !more && is_at_rest();
+    let Some(mut central) = central() else { return false };
+    if !central.calls_are_busy() {
         return false;
     }
-    shared.purger.busy = more;
+    central.purger.busy = more;
     if more {
         DUE.store(now, Relaxed);
-    } else if shared.heap.is_at_rest() {
-        shared.leave_it();
+    } else if is_at_rest {
+        central.leave_it();
+        drop(central);
+        look_back();
     } else {
-        DUE.store(shared.purger.tick, Relaxed);
+        DUE.store(central.purger.tick, Relaxed);
     }
     more
 }
 
 /// What the thread does.
 fn purge() {
-    let Who::Thread(me) = lock().purger.who else { return };
+    let Who::Thread(me) = central_lock().purger.who else { return };
     loop {
-        let Some(mut left) = period(&lock().settings) else { return };
+        let Some(mut left) = period(&central_lock().settings) else { return };
         while left > 0 {
             let slice = left.min(LOOK);
             os::sleep(Duration::from_nanos(slice));
-            let shared = lock();
+            let central = central_lock();
             // The decay may be shorter by now.
-            let (true, Some(period)) = (shared.purger.who == Who::Thread(me), period(&shared.settings)) else { return };
+            let (true, Some(period)) = (central.purger.who == Who::Thread(me), period(&central.settings)) else {
+                return;
+            };
             left = (left - slice).min(period);
         }
-        lock().heap.tick();
-        while lock().heap.decay() {
+        tick();
+        while decay() {
             os::sleep(BREATH);
         }
         while promote() {
             os::sleep(BREATH);
         }
-        let mut shared = lock();
-        if shared.purger.who != Who::Thread(me) {
+        let is_at_rest = is_at_rest();
+        let mut central = central_lock();
+        if central.purger.who != Who::Thread(me) {
             return;
         }
-        if shared.heap.is_at_rest() {
-            return shared.leave_it();
+        if is_at_rest {
+            central.leave_it();
+            drop(central);
+            return look_back();
         }
+    }
+}
+
+/// Nobody gives memory back any more. If there were requests meanwhile that left much idle, they found that somebody did.
+fn look_back() {
+    let is_idle = shards::all().any(|shard| shard.enter().is_some_and(|inside| is_worth_it(&inside)));
+    if is_idle && let Some(inside) = shards::first().enter() {
+        let homeless = inside.shard.homeless();
+        find_somebody(inside, homeless);
     }
 }

@@ -5,103 +5,116 @@ use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::cache::{Cache, misuse};
-use super::{Shared, aside, current, enter, lock, promote_now, purger, yield_to_request};
+use super::shards::{self, Inside, State, enter_home, owner};
+use super::{aside, current, promote_now, purger, yield_to_request};
 use crate::heap::{Granted, Heap, Progress, Resize};
 use crate::layout::blocks::{self, Place, Run};
 use crate::os::Os;
-use crate::sync::LockGuard;
 
 /// A run for a request that has no class.
 #[inline]
 pub(super) fn obtain_run(request: Layout) -> Option<Granted> {
-    let Some(run) = blocks::run(request) else { return too_large() };
     let cache = current();
-    let Some(mut shared) = enter() else {
+    let Some(run) = blocks::run(request) else { return too_large(cache) };
+    let Some(mut inside) = enter_home(cache) else {
         return aside::obtain(request).map(|start| Granted { start, dirty: 0..0 });
     };
-    let Shared { heap, tallies, .. } = &mut *shared;
-    if let Some(granted) = heap.obtain_at_once(run, request.size()) {
-        tallies.served(cache, None, run.capacity(), request.size(), false);
+    if let Some(granted) = inside.heap.obtain_at_once(run, request.size()) {
+        let counts = inside.shard.counts(cache);
+        inside.tallies.served(counts, None, run.capacity(), request.size(), false);
+        inside.note();
         return Some(granted);
     }
-    obtain_other(cache, shared, run, request.size())
+    obtain_other(cache, inside, run, request.size())
+}
+
+/// Whether a run cannot be had, whatever is freed.
+fn is_beyond(inside: &Inside, run: Run) -> bool {
+    shards::is_beyond(run.capacity()) || inside.heap.is_beyond(run)
 }
 
 /// Larger than any heap.
 #[cold]
-fn too_large() -> Option<Granted> {
-    refused();
+fn too_large(cache: &Cache) -> Option<Granted> {
+    refused(cache);
     None
 }
 
-fn refused() {
-    if let Some(mut shared) = enter() {
-        shared.tallies.refused();
+fn refused(cache: &Cache) {
+    if let Some(mut inside) = enter_home(cache) {
+        inside.tallies.refused();
     }
 }
 
 #[cold]
-fn obtain_other(cache: &Cache, shared: LockGuard<'static, Shared>, run: Run, size: usize) -> Option<Granted> {
+fn obtain_other(cache: &Cache, mut inside: Inside, run: Run, size: usize) -> Option<Granted> {
+    inside = shards::with_limits_renewed(inside)?;
     // Nothing is done, or given up, for what cannot be had.
-    if shared.heap.is_beyond(run) {
-        drop(shared);
-        return too_large();
+    if is_beyond(&inside, run) {
+        drop(inside);
+        return too_large(cache);
     }
-    let mut granted = try_run(cache, shared, run, size);
+    let mut granted = try_run(cache, inside, run, size);
     if granted.is_none() {
         yield_to_request(cache);
-        granted = enter().and_then(|shared| try_run(cache, shared, run, size));
+        granted = shards::first().enter().and_then(|inside| try_run(cache, inside, run, size));
     }
     if granted.is_none() {
-        refused();
+        refused(cache);
     }
     granted
 }
 
 /// Does something without the lock, so that whoever waits for it gets it. A fork waits for the end of what is under way.
-fn meanwhile(mut shared: LockGuard<'static, Shared>, work: impl FnOnce()) -> LockGuard<'static, Shared> {
-    shared.under_way += 1;
-    shared.let_others();
+fn meanwhile(mut inside: Inside, work: impl FnOnce()) -> Inside {
+    let shard = inside.shard;
+    inside.under_way += 1;
+    inside.let_others();
     work();
-    let mut shared = lock();
+    let mut inside = shard.lock();
     // A fork's child knows of none.
-    shared.under_way = shared.under_way.saturating_sub(1);
-    shared
+    inside.under_way = inside.under_way.saturating_sub(1);
+    inside
 }
 
-fn try_run(cache: &Cache, mut shared: LockGuard<'static, Shared>, pages: Run, size: usize) -> Option<Granted> {
-    let mut request = shared.heap.obtain_run(pages, size)?;
+fn try_run(cache: &Cache, mut inside: Inside, pages: Run, size: usize) -> Option<Granted> {
+    let mut request = inside.heap.obtain_run(pages, size)?;
     loop {
-        match shared.heap.proceed(&mut request) {
-            Progress::More => shared = meanwhile(shared, || ()),
+        match inside.heap.proceed(&mut request) {
+            Progress::More => inside = meanwhile(inside, || ()),
             Progress::Lost => return None,
             Progress::Ready => break,
         }
     }
-    let Shared { heap, tallies, .. } = &mut *shared;
+    let counts = inside.shard.counts(cache);
+    let State { heap, tallies, .. } = &mut *inside;
     let granted = heap.granted(&request);
-    tallies.served(cache, None, pages.capacity(), size, request.missed());
+    tallies.served(counts, None, pages.capacity(), size, request.missed());
     if let Some(promotion) = heap.promotion_of(&mut request) {
-        drop(shared);
-        promote_now(&promotion);
+        let shard = inside.shard;
+        shards::balance(inside);
+        promote_now(shard, &promotion);
+    } else if request.missed() {
+        shards::balance(inside);
     } else {
-        purger::counted(shared, cache);
+        purger::counted(inside, counts);
     }
     Some(granted)
 }
 
 pub(super) fn give_back_run(request: Layout, start: NonNull<u8>) {
     let cache = current();
-    let Some(mut shared) = enter() else {
+    let Some(mut inside) = owner(start).enter_for(cache) else {
         // SAFETY: the caller's word.
         return unsafe { aside::leave(start, request) };
     };
-    let Shared { heap, tallies, .. } = &mut *shared;
+    let counts = inside.shard.counts(cache);
+    let State { heap, tallies, .. } = &mut *inside;
     let Some(run) = blocks::run(request) else { misuse(heap, start) };
     // SAFETY: the caller's word.
     unsafe { take_back_run(heap, run, start) };
-    tallies.freed(cache, None, run.capacity(), request.size());
-    purger::freed(shared, cache);
+    tallies.freed(counts, None, run.capacity(), request.size());
+    purger::freed(inside, counts);
 }
 
 /// Takes a run back, whoever granted it.
@@ -121,27 +134,28 @@ pub(super) unsafe fn take_back_run<O: Os>(heap: &mut Heap<O>, run: Run, start: N
 pub(super) fn resize_run(block: NonNull<u8>, old: Layout, new: Layout) -> Option<Range<usize>> {
     let (before, after) = (blocks::run(old)?, blocks::run(new)?);
     let cache = current();
-    let mut shared = enter()?;
-    if after.pages > before.pages && shared.heap.is_beyond(after) {
+    let mut inside = owner(block).enter()?;
+    if after.pages > before.pages && is_beyond(&inside, after) {
         return None;
     }
     // SAFETY: the caller's word.
-    let dirty = match unsafe { shared.heap.resize(block, (before, old.size()), (after, new.size())) } {
+    let dirty = match unsafe { inside.heap.resize(block, (before, old.size()), (after, new.size())) } {
         Resize::Refused => return None,
         Resize::Nowhere if aside::has_served(block) => return None,
-        Resize::Nowhere => misuse(&mut shared.heap, block),
+        Resize::Nowhere => misuse(&mut inside.heap, block),
         Resize::Done(dirty) => dirty,
         Resize::Growing(mut growth) => loop {
-            match shared.heap.grow(&mut growth) {
-                Progress::More => shared = meanwhile(shared, || ()),
+            match inside.heap.grow(&mut growth) {
+                Progress::More => inside = meanwhile(inside, || ()),
                 Progress::Lost => return None,
                 Progress::Ready => break growth.dirty(),
             }
         },
     };
-    shared.tallies.run_resized(before.capacity(), after.capacity());
-    shared.tallies.resized(cache, old.size(), new.size());
-    purger::freed(shared, cache);
+    inside.tallies.run_resized(before.capacity(), after.capacity());
+    let counts = inside.shard.counts(cache);
+    inside.tallies.resized(counts, old.size(), new.size());
+    purger::freed(inside, counts);
     Some(dirty)
 }
 
@@ -152,14 +166,14 @@ pub(crate) fn relocate(block: NonNull<u8>, old: Layout, new: Layout) -> Option<N
         return None;
     };
     let cache = current();
-    let mut shared = enter()?;
-    if shared.heap.is_beyond(after) {
+    let mut inside = owner(block).enter()?;
+    if is_beyond(&inside, after) {
         return None;
     }
     // SAFETY: the caller's word: nobody uses the block meanwhile.
-    let mut moving = unsafe { shared.heap.relocate(block, (before, old.size()), after) }?;
-    while shared.heap.move_on(&mut moving) {
-        shared = meanwhile(shared, || ());
+    let mut moving = unsafe { inside.heap.relocate(block, (before, old.size()), after) }?;
+    while inside.heap.move_on(&mut moving) {
+        inside = meanwhile(inside, || ());
     }
     let (start, moved) = (moving.to(), moving.moved());
     let copy = |from: NonNull<u8>, to: NonNull<u8>, range: Range<usize>| {
@@ -168,27 +182,28 @@ pub(crate) fn relocate(block: NonNull<u8>, old: Layout, new: Layout) -> Option<N
     };
     let mut there = !moved.is_empty();
     while there {
-        match shared.heap.settle(&mut moving) {
-            Progress::More => shared = meanwhile(shared, || ()),
+        match inside.heap.settle(&mut moving) {
+            Progress::More => inside = meanwhile(inside, || ()),
             Progress::Ready => break,
             Progress::Lost => {
-                shared = meanwhile(shared, || copy(start, block, moved.clone()));
+                inside = meanwhile(inside, || copy(start, block, moved.clone()));
                 there = false;
             }
         }
     }
     if !there {
-        shared.heap.call_off(&moving);
+        inside.heap.call_off(&moving);
         return None;
     }
-    shared = meanwhile(shared, || {
+    inside = meanwhile(inside, || {
         for range in [0..moved.start, moved.end..old.size()] {
             copy(block, start, range);
         }
     });
-    shared.heap.arrive(&moving);
-    shared.tallies.run_resized(before.capacity(), after.capacity());
-    shared.tallies.resized(cache, old.size(), new.size());
-    purger::freed(shared, cache);
+    inside.heap.arrive(&moving);
+    inside.tallies.run_resized(before.capacity(), after.capacity());
+    let counts = inside.shard.counts(cache);
+    inside.tallies.resized(counts, old.size(), new.size());
+    purger::freed(inside, counts);
     Some(start)
 }

@@ -3,36 +3,32 @@
 use std::ffi::CStr;
 use std::time::Duration;
 
-use super::purger::keep_within_idle_limit;
 use super::threads::current;
-use super::{Shared, lock};
+use super::{Central, central_lock, purger, shards};
 use crate::heap_config::{HeapConfig, HeapSettings, HugePages};
 use crate::os;
 
 /// Applies what a configuration says, from now on.
 pub(crate) fn configure(config: &HeapConfig) {
     let cache = current();
-    let mut shared = lock();
-    shared.settings.apply(config);
-    shared.heed();
-    shared.begin_again(cache);
-    drop(keep_within_idle_limit(shared));
+    let settings = {
+        let mut central = central_lock();
+        central.settings.apply(config);
+        central.begin_again(cache);
+        central.settings
+    };
+    shards::heed(&settings);
+    for shard in shards::all() {
+        shard.enter().and_then(purger::keep_within_idle_limit);
+    }
 }
 
 /// What is in force.
 pub(crate) fn config() -> HeapSettings {
-    lock().settings
+    central_lock().settings
 }
 
-impl Shared {
-    /// Has the heap heed the settings.
-    fn heed(&mut self) {
-        let [limit, idle] =
-            [self.settings.limit, self.settings.idle_limit].map(|limit| limit.value.unwrap_or(usize::MAX));
-        self.heap.set_limits(limit, idle);
-        self.heap.set_policy(self.settings.huge_pages.value);
-    }
-
+impl Central {
     /// Applies the environment variables, once: before the first request is served, or as soon as there is an environment. What cannot be
     /// understood is reported on standard error and has no effect.
     #[cold]
@@ -68,7 +64,6 @@ impl Shared {
             b"1" => Some(true.into()),
             _ => None,
         }));
-        self.heed();
     }
 }
 

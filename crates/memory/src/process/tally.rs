@@ -1,12 +1,14 @@
 //! What was requested and freed, by all threads.
 
 use super::cache::{Cache, Tally};
-use super::threads::HOMELESS;
+use super::shards;
 use crate::heap::Heap;
 use crate::layout::blocks::{CLASSES, class_capacity};
 use crate::layout::{BUCKETS, bucket_of};
 use crate::os::Os;
 use crate::stats::{BucketStats, Stats};
+use crate::sync::atomic::AtomicIsize;
+use crate::sync::atomic::Ordering::Relaxed;
 
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
@@ -17,27 +19,40 @@ struct Bucket {
     resized: i64,
 }
 
-/// The counters under the lock: of runs, and of threads that ended.
+/// The counters under a shard's lock.
 #[derive(Debug)]
 pub(super) struct Tallies {
-    retired: Tally,
     /// By bucket: the runs, and the misses of all requests.
     buckets: [Bucket; BUCKETS],
     /// Bytes in the pages of all runs in use.
     runs_rounded: usize,
-    /// Requested bytes in use as far as they were settled, and their peak.
+    /// Requested bytes in use that were settled here, what of them was published, and their peak since then.
     in_use: isize,
+    published: isize,
     peak: isize,
     failures: u64,
+}
+
+/// Where there is more than one shard, a part of what is in use may be unpublished of each, in bytes: the peak of all errs by so much.
+const CREDIT: usize = 1 << 20;
+
+/// Requested bytes in use, as far as they were published, and their peak.
+static PUBLISHED: Published = Published { in_use: AtomicIsize::new(0), peak: AtomicIsize::new(0) };
+
+/// Written by all: on cache lines of its own.
+#[repr(align(128))]
+struct Published {
+    in_use: AtomicIsize,
+    peak: AtomicIsize,
 }
 
 impl Tallies {
     pub(super) const fn new() -> Self {
         Self {
-            retired: Tally::new(),
             buckets: [Bucket { allocations: 0, frees: 0, misses: 0, resized: 0 }; BUCKETS],
             runs_rounded: 0,
             in_use: 0,
+            published: 0,
             peak: 0,
             failures: 0,
         }
@@ -47,6 +62,16 @@ impl Tallies {
         let (in_use, peak) = cache.settle();
         self.peak = self.peak.max(self.in_use.wrapping_add(peak));
         self.in_use = self.in_use.wrapping_add(in_use);
+        if shards::are_many() && self.in_use.abs_diff(self.published) > CREDIT {
+            self.publish();
+        }
+    }
+
+    fn publish(&mut self) {
+        let more = self.in_use.wrapping_sub(self.published);
+        let all = PUBLISHED.in_use.fetch_add(more, Relaxed).wrapping_add(more);
+        PUBLISHED.peak.fetch_max(all.wrapping_sub(self.in_use).wrapping_add(self.peak), Relaxed);
+        (self.published, self.peak) = (self.in_use, self.in_use);
     }
 
     /// A request of a class, or for a run, was served under the lock; by a miss if memory was taken from the system.
@@ -87,36 +112,75 @@ impl Tallies {
         self.buckets[old].resized -= 1;
         self.buckets[new].resized += 1;
     }
+}
 
-    /// Takes over what a cache counted.
-    pub(super) fn retire(&mut self, cache: &Cache) {
-        self.settle(cache);
-        cache.add_to(&mut self.retired);
-        cache.clear_counts();
+/// The sums of all counters.
+#[derive(Debug)]
+pub(super) struct Sums {
+    sum: Tally,
+    held: [usize; CLASSES],
+    buckets: [Bucket; BUCKETS],
+    runs_rounded: usize,
+    failures: u64,
+    reserved: usize,
+    peak_reserved: usize,
+}
+
+impl Sums {
+    pub(super) fn new() -> Self {
+        Self {
+            sum: Tally::new(),
+            held: [0; CLASSES],
+            buckets: Tallies::new().buckets,
+            runs_rounded: 0,
+            failures: 0,
+            reserved: 0,
+            peak_reserved: 0,
+        }
     }
 
-    /// All counts, with those of the caches in use.
-    pub(super) fn snapshot<O: Os>(&self, caches: impl Iterator<Item = &'static Cache>, heap: &Heap<O>) -> Snapshot {
-        let mut sum = self.retired;
-        let mut in_use = self.in_use;
-        let mut held = [0; CLASSES];
-        for cache in caches.chain([&HOMELESS]) {
-            cache.add_to(&mut sum);
-            in_use = in_use.wrapping_add(cache.unsettled());
-            for (class, held) in held.iter_mut().enumerate() {
-                *held += cache.held(class);
-            }
+    /// Adds what threads counted that ended.
+    pub(super) fn add(&mut self, left: &Tally) {
+        self.sum.add(left);
+    }
+
+    /// Adds what a cache counted, and holds.
+    pub(super) fn add_cache(&mut self, cache: &Cache) {
+        cache.add_to(&mut self.sum);
+        for (class, held) in self.held.iter_mut().enumerate() {
+            *held += cache.held(class);
         }
+    }
+
+    /// Adds what was counted in a shard.
+    pub(super) fn add_shard<O: Os>(&mut self, tallies: &mut Tallies, heap: &Heap<O>) {
+        tallies.publish();
+        for (sum, bucket) in self.buckets.iter_mut().zip(&tallies.buckets) {
+            sum.allocations += bucket.allocations;
+            sum.frees += bucket.frees;
+            sum.misses += bucket.misses;
+            sum.resized += bucket.resized;
+        }
+        self.runs_rounded = self.runs_rounded.wrapping_add(tallies.runs_rounded);
+        self.failures += tallies.failures;
+        self.reserved += heap.resident();
+        // Of several, the sum of their peaks is an upper bound.
+        self.peak_reserved += heap.peak_resident();
+    }
+
+    /// Once all was added.
+    pub(super) fn snapshot(self) -> Snapshot {
+        let in_use = self.sum.allocated.wrapping_sub(self.sum.freed).cast_signed();
         Snapshot {
-            sum,
-            held,
             in_use: usize::try_from(in_use).unwrap_or(0),
-            peak: usize::try_from(self.peak.max(in_use)).unwrap_or(0),
+            peak: usize::try_from(PUBLISHED.peak.load(Relaxed).max(in_use)).unwrap_or(0),
+            sum: self.sum,
+            held: self.held,
             buckets: self.buckets,
             runs_rounded: self.runs_rounded,
             failures: self.failures,
-            reserved: heap.resident(),
-            peak_reserved: heap.peak_resident(),
+            reserved: self.reserved,
+            peak_reserved: self.peak_reserved,
         }
     }
 }
@@ -170,12 +234,14 @@ impl From<Snapshot> for Stats {
         let pool_hits = buckets.iter().map(|row| row.hits).sum();
         let pool_misses = buckets.iter().map(|row| row.misses).sum();
         let reserved = counted.reserved.max(in_use_rounded);
+        // What was freed meanwhile may be missing in the one and not in the other.
+        let in_use = counted.in_use.min(in_use_rounded);
         Stats {
             allocations: pool_hits + pool_misses,
             deallocations: rows.iter().map(|(counted, ..)| counted.frees).sum(),
             bytes_allocated: counted.sum.allocated,
-            bytes_freed: counted.sum.allocated.wrapping_sub(counted.in_use),
-            bytes_in_use: counted.in_use,
+            bytes_freed: counted.sum.allocated.wrapping_sub(in_use),
+            bytes_in_use: in_use,
             peak_bytes_in_use: counted.peak,
             bytes_in_use_rounded: in_use_rounded,
             pool_hits,

@@ -8,21 +8,19 @@ use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::OnceLock;
 
-use super::cache::Cache;
-use super::{Shared, aside, enter, purger};
+use super::cache::{Cache, Tally};
+use super::shards::{self, Inside, Visit, owner};
+use super::{Central, aside, central, purger};
 use crate::heap::Heap;
 use crate::layout::blocks::{self, Run};
 use crate::os::{self, Ends, Os};
-use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::sync::this_thread;
+use crate::sync::atomic::{AtomicBool, AtomicU32};
+use crate::sync::{LockGuard, this_thread};
 
 /// The cache of a thread before its first request, and after its end.
 static BARREN: Cache = Cache::barren();
 static GONE: Cache = Cache::barren();
-
-/// Where requests count that have no cache of their thread's; used under the lock only.
-pub(super) static HOMELESS: Cache = Cache::barren();
 
 thread_local! {
     pub(super) static CURRENT: Cell<&'static Cache> = const { Cell::new(&BARREN) };
@@ -30,6 +28,15 @@ thread_local! {
 
 /// How the end of a thread is seen; `None` if it cannot be.
 static ENDS: OnceLock<Option<Ends>> = OnceLock::new();
+
+/// A second thread has made a request. It changes under the lock.
+static MANY: AtomicBool = AtomicBool::new(false);
+
+/// Whether more threads than one have made requests.
+#[inline]
+pub(super) fn are_many() -> bool {
+    MANY.load(Relaxed)
+}
 
 /// Free caches that are kept for the next threads.
 const SPARE: usize = 8;
@@ -41,10 +48,35 @@ pub(super) struct Caches {
     first: Option<&'static Cache>,
     spare: Option<&'static Cache>,
     spares: usize,
-    /// The thread that made the first request, by [`this_thread`], and whether others made some as well.
+    /// The thread that made the first request, by [`this_thread`].
     pioneer: usize,
-    many: bool,
+    /// How many came into the list so far.
+    listed: usize,
+    walks: [Option<Walk>; WALKS],
 }
+
+/// A way through the list, in which others have the lock in between: where it goes on, what it saw last, if that is there still, and what was
+/// counted by those that left before they were seen.
+#[derive(Clone, Copy, Debug)]
+struct Walk {
+    next: Option<&'static Cache>,
+    at: Option<&'static Cache>,
+    missed: Tally,
+}
+
+/// The walks that were given up by who did not get the lock again, a bit each.
+static ABANDONED: AtomicU32 = AtomicU32::new(0);
+
+/// Gives a walk up without the lock.
+pub(super) fn abandon_walk(walk: usize) {
+    ABANDONED.fetch_or(1 << walk, Relaxed);
+}
+
+/// As many can be under way at once. More go through the whole list under one hold.
+const WALKS: usize = 4;
+
+/// Caches that are seen under one hold of the lock.
+const BATCH: usize = 32;
 
 fn link(cache: Option<&'static Cache>) -> *mut Cache {
     cache.map_or(ptr::null_mut(), |cache| ptr::from_ref(cache).cast_mut())
@@ -52,7 +84,7 @@ fn link(cache: Option<&'static Cache>) -> *mut Cache {
 
 impl Caches {
     pub(super) const fn new() -> Self {
-        Self { first: None, spare: None, spares: 0, pioneer: 0, many: false }
+        Self { first: None, spare: None, spares: 0, pioneer: 0, listed: 0, walks: [None; WALKS] }
     }
 
     /// Those in use.
@@ -61,50 +93,90 @@ impl Caches {
         std::iter::successors(self.first, |cache| unsafe { cache.next.load(Relaxed).as_ref() })
     }
 
-    /// Whether more threads than one made requests.
-    pub(super) fn are_many(&self) -> bool {
-        self.many
-    }
-
     /// A thread that has no cache makes a request. Returns whether it is the second one.
     fn seen(&mut self) -> bool {
-        let (me, many) = (this_thread(), self.many);
         if self.pioneer == 0 {
-            self.pioneer = me;
+            self.pioneer = this_thread();
         }
-        self.many |= self.pioneer != me;
-        self.many && !many
+        self.pioneer != this_thread() && !MANY.swap(true, Relaxed)
     }
 
     /// The calling thread is the only one of the process.
     pub(super) fn only_one_is_left(&mut self) {
-        (self.pioneer, self.many) = (this_thread(), false);
+        self.pioneer = this_thread();
+        MANY.store(false, Relaxed);
+        self.walks = [None; WALKS];
     }
 
-    /// A cache for the calling thread, `None` if there is no memory.
-    fn take<O: Os>(&mut self, heap: &mut Heap<O>) -> Option<&'static Cache> {
-        let cache = match self.spare {
-            Some(cache) => {
-                // SAFETY: spare caches are linked to each other.
-                self.spare = unsafe { cache.next.load(Relaxed).as_ref() };
-                self.spares -= 1;
-                cache
+    /// Begins a walk at the cache that came last; returns its number. `None` if too many are under way.
+    pub(super) fn begin_walk(&mut self) -> Option<usize> {
+        let abandoned = ABANDONED.swap(0, Relaxed);
+        for (number, walk) in self.walks.iter_mut().enumerate() {
+            if abandoned & 1 << number != 0 {
+                *walk = None;
             }
-            None => fresh(heap)?,
-        };
+        }
+        let number = self.walks.iter().position(Option::is_none)?;
+        self.walks[number] = Some(Walk { next: self.first, at: None, missed: Tally::new() });
+        Some(number)
+    }
+
+    /// The next cache of a walk.
+    pub(super) fn walk_on(&mut self, walk: usize) -> Option<&'static Cache> {
+        let walk = self.walks[walk].as_mut()?;
+        walk.at = walk.next;
+        // SAFETY: *Listed*.
+        walk.next = walk.at.and_then(|at| unsafe { at.next.load(Relaxed).as_ref() });
+        walk.at
+    }
+
+    /// The cache that was seen last, if it is in the list still.
+    pub(super) fn walk_at(&self, walk: usize) -> Option<&'static Cache> {
+        self.walks[walk]?.at
+    }
+
+    /// Ends a walk. Returns what those counted that left before they were seen.
+    pub(super) fn end_walk(&mut self, walk: usize) -> Tally {
+        self.walks[walk].take().map_or(Tally::new(), |walk| walk.missed)
+    }
+
+    /// A spare cache.
+    fn take_spare(&mut self) -> Option<&'static Cache> {
+        let cache = self.spare?;
+        // SAFETY: spare caches are linked to each other.
+        self.spare = unsafe { cache.next.load(Relaxed).as_ref() };
+        self.spares -= 1;
+        Some(cache)
+    }
+
+    /// Puts a cache into the list, for a thread that has it from now on.
+    fn list(&mut self, cache: &'static Cache) {
         if let Some(first) = self.first {
             first.before.store(link(Some(cache)), Relaxed);
         }
         cache.next.store(link(self.first), Relaxed);
         cache.before.store(ptr::null_mut(), Relaxed);
+        self.listed += 1;
+        cache.number.store(self.listed, Relaxed);
         cache.taken.store(true, Relaxed);
         cache.attend();
         self.first = Some(cache);
-        Some(cache)
     }
 
-    /// Takes a cache out of the list that is empty and was counted, and whose thread is no more.
-    pub(super) fn leave<O: Os>(&mut self, heap: &mut Heap<O>, cache: &'static Cache) {
+    /// Takes a cache out of the list that is empty, and whose thread is no more; adds what it counted. It is returned if it is not kept.
+    fn leave(&mut self, cache: &'static Cache, retired: &mut Tally) -> Option<&'static Cache> {
+        cache.add_to(retired);
+        for walk in self.walks.iter_mut().flatten() {
+            walk.at = walk.at.filter(|at| !ptr::eq(*at, cache));
+            let Some(next) = walk.next else { continue };
+            if cache.number.load(Relaxed) <= next.number.load(Relaxed) {
+                cache.add_to(&mut walk.missed);
+            }
+            if ptr::eq(next, cache) {
+                // SAFETY: *Listed*: so are its neighbours.
+                walk.next = unsafe { cache.next.load(Relaxed).as_ref() };
+            }
+        }
         // SAFETY: *Listed*: so are its neighbours.
         let (before, next) = unsafe { (cache.before.load(Relaxed).as_ref(), cache.next.load(Relaxed).as_ref()) };
         match before {
@@ -115,14 +187,44 @@ impl Caches {
             next.before.store(link(before), Relaxed);
         }
         cache.taken.store(false, Relaxed);
-        if self.spares < SPARE {
-            cache.next.store(link(self.spare), Relaxed);
-            self.spare = Some(cache);
-            self.spares += 1;
-        } else if let Some(run) = run() {
-            // SAFETY: it was granted for this run, and neither a thread nor a list has it any more.
-            unsafe { heap.give_back_run(run, NonNull::from(cache).cast()) };
+        cache.give_up_portions(usize::MAX);
+        cache.begin_anew();
+        if self.spares == SPARE {
+            return Some(cache);
         }
+        cache.next.store(link(self.spare), Relaxed);
+        self.spare = Some(cache);
+        self.spares += 1;
+        None
+    }
+}
+
+/// Shows all caches, some at a time under one hold of the lock, but for those that come meanwhile. Returns what was counted by those that
+/// are not shown: they were left before they could be.
+/// `None` where `lock` gives none, before the end.
+pub(super) fn see_all(
+    lock: fn() -> Option<LockGuard<'static, Central>>,
+    mut see: impl FnMut(&'static Cache),
+) -> Option<Tally> {
+    let mut central = lock()?;
+    let mut left = central.retired;
+    let Some(walk) = central.caches.begin_walk() else {
+        central.caches.iter().for_each(see);
+        return Some(left);
+    };
+    loop {
+        for _ in 0..BATCH {
+            let Some(cache) = central.caches.walk_on(walk) else {
+                left.add(&central.caches.end_walk(walk));
+                return Some(left);
+            };
+            see(cache);
+        }
+        central.let_others();
+        central = lock().or_else(|| {
+            ABANDONED.fetch_or(1 << walk, Relaxed);
+            None
+        })?;
     }
 }
 
@@ -149,65 +251,92 @@ pub(super) fn see_ends() {
     ENDS.get_or_init(|| Ends::seen_by(leave));
 }
 
-/// The calling thread's cache, given to it now if it has none; that of the homeless if it cannot have one.
+/// The calling thread's cache, given to it now if it has none; a barren one if it cannot have one.
 pub(super) fn current() -> &'static Cache {
     let cache = CURRENT.get();
     if cache.taken.load(Relaxed) { cache } else { arrive(cache) }
 }
 
 #[cold]
-fn arrive(cache: &'static Cache) -> &'static Cache {
-    if ptr::eq(cache, &GONE) {
-        return &HOMELESS;
+fn arrive(barren: &'static Cache) -> &'static Cache {
+    if ptr::eq(barren, &GONE) {
+        return barren;
     }
-    let Some(mut shared) = enter() else { return &HOMELESS };
-    if shared.caches.seen() {
-        shared.purger.reconsider();
-    }
+    let spare = {
+        let Some(mut central) = central() else { return barren };
+        if central.caches.seen() {
+            purger::reconsider();
+        }
+        central.caches.take_spare()
+    };
     let Some(Some(ends)) = ENDS.get().copied() else {
-        drop(shared);
         // It is served all the same.
         CURRENT.set(&GONE);
         static SAID: AtomicBool = AtomicBool::new(false);
         os::complain_once(&SAID, format_args!("the process has no thread-specific key left: threads have no caches"));
-        return &HOMELESS;
+        return &GONE;
     };
-    let Shared { heap, caches, .. } = &mut *shared;
-    let Some(cache) = caches.take(heap) else { return &HOMELESS };
-    drop(shared);
+    let Some(cache) = spare.or_else(|| fresh(&mut shards::home(barren).enter()?.heap)) else { return barren };
+    let Some(mut central) = central() else {
+        // Nobody will ever use it.
+        return barren;
+    };
+    central.caches.list(cache);
+    drop(central);
     // From here on it may make requests of its own: to watch its end may take memory.
     CURRENT.set(cache);
     if !ends.watch(cache) {
+        CURRENT.set(&GONE);
         retire(cache);
-        return &HOMELESS;
+        return &GONE;
     }
     cache
 }
 
 unsafe extern "C" fn leave(cache: *mut libc::c_void) {
+    CURRENT.set(&GONE);
     // SAFETY: the value that the ending thread had set: its cache, which is *Listed*.
     if let Some(cache) = unsafe { cache.cast::<Cache>().cast_const().as_ref::<'static>() } {
         retire(cache);
     }
 }
 
-/// The calling thread has no cache from now on.
-fn retire(cache: &'static Cache) {
-    CURRENT.set(&GONE);
+/// No thread has this cache from now on.
+pub(super) fn retire(cache: &'static Cache) {
+    let at_leases = cache.enter();
     loop {
-        let Some(mut shared) = enter() else { return aside::leave_cache(cache) };
-        if !cache.drain_some(&mut shared.heap) {
-            shared.part_with(cache);
-            return purger::freed(shared, &HOMELESS);
+        let mut visit = Visit::default();
+        let more = cache.drain_some(|class, block| visit.give(class, block));
+        if !more {
+            break;
         }
-        shared.let_others();
+        visit.end().into_iter().for_each(Inside::let_others);
+    }
+    drop(at_leases);
+    if !part_with(cache) {
+        return aside::leave_cache(cache);
+    }
+    if let Some(inside) = shards::home(&GONE).enter() {
+        let homeless = inside.shard.homeless();
+        purger::freed(inside, homeless);
     }
 }
 
-impl Shared {
-    /// Takes over what a cache counted, whose thread is no more, and its memory. What it holds is lost.
-    pub(super) fn part_with(&mut self, cache: &'static Cache) {
-        self.tallies.retire(cache);
-        self.caches.leave(&mut self.heap, cache);
+/// Takes over what a cache counted, whose thread is no more, and its memory. What it holds is lost. Returns whether it could be done.
+pub(super) fn part_with(cache: &'static Cache) -> bool {
+    let Some(mut home) = shards::home(cache).enter() else { return false };
+    home.tallies.settle(cache);
+    drop(home);
+    let Some(mut central) = central() else { return false };
+    let Central { caches, retired, .. } = &mut *central;
+    let gone = caches.leave(cache, retired);
+    drop(central);
+    let (Some(gone), Some(run)) = (gone.map(|cache| NonNull::from(cache).cast()), run()) else { return true };
+    match owner(gone).enter() {
+        // SAFETY: it was granted for this run, and neither a thread nor a list has it any more.
+        Some(mut inside) => _ = unsafe { inside.heap.give_back_run(run, gone) },
+        // SAFETY: as above.
+        None => unsafe { aside::leave_uncounted(gone, Layout::new::<Cache>()) },
     }
+    true
 }

@@ -1,5 +1,6 @@
 //! What the process holds of the machine's memory: no more than it uses, in the long run, and steadily while it repeats itself.
 
+use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
@@ -76,7 +77,8 @@ fn idle_memory_goes_back_at_once_by_a_trim() {
         let given_back = GLOBAL.trim();
         assert_eq!(reserved - GLOBAL.stats().reserved_bytes, given_back);
         let fell = before - resident();
-        assert!(fell.abs_diff(given_back) < MIB, "{given_back} bytes are said to be gone, {fell} are");
+        // Some pages in use were never touched: of lists, and of what threads' stocks are.
+        assert!(fell.abs_diff(given_back) < given_back / 100, "{given_back} bytes are said to be gone, {fell} are");
         assert!(resident() <= (program + live_bytes(&live)) / 10 * 11, "{}", GLOBAL.stats());
         assert!(live.iter().all(Block::is_intact), "live data was purged");
     });
@@ -163,7 +165,9 @@ fn the_thread_that_gives_memory_back_comes_and_goes() {
         let threads = || std::fs::read_dir("/proc/self/task").expect("Linux tells").count();
         let reserved = || GLOBAL.stats().reserved_bytes;
         GLOBAL.configure(&HeapConfig::new().with_decay(Some(Duration::from_millis(400))));
-        let alone = threads();
+        // It may be there for what this thread had of the pot.
+        let alone = 2;
+        assert!(within(Duration::from_secs(5), || threads() == alone), "it does not end");
         // What is idle is much by itself, though little beside what is in use.
         let live: Vec<_> = (0..100).map(|i| Block::new(layout(MIB, 64), i)).collect();
         for _ in 0..3 {
@@ -176,19 +180,109 @@ fn the_thread_that_gives_memory_back_comes_and_goes() {
     });
 }
 
-#[test]
-fn a_thread_caches_no_more_than_its_share() {
-    alone(|| {
-        for _ in 0..3 {
-            for size in
-                (4..16).flat_map(|power| [1, 2, 3, 4].map(|quarter| (1_usize << power) + (quarter << (power - 2))))
-            {
-                drop((0..200).map(|i| Block::new(layout(size.min(64 << 10), 8), i)).collect::<Vec<_>>());
+/// Fills the calling thread's stocks.
+fn cache_all_it_may() {
+    for _ in 0..3 {
+        for size in (4..16).flat_map(|power| [1, 2, 3, 4].map(|quarter| (1_usize << power) + (quarter << (power - 2))))
+        {
+            drop((0..200).map(|i| Block::new(layout(size.min(64 << 10), 8), i)).collect::<Vec<_>>());
+        }
+    }
+}
+
+/// Bytes in the stocks of all threads.
+fn cached() -> usize {
+    GLOBAL.stats().buckets.iter().map(|row| row.pooled_bytes).sum()
+}
+
+const THREADS: usize = 8;
+
+/// What a thread may have of its own, and all threads together beyond that.
+const OWN: usize = 256 << 10;
+const POT: usize = 4 << 20;
+
+/// While other threads rest that filled their stocks. They go on with what they have then.
+fn while_others_rest(body: impl FnOnce()) {
+    let barrier = Barrier::new(THREADS + 1);
+    thread::scope(|scope| {
+        for id in 0..THREADS as u64 {
+            let barrier = &barrier;
+            scope.spawn(move || {
+                cache_all_it_may();
+                let live: Vec<_> = (0..50).map(|i| Block::new(layout(1000, 8), id + i)).collect();
+                barrier.wait();
+                barrier.wait();
+                assert!(live.iter().all(Block::is_intact), "live data was given away");
+                cache_all_it_may();
+            });
+        }
+        barrier.wait();
+        // Whatever becomes of the body, they go on.
+        struct Wakes<'a>(&'a Barrier);
+        impl Drop for Wakes<'_> {
+            fn drop(&mut self) {
+                self.0.wait();
             }
         }
-        let stats = GLOBAL.stats();
-        let cached: usize = stats.buckets.iter().map(|row| row.pooled_bytes).sum();
-        // That of the main thread is no more than it used.
-        assert!((100 << 10..320 << 10).contains(&cached), "{cached} bytes are cached: {stats}");
+        let _wakes = Wakes(&barrier);
+        body();
+    });
+}
+
+#[test]
+fn threads_cache_no_more_than_their_shares() {
+    alone(|| {
+        cache_all_it_may();
+        let alone = cached();
+        assert!((MIB..=OWN + POT).contains(&alone), "{alone} bytes are cached by one thread");
+        // The first thread, which asked first, may have all of the pot.
+        while_others_rest(|| {
+            let all = cached();
+            let least = alone + THREADS * OWN / 2;
+            assert!((least..=(THREADS + 1) * OWN + POT).contains(&all), "{all} bytes are cached: {}", GLOBAL.stats());
+        });
+    });
+}
+
+#[test]
+fn what_resting_threads_keep_goes_back_in_time() {
+    alone(|| {
+        GLOBAL.configure(&HeapConfig::new().with_decay(Some(Duration::from_millis(400))));
+        for _ in 0..3 {
+            while_others_rest(|| {
+                assert!(cached() > THREADS * OWN / 2);
+                // This thread's own requests are few.
+                assert!(within(Duration::from_secs(5), || cached() < OWN), "{}", GLOBAL.stats());
+            });
+        }
+    });
+}
+
+#[test]
+fn what_resting_threads_keep_goes_back_by_a_trim() {
+    alone(|| {
+        GLOBAL.configure(&HeapConfig::new().with_decay(None));
+        while_others_rest(|| {
+            let before = cached();
+            GLOBAL.trim();
+            let after = cached();
+            assert!(before > THREADS * OWN / 2 && after < 10_000, "{after} of {before} bytes are kept");
+        });
+    });
+}
+
+#[test]
+fn law_13_what_resting_threads_keep_gives_way_to_a_request() {
+    alone(|| {
+        while_others_rest(|| {
+            let stats = GLOBAL.stats();
+            let kept = cached();
+            let held = stats.bytes_in_use_rounded + kept;
+            GLOBAL.configure(&HeapConfig::new().with_limit(Some(held)).with_decay(None));
+            assert!(kept > THREADS * OWN / 2, "{stats}");
+            let block = Block::try_new(layout(kept / 2, 8), 1);
+            GLOBAL.configure(&HeapConfig::new().with_limit(None));
+            assert!(block.is_some_and(|block| block.is_intact()), "{kept} bytes were kept: {}", GLOBAL.stats());
+        });
     });
 }

@@ -1,0 +1,57 @@
+//! What the caches of all threads together may hold beyond a share of their own: portions, taken and given back.
+
+use super::shards;
+use crate::sync::atomic::AtomicUsize;
+use crate::sync::atomic::Ordering::Relaxed;
+
+const PORTION: usize = 128 << 10;
+
+/// Where little is in use.
+const SMALL: usize = 4 << 20;
+
+static TAKEN: Taken = Taken(AtomicUsize::new(0));
+
+/// In a cache line that is read more often than written.
+#[repr(align(128))]
+struct Taken(AtomicUsize);
+
+/// What caches hold of a small program is not much, whatever part of it; what they spare a large one does not grow with it.
+fn size() -> usize {
+    let in_use = shards::in_use();
+    SMALL.saturating_sub(in_use / 16).max(in_use / 128)
+}
+
+/// So many bytes are the caller's from now on; or there are none; or it is to give so many back.
+pub(super) enum Answer {
+    Portion(usize),
+    Empty,
+    Overdrawn(usize),
+}
+
+/// Asks for a portion.
+pub(super) fn ask() -> Answer {
+    let size = size();
+    // Mostly all is taken: a look alone disturbs nobody.
+    let taken = TAKEN.0.load(Relaxed);
+    if taken > size {
+        return Answer::Overdrawn(PORTION);
+    }
+    if taken + PORTION > size {
+        return Answer::Empty;
+    }
+    if TAKEN.0.fetch_add(PORTION, Relaxed) + PORTION > size {
+        give_back(PORTION);
+        return Answer::Empty;
+    }
+    Answer::Portion(PORTION)
+}
+
+pub(super) fn give_back(bytes: usize) {
+    TAKEN.0.fetch_sub(bytes, Relaxed);
+}
+
+/// Whether some of it is taken.
+#[inline]
+pub(super) fn is_in_use() -> bool {
+    TAKEN.0.load(Relaxed) > 0
+}
