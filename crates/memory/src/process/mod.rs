@@ -14,8 +14,8 @@ mod shards;
 mod tally;
 mod threads;
 
-use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicBool, AtomicUsize};
 use std::alloc::Layout;
 use std::hint;
 use std::ptr::NonNull;
@@ -345,16 +345,20 @@ fn trim_heap() -> usize {
 
 /// Puts a unit that grew full by small pages onto a huge one. Returns whether there may be more of these.
 fn promote() -> bool {
-    let mut any = false;
-    for shard in shards::all() {
-        let Some((promotion, more)) = shard.enter().map(|mut inside| inside.heap.promotion()) else { return false };
-        if let Some(promotion) = promotion {
-            promote_now(shard, &promotion);
-            return true;
-        }
-        any |= more;
+    // One shard after the other, each to its end: of two that are looked at in turns, one may begin again whenever the other ends.
+    static AT: AtomicUsize = AtomicUsize::new(0);
+    let number = AT.load(Relaxed);
+    let Some(shard) = shards::all().nth(number) else {
+        AT.store(0, Relaxed);
+        return false;
+    };
+    let Some((promotion, more)) = shard.enter().map(|mut inside| inside.heap.promotion()) else { return false };
+    if let Some(promotion) = promotion {
+        promote_now(shard, &promotion);
+    } else if !more {
+        AT.store(number + 1, Relaxed);
     }
-    any
+    true
 }
 
 /// Without the lock: it takes long.

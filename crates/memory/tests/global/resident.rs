@@ -247,12 +247,17 @@ fn threads_cache_no_more_than_their_shares() {
 #[test]
 fn what_resting_threads_keep_goes_back_in_time() {
     alone(|| {
-        GLOBAL.configure(&HeapConfig::new().with_decay(Some(Duration::from_millis(400))));
         for _ in 0..3 {
+            GLOBAL.configure(&HeapConfig::new().with_decay(None));
             while_others_rest(|| {
                 assert!(cached() > THREADS * OWN / 2);
-                // This thread's own requests are few.
-                assert!(within(Duration::from_secs(5), || cached() < OWN), "{}", GLOBAL.stats());
+                GLOBAL.configure(&HeapConfig::new().with_decay(Some(Duration::from_millis(400))));
+                // This thread makes some requests now and then.
+                let gone = within(Duration::from_secs(5), || {
+                    drop(Block::new(layout(MIB, 64), 1));
+                    cached() < OWN
+                });
+                assert!(gone, "{}", GLOBAL.stats());
             });
         }
     });
