@@ -10,6 +10,12 @@ mod biased;
 #[path = "../src/process/cache.rs"]
 mod cache;
 
+#[path = "../src/process/parcels.rs"]
+mod parcels;
+
+#[path = "../src/heap/parcel.rs"]
+mod parcel;
+
 #[path = "../src/layout/blocks.rs"]
 mod blocks;
 
@@ -30,6 +36,10 @@ mod pot {
     }
 
     pub(crate) fn give_back(_: usize) {}
+
+    pub(crate) fn tell(_: usize) {}
+
+    pub(crate) fn tell_less(_: usize) {}
 }
 
 /// Nothing is served aside.
@@ -73,6 +83,8 @@ mod os {
 mod heap {
     use std::marker::PhantomData;
     use std::ptr::NonNull;
+
+    pub(crate) use crate::parcel;
 
     #[derive(Default)]
     pub struct Heap<O> {
@@ -166,6 +178,10 @@ mod sync {
                     ) -> Result<$value, $value> {
                         self.atomic().compare_exchange(from, to, then, otherwise)
                     }
+
+                    pub fn swap(&self, value: $value, order: Ordering) -> $value {
+                        self.atomic().swap(value, order)
+                    }
                 }
             )*};
         }
@@ -179,17 +195,24 @@ mod sync {
             AtomicUsize: usize,
             AtomicPtr<T>: *mut T
         );
+
+        impl AtomicU64 {
+            pub fn fetch_or(&self, bits: u64, order: Ordering) -> u64 {
+                self.atomic().fetch_or(bits, order)
+            }
+        }
     }
 }
 
 use std::ptr::NonNull;
 
 use biased::{Biased, shut_out};
-use cache::Cache;
+use cache::{Cache, Kept};
 use heap::Heap;
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 use os::NoOs;
+use parcel::{Parcel, bits};
 use sync::atomic::Ordering::Relaxed;
 
 /// The class of the largest blocks: four fill a stack.
@@ -214,7 +237,7 @@ fn cache() -> Box<Cache> {
     cache.held(CLASS);
     cache.call_in(true);
     cache.shut();
-    cache.take_out(0, 64, |_, _| ());
+    cache.take_out(0, 64, |_| ());
     drop(cache.enter());
     cache
 }
@@ -385,8 +408,9 @@ fn what_is_called_in_is_one_threads_at_a_time() {
         cache.shut();
         os::fence_threads();
         let mut blocks = Vec::new();
-        cache.take_out(0, 64, |class, block| blocks.push((class, block)));
-        for (class, block) in blocks {
+        cache.take_out(0, 64, |one| blocks.push(one));
+        for one in blocks {
+            let Kept::Block(class, block) = one else { panic!("it has no parcels") };
             write(block, 3);
             assert_eq!(read(block), 3, "somebody else wrote here");
             cache::give_back(&mut heap.lock().expect("no panics"), class, block);
@@ -403,6 +427,59 @@ fn what_is_called_in_is_one_threads_at_a_time() {
         drain(&cache, &heap);
         assert_eq!(in_use(&cache), 0);
         assert_eq!(heap.lock().expect("no panics").free.len(), 4, "a block was lost or doubled");
+    });
+}
+
+/// What went back to the heap of a parcel, as `heap` takes it under its lock.
+fn give_pages(parcel: &Parcel, gone: &Mutex<u64>, these: impl FnOnce() -> u64) {
+    let mut gone = gone.lock().expect("no panics");
+    let these = these();
+    let these = these | if parcel.is_abandoned() { parcel.take_noted() } else { 0 };
+    assert_eq!(*gone & these, 0, "these went back before");
+    *gone |= these;
+}
+
+/// An owner that leaves its parcel, while two others free blocks of it.
+#[test]
+fn what_others_free_while_an_owner_leaves_goes_back_once() {
+    model(3, || {
+        let shared = Arc::new((Parcel::none(), Mutex::new(0_u64)));
+        let parcel = &shared.0;
+        parcel.begin(std::ptr::dangling_mut(), 6);
+        assert_eq!([(); 2].map(|()| parcel.grant(2)), [Some(0), Some(2)]);
+        parcel.has_free();
+        let others: Vec<_> = [0, 2]
+            .map(|first| {
+                let shared = shared.clone();
+                thread::spawn(move || {
+                    let (parcel, gone) = &*shared;
+                    // As `shards` does it.
+                    let noted = !parcel.is_abandoned() && parcel.note(bits(first, 2));
+                    if noted && parcel.is_abandoned() {
+                        give_pages(parcel, gone, || 0);
+                    } else if !noted {
+                        assert!(parcel.note(bits(first, 2)), "it is in use");
+                        give_pages(parcel, gone, || 0);
+                    }
+                })
+            })
+            .into();
+        parcel.collect();
+        let first = parcel.grant(2);
+        assert!(first.is_some(), "two pages were free");
+        if let Some(first) = first {
+            parcel.take_back(first, 2);
+        }
+        parcel.collect();
+        give_pages(parcel, &shared.1, || {
+            let free = parcel.take_out();
+            parcel.abandon();
+            free
+        });
+        for thread in others {
+            thread.join().expect("no panics");
+        }
+        assert_eq!(*shared.1.lock().expect("no panics"), bits(0, 6), "pages were lost");
     });
 }
 

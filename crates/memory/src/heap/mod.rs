@@ -10,6 +10,7 @@
 //! | `filling` | where huge pages pay |
 //! | `pages` | which pages serve a request, which are given back |
 //! | `slabs` | which block serves a small request |
+//! | `parcel`, `parcels` | which pages a thread has for itself, to serve requests for a few |
 //!
 //! A request for many pages is served in pieces, so that no one who waits for the lock waits long: [`Heap::obtain_run`] begins, and
 //! [`Heap::proceed`] goes on until it is ready.
@@ -20,6 +21,8 @@ mod extents;
 mod filling;
 mod owners;
 mod pages;
+pub(crate) mod parcel;
+mod parcels;
 mod slabs;
 mod space;
 #[cfg(test)]
@@ -31,8 +34,11 @@ use std::ptr::NonNull;
 
 pub(crate) use self::budget::Budget;
 pub(crate) use self::owners::Holding;
+use self::owners::OwnersView;
 use self::pages::{PageHeap, Relocation, Transit};
 pub(crate) use self::pages::{Progress, Promotion};
+use self::parcel::{PARCEL, Parcel};
+use self::parcels::{Parcels, ParcelsView, first_page};
 use self::slabs::Slabs;
 use self::space::UNIT;
 use crate::heap_config::HugePages;
@@ -131,13 +137,30 @@ const WORTHWHILE: u32 = 4 * UNIT;
 pub(crate) struct Heap<O> {
     pages: PageHeap<O>,
     slabs: Slabs,
+    parcels: Parcels,
+}
+
+/// What can be known of a heap without its lock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View {
+    owners: OwnersView,
+    parcels: ParcelsView,
+}
+
+impl View {
+    /// The parcel that a block lies in, and its first page there. The block has to be the caller's, or all of it may be another's meanwhile.
+    #[inline]
+    pub(crate) fn parcel(&self, block: NonNull<u8>) -> Option<(&Parcel, u32)> {
+        let parcel = self.parcels.get(self.owners.parcel(block)?)?;
+        Some((parcel, first_page(parcel, block)?))
+    }
 }
 
 /// The functions that take a block back, or change one, are `unsafe` where a mistake would give others' memory away; what they can see
 /// of it, they look at, and say [what lies there instead](Holding).
 impl<O: Os> Heap<O> {
     pub(crate) const fn new(os: O) -> Self {
-        Self { pages: PageHeap::new(os), slabs: Slabs::empty() }
+        Self { pages: PageHeap::new(os), slabs: Slabs::empty(), parcels: Parcels::empty() }
     }
 
     fn start(&mut self) -> Option<()> {
@@ -273,10 +296,55 @@ impl<O: Os> Heap<O> {
         if class < SLAB_CLASSES {
             let Some(page) = self.pages.space().page(block) else { return false };
             self.slabs.give(&mut self.pages, class, page, block.addr().get() % PAGE)
+        } else if let Some(parcel) =
+            self.pages.space().page(block).and_then(|page| self.parcels.at(self.pages.owners(), page))
+        {
+            let these = first_page(parcel, block).map_or(0, |first| parcel::bits(first, class_pages(class)));
+            let noted = parcel.note(these);
+            if noted && parcel.is_abandoned() {
+                let number = parcel.number();
+                self.parcels.give(&mut self.pages, number, 0);
+            }
+            noted
         } else {
             // SAFETY: the caller's word.
             unsafe { self.give_back_run(class_run(class), block) }
         }
+    }
+
+    /// A parcel of so many pages, at most [`PARCEL`], for an owner; fewer only if there are not so many, and not fewer than `least`.
+    pub(crate) fn obtain_parcel(&mut self, pages: u32, least: u32, owner: NonNull<()>) -> Option<NonNull<Parcel>> {
+        self.start()?;
+        for pages in [pages.min(PARCEL), least] {
+            if let Some(parcel) = self.parcels.obtain(&mut self.pages, pages, owner) {
+                return Some(parcel.into());
+            }
+        }
+        None
+    }
+
+    /// Takes pages of a parcel back, and what others freed if it is abandoned.
+    ///
+    /// # Safety
+    /// The parcel is this heap's, and nobody uses or grants the pages any more.
+    pub(crate) unsafe fn give_back_pages(&mut self, parcel: &Parcel, these: u64) {
+        self.parcels.give(&mut self.pages, parcel.number(), these);
+    }
+
+    /// See [`Parcels::give_noted`].
+    pub(crate) fn give_noted(&mut self) {
+        self.parcels.give_noted(&mut self.pages);
+    }
+
+    /// Only this owner is left, in a fork's child.
+    pub(crate) fn abandon_others(&mut self, owner: *mut ()) {
+        self.parcels.abandon_others(&mut self.pages, owner);
+    }
+
+    /// What those see who do not hold the lock.
+    pub(crate) fn view(&mut self) -> View {
+        let origin = self.pages.space().address(0).addr().get();
+        View { owners: self.pages.owners().view(origin), parcels: self.parcels.view() }
     }
 
     /// Makes what was granted for `old` fit a request of `size` bytes that needs `new`, in place.
@@ -472,12 +540,5 @@ impl<O: Os> Heap<O> {
     /// Compares everything that is kept twice, while nothing is on its way.
     pub(crate) fn check(&self) {
         self.pages.check();
-    }
-
-    /// What lies where, for those who do not hold the lock.
-    #[cfg(test)]
-    pub(crate) fn owners_view(&mut self) -> owners::OwnersView {
-        let origin = self.pages.space().address(0).addr().get();
-        self.pages.owners().view(origin)
     }
 }

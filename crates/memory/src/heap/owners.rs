@@ -4,23 +4,18 @@
 //! |---|---|
 //! | `00…` | nothing starts here that is in use |
 //! | `01` + 30 | the first or the last page of a free range, with its number; 0 if it has none yet |
-//! | `10` + 5 + 25 | a page of a slab: its class, its number |
+//! | `10` + 5 + 25 | a page of a slab: its class, its number; with the class 31, a page of a parcel |
 //! | `11` + 1 + 5 + 24 | the first page of a run: whether it is coloured, the logarithm of its alignment, its pages |
 //!
 //! A run of very many pages has their number in its second page's tag, which by itself says nothing. The blocks of classes that are
-//! whole pages are runs as well: no other run of so few pages has no alignment.
+//! whole pages are runs as well, unless they lie in a parcel: no other run of so few pages has no alignment.
 
 use std::fmt;
 use std::ops::Range;
-#[cfg(test)]
 use std::ptr::NonNull;
 
-#[cfg(test)]
-use super::space::TableView;
-use super::space::{PAGES, Table, TableMemory};
-#[cfg(test)]
-use crate::layout::blocks::PAGE;
-use crate::layout::blocks::{Run, SLAB_CLASSES, class_capacity};
+use super::space::{PAGES, Table, TableMemory, TableView};
+use crate::layout::blocks::{PAGE, Run, SLAB_CLASSES, class_capacity};
 use crate::os::Os;
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -35,16 +30,22 @@ const ALIGN_SHIFT: u32 = 24;
 const LONG: u32 = (1 << ALIGN_SHIFT) - 1;
 
 const CLASS_SHIFT: u32 = 25;
-/// There can be so many slabs, and so many free ranges.
+/// The class of no slab: pages of a parcel.
+const PARCEL: usize = 31;
+const _: () = assert!(SLAB_CLASSES <= PARCEL);
+/// There can be so many slabs, parcels, and free ranges.
 pub(crate) const SLABS: usize = 1 << CLASS_SHIFT;
 
-type Tags = Table<AtomicU32, PAGES, { 1 << 15 }>;
+const PIECE: usize = 1 << 15;
+type Tags = Table<AtomicU32, PAGES, PIECE>;
 
 /// What is known of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Holding {
     /// A page of a slab of blocks of this class.
     Slab { class: usize, number: u32 },
+    /// A page of a parcel.
+    Parcel { number: u32 },
     /// The first page of a run of pages, or of a block of a class that is whole pages.
     Run(Run),
     /// The first or the last page of a free range.
@@ -57,6 +58,7 @@ impl fmt::Display for Holding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Slab { class, .. } => write!(f, "a slab of blocks of {} bytes", class_capacity(*class)),
+            Self::Parcel { .. } => write!(f, "no block of that size in use"),
             Self::Run(run) => write!(f, "a block of up to {} bytes", run.capacity()),
             Self::Free => write!(f, "free memory"),
             Self::Nothing => write!(f, "no block of the heap"),
@@ -148,7 +150,12 @@ impl Owners {
         pages.for_each(|page| self.set(page, SLAB | (class as u32) << CLASS_SHIFT | number));
     }
 
-    /// Pages are no slab's any more.
+    /// Pages are those of a parcel from now on.
+    pub(crate) fn set_parcel(&self, pages: Range<u32>, number: u32) {
+        self.set_slab(pages, PARCEL, number);
+    }
+
+    /// Pages are no slab's any more, nor a parcel's.
     pub(crate) fn clear_slab(&self, pages: Range<u32>) {
         pages.for_each(|page| self.set(page, 0));
     }
@@ -159,8 +166,7 @@ impl Owners {
         decode(self.tag(page), || self.tag(page + 1))
     }
 
-    /// For those who do not hold the lock: what they ask for has to be theirs, or may change meanwhile. Nobody does yet but tests.
-    #[cfg(test)]
+    /// For those who do not hold the lock: what they ask for has to be theirs, or may change meanwhile.
     pub(crate) fn view(&self, origin: usize) -> OwnersView {
         OwnersView { origin, tags: self.tags.view() }
     }
@@ -169,10 +175,10 @@ impl Owners {
 #[inline]
 fn decode(tag: u32, next: impl FnOnce() -> u32) -> Holding {
     match tag & KIND {
-        SLAB => Holding::Slab {
-            class: (tag >> CLASS_SHIFT) as usize % SLAB_CLASSES.next_power_of_two(),
-            number: tag & (SLABS as u32 - 1),
-        },
+        SLAB => {
+            let (class, number) = ((tag >> CLASS_SHIFT) as usize % (PARCEL + 1), tag & (SLABS as u32 - 1));
+            if class == PARCEL { Holding::Parcel { number } } else { Holding::Slab { class, number } }
+        }
         RUN => {
             let pages = tag & LONG;
             Holding::Run(Run {
@@ -187,17 +193,23 @@ fn decode(tag: u32, next: impl FnOnce() -> u32) -> Holding {
 }
 
 /// See [`Owners::view`].
-#[cfg(test)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OwnersView {
     origin: usize,
-    tags: TableView<AtomicU32, PAGES, { 1 << 15 }>,
+    tags: TableView<AtomicU32, PAGES, PIECE>,
 }
 
-#[cfg(test)]
 impl OwnersView {
-    /// What is at an address.
+    /// The number of the parcel that an address lies in.
     #[inline]
+    pub(crate) fn parcel(&self, address: NonNull<u8>) -> Option<u32> {
+        let page = u32::try_from(address.addr().get().wrapping_sub(self.origin) / PAGE).ok()?;
+        let tag = self.tags.get(page)?.load(Relaxed);
+        (tag & !(SLABS as u32 - 1) == SLAB | (PARCEL as u32) << CLASS_SHIFT).then_some(tag & (SLABS as u32 - 1))
+    }
+
+    /// What is at an address.
+    #[cfg(test)]
     pub(crate) fn at(&self, address: NonNull<u8>) -> Holding {
         let Ok(page) = u32::try_from(address.addr().get().wrapping_sub(self.origin) / PAGE) else {
             return Holding::Nothing;

@@ -938,7 +938,7 @@ fn owners_tell_what_lies_at_an_address_without_the_lock() {
     let layouts = [(10, 1), (7000, 8), (60_000, 64), (300 << 10, 64), (5 << 20, 64), (1 << 20, 8 << 20)]
         .map(|(size, align)| Layout::from_size_align(size, align).unwrap());
     let blocks = layouts.map(|layout| (heap.obtain(layout).unwrap().start, layout));
-    let view = heap.owners_view();
+    let view = heap.view().owners;
     std::thread::scope(|scope| {
         let blocks = blocks.map(|(block, layout)| (block.addr(), layout));
         scope.spawn(move || {

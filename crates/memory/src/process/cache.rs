@@ -26,14 +26,29 @@ use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
 use super::aside::take_back;
+use super::parcels::Parcels;
 use super::pot::{self, Answer};
 use crate::heap::Heap;
+use crate::heap::parcel::Parcel;
 use crate::layout::blocks::{CLASSES, SLAB_CLASSES, class_capacity};
 use crate::os::{self, Os};
 use crate::sync::{BREATH, store_load_fence};
 
-/// The bytes that each cache may lease, besides its portions of the [pot].
+/// The bytes that each cache may lease for blocks of slabs, besides its portions of the [pot]; and for blocks of pages, behind which are
+/// parcels.
 pub(crate) const CACHE_BYTES: usize = 256 << 10;
+const PAGES_BYTES: usize = 128 << 10;
+
+/// Whether blocks of a class are pages.
+fn is_pages(class: usize) -> bool {
+    class >= SLAB_CLASSES
+}
+
+/// The classes alike.
+fn alike(class: usize) -> u64 {
+    let slabs = (1 << SLAB_CLASSES) - 1;
+    if is_pages(class) { !slabs } else { slabs }
+}
 
 /// The most blocks and about the most bytes in one stack.
 const STACK_BLOCKS: usize = 64;
@@ -189,8 +204,8 @@ pub(crate) struct Cache {
     /// The largest difference of bytes handed out and freed (of either sign) since it was settled last, and what it was then.
     peak: AtomicIsize,
     settled: AtomicIsize,
-    /// The bytes of all leases, and the class whose lease is next to be taken away.
-    leased: AtomicUsize,
+    /// The bytes of all leases of slabs' blocks, and of pages; and the class whose lease is next to be taken away.
+    leased: [AtomicUsize; 2],
     hand: AtomicUsize,
     /// The classes that have leases, a bit each.
     leasing: AtomicU64,
@@ -212,11 +227,21 @@ pub(crate) struct Cache {
     pub(crate) number: AtomicUsize,
     /// The one that was left before this one, where both wait to be retired.
     pub(crate) left: AtomicPtr<Cache>,
+    pub(crate) parcels: Parcels,
     slots: [AtomicPtr<u8>; SLOTS],
 }
 
 // SAFETY: all is atomic but the patience, which is the cache's own thread's, or is used under a lock where there is none.
 unsafe impl Sync for Cache {}
+
+/// What a thread kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kept {
+    /// A block of a class.
+    Block(usize, NonNull<u8>),
+    /// Pages of a parcel.
+    Pages(&'static Parcel, u64),
+}
 
 /// What was counted so far.
 #[derive(Clone, Copy, Debug)]
@@ -252,7 +277,7 @@ impl Cache {
             ceiling: AtomicUsize::new(0),
             settled: AtomicIsize::new(0),
             peak: AtomicIsize::new(0),
-            leased: AtomicUsize::new(0),
+            leased: [const { AtomicUsize::new(0) }; 2],
             hand: AtomicUsize::new(0),
             leasing: AtomicU64::new(0),
             allowance: AtomicUsize::new(0),
@@ -282,6 +307,7 @@ impl Cache {
                     limit: AtomicU32::new(0),
                 }
             }; CLASSES],
+            parcels: Parcels::none(),
             slots: [const { AtomicPtr::new(ptr::null_mut()) }; SLOTS],
         }
     }
@@ -293,8 +319,7 @@ impl Cache {
             stack.set_limit(bottom as usize);
             stack.set_top(bottom as usize);
         }
-        self.leased.store(0, Relaxed);
-        self.leasing.store(0, Relaxed);
+        self.no_leases();
         self.gate.store(OPEN, Relaxed);
         self.inside.store(false, Relaxed);
         self.risen.store(0, Relaxed);
@@ -417,20 +442,23 @@ impl Cache {
             stack.bottom.store(lowest as u32, Relaxed);
             self.set_limit(class, lowest + lease);
         }
-        let leased = self.leasing().map(|class| self.stacks[class].lease() * class_capacity(class)).sum();
-        self.leased.store(leased, Relaxed);
+        self.leased.iter().for_each(|leased| leased.store(0, Relaxed));
+        for class in self.leasing() {
+            add(self.leased(class), self.stacks[class].lease() * class_capacity(class));
+        }
         self.risen.store(0, Relaxed);
     }
 
-    /// Calls it in, if it holds something and, where only the idle are wanted, its thread made no requests since the last such look. Returns
-    /// whether it was. For who holds the lock of all; as the next three.
+    /// Calls it in, if it holds something and, where only the idle are wanted, its thread made no requests since the last such look, or none
+    /// for what its parcels serve. Returns whether it was. For who holds the lock of all; as the next three.
     pub(crate) fn call_in(&self, only_idle: bool) -> bool {
         // Somebody gave up in the middle.
         self.call_off();
         let counted = self.allocated.load(Relaxed).wrapping_add(self.ceiling.load(Relaxed));
-        let idle = self.seen.load(Relaxed) == counted;
+        let idle = self.parcels.rest() || self.seen.load(Relaxed) == counted;
         self.seen.store(counted, Relaxed);
-        let wanted = (idle || !only_idle) && self.leasing().any(|class| self.held(class) > 0);
+        let holds = || self.leasing().any(|class| self.held(class) > 0) || self.parcels.hold_some();
+        let wanted = (idle || !only_idle) && holds();
         wanted && self.gate.compare_exchange(OPEN, CALLED, Relaxed, Relaxed).is_ok()
     }
 
@@ -441,21 +469,17 @@ impl Cache {
         }
         let shut = !self.inside.load(Acquire);
         if shut {
-            self.risen.store(self.leasing.load(Relaxed), Relaxed);
+            // Its thread may not have been inside since others rose.
+            self.risen.store(self.risen.load(Relaxed) | self.leasing.load(Relaxed), Relaxed);
             self.leasing().for_each(|class| self.stacks[class].shut());
         }
         self.gate.store(if shut { SHUT } else { OPEN }, Release);
         shut
     }
 
-    /// A second fence later, takes blocks out of what is shut, of a class at a time from this one on, as long as `take` has room for a
-    /// whole stack. Returns the class to go on with; none if it is empty, or its thread came by.
-    pub(crate) fn take_out(
-        &self,
-        first: usize,
-        mut room: usize,
-        mut take: impl FnMut(usize, NonNull<u8>),
-    ) -> Option<usize> {
+    /// A second fence later, takes out of what is shut, of a class at a time from this one on, and the parcels at last, as long as `take` has
+    /// room for so many more. Returns the class to go on with; none if it is empty, or its thread came by.
+    pub(crate) fn take_out(&self, first: usize, mut room: usize, mut take: impl FnMut(Kept)) -> Option<usize> {
         if self.gate.compare_exchange(SHUT, TAKEN, Acquire, Relaxed).is_err() {
             return None;
         }
@@ -473,15 +497,23 @@ impl Cache {
             room -= top - bottom;
             for slot in &self.slots[bottom..top] {
                 if let Some(block) = NonNull::new(slot.load(Relaxed)) {
-                    take(class, block);
+                    take(Kept::Block(class, block));
                 }
             }
             stack.set(top, top);
         }
+        for parcel in self.parcels.with_free() {
+            if room == 0 {
+                self.gate.store(SHUT, Release);
+                return Some(CLASSES);
+            }
+            room -= 1;
+            take(Kept::Pages(parcel, self.parcels.take_out(parcel)));
+        }
+        self.parcels.tell_nothing();
         self.give_up_portions(usize::MAX);
         self.leasing().for_each(|class| self.stacks[class].open());
-        self.leased.store(0, Relaxed);
-        self.leasing.store(0, Relaxed);
+        self.no_leases();
         self.gate.store(OPEN, Release);
         None
     }
@@ -589,9 +621,9 @@ impl Cache {
     pub(crate) fn served(&self, class: Option<usize>, size: usize) {
         if let Some(class) = class {
             let stack = &self.stacks[class];
-            let top = stack.top();
             add(&stack.popped, 1);
-            stack.set_top(top);
+            add(&stack.pushed, 1);
+            add(&stack.base, 1);
         }
         self.count_allocated(size);
     }
@@ -599,10 +631,7 @@ impl Cache {
     /// Counts a free that the stacks did not take.
     pub(crate) fn freed(&self, class: Option<usize>, size: usize) {
         if let Some(class) = class {
-            let stack = &self.stacks[class];
-            let top = stack.top();
-            add(&stack.pushed, 1);
-            stack.set_top(top);
+            add(&self.stacks[class].base, usize::MAX);
         }
         self.count_freed(size);
     }
@@ -646,6 +675,7 @@ impl Cache {
                 counter.store(0, Relaxed);
             }
         }
+        self.parcels.begin();
         self.begin();
     }
 
@@ -663,7 +693,7 @@ impl Cache {
     ) -> Option<NonNull<u8>> {
         let stack = &self.stacks[class];
         // Runs of pages come one by one: to take them ahead would save no work.
-        let ahead = if class < SLAB_CLASSES { stack.lease() / 2 } else { 0 };
+        let ahead = if is_pages(class) { 0 } else { stack.lease() / 2 };
         let mut first = None;
         let mut top = stack.bottom();
         obtain(1 + ahead, &mut |block| {
@@ -714,32 +744,32 @@ impl Cache {
     pub(crate) fn widen(&self, class: usize, give: &mut impl FnMut(usize, NonNull<u8>)) {
         let stack = &self.stacks[class];
         let lease = stack.lease();
-        let more = if class < SLAB_CLASSES { lease.max(1) } else { 1 }.min(depth(class) - lease);
+        let more = if is_pages(class) { 1 } else { lease.max(1) }.min(depth(class) - lease);
         let bytes = more * class_capacity(class);
         // A barren cache has no leases to give.
         if more == 0 || !self.taken.load(Relaxed) {
             return;
         }
-        if !self.may_lease(bytes) && !self.ask_for(bytes) {
+        if !self.may_lease(class, bytes) && !self.ask_for(class, bytes) {
             // Classes with leases, this one left out, from the hand on.
             for look in 0..2 * CLASSES {
                 let Some(other) = self.next_leasing(class) else { break };
                 self.cut(other, look >= LOOKS, give);
-                let more = if look < LOOKS { 0 } else { self.total() / AT_ONCE };
-                if self.may_lease(bytes + more) {
+                let more = if look < LOOKS { 0 } else { self.total(class) / AT_ONCE };
+                if self.may_lease(class, bytes + more) {
                     break;
                 }
             }
         }
-        if self.may_lease(bytes) {
-            add(&self.leased, bytes);
+        if self.may_lease(class, bytes) {
+            add(self.leased(class), bytes);
             self.set_limit(class, stack.limit() + more);
         }
     }
 
-    /// The next class in turn that has a lease, other than this one.
+    /// The next class in turn that has a lease, and is like this one, but another.
     fn next_leasing(&self, class: usize) -> Option<usize> {
-        let others = self.leasing.load(Relaxed) & !(1 << class);
+        let others = self.leasing.load(Relaxed) & alike(class) & !(1 << class);
         let hand = self.hand.load(Relaxed) as u32;
         let turned = others.rotate_right(hand + 1);
         if turned == 0 {
@@ -757,23 +787,42 @@ impl Cache {
         self.leasing.store(others | u64::from(limit > stack.bottom()) << class, Relaxed);
     }
 
-    /// The most bytes that may be leased.
-    fn total(&self) -> usize {
-        CACHE_BYTES + self.allowance.load(Relaxed)
+    /// The bytes leased for classes like this one.
+    fn leased(&self, class: usize) -> &AtomicUsize {
+        &self.leased[usize::from(is_pages(class))]
     }
 
-    fn may_lease(&self, bytes: usize) -> bool {
-        self.leased.load(Relaxed) + bytes <= self.total()
+    fn no_leases(&self) {
+        self.leased.iter().for_each(|leased| leased.store(0, Relaxed));
+        self.leasing.store(0, Relaxed);
     }
 
-    /// Takes a portion of the pot, if there is one; or gives its own back, if they are too much by now.
-    fn ask_for(&self, bytes: usize) -> bool {
+    /// Whether there are parcels behind blocks of this class, with room for more.
+    #[inline]
+    pub(crate) fn is_of_parcels(&self, class: usize) -> bool {
+        is_pages(class) && !self.parcels.is_full()
+    }
+
+    /// The most bytes that may be leased for classes like this one.
+    fn total(&self, class: usize) -> usize {
+        if self.is_of_parcels(class) { PAGES_BYTES } else { CACHE_BYTES + self.allowance.load(Relaxed) }
+    }
+
+    fn may_lease(&self, class: usize, bytes: usize) -> bool {
+        self.leased(class).load(Relaxed) + bytes <= self.total(class)
+    }
+
+    /// Takes a portion of the pot, if there is one, and there are no parcels behind these blocks; or gives its own back, if they are too much by now.
+    fn ask_for(&self, class: usize, bytes: usize) -> bool {
+        if self.is_of_parcels(class) {
+            return false;
+        }
         match pot::ask() {
             Answer::Portion(bytes) => _ = add(&self.allowance, bytes),
             Answer::Overdrawn(bytes) => self.give_up_portions(bytes),
             Answer::Empty => {}
         }
-        self.may_lease(bytes)
+        self.may_lease(class, bytes)
     }
 
     /// Ends the part of a lease that is not filled, with half of what is if `filled`.
@@ -784,8 +833,15 @@ impl Cache {
         }
         let unused = (stack.limit() - stack.top()) * class_capacity(class);
         if unused > 0 {
-            self.leased.store(self.leased.load(Relaxed) - unused, Relaxed);
+            add(self.leased(class), 0_usize.wrapping_sub(unused));
             self.set_limit(class, stack.top());
+        }
+    }
+
+    /// Ends the lease of a class like this one, in turn, but not of itself.
+    pub(crate) fn end_a_lease(&self, class: usize, mut give: impl FnMut(usize, NonNull<u8>)) {
+        if let Some(other) = self.next_leasing(class) {
+            self.give_up(other, &mut give);
         }
     }
 
@@ -794,7 +850,7 @@ impl Cache {
         self.give_back(class, self.held(class), give);
         let stack = &self.stacks[class];
         let bytes = stack.lease() * class_capacity(class);
-        self.leased.store(self.leased.load(Relaxed) - bytes, Relaxed);
+        add(self.leased(class), 0_usize.wrapping_sub(bytes));
         self.set_limit(class, stack.bottom());
     }
 

@@ -56,6 +56,7 @@ pub(super) fn close() {
     // Caches that were left are among those of the others.
     while aside::work_off() {}
     let mine = CURRENT.get();
+    shards::abandon_others(mine);
     loop {
         let other = CENTRAL.lock().caches.iter().find(|cache| !std::ptr::eq(*cache, mine));
         let Some(other) = other else { break };

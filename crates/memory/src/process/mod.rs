@@ -5,6 +5,7 @@
 mod aside;
 mod cache;
 mod fork;
+mod parcels;
 mod pot;
 mod purger;
 mod reach;
@@ -30,7 +31,7 @@ use self::shards::{State, Visit, enter_home, owner};
 use self::threads::{CURRENT, Caches, current};
 use crate::heap::{Granted, Promotion};
 use crate::heap_config::HeapSettings;
-use crate::layout::blocks::{self, SLAB_CLASSES, class_capacity};
+use crate::layout::blocks::{self, SLAB_CLASSES, class_capacity, class_pages};
 use crate::os::{self, Linux};
 use crate::stats::Stats;
 use crate::sync::{Lock, LockGuard};
@@ -95,6 +96,7 @@ fn catch_up() {
     if aside::work_off() {
         leave_work();
     }
+    shards::work_off_noted();
 }
 
 /// From now on the child of a fork finds the heap whole. Handlers around forks that are registered later take their locks before the
@@ -195,8 +197,12 @@ fn obtain_run_start(request: Layout) -> Option<NonNull<u8>> {
 fn obtain_class(class: usize, request: Layout) -> Option<NonNull<u8>> {
     let cache = current();
     let _at_leases = cache.enter();
-    // It was not empty, but shut.
-    if let Some(block) = cache.pop(class, request.size()) {
+    if class >= SLAB_CLASSES {
+        if let Some(block) = grant(cache, class, request.size()) {
+            return Some(block);
+        }
+    } else if let Some(block) = cache.pop(class, request.size()) {
+        // It was not empty, but shut.
         return Some(block);
     }
     if let Some(block) = refill(cache, class, request, false)? {
@@ -206,23 +212,64 @@ fn obtain_class(class: usize, request: Layout) -> Option<NonNull<u8>> {
     refill(cache, class, request, true)?
 }
 
+/// A block of pages, of the thread's own parcels.
+fn grant(cache: &Cache, class: usize, size: usize) -> Option<NonNull<u8>> {
+    let parcels = &cache.parcels;
+    if parcels.ask(class) && cache.is_of_parcels(class) {
+        let mut visit = Visit::default();
+        cache.end_a_lease(class, |class, block| visit.give(class, block));
+    }
+    let pages = class_pages(class);
+    let block = match parcels.grant(pages) {
+        Some(block) => block,
+        None if parcels.collect() => {
+            let block = parcels.grant(pages)?;
+            if parcels.has_surplus() {
+                Visit::default().give_surplus(cache);
+            }
+            block
+        }
+        None => return None,
+    };
+    cache.served(Some(class), size);
+    Some(block)
+}
+
 /// A block of a class, and some more for the cache; `Some(None)` if there is no memory. `None` if there is none aside either.
 fn refill(cache: &'static Cache, class: usize, request: Layout, is_last: bool) -> Option<Option<NonNull<u8>>> {
     let mut visit = Visit::default();
     if class < SLAB_CLASSES {
         cache.widen(class, &mut |class, block| visit.give(class, block));
     }
+    let is_of_parcel = class >= SLAB_CLASSES && cache.taken.load(Relaxed);
+    while is_of_parcel
+        && let Some(parcel) = cache.parcels.to_leave()
+        && visit.give_pages(parcel, || cache.parcels.leave(parcel))
+    {}
+    let is_of_parcel = is_of_parcel && !cache.parcels.is_full();
     let inside = if is_last { shards::first().enter() } else { visit.home(cache) };
     let Some(mut inside) = inside else { return aside::obtain(request).map(Some) };
     let counts = inside.shard.counts(cache);
     let State { heap, tallies, .. } = &mut *inside;
     let misses = heap.misses();
-    let block = counts.refill(class, |wanted, take| heap.obtain_blocks(class, wanted, take));
+    let block = if is_of_parcel {
+        let pages = class_pages(class);
+        let wanted = if is_last { pages } else { cache.parcels.next(pages) };
+        heap.obtain_parcel(wanted, pages, shards::mark(cache)).and_then(|parcel| {
+            cache.parcels.add(parcel);
+            cache.parcels.grant(pages)
+        })
+    } else {
+        counts.refill(class, |wanted, take| heap.obtain_blocks(class, wanted, take))
+    };
     let missed = heap.misses() > misses;
     match block {
         Some(_) => tallies.served(counts, Some(class), class_capacity(class), request.size(), missed),
         None if is_last => tallies.refused(),
         None => return Some(None),
+    }
+    if is_of_parcel {
+        inside.show();
     }
     if missed {
         shards::balance(inside);
@@ -247,6 +294,26 @@ fn drain(cache: &Cache) {
     let _at_leases = cache.enter();
     let mut visit = Visit::default();
     cache.drain(|class, block| visit.give(class, block));
+    drain_parcels(cache, &mut visit);
+}
+
+/// Gives back what is free in the parcels of a cache. For who is at its leases.
+fn drain_parcels(cache: &Cache, visit: &mut Visit) {
+    for parcel in cache.parcels.with_free() {
+        if !visit.give_pages(parcel, || cache.parcels.take_out(parcel)) {
+            break;
+        }
+    }
+    cache.parcels.tell_nothing();
+}
+
+/// Time has passed: what the only thread has in parcels, and asked for none of, goes back.
+fn tire() {
+    let cache = CURRENT.get();
+    if cache.parcels.rest() {
+        let _at_leases = cache.enter();
+        drain_parcels(cache, &mut Visit::default());
+    }
 }
 
 #[cold]
@@ -255,12 +322,25 @@ fn give_back_class(class: usize, request: Layout, block: NonNull<u8>) {
     if !cache.taken.load(Relaxed) {
         return give_back_homeless(class, request, block);
     }
-    let _at_leases = cache.enter();
+    let is_slab = class < SLAB_CLASSES;
+    let is_of_parcels = cache.is_of_parcels(class);
+    if is_of_parcels && !cache.parcels.is_asked(class) && shards::take_back_own(cache, class, block) {
+        cache.freed(Some(class), request.size());
+        return purger::freed_without_lock(cache);
+    }
     let mut visit = Visit::default();
-    cache.overflow(class, block, |class, block| visit.give(class, block));
+    // Where sizes change, parcels keep all blocks of pages in less room than stacks: only what is asked for again at once is at hand.
+    if !is_of_parcels || cache.parcels.is_asked(class) {
+        let _at_leases = cache.enter();
+        cache.overflow(class, block, |class, block| visit.give(class, block));
+    } else {
+        visit.give(class, block);
+    }
     // It is counted where the last of them went.
-    let Some(mut inside) = visit.end().or_else(|| enter_home(cache)) else {
-        return cache.freed(Some(class), request.size());
+    let inside = visit.end().or_else(|| if is_slab { enter_home(cache) } else { None });
+    let Some(mut inside) = inside else {
+        cache.freed(Some(class), request.size());
+        return purger::freed_without_lock(cache);
     };
     inside.tallies.freed(cache, Some(class), class_capacity(class), request.size());
     purger::freed(inside, cache);

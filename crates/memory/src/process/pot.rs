@@ -1,8 +1,8 @@
 //! What the caches of all threads together may hold beyond a share of their own: portions, taken and given back.
 
 use super::shards;
-use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicBool, AtomicUsize};
 
 const PORTION: usize = 128 << 10;
 
@@ -50,8 +50,34 @@ pub(super) fn give_back(bytes: usize) {
     TAKEN.0.fetch_sub(bytes, Relaxed);
 }
 
-/// Whether some of it is taken.
+/// What parcels have free beyond a little, in pages. It is their owners' to bound, and told here so that somebody looks after it.
+static TOLD: Taken = Taken(AtomicUsize::new(0));
+
+pub(super) fn tell(pages: usize) {
+    TOLD.0.fetch_add(pages, Relaxed);
+}
+
+pub(super) fn tell_less(pages: usize) {
+    TOLD.0.fetch_sub(pages, Relaxed);
+}
+
+/// Others noted much in some parcel whose owner has not seen it.
+static NOTED: AtomicBool = AtomicBool::new(false);
+
+#[inline]
+pub(super) fn tell_of_noted() {
+    if !NOTED.load(Relaxed) {
+        NOTED.store(true, Relaxed);
+    }
+}
+
+/// What others noted so far is looked after.
+pub(super) fn noted_is_seen() {
+    NOTED.store(false, Relaxed);
+}
+
+/// Whether threads keep more than a little.
 #[inline]
 pub(super) fn is_in_use() -> bool {
-    TAKEN.0.load(Relaxed) > 0
+    TAKEN.0.load(Relaxed) > 0 || TOLD.0.load(Relaxed) > 0 || NOTED.load(Relaxed)
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::cache::Cache;
 use super::shards::{self, Inside};
-use super::{Central, central, central_lock, pot, promote, reach, threads};
+use super::{Central, central, central_lock, pot, promote, reach, threads, tire};
 use crate::heap_config::{Background, HeapSettings};
 use crate::os;
 use crate::retention::TICKS;
@@ -138,6 +138,18 @@ pub(super) fn freed(inside: Inside, cache: &Cache) {
     }
 }
 
+/// The end of every free of pages that took no lock.
+#[inline]
+pub(super) fn freed_without_lock(cache: &Cache) {
+    if OPEN.load(Relaxed) && threads_keep_much() {
+        if let Some(inside) = shards::enter_home(cache) {
+            freed(inside, cache);
+        }
+    } else if cache.is_due() {
+        visit(cache);
+    }
+}
+
 /// The end of every other request under a shard's lock.
 #[inline]
 pub(super) fn counted(inside: Inside, cache: &Cache) {
@@ -187,7 +199,12 @@ fn decide(inside: Inside, cache: &Cache) {
 /// Whether somebody shall give memory back: much is idle there, or threads keep much, and some of them may make no requests any more.
 #[inline]
 fn is_worth_it(inside: &Inside) -> bool {
-    inside.heap.is_idle() || (pot::is_in_use() && threads::are_many() && reach::is_possible())
+    inside.heap.is_idle() || threads_keep_much()
+}
+
+#[inline]
+fn threads_keep_much() -> bool {
+    pot::is_in_use() && threads::are_many() && reach::is_possible()
 }
 
 /// Somebody shall give idle memory back.
@@ -301,6 +318,8 @@ impl Central {
 fn tick() {
     if threads::are_many() {
         reach::call_in(true);
+    } else {
+        tire();
     }
     shards::tick();
     for shard in shards::all() {

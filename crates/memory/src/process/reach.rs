@@ -3,11 +3,9 @@
 //! See [`Cache`]: a cache is called in, and, one fence of all threads later each, shut and emptied. Its thread may come by at any moment, and
 //! has it back then. Where the system refuses the fence, what threads have stays theirs.
 
-use std::ptr::NonNull;
-
-use super::cache::Cache;
+use super::cache::{Cache, Kept};
 use super::shards::Visit;
-use super::{CENTRAL, central, fork, threads};
+use super::{CENTRAL, central, fork, pot, threads};
 use crate::os;
 use crate::sync::BREATH;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -57,6 +55,7 @@ pub(super) fn call_in(only_idle: bool) {
         os::sleep(BREATH);
     }
     let _errno = os::Errno::kept();
+    pot::noted_is_seen();
     if visit_all(|cache| cache.call_in(only_idle)) && fence() && visit_all(Cache::shut) && fence() {
         take_out_all();
     }
@@ -82,7 +81,7 @@ fn visit_all(visit: impl Fn(&Cache) -> bool) -> bool {
     threads::see_all(central, |cache| any |= visit(cache)).is_some() && any
 }
 
-/// Blocks that are taken out under one hold of the lock: the deepest stack.
+/// Blocks, or parcels' pages, that are taken out under one hold of the lock: the deepest stack.
 const MOST: usize = 64;
 
 fn take_out_all() {
@@ -93,10 +92,10 @@ fn take_out_all() {
         while let Some(from) = class
             && central.caches.walk_at(walk).is_some()
         {
-            let mut blocks: [Option<(usize, NonNull<u8>)>; MOST] = [None; MOST];
+            let mut kept: [Option<Kept>; MOST] = [None; MOST];
             let mut count = 0;
-            class = cache.take_out(from, MOST, |class, block| {
-                blocks[count] = Some((class, block));
+            class = cache.take_out(from, MOST, |one| {
+                kept[count] = Some(one);
                 count += 1;
             });
             if count == 0 {
@@ -105,7 +104,10 @@ fn take_out_all() {
             // Whoever waits for a lock gets it in between.
             central.let_others();
             let mut visit = Visit::default();
-            blocks.into_iter().flatten().for_each(|(class, block)| visit.give(class, block));
+            kept.into_iter().flatten().for_each(|one| match one {
+                Kept::Block(class, block) => visit.give(class, block),
+                Kept::Pages(parcel, these) => visit.give_taken(parcel, these),
+            });
             drop(visit);
             let Some(again) = self::central() else { return threads::abandon_walk(walk) };
             central = again;

@@ -15,14 +15,16 @@
 use std::alloc::Layout;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
+use std::sync::OnceLock;
 
 use super::cache::{Cache, give_back};
 use super::tally::{Sums, Tallies};
 use super::threads::CURRENT;
-use super::{CENTRAL, aside, central_lock, prepare, threads};
-use crate::heap::{Budget, Heap};
+use super::{CENTRAL, aside, central_lock, leave_work, pot, prepare, threads};
+use crate::heap::parcel::{Parcel, bits};
+use crate::heap::{Budget, Heap, View};
 use crate::heap_config::{HeapSettings, HugePages};
-use crate::layout::blocks::{PAGE, class_capacity};
+use crate::layout::blocks::{PAGE, SLAB_CLASSES, class_capacity, class_pages};
 use crate::os::{self, Linux, Os};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize};
@@ -50,6 +52,8 @@ pub(super) struct Shard {
     state: Lock<State>,
     /// Where requests count that have no cache of their thread's; used under the lock only.
     homeless: &'static Cache,
+    /// For who does not have the lock, once there was a parcel.
+    view: OnceLock<View>,
     /// The cache of the thread that took something last.
     taker: AtomicPtr<Cache>,
     /// Pages in use and resident, as of the last request that took memory from the system or gave some back.
@@ -62,6 +66,7 @@ impl Shard {
         Self {
             state: Lock::new(State { heap: Heap::new(Linux), tallies: Tallies::new(), under_way: 0 }),
             homeless,
+            view: OnceLock::new(),
             taker: AtomicPtr::new(ptr::null_mut()),
             in_use: AtomicU32::new(0),
             resident: AtomicU32::new(0),
@@ -75,6 +80,12 @@ impl Shard {
 
     pub(super) fn homeless(&self) -> &'static Cache {
         self.homeless
+    }
+
+    /// The parcel that a block lies in, and its first page there. The block is the caller's.
+    #[inline]
+    pub(super) fn parcel(&'static self, block: NonNull<u8>) -> Option<(&'static Parcel, u32)> {
+        self.view.get()?.parcel(block)
     }
 
     /// Its lock.
@@ -107,6 +118,12 @@ impl Inside {
     /// See [`LockGuard::passed`].
     pub(super) fn passed(&self) -> bool {
         self.state.passed()
+    }
+
+    /// Where parcels are is others' to know: there is one.
+    pub(super) fn show(&mut self) {
+        let heap = &mut self.state.heap;
+        self.shard.view.get_or_init(|| heap.view());
     }
 
     /// What the shard has in use is others' to know, more or less.
@@ -147,9 +164,10 @@ static OTHERS: [AtomicPtr<Shard>; SHARDS - 1] = [const { AtomicPtr::new(ptr::nul
 /// How many are open: those of the least numbers. It never decreases.
 static COUNT: AtomicUsize = AtomicUsize::new(1);
 
-/// Where the addresses of all shards but the first begin, and how many bytes of them each has; a wish, and what is the least.
+/// Where the addresses of all shards but the first begin; how many bytes of them each has, and what is the least.
 static ORIGIN: AtomicUsize = AtomicUsize::new(0);
-static ROOM: AtomicUsize = AtomicUsize::new(1);
+/// A power of two, by its logarithm.
+static ROOM: AtomicU32 = AtomicU32::new(0);
 const LEAST_ROOM: usize = 4 << 30;
 
 /// There is one home for all: what is limited is counted in one place.
@@ -189,7 +207,7 @@ pub(super) fn owner(block: NonNull<u8>) -> &'static Shard {
 fn owner_of_many(block: NonNull<u8>) -> &'static Shard {
     // What was stored before the second was open is seen.
     COUNT.load(Acquire);
-    let number = block.addr().get().wrapping_sub(ORIGIN.load(Relaxed)) / ROOM.load(Relaxed);
+    let number = block.addr().get().wrapping_sub(ORIGIN.load(Relaxed)) >> ROOM.load(Relaxed);
     if number < SHARDS - 1 { shard(number + 1) } else { &FIRST }
 }
 
@@ -267,9 +285,9 @@ fn open_next(mut first: Inside) {
         if count == 1 {
             let (origin, bytes) = Linux::addresses(wish, bytes, (SHARDS - 1) * LEAST_ROOM)?;
             ORIGIN.store(origin, Relaxed);
-            ROOM.store(bytes / (SHARDS - 1) / os::HUGE * os::HUGE, Relaxed);
+            ROOM.store((bytes / (SHARDS - 1)).ilog2(), Relaxed);
         }
-        let room = ROOM.load(Relaxed);
+        let room = 1 << ROOM.load(Relaxed);
         let shard = Shard::make(ORIGIN.load(Relaxed) + (count - 1) * room, room, policy)?;
         place.store(shard.as_ptr(), Release);
         Some(())
@@ -337,8 +355,11 @@ impl Visit {
         if is_refused { None } else { enter_home(cache) }
     }
 
-    /// Gives a block of a class back that was in a cache.
+    /// Gives a block of a class back that was in a cache, or is just freed.
     pub(super) fn give(&mut self, class: usize, block: NonNull<u8>) {
+        if class >= SLAB_CLASSES && self.give_to_parcel(class, block) {
+            return;
+        }
         match self.to(owner(block)) {
             Some(inside) => give_back(&mut inside.heap, class, block),
             None => {
@@ -350,10 +371,102 @@ impl Visit {
         }
     }
 
+    /// Gives a block back to the parcel that it lies in, without a lock; if it does, and was granted, and somebody has that.
+    fn give_to_parcel(&mut self, class: usize, block: NonNull<u8>) -> bool {
+        let Some((parcel, first)) = owner(block).parcel(block) else { return false };
+        if parcel.owner() == mark(CURRENT.get()).as_ptr() {
+            let cache = CURRENT.get();
+            let _at_leases = cache.enter();
+            let taken = cache.parcels.take_back(parcel, first, class_pages(class));
+            if cache.parcels.has_surplus() {
+                self.give_surplus(cache);
+            }
+            return taken;
+        }
+        let these = bits(first, class_pages(class));
+        let noted = !parcel.is_abandoned() && parcel.note(these);
+        // Its owner left meanwhile, and may not have seen it.
+        if noted && parcel.is_abandoned() && !self.give_pages(parcel, || 0) {
+            leave_noted();
+        }
+        if noted && parcel.is_mostly_noted() {
+            pot::tell_of_noted();
+        }
+        noted
+    }
+
+    /// Gives back what of the parcels of a cache is free and need not be. For who is at its leases.
+    pub(super) fn give_surplus(&mut self, cache: &Cache) {
+        while let Some(parcel) = cache.parcels.surplus()
+            && self.give_pages(parcel, || cache.parcels.take_out(parcel))
+        {}
+    }
+
+    /// Gives pages of a parcel back, which are nobody's. Returns whether that could be done; if not, the pages were not asked for.
+    pub(super) fn give_pages(&mut self, parcel: &Parcel, these: impl FnOnce() -> u64) -> bool {
+        let Some(start) = NonNull::new(ptr::without_provenance_mut(parcel.address(0))) else { return false };
+        let Some(inside) = self.to(owner(start)) else { return false };
+        // SAFETY: the caller's word; the shard is the one that the address belongs to.
+        unsafe { inside.heap.give_back_pages(parcel, these()) };
+        true
+    }
+
+    /// As [`give_pages`](Self::give_pages), of what was taken out of the parcel of another thread.
+    pub(super) fn give_taken(&mut self, parcel: &Parcel, these: u64) {
+        if self.give_pages(parcel, || these) {
+            return;
+        }
+        // Its owner finds them again, if it has it still.
+        parcel.put_back(these);
+        if parcel.is_abandoned() {
+            leave_noted();
+        }
+    }
+
     /// Stays where it is.
     pub(super) fn end(self) -> Option<Inside> {
         self.inside
     }
+}
+
+/// Of parcels that nobody has some pages are noted as free, and the heap does not know.
+static NOTED: AtomicBool = AtomicBool::new(false);
+
+fn leave_noted() {
+    NOTED.store(true, Relaxed);
+    leave_work();
+}
+
+/// Tells the heaps what could not be told before.
+pub(super) fn work_off_noted() {
+    if NOTED.swap(false, Relaxed) {
+        for shard in all() {
+            match shard.enter() {
+                Some(mut inside) => inside.heap.give_noted(),
+                None => leave_noted(),
+            }
+        }
+    }
+}
+
+/// Takes a block back that lies in one of the parcels of the calling thread's cache; if it does, and was granted. For who has no lock.
+#[inline]
+pub(super) fn take_back_own(cache: &Cache, class: usize, block: NonNull<u8>) -> bool {
+    let Some((parcel, first)) = owner(block).parcel(block) else { return false };
+    if parcel.owner() != mark(cache).as_ptr() {
+        return false;
+    }
+    let _at_leases = cache.enter();
+    let taken = cache.parcels.take_back(parcel, first, class_pages(class));
+    if cache.parcels.has_surplus() {
+        Visit::default().give_surplus(cache);
+    }
+    taken
+}
+
+/// By which a parcel knows its owner.
+pub(super) fn mark(cache: &Cache) -> NonNull<()> {
+    NonNull::from(cache).cast()
 }
 
 /// How much may be resident in all shards.
@@ -559,6 +672,11 @@ pub(super) fn only_one_thread_is_left() {
         state.heap.keep_shared();
         state.under_way = 0;
     }
+}
+
+/// The parcels of all others than this one are nobody's. What is free in them is lost to a fork's child.
+pub(super) fn abandon_others(cache: &Cache) {
+    all().for_each(|shard| shard.lock().heap.abandon_others(mark(cache).as_ptr()));
 }
 
 /// The sums of all counters, with the calling thread's cache settled. Each lock is taken by itself: what threads do meanwhile may be counted or

@@ -312,8 +312,16 @@ pub(super) fn retire(cache: &'static Cache) {
         }
         visit.end().into_iter().for_each(Inside::let_others);
     }
+    let mut visit = Visit::default();
+    let mut left = true;
+    while let Some(parcel) = cache.parcels.last()
+        && left
+    {
+        left = visit.give_pages(parcel, || cache.parcels.leave(parcel));
+    }
+    drop(visit);
     drop(at_leases);
-    if !part_with(cache) {
+    if !left || !part_with(cache) {
         return aside::leave_cache(cache);
     }
     if let Some(inside) = shards::home(&GONE).enter() {

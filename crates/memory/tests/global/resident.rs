@@ -263,6 +263,72 @@ fn what_resting_threads_keep_goes_back_in_time() {
     });
 }
 
+/// Free pages between blocks of threads that rest, as long as nothing else is free.
+#[test]
+fn what_resting_threads_keep_of_pages_goes_back_in_time() {
+    alone(|| {
+        GLOBAL.configure(&HeapConfig::new().with_decay(None));
+        let barrier = Barrier::new(THREADS + 1);
+        let idle = || GLOBAL.stats().pooled_bytes;
+        thread::scope(|scope| {
+            for id in 0..THREADS as u64 {
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    let sizes = |round: usize| (0..60).map(move |i| 8000 + (7919 * (i + round)) % 50_000);
+                    let live: Vec<_> = sizes(1).step_by(10).map(|size| Block::new(layout(size, 8), id)).collect();
+                    drop(sizes(2).map(|size| Block::new(layout(size, 8), id)).collect::<Vec<_>>());
+                    barrier.wait();
+                    barrier.wait();
+                    assert!(live.iter().all(Block::is_intact), "live data was given away");
+                    drop(sizes(3).map(|size| Block::new(layout(size, 8), id)).collect::<Vec<_>>());
+                });
+            }
+            barrier.wait();
+            GLOBAL.configure(&HeapConfig::new().with_idle_limit(Some(0)));
+            GLOBAL.configure(&HeapConfig::new().with_idle_limit(None).with_decay(Some(Duration::from_millis(400))));
+            let before = idle();
+            // This thread makes some requests now and then, of which the heap learns.
+            let gone = within(Duration::from_secs(5), || {
+                drop(Block::new(layout(100_000, 64), 1));
+                idle() < before / 4
+            });
+            barrier.wait();
+            assert!(before > 3 * MIB && gone, "{} of {before} bytes are idle still", idle());
+        });
+    });
+}
+
+/// A thread that rests has the pages of what others freed, and those ask for nothing that the heap serves.
+#[test]
+fn what_others_freed_of_a_resting_threads_pages_goes_back_in_time() {
+    alone(|| {
+        GLOBAL.configure(&HeapConfig::new().with_decay(Some(Duration::from_millis(400))));
+        let barrier = Barrier::new(2);
+        let (give, take) = std::sync::mpsc::channel();
+        let idle = || GLOBAL.stats().pooled_bytes;
+        thread::scope(|scope| {
+            let barrier = &barrier;
+            scope.spawn(move || {
+                let sizes = (0..400).map(|i| 20_000 + 50 * i);
+                give.send(sizes.map(|size| Block::new(layout(size, 8), 1)).collect::<Vec<_>>()).expect("it is awaited");
+                barrier.wait();
+            });
+            let blocks = take.recv().expect("they come");
+            // Nobody gives memory back any more, for anything else.
+            let threads = || std::fs::read_dir("/proc/self/task").expect("Linux tells").count();
+            assert!(within(Duration::from_secs(5), || threads() == 3), "it does not end");
+            drop(blocks);
+            let before = idle();
+            let gone = within(Duration::from_secs(5), || {
+                drop(Block::new(layout(30_000, 64), 1));
+                idle() < before / 4
+            });
+            barrier.wait();
+            assert!(before > 8 * MIB && gone, "{} of {before} bytes are idle still", idle());
+        });
+    });
+}
+
 #[test]
 fn what_resting_threads_keep_goes_back_by_a_trim() {
     alone(|| {
@@ -285,7 +351,8 @@ fn law_13_what_resting_threads_keep_gives_way_to_a_request() {
             let held = stats.bytes_in_use_rounded + kept;
             GLOBAL.configure(&HeapConfig::new().with_limit(Some(held)).with_decay(None));
             assert!(kept > THREADS * OWN / 2, "{stats}");
-            let block = Block::try_new(layout(kept / 2, 8), 1);
+            // What slabs have free between blocks in use stays.
+            let block = Block::try_new(layout(kept / 3, 8), 1);
             GLOBAL.configure(&HeapConfig::new().with_limit(None));
             assert!(block.is_some_and(|block| block.is_intact()), "{kept} bytes were kept: {}", GLOBAL.stats());
         });

@@ -59,6 +59,11 @@ const AHEAD: u32 = 16;
 /// Places that others hold are left out of a search so often.
 const TRIES: usize = 8;
 
+/// The most blocks in a parcel of so many pages: each has two.
+fn most_blocks(pages: u32) -> usize {
+    pages as usize / 2
+}
+
 /// Pages by number, counted from the heap's origin.
 #[derive(Debug)]
 pub(crate) struct PageHeap<O> {
@@ -188,10 +193,13 @@ impl<O: Os> PageHeap<O> {
 
     /// Takes `pages` pages that start at a multiple of `align` pages, a power of two. `None` when there is no memory.
     pub(crate) fn take(&mut self, pages: u32, align: u32) -> Option<Transit> {
+        self.take_on(self.side_of(pages), pages, align)
+    }
+
+    fn take_on(&mut self, side: Side, pages: u32, align: u32) -> Option<Transit> {
         if !self.budget.allows(pages) {
             return None;
         }
-        let side = self.side_of(pages);
         self.merge();
         self.prepare()?;
         let transit = match self.find(side, pages, align) {
@@ -208,16 +216,17 @@ impl<O: Os> PageHeap<O> {
         if !self.budget.allows(pages) {
             return None;
         }
-        self.take_last(pages, align).or_else(|| self.take_ready(pages, align))
+        let side = self.side_of(pages);
+        self.take_last(side, pages, align).or_else(|| self.take_ready(side, pages, align))
     }
 
-    fn take_ready(&mut self, pages: u32, align: u32) -> Option<u32> {
+    fn take_ready(&mut self, side: Side, pages: u32, align: u32) -> Option<u32> {
         if align > 1 || !self.started {
             return None;
         }
         self.merge();
         self.prepare()?;
-        let number = self.extents.best_resident(self.side_of(pages), pages)?;
+        let number = self.extents.best_resident(side, pages)?;
         let extent = self.extents.get(number);
         if extent.dirty < pages {
             return None;
@@ -233,9 +242,9 @@ impl<O: Os> PageHeap<O> {
 
     /// Takes the run that was given back last, if it is the best for `pages` pages.
     #[inline]
-    fn take_last(&mut self, pages: u32, align: u32) -> Option<u32> {
+    fn take_last(&mut self, side: Side, pages: u32, align: u32) -> Option<u32> {
         let last = self.last?;
-        if (last.pages, align, self.extents.side(last.start)) != (pages, 1, self.side_of(pages)) {
+        if (last.pages, align, self.extents.side(last.start)) != (pages, 1, side) {
             return None;
         }
         // As long as the extents stay as they are, so does the answer.
@@ -254,10 +263,35 @@ impl<O: Os> PageHeap<O> {
 
     /// As [`take`](Self::take), for few pages: all at once.
     pub(crate) fn take_now(&mut self, pages: u32) -> Option<Transit> {
-        if let Some(start) = self.take_at_once(pages, 1) {
+        self.take_now_on(self.side_of(pages), pages)
+    }
+
+    /// As [`take_now`](Self::take_now), for a parcel: there may be free ranges between its blocks, once parts of it were [cut](Self::cut).
+    pub(crate) fn take_parcel(&mut self, pages: u32) -> Option<Transit> {
+        let side = self.side_of(pages.min(CLASS_PAGES));
+        self.runs += most_blocks(pages);
+        self.merge();
+        let transit = self.prepare().and_then(|()| self.take_now_on(side, pages));
+        if transit.is_none() {
+            self.runs -= most_blocks(pages);
+        }
+        transit
+    }
+
+    /// All pages of a parcel were cut.
+    pub(crate) fn parcel_ended(&mut self, pages: u32) {
+        self.runs -= most_blocks(pages) + 1;
+    }
+
+    fn take_now_on(&mut self, side: Side, pages: u32) -> Option<Transit> {
+        if !self.budget.allows(pages) {
+            return None;
+        }
+        let at_once = self.take_last(side, pages, 1).or_else(|| self.take_ready(side, pages, 1));
+        if let Some(start) = at_once {
             return Some(Transit::ready(start..start + pages));
         }
-        let mut transit = self.take(pages, 1)?;
+        let mut transit = self.take_on(side, pages, 1)?;
         // A move at most, and a piece of purging: the rest is for others to come.
         loop {
             let stage = transit.stage;

@@ -19,9 +19,7 @@ use std::ptr::{self, NonNull};
 use bytemuck::Zeroable;
 
 pub(crate) use self::set::UnitSet;
-#[cfg(test)]
-pub(crate) use self::table::TableView;
-pub(crate) use self::table::{Table, TableMemory};
+pub(crate) use self::table::{Atomic, Table, TableMemory, TableView};
 use crate::layout::blocks::PAGE;
 use crate::os::{HUGE, Map, Move, Os, Purge};
 

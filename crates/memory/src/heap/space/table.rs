@@ -8,10 +8,8 @@ use bytemuck::Zeroable;
 
 use crate::layout::blocks::PAGE;
 use crate::os::Os;
-use crate::sync::atomic::AtomicPtr;
-#[cfg(test)]
-use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicPtr, AtomicU32};
 
 /// What is mapped for tables at a time, at least: at first what a small heap needs in all, for fewer calls to the system.
 const FIRST: usize = 1152 << 10;
@@ -92,7 +90,6 @@ impl<T, const LEN: usize, const PIECE: usize> TableView<T, LEN, PIECE> {
     }
 }
 
-#[cfg(test)]
 impl<T: Sync, const LEN: usize, const PIECE: usize> TableView<T, LEN, PIECE> {
     /// The item at an index, unless nothing was ever there.
     #[inline]
@@ -158,7 +155,6 @@ impl<T: Zeroable, const LEN: usize, const PIECE: usize> Table<T, LEN, PIECE> {
     }
 }
 
-#[cfg(test)]
 impl<T: Zeroable + Atomic, const LEN: usize, const PIECE: usize> Table<T, LEN, PIECE> {
     /// A second way to the items.
     pub(crate) fn view(&self) -> TableView<T, LEN, PIECE> {
@@ -167,10 +163,8 @@ impl<T: Zeroable + Atomic, const LEN: usize, const PIECE: usize> Table<T, LEN, P
 }
 
 /// Items that are changed by shared references only, so that there is no harm in an exclusive one that nobody uses.
-#[cfg(test)]
 pub(crate) trait Atomic: Sync {}
 
-#[cfg(test)]
 impl Atomic for AtomicU32 {}
 
 impl<T: Zeroable, const LEN: usize, const PIECE: usize> Index<u32> for Table<T, LEN, PIECE> {
