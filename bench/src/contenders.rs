@@ -38,6 +38,9 @@ pub(crate) const BEFORE: &str = "tenzor-before";
 /// The worker that counts what a program requests, and is not compared.
 pub(crate) const COUNTING: Contender = Contender::new("counting", "counting", &[]);
 
+/// The worker that measures what only one thread at a time can do, and is not compared.
+pub(crate) const SERIAL: Contender = Contender::new("serial", "serial", &[]);
+
 pub(crate) const ALL: [Contender; 14] = [
     Contender::new("glibc", "glibc", &[]),
     Contender::new("glibc-tuned", "glibc", &[("GLIBC_TUNABLES", GLIBC)]),

@@ -6,6 +6,7 @@ mod contenders;
 mod programs;
 mod report;
 mod scaling;
+mod serial;
 mod summary;
 mod worker;
 
@@ -57,6 +58,10 @@ struct Args {
     #[arg(long, conflicts_with_all = ["only", "threads", "idle", "json", "from"])]
     scaling: bool,
 
+    /// Instead of programs: for how long locks are held for each request, and what that means on larger machines
+    #[arg(long, conflicts_with_all = ["only", "peers", "threads", "idle", "json", "from", "scaling"])]
+    serial: bool,
+
     /// Tiny sizes, one round, writes nothing: shows that everything runs
     #[arg(long)]
     quick: bool,
@@ -96,6 +101,9 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<()> {
     if args.scaling {
         return scaling::run(args);
+    }
+    if args.serial {
+        return serial::run(args);
     }
     let runs = match &args.from {
         Some(file) => {

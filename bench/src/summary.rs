@@ -61,7 +61,7 @@ fn program_result(program: &'static Program, runs: &[Run]) -> Option<ProgramResu
         let both = runs.iter().filter(|run| run.program == program.name && run.contender == contender.name);
         both.filter_map(|run| match &run.figures {
             Figures::Steps(steps) => Some((run, steps)),
-            Figures::Pairs { .. } | Figures::Scaling { .. } => None,
+            Figures::Pairs { .. } | Figures::Scaling { .. } | Figures::Serial { .. } => None,
         })
         .collect()
     };

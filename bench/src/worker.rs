@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::contenders::{BEFORE, Contender};
+use crate::contenders::{BEFORE, Contender, SERIAL};
 use crate::programs::Program;
 
 /// What a worker prints.
@@ -17,6 +17,7 @@ use crate::programs::Program;
 pub(crate) enum Figures {
     Pairs { pairs: Vec<Pair> },
     Scaling { scaling: Scaling },
+    Serial { serial: Serial },
     Steps(Steps),
 }
 
@@ -58,6 +59,13 @@ pub(crate) struct Pair {
     pub(crate) ns: f64,
 }
 
+/// What only one thread at a time could do: what, how often, and nanoseconds in all; and how many requests there were.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Serial {
+    pub(crate) requests: u64,
+    pub(crate) held: Vec<(String, u64, f64)>,
+}
+
 /// Threads that only request and free: nanoseconds of wall time an operation of any thread, and bytes at the peak.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Scaling {
@@ -88,10 +96,15 @@ fn binary(worker: &str) -> PathBuf {
 pub(crate) fn build(contenders: &[&Contender], programs: &[&Program]) -> Result<()> {
     let workers: BTreeSet<_> = contenders.iter().map(|contender| contender.worker).collect();
     let needs: BTreeSet<_> = programs.iter().filter_map(|program| program.feature()).collect();
-    let target = root().join("target/programs");
     fs::create_dir_all(binary(""))?;
     for worker in workers.into_iter().filter(|&worker| worker != BEFORE) {
-        let features: Vec<_> = needs.iter().map(|need| (*need).to_owned()).chain([format!("peer-{worker}")]).collect();
+        let is_serial = worker == SERIAL.worker;
+        let (peer, flags, target) = match is_serial {
+            true => ("tenzor", "--cfg tenzor_serial", "target/programs-serial"),
+            false => (worker, "", "target/programs"),
+        };
+        let target = root().join(target);
+        let features: Vec<_> = needs.iter().map(|need| (*need).to_owned()).chain([format!("peer-{peer}")]).collect();
         eprintln!("building the worker for {worker}");
         let status = Command::new("cargo")
             .args(["build", "--quiet", "--release", "--no-default-features", "--features", &features.join(",")])
@@ -101,7 +114,7 @@ pub(crate) fn build(contenders: &[&Contender], programs: &[&Program]) -> Result<
             .arg(&target)
             // Where a loop lies within its cache lines is luck, and can cost it a third of its speed: luck shall not decide between
             // builds that differ in their allocator only.
-            .env("RUSTFLAGS", "-C llvm-args=-align-loops=64")
+            .env("RUSTFLAGS", format!("-C llvm-args=-align-loops=64 {flags}"))
             // Without it snmalloc's crate, built without cmake, is a debug build that overwrites what is freed.
             .env("CXXFLAGS", "-DNDEBUG")
             .status()
@@ -155,5 +168,17 @@ impl Running {
         let output = child.wait_with_output().with_context(|| format!("cannot wait for {what}"))?;
         ensure!(output.status.success(), "{what}: {}", output.status);
         serde_json::from_slice(&output.stdout).with_context(|| format!("{what}: unreadable figures"))
+    }
+}
+
+/// Runs a program in the build that measures what only one thread at a time can do.
+pub(crate) fn serial(program: &[&str]) -> Result<Serial> {
+    let what = program.join(" ");
+    let mut command = Command::new(binary(SERIAL.worker));
+    command.arg("serial").args(program).env("RAYON_NUM_THREADS", "1");
+    let child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {what}"))?;
+    match (Running { what, child }).wait()? {
+        Figures::Serial { serial } => Ok(serial),
+        _ => bail!("the worker measured something else"),
     }
 }

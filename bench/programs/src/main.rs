@@ -17,7 +17,7 @@ mod scaling;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use measure::{Program, measure};
 
@@ -34,11 +34,26 @@ struct Options {
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let name = arguments.next().context("which program?")?;
-    if name == "scaling" {
-        println!("{}", scaling::measure(&arguments.next().context("scaling of what?")?)?);
-        return Ok(());
+    let mut name = arguments.next().context("which program?")?;
+    // What one thread at a time could do, instead of figures.
+    let is_serial = name == "serial";
+    if is_serial {
+        name = arguments.next().context("which program?")?;
     }
+    let figures = if name == "scaling" {
+        scaling::measure(&arguments.next().context("scaling of what?")?)?
+    } else {
+        figures(&name, options(arguments)?)?
+    };
+    if is_serial {
+        println!("{}", json!({ "serial": peer::serial().context("this build does not measure it")? }));
+    } else {
+        println!("{figures}");
+    }
+    Ok(())
+}
+
+fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
     let mut options = Options::default();
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -51,8 +66,7 @@ fn main() -> Result<()> {
             other => bail!("unknown argument {other}"),
         }
     }
-    println!("{}", figures(&name, options)?);
-    Ok(())
+    Ok(options)
 }
 
 fn figures(name: &str, options: Options) -> Result<Value> {

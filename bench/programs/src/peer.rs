@@ -22,6 +22,18 @@ static PEER: snmalloc_rs::SnMalloc = snmalloc_rs::SnMalloc;
 #[global_allocator]
 static PEER: tenzor::memory::TenzorAlloc = tenzor::memory::TenzorAlloc::new();
 
+/// What only one thread at a time could do so far, as a build tells that measures it.
+#[cfg(not(all(tenzor_serial, feature = "peer-tenzor")))]
+pub(crate) fn serial() -> Option<serde_json::Value> {
+    None
+}
+
+#[cfg(all(tenzor_serial, feature = "peer-tenzor"))]
+pub(crate) fn serial() -> Option<serde_json::Value> {
+    let held = tenzor::memory::serial();
+    Some(serde_json::json!({ "requests": PEER.stats().allocations, "held": held }))
+}
+
 #[cfg(feature = "peer-counting")]
 pub(crate) use counting::{live, peak_live, requests};
 

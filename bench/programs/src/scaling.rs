@@ -3,9 +3,9 @@
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
-use std::sync::{Barrier, Mutex};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Barrier, Mutex};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};

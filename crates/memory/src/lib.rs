@@ -43,6 +43,15 @@ pub use heap_config::{Background, HeapConfig, HeapSettings, HugePages, Origin, S
 pub use pool::BufferPool;
 pub use stats::{BucketStats, Stats};
 
+/// For `tenzor-bench --serial`, which builds with `--cfg tenzor_serial`: what one thread at a time can do, how often it did, and for how
+/// many nanoseconds in all.
+#[cfg(tenzor_serial)]
+#[doc(hidden)]
+pub fn serial() -> Vec<(&'static str, u64, f64)> {
+    let tick = os::serial::tick();
+    process::serial().into_iter().map(|(what, (times, ticks))| (what, times, ticks as f64 * tick)).collect()
+}
+
 /// The version of the std-style allocator interface that hashbrown and bumpalo use today.
 pub use allocator_api2;
 pub use allocator_api2::alloc::Allocator;

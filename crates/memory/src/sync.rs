@@ -28,6 +28,8 @@ pub(crate) struct Lock<T> {
     forks: AtomicU32,
     /// Who holds the lock for a fork has a [`LockGuard`]: its end does not unlock.
     passed: Cell<bool>,
+    #[cfg(tenzor_serial)]
+    held: os::serial::Held,
     value: UnsafeCell<T>,
 }
 
@@ -64,6 +66,8 @@ impl<T> Lock<T> {
             state: AtomicUsize::new(FREE),
             forks: AtomicU32::new(0),
             passed: Cell::new(false),
+            #[cfg(tenzor_serial)]
+            held: os::serial::Held::new(),
             value: UnsafeCell::new(value),
         }
     }
@@ -91,6 +95,8 @@ impl<T> Lock<T> {
     }
 
     fn guard(&self) -> LockGuard<'_, T> {
+        #[cfg(tenzor_serial)]
+        self.held.begin();
         LockGuard { lock: self, of_this_thread: PhantomData }
     }
 
@@ -194,6 +200,14 @@ impl<T> Lock<T> {
     }
 }
 
+#[cfg(tenzor_serial)]
+impl<T> Lock<T> {
+    /// How often it was held so far, and for how many ticks.
+    pub(crate) fn held(&self) -> (u64, u64) {
+        self.held.so_far()
+    }
+}
+
 impl<T> fmt::Debug for Lock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lock").finish_non_exhaustive()
@@ -250,6 +264,8 @@ impl<T> Drop for LockGuard<'_, T> {
         if self.lock.passed.get() {
             self.lock.passed.set(false);
         } else {
+            #[cfg(tenzor_serial)]
+            self.lock.held.end();
             self.lock.unlock();
         }
     }

@@ -67,7 +67,7 @@ unsafe impl Os for Linux {
         let spare = if align <= PAGE { 0 } else { align };
         let whole = bytes.checked_add(spare)?;
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), whole, ACCESS, PRIVATE, -1, 0) };
+        let start = changes(|| unsafe { libc::mmap(std::ptr::null_mut(), whole, ACCESS, PRIVATE, -1, 0) });
         if start == libc::MAP_FAILED {
             return None;
         }
@@ -90,7 +90,7 @@ unsafe impl Os for Linux {
 
     unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize) -> bool {
         // SAFETY: the range is ours and unused (the caller's word).
-        unsafe { libc::munmap(start.as_ptr().cast(), bytes) == 0 }
+        changes(|| unsafe { libc::munmap(start.as_ptr().cast(), bytes) == 0 })
     }
 
     unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> Purge {
@@ -133,7 +133,7 @@ unsafe impl Os for Linux {
         }
         let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
         // SAFETY: both ranges are ours, and `to` holds nothing that is needed (the caller's word).
-        let moved = unsafe { libc::mremap(from.as_ptr().cast(), bytes, bytes, flags, to.as_ptr()) };
+        let moved = changes(|| unsafe { libc::mremap(from.as_ptr().cast(), bytes, bytes, flags, to.as_ptr()) });
         if moved != libc::MAP_FAILED {
             return Move::Done;
         }
@@ -152,7 +152,7 @@ unsafe impl Os for Linux {
         let advice = if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
         // A kernel without huge pages refuses; then the pages are small.
         // SAFETY: the range is ours (the caller's word), and advice changes no contents.
-        unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) };
+        changes(|| unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) });
     }
 
     fn collapse(&self, start: NonNull<u8>) -> bool {
@@ -221,13 +221,22 @@ fn errno() -> i32 {
     unsafe { *libc::__errno_location() }
 }
 
+/// Makes a call that changes the process's mappings, which is one thread's at a time.
+#[inline]
+fn changes<T>(call: impl FnOnce() -> T) -> T {
+    #[cfg(tenzor_serial)]
+    return super::serial::call(call);
+    #[cfg(not(tenzor_serial))]
+    call()
+}
+
 /// No error of the system's: it took the place for a hint.
 const ELSEWHERE: i32 = -1;
 
 /// Maps memory where nothing lies; the error otherwise, `EEXIST` or `ELSEWHERE` if something does.
 fn map_at(start: NonNull<u8>, bytes: usize) -> Result<(), i32> {
     // SAFETY: nothing that exists is replaced. Kernels before 4.17 do not know the flag, and take the address for a hint.
-    let map = |flag| unsafe { libc::mmap(start.as_ptr().cast(), bytes, ACCESS, PRIVATE | flag, -1, 0) };
+    let map = |flag| changes(|| unsafe { libc::mmap(start.as_ptr().cast(), bytes, ACCESS, PRIVATE | flag, -1, 0) });
     let mut mapped = map(libc::MAP_FIXED_NOREPLACE);
     if mapped == libc::MAP_FAILED && errno() != libc::EEXIST {
         // A filter may refuse the flag alone.

@@ -7,6 +7,8 @@
 
 mod linux;
 mod process;
+#[cfg(tenzor_serial)]
+pub(crate) mod serial;
 mod stderr;
 
 use std::ptr::NonNull;

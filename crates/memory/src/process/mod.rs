@@ -449,6 +449,15 @@ fn promote_now(shard: &'static shards::Shard, promotion: &Promotion<Linux>) {
     }
 }
 
+/// How often each lock was held, or the system's for mappings, and for how many ticks.
+#[cfg(tenzor_serial)]
+pub(crate) fn serial() -> Vec<(&'static str, (u64, u64))> {
+    let heaps = shards::held().map(|held| ("a heap", held));
+    let others =
+        [("threads", CENTRAL.held()), ("common", shards::common_held()), ("mappings", os::serial::MAPPINGS.so_far())];
+    heaps.chain(others).collect()
+}
+
 /// A snapshot of what all threads did.
 pub(crate) fn stats() -> Stats {
     let cache = current();

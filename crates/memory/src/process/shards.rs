@@ -512,6 +512,16 @@ pub(super) fn in_use() -> usize {
     all().map(|shard| shard.in_use.load(Relaxed) as usize).sum::<usize>() * PAGE
 }
 
+#[cfg(tenzor_serial)]
+pub(super) fn held() -> impl Iterator<Item = (u64, u64)> {
+    all().map(|shard| shard.state.held())
+}
+
+#[cfg(tenzor_serial)]
+pub(super) fn common_held() -> (u64, u64) {
+    COMMON.held()
+}
+
 /// Time has passed.
 pub(super) fn tick() {
     if are_many() {
