@@ -247,7 +247,13 @@ fn refill(cache: &'static Cache, class: usize, request: Layout, is_last: bool) -
         && visit.give_pages(parcel, || cache.parcels.leave(parcel))
     {}
     let is_of_parcel = is_of_parcel && !cache.parcels.is_full();
-    let inside = if is_last { shards::first().enter() } else { visit.home(cache) };
+    let inside = if is_last {
+        // Nobody waits for one lock with another.
+        drop(visit);
+        shards::first().enter()
+    } else {
+        visit.home(cache)
+    };
     let Some(mut inside) = inside else { return aside::obtain(request).map(Some) };
     let counts = inside.shard.counts(cache);
     let State { heap, tallies, .. } = &mut *inside;

@@ -2,11 +2,13 @@
 
 use std::thread;
 
+use tenzor_memory::HeapConfig;
+
 use crate::GLOBAL;
 use crate::block::Block;
 use crate::common::layout;
 use crate::lives::use_the_allocator;
-use crate::process::alone_within;
+use crate::process::{alone, alone_within};
 
 const MIB: usize = 1 << 20;
 
@@ -69,4 +71,22 @@ fn there_is_address_space_left_for_others() {
             thread::spawn(|| use_the_allocator(2)).join().expect("no panic");
         });
     }
+}
+
+/// What the thread has free goes back under a lock; then it asks once more.
+#[test]
+fn a_request_under_pressure_waits_for_no_lock_that_it_has() {
+    alone(|| {
+        let mut taken = Vec::with_capacity(10_000);
+        GLOBAL.configure(&HeapConfig::new().with_limit(Some(GLOBAL.stats().reserved_bytes + 2 * MIB)));
+        while let Some(block) = Block::try_new(layout(8000, 8), 1) {
+            taken.push(block);
+        }
+        assert!(taken.len() > 100);
+        // Each of the first two has a parcel of its own, in which the next one has no room.
+        drop(taken.drain(..2));
+        let block = Block::try_new(layout(12_000, 8), 2);
+        GLOBAL.configure(&HeapConfig::new().with_limit(None));
+        assert!(block.is_none_or(|block| block.is_intact()) && taken.iter().all(Block::is_intact));
+    });
 }
