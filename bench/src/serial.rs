@@ -19,16 +19,15 @@ const ROWS: [(&str, &str, u32); 3] = [
     ("64 KiB–1 MiB", "65536-1048576", 400_000),
 ];
 
-const PROGRAMS: [&str; 2] = ["producer-consumer", "bert1"];
-
-/// What the model assumes of a program that only asks the heap: so many requests a second of each processor.
-const HEAVY: f64 = 1e7;
+/// Programs, and their threads.
+const PROGRAMS: [(&str, usize); 2] = [("producer-consumer", 2), ("bert1", 1)];
 
 /// Processors that the model is asked for.
 const MACHINES: [u32; 5] = [8, 16, 32, 64, 128];
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let chosen: Vec<_> = programs::ALL.iter().filter(|program| PROGRAMS.contains(&program.name)).collect();
+    let chosen: Vec<_> =
+        programs::ALL.iter().filter(|program| PROGRAMS.iter().any(|(name, _)| *name == program.name)).collect();
     worker::build(&[&SERIAL], if args.quick { &[] } else { &chosen })?;
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     let mut rows = Vec::new();
@@ -36,11 +35,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         for threads in [1, processors] {
             let operations = operations as usize / threads / if args.quick { 1000 } else { 1 };
             let wish = format!("{sizes},{threads},{operations},first");
-            rows.push((format!("{name}, {threads} threads"), worker::serial(&["scaling", &wish])?));
+            rows.push((format!("{name}, {threads} threads"), threads, worker::serial(&["scaling", &wish])?));
         }
     }
-    for program in PROGRAMS.iter().filter(|_| !args.quick) {
-        rows.push(((*program).to_owned(), worker::serial(&[program])?));
+    for (program, threads) in PROGRAMS.into_iter().filter(|_| !args.quick) {
+        rows.push((program.to_owned(), threads, worker::serial(&[program])?));
     }
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
@@ -48,12 +47,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut model = Table::new();
     model.load_style(presets::ASCII_MARKDOWN);
     model.set_header(["program".to_owned()].into_iter().chain(MACHINES.map(|machine| machine.to_string())));
-    for (name, serial) in &rows {
+    for (name, threads, serial) in &rows {
         let [heap, rest @ ..] = per_request(serial);
         let cells = [name.clone(), serial.requests.to_string(), format!("{heap:.2}")];
         table.add_row(cells.into_iter().chain(rest.map(|ns| format!("{ns:.2}"))));
         let shared = rest.into_iter().fold(0.0, f64::max);
-        let busy = MACHINES.map(|machine| format!("{:.2}", f64::from(machine) * HEAVY * shared / 1e9));
+        let rate = serial.requests as f64 / serial.seconds / *threads as f64;
+        let busy = MACHINES.map(|machine| format!("{:.3}", f64::from(machine) * rate * shared / 1e9));
         model.add_row([name.clone()].into_iter().chain(busy));
     }
     for table in [&mut table, &mut model] {
@@ -87,5 +87,5 @@ the system's lock for them at most so long. Each hold has some 10 ns of the meas
 
 const MODEL: &str = "\
 The model: a heap is opened for each processor whose threads wait, so heaps' locks grow in number with the machine, and what all share does not. Of
-that, the part of its time for which the busiest is held, if each processor made ten million requests a second, by the number of processors. From
-1.00 on it would decide the speed. What moving a cache line from socket to socket costs is not in it: two processors cannot show it.";
+that, the part of its time for which the busiest is held, if each processor did what each thread of the program did here, by the number of processors.
+From 1 on it would decide the speed. What moving a cache line from socket to socket costs is not in it: two processors cannot show it.";

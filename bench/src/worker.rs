@@ -59,9 +59,10 @@ pub(crate) struct Pair {
     pub(crate) ns: f64,
 }
 
-/// What only one thread at a time could do: what, how often, and nanoseconds in all; and how many requests there were.
+/// What only one thread at a time could do: what, how often, and nanoseconds in all; how many requests there were, and how long all took.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Serial {
+    pub(crate) seconds: f64,
     pub(crate) requests: u64,
     pub(crate) held: Vec<(String, u64, f64)>,
 }

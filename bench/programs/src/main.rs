@@ -14,7 +14,7 @@ mod random;
 mod ring;
 mod scaling;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -34,6 +34,7 @@ struct Options {
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
+    let start = Instant::now();
     let mut name = arguments.next().context("which program?")?;
     // What one thread at a time could do, instead of figures.
     let is_serial = name == "serial";
@@ -46,7 +47,9 @@ fn main() -> Result<()> {
         figures(&name, options(arguments)?)?
     };
     if is_serial {
-        println!("{}", json!({ "serial": peer::serial().context("this build does not measure it")? }));
+        let seconds = start.elapsed().as_secs_f64();
+        let [requests, held] = peer::serial().context("this build does not measure it")?;
+        println!("{}", json!({ "serial": { "seconds": seconds, "requests": requests, "held": held } }));
     } else {
         println!("{figures}");
     }
