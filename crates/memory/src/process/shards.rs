@@ -374,14 +374,9 @@ impl Visit {
     /// Gives a block back to the parcel that it lies in, without a lock; if it does, and was granted, and somebody has that.
     fn give_to_parcel(&mut self, class: usize, block: NonNull<u8>) -> bool {
         let Some((parcel, first)) = owner(block).parcel(block) else { return false };
-        if parcel.owner() == mark(CURRENT.get()).as_ptr() {
-            let cache = CURRENT.get();
-            let _at_leases = cache.enter();
-            let taken = cache.parcels.take_back(parcel, first, class_pages(class));
-            if cache.parcels.has_surplus() {
-                self.give_surplus(cache);
-            }
-            return taken;
+        let cache = CURRENT.get();
+        if parcel.owner() == mark(cache).as_ptr() {
+            return self.give_to_own(cache, parcel, first, class);
         }
         let these = bits(first, class_pages(class));
         let noted = !parcel.is_abandoned() && parcel.note(these);
@@ -393,6 +388,17 @@ impl Visit {
             pot::tell_of_noted();
         }
         noted
+    }
+
+    /// Gives a block back to one of the parcels of the calling thread's cache; if it was granted.
+    #[inline]
+    fn give_to_own(&mut self, cache: &Cache, parcel: &Parcel, first: u32, class: usize) -> bool {
+        let _at_leases = cache.enter();
+        let taken = cache.parcels.take_back(parcel, first, class_pages(class));
+        if cache.parcels.has_surplus() {
+            self.give_surplus(cache);
+        }
+        taken
     }
 
     /// Gives back what of the parcels of a cache is free and need not be. For who is at its leases.
@@ -453,15 +459,7 @@ pub(super) fn work_off_noted() {
 #[inline]
 pub(super) fn take_back_own(cache: &Cache, class: usize, block: NonNull<u8>) -> bool {
     let Some((parcel, first)) = owner(block).parcel(block) else { return false };
-    if parcel.owner() != mark(cache).as_ptr() {
-        return false;
-    }
-    let _at_leases = cache.enter();
-    let taken = cache.parcels.take_back(parcel, first, class_pages(class));
-    if cache.parcels.has_surplus() {
-        Visit::default().give_surplus(cache);
-    }
-    taken
+    parcel.owner() == mark(cache).as_ptr() && Visit::default().give_to_own(cache, parcel, first, class)
 }
 
 /// By which a parcel knows its owner.

@@ -213,10 +213,14 @@ impl<O: Os> PageHeap<O> {
     /// Takes `pages` pages that need nothing to be done for them, all resident and none of them zero, if those are the best.
     #[inline]
     pub(crate) fn take_at_once(&mut self, pages: u32, align: u32) -> Option<u32> {
+        self.take_at_once_on(self.side_of(pages), pages, align)
+    }
+
+    #[inline]
+    fn take_at_once_on(&mut self, side: Side, pages: u32, align: u32) -> Option<u32> {
         if !self.budget.allows(pages) {
             return None;
         }
-        let side = self.side_of(pages);
         self.take_last(side, pages, align).or_else(|| self.take_ready(side, pages, align))
     }
 
@@ -284,11 +288,7 @@ impl<O: Os> PageHeap<O> {
     }
 
     fn take_now_on(&mut self, side: Side, pages: u32) -> Option<Transit> {
-        if !self.budget.allows(pages) {
-            return None;
-        }
-        let at_once = self.take_last(side, pages, 1).or_else(|| self.take_ready(side, pages, 1));
-        if let Some(start) = at_once {
+        if let Some(start) = self.take_at_once_on(side, pages, 1) {
             return Some(Transit::ready(start..start + pages));
         }
         let mut transit = self.take_on(side, pages, 1)?;
