@@ -95,8 +95,8 @@ an operation of any thread, each run in a process of its own, in turns. Beside t
 block: in MiB, and where all bytes are written in proportion to the bytes that were live.";
 
 const TAILS: &str = "\
-Microseconds: what one of 10,000 took, and the longest; in brackets the same of a thread that only looked at the clock meanwhile: what the
-machine did.";
+Microseconds for a free and a request; the first byte is written after that, so that a page fault on it does not count. What one of 10,000 took, and
+the longest; in brackets the same of a thread that only looked at the clock meanwhile: what the machine did.";
 
 fn processors() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)

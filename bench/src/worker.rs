@@ -76,7 +76,7 @@ pub(crate) struct Scaling {
     pub(crate) tail: Option<Tail>,
 }
 
-/// In microseconds, what one of 10,000 took, and the longest: of replacements, and of a thread's looks at the clock meanwhile.
+/// In microseconds, what one of 10,000 took, and the longest: of a free and a request, and of a thread's looks at the clock meanwhile.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Tail {
     pub(crate) requests: [f64; 2],

@@ -18,7 +18,7 @@ use crate::random::Random;
 const LIVE: usize = 64;
 
 /// What is asked for: sizes in bytes, log-uniform; threads; replacements of each thread; whether all bytes are written or the first one; and
-/// whether each replacement is timed, beside a thread that only reads the clock.
+/// whether each free with its request is timed, beside a thread that only reads the clock.
 struct Wish {
     low: usize,
     high: usize,
@@ -51,17 +51,19 @@ fn wish(text: &str) -> Result<Wish> {
 struct Block(*mut u8, Layout);
 
 impl Block {
-    fn new(size: usize, fills: bool) -> Result<Self> {
+    fn new(size: usize) -> Result<Self> {
         let layout = Layout::from_size_align(size, 16)?;
-        // SAFETY: no size is zero; the block, if there is one, has so many bytes.
-        unsafe {
-            let start = alloc(layout);
-            if start.is_null() {
-                handle_alloc_error(layout);
-            }
-            start.write_bytes(1, if fills { size } else { 1 });
-            Ok(Self(start, layout))
+        // SAFETY: no size is zero.
+        let start = unsafe { alloc(layout) };
+        if start.is_null() {
+            handle_alloc_error(layout);
         }
+        Ok(Self(start, layout))
+    }
+
+    fn write(&mut self, bytes: usize) {
+        // SAFETY: the block has so many.
+        unsafe { self.0.write_bytes(1, bytes) };
     }
 }
 
@@ -123,7 +125,9 @@ pub(crate) fn measure(text: &str) -> Result<Value> {
         for _ in 0..LIVE {
             let size = random.log_uniform(wish.low, wish.high);
             count(0, size);
-            blocks.push(Block::new(size, wish.fills)?);
+            let mut block = Block::new(size)?;
+            block.write(if wish.fills { size } else { 1 });
+            blocks.push(block);
         }
         barrier.wait();
         for _ in 0..wish.operations {
@@ -132,8 +136,11 @@ pub(crate) fn measure(text: &str) -> Result<Value> {
             count(blocks[at].1.size(), size);
             let start = times.is_some().then(Instant::now);
             drop(blocks.swap_remove(at));
-            blocks.push(Block::new(size, wish.fills)?);
+            let mut block = Block::new(size)?;
+            // What is not touched yet costs a page fault: none of it is timed.
             times.iter_mut().zip(start).for_each(|(times, start)| times.add(start));
+            block.write(if wish.fills { size } else { 1 });
+            blocks.push(block);
         }
         barrier.wait();
         if let (Some(times), Ok(mut all)) = (times, all_times.lock()) {
