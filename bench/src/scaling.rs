@@ -12,12 +12,29 @@ use crate::contenders::{self, Contender};
 use crate::worker::{self, Scaling, Tail};
 use crate::{Args, chosen, report};
 
-/// Sizes in bytes, and how many operations all threads together make in a run: first bytes written, or all.
-const ROWS: [(&str, usize, usize, u32, u32); 4] = [
-    ("16 B–4 KiB", 16, 4 << 10, 4_000_000, 1_000_000),
-    ("4–64 KiB", 4 << 10, 64 << 10, 2_000_000, 200_000),
-    ("64 KiB–1 MiB", 64 << 10, 1 << 20, 1_000_000, 20_000),
-    ("1–16 MiB", 1 << 20, 16 << 20, 40_000, 1_000),
+/// What is shown for it, sizes in bytes, how many operations all threads together make in a run, and in which manner.
+type Row = (&'static str, usize, usize, u32, &'static str);
+
+const FIRST: [Row; 5] = [
+    ("16 B–4 KiB", 16, 4 << 10, 4_000_000, "first"),
+    ("4–64 KiB", 4 << 10, 64 << 10, 2_000_000, "first"),
+    ("64 KiB–1 MiB", 64 << 10, 1 << 20, 1_000_000, "first"),
+    ("1–16 MiB", 1 << 20, 16 << 20, 40_000, "first"),
+    ("realloc within a size class", 16, 4 << 10, 10_000_000, "resized"),
+];
+
+const ALL: [Row; 4] = [
+    ("16 B–4 KiB", 16, 4 << 10, 1_000_000, "all"),
+    ("4–64 KiB", 4 << 10, 64 << 10, 200_000, "all"),
+    ("64 KiB–1 MiB", 64 << 10, 1 << 20, 20_000, "all"),
+    ("1–16 MiB", 1 << 20, 16 << 20, 1_000, "all"),
+];
+
+const TIMED: [Row; 4] = [
+    ("16 B–4 KiB", 16, 4 << 10, 1_000_000, "timed"),
+    ("4–64 KiB", 4 << 10, 64 << 10, 500_000, "timed"),
+    ("64 KiB–1 MiB", 64 << 10, 1 << 20, 250_000, "timed"),
+    ("1–16 MiB", 1 << 20, 16 << 20, 10_000, "timed"),
 ];
 
 const PEERS: [&str; 4] = ["tenzor", "mimalloc-v3", "jemalloc", "glibc"];
@@ -39,50 +56,59 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     worker::build(&contenders, &[])?;
     let (threads, rounds) = if args.quick { (vec![2], 1) } else { (threads(), args.rounds) };
     let mut text = format!("{INTRODUCTION} Medians of {rounds} rounds, {} processors.\n", processors());
-    for (title, fills) in [("The first byte of each block written", false), ("All bytes written", true)] {
-        let mut table = Table::new();
-        table.load_style(presets::ASCII_MARKDOWN);
-        let heads = contenders.iter().map(|contender| contender.name);
-        table.set_header(["sizes", "threads"].into_iter().chain(heads.clone()).chain(heads.map(|_| "MiB")));
-        for (name, low, high, first, all) in ROWS {
+    let measure = |&(_, low, high, operations, manner): &Row, threads: usize| {
+        let operations = (operations as usize / if args.quick { 1000 } else { 1 } / threads).max(10);
+        measure(&contenders, &format!("{low}-{high},{threads},{operations},{manner}"), rounds)
+    };
+    let names = || contenders.iter().map(|contender| contender.name);
+    for (title, rows) in [("The first byte of each block written", &FIRST[..]), ("All bytes written", &ALL)] {
+        let heads = ["sizes", "threads"].into_iter().chain(names()).chain(names().map(|_| "MiB"));
+        let mut table = table(heads, 1);
+        for row in rows {
             for &threads in &threads {
-                let operations = if fills { all } else { first } as usize / if args.quick { 1000 } else { 1 } / threads;
-                let written = if fills { "all" } else { "first" };
-                let wish = format!("{low}-{high},{threads},{},{written}", operations.max(10));
-                let figures = measure(&contenders, &wish, rounds)?;
-                let times = figures.iter().map(|figures| format!("{:.0}", figures.ns));
-                let memory = figures.iter().map(|figures| match figures.live {
-                    Some(live) => format!("{:.2}", figures.resident as f64 / live as f64),
-                    None => format!("{:.0}", figures.resident as f64 / f64::from(1 << 20)),
-                });
-                table.add_row([name.to_owned(), threads.to_string()].into_iter().chain(times).chain(memory));
+                let figures = measure(row, threads)?;
+                table.add_row([row.0.to_owned(), threads.to_string()].into_iter().chain(cells(&figures)));
             }
         }
-        table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
         let _ = writeln!(text, "\n### {title}\n\n{table}");
     }
-    let mut table = Table::new();
-    table.load_style(presets::ASCII_MARKDOWN);
-    table.set_header(["sizes"].into_iter().chain(contenders.iter().map(|contender| contender.name)));
-    for (name, low, high, first, _) in ROWS {
+    let mut tails = table(["sizes"].into_iter().chain(names()), usize::MAX);
+    for row in &TIMED {
         // A thread less than processors, which the clock's has; one at least.
-        let threads = processors().saturating_sub(1).max(1);
-        let operations = first as usize / if args.quick { 1000 } else { 4 } / threads;
-        let figures = measure(&contenders, &format!("{low}-{high},{threads},{},timed", operations.max(10)), rounds)?;
+        let figures = measure(row, processors().saturating_sub(1).max(1))?;
         let cells = figures.iter().map(|figures| match figures.tail {
             Some(Tail { requests: [most, worst], clock: [ticks, gap] }) => {
                 format!("{most:.1} / {worst:.0} ({ticks:.1} / {gap:.0})")
             }
             None => String::new(),
         });
-        table.add_row([name.to_owned()].into_iter().chain(cells));
+        tails.add_row([row.0.to_owned()].into_iter().chain(cells));
     }
-    let _ = writeln!(text, "\n### The longest replacements\n\n{TAILS}\n\n{table}");
+    let _ = writeln!(text, "\n### The longest replacements\n\n{TAILS}\n\n{tails}");
     println!("{text}");
     if args.peers.is_empty() && !args.quick && !args.no_write {
         report::write_between(&Path::new(env!("CARGO_MANIFEST_DIR")).join("RESULTS.md"), "scaling", &text)?;
     }
     Ok(())
+}
+
+/// With numbers in what follows the first columns.
+fn table<'a>(heads: impl Iterator<Item = &'a str>, first: usize) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header(heads);
+    table.column_iter_mut().skip(first).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    table
+}
+
+/// Times, and then what was resident.
+fn cells(figures: &[Scaling]) -> Vec<String> {
+    let times = figures.iter().map(|figures| format!("{:.0}", figures.ns));
+    let memory = figures.iter().map(|figures| match figures.live {
+        Some(live) => format!("{:.2}", figures.resident as f64 / live as f64),
+        None => format!("{:.0}", figures.resident as f64 / f64::from(1 << 20)),
+    });
+    times.chain(memory).collect()
 }
 
 const INTRODUCTION: &str = "\
@@ -92,7 +118,8 @@ const INTRODUCTION: &str = "\
 
 Written by that command. Each thread has 64 live blocks of log-uniform sizes, and replaces one at random; nanoseconds of wall time
 an operation of any thread, each run in a process of its own, in turns. Beside them what was resident at the peak, less what was before the first
-block: in MiB, and where all bytes are written in proportion to the bytes that were live.";
+block: in MiB, and where all bytes are written in proportion to the bytes that were live. `realloc within a size class`: blocks of 16 B to 4 KiB, of
+which one at random becomes larger or smaller within the same eighth between two powers of two, and so within one of Tenzor's classes.";
 
 const TAILS: &str = "\
 Microseconds for a free and a request; the first byte is written after that, so that a page fault on it does not count. What one of 10,000 took, and
