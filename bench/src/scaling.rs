@@ -37,6 +37,19 @@ const TIMED: [Row; 4] = [
     ("1–16 MiB", 1 << 20, 16 << 20, 10_000, "timed"),
 ];
 
+/// And how many operations all threads together make in a run, for each range of sizes.
+const PATTERNS: [(&str, [u32; 2]); 5] = [
+    ("burst", [3_000_000, 500_000]),
+    ("hand-over", [1_000_000, 200_000]),
+    ("phases", [1_500_000, 150_000]),
+    ("come-and-go", [700_000, 250_000]),
+    ("shift", [2_000_000, 300_000]),
+];
+
+const PATTERNS_SIZES: [(&str, usize, usize); 2] = [("16 B–64 KiB", 16, 64 << 10), ("64 KiB–1 MiB", 64 << 10, 1 << 20)];
+
+const PATTERNS_THREADS: [usize; 2] = [2, 4];
+
 const PEERS: [&str; 4] = ["tenzor", "mimalloc-v3", "jemalloc", "glibc"];
 
 /// Threads that are tried: fewer than processors, as many, and more.
@@ -56,9 +69,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     worker::build(&contenders, &[])?;
     let (threads, rounds) = if args.quick { (vec![2], 1) } else { (threads(), args.rounds) };
     let mut text = format!("{INTRODUCTION} Medians of {rounds} rounds, {} processors.\n", processors());
-    let measure = |&(_, low, high, operations, manner): &Row, threads: usize| {
+    let measure = |program: &str, &(_, low, high, operations, manner): &Row, threads: usize| {
         let operations = (operations as usize / if args.quick { 1000 } else { 1 } / threads).max(10);
-        measure(&contenders, &format!("{low}-{high},{threads},{operations},{manner}"), rounds)
+        measure(&contenders, program, &format!("{low}-{high},{threads},{operations},{manner}"), rounds)
     };
     let names = || contenders.iter().map(|contender| contender.name);
     for (title, rows) in [("The first byte of each block written", &FIRST[..]), ("All bytes written", &ALL)] {
@@ -66,7 +79,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let mut table = table(heads, 1);
         for row in rows {
             for &threads in &threads {
-                let figures = measure(row, threads)?;
+                let figures = measure("scaling", row, threads)?;
                 table.add_row([row.0.to_owned(), threads.to_string()].into_iter().chain(cells(&figures)));
             }
         }
@@ -75,7 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut tails = table(["sizes"].into_iter().chain(names()), usize::MAX);
     for row in &TIMED {
         // A thread less than processors, which the clock's has; one at least.
-        let figures = measure(row, processors().saturating_sub(1).max(1))?;
+        let figures = measure("scaling", row, processors().saturating_sub(1).max(1))?;
         let cells = figures.iter().map(|figures| match figures.tail {
             Some(Tail { requests: [most, worst], clock: [ticks, gap] }) => {
                 format!("{most:.1} / {worst:.0} ({ticks:.1} / {gap:.0})")
@@ -85,6 +98,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         tails.add_row([row.0.to_owned()].into_iter().chain(cells));
     }
     let _ = writeln!(text, "\n### The longest replacements\n\n{TAILS}\n\n{tails}");
+    let heads = ["pattern", "sizes", "threads"].into_iter().chain(names()).chain(names().map(|_| "MiB"));
+    let mut patterns = table(heads, 2);
+    for (pattern, operations) in PATTERNS {
+        for ((sizes, low, high), operations) in PATTERNS_SIZES.into_iter().zip(operations) {
+            for &threads in if args.quick { &PATTERNS_THREADS[..1] } else { &PATTERNS_THREADS } {
+                let figures = measure("patterns", &(sizes, low, high, operations, pattern), threads)?;
+                let row = [pattern.to_owned(), sizes.to_owned(), threads.to_string()];
+                patterns.add_row(row.into_iter().chain(cells(&figures)));
+            }
+        }
+    }
+    let _ = writeln!(text, "\n### Other patterns\n\n{OTHERS}\n\n{patterns}");
     println!("{text}");
     if args.peers.is_empty() && !args.quick && !args.no_write {
         report::write_between(&Path::new(env!("CARGO_MANIFEST_DIR")).join("RESULTS.md"), "scaling", &text)?;
@@ -125,18 +150,26 @@ const TAILS: &str = "\
 Microseconds for a free and a request; the first byte is written after that, so that a page fault on it does not count. What one of 10,000 took, and
 the longest; in brackets the same of a thread that only looked at the clock meanwhile: what the machine did.";
 
+const OTHERS: &str = "\
+Nanoseconds and MiB as above, from the first request to the last free; an operation is a request and a free. The first, the middle and the last eight
+bytes of each block are written, and looked at before it is freed: a wrong one ends the command. `burst`: each thread requests 500 blocks and frees them
+in random order. `hand-over`: one thread requests, the next one frees, with a channel for 64 blocks between them. `phases`: one thread requests 500
+blocks, another one frees them; then the other way round. `come-and-go`: a thread replaces one of 64 blocks at random, ends after 200 replacements, and
+leaves the blocks to a new one. `shift`: a thread that stays does the same, with sizes in a range of a factor of 4 that moves up by a factor of 1.5 every
+2,000 operations, and begins again.";
+
 fn processors() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// The medians, in turns.
-fn measure(contenders: &[&Contender], wish: &str, rounds: u32) -> Result<Vec<Scaling>> {
+fn measure(contenders: &[&Contender], program: &str, wish: &str, rounds: u32) -> Result<Vec<Scaling>> {
     let mut runs: Vec<Vec<Scaling>> = vec![vec![]; contenders.len()];
     for round in 0..rounds as usize {
         for turn in 0..contenders.len() {
             let contender = (round + turn) % contenders.len();
-            eprintln!("{wish} {}", contenders[contender].name);
-            runs[contender].push(worker::scale(contenders[contender], wish)?);
+            eprintln!("{program} {wish} {}", contenders[contender].name);
+            runs[contender].push(worker::scale(contenders[contender], program, wish)?);
         }
     }
     Ok(runs.iter().map(|runs| median(runs)).collect())

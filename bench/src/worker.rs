@@ -151,15 +151,15 @@ pub(crate) fn start(contender: &Contender, program: &Program, manner: Manner) ->
     Ok(Running { what, child })
 }
 
-/// Runs the scaling program with what it is told.
-pub(crate) fn scale(contender: &Contender, wish: &str) -> Result<Scaling> {
-    let what = format!("scaling of {wish} under {}", contender.name);
+/// Runs one of the programs of threads that only request and free, with what it is told.
+pub(crate) fn scale(contender: &Contender, program: &str, wish: &str) -> Result<Scaling> {
+    let what = format!("{program} of {wish} under {}", contender.name);
     let mut command = Command::new(binary(contender.worker));
-    command.args(["scaling", wish]).envs(contender.environment.iter().copied());
+    command.args([program, wish]).envs(contender.environment.iter().copied());
     let child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {what}"))?;
     match (Running { what, child }).wait()? {
         Figures::Scaling { scaling } => Ok(scaling),
-        _ => bail!("the worker for {} knows no scaling", contender.worker),
+        _ => bail!("the worker for {} knows no {program}", contender.worker),
     }
 }
 

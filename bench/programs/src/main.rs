@@ -9,6 +9,7 @@ mod models;
 #[cfg(feature = "burn")]
 mod net;
 mod pairs;
+mod patterns;
 mod peer;
 mod random;
 mod ring;
@@ -41,10 +42,10 @@ fn main() -> Result<()> {
     if is_serial {
         name = arguments.next().context("which program?")?;
     }
-    let figures = if name == "scaling" {
-        scaling::measure(&arguments.next().context("scaling of what?")?)?
-    } else {
-        figures(&name, options(arguments)?)?
+    let figures = match name.as_str() {
+        "scaling" => scaling::measure(&arguments.next().context("scaling of what?")?)?,
+        "patterns" => patterns::measure(&arguments.next().context("patterns of what?")?)?,
+        _ => figures(&name, options(arguments)?)?,
     };
     if is_serial {
         let seconds = start.elapsed().as_secs_f64();

@@ -16,20 +16,20 @@ use crate::measure::{peak_resident, resident};
 use crate::random::Random;
 
 /// Blocks of each thread.
-const LIVE: usize = 64;
+pub(crate) const LIVE: usize = 64;
 
 /// What is asked for, as `LOW-HIGH,THREADS,OPERATIONS,MANNER`: sizes in bytes, log-uniform; threads; operations of each thread; and in which
 /// manner.
-struct Wish<'a> {
-    low: usize,
-    high: usize,
-    threads: usize,
-    operations: usize,
-    manner: &'a str,
+pub(crate) struct Wish<'a> {
+    pub(crate) low: usize,
+    pub(crate) high: usize,
+    pub(crate) threads: usize,
+    pub(crate) operations: usize,
+    pub(crate) manner: &'a str,
 }
 
 impl<'a> Wish<'a> {
-    fn parse(text: &'a str) -> Result<Self> {
+    pub(crate) fn parse(text: &'a str) -> Result<Self> {
         let parts: Vec<&str> = text.split(',').collect();
         let [sizes, threads, operations, manner] = parts[..] else { bail!("{text} is no wish") };
         let (low, high) = sizes.split_once('-').context("sizes are LOW-HIGH")?;
@@ -65,10 +65,13 @@ fn manner(name: &str) -> Result<Manner> {
     })
 }
 
-struct Block(*mut u8, Layout);
+pub(crate) struct Block(pub(crate) *mut u8, pub(crate) Layout);
+
+// SAFETY: memory of one owner; any thread may free it.
+unsafe impl Send for Block {}
 
 impl Block {
-    fn new(size: usize) -> Result<Self> {
+    pub(crate) fn new(size: usize) -> Result<Self> {
         let layout = Layout::from_size_align(size, 16)?;
         // SAFETY: no size is zero.
         let start = unsafe { alloc(layout) };
