@@ -3,7 +3,8 @@
 //! A huge page is faster to fill and to walk than 512 small ones, and takes all of its memory at its first byte. So a request has one at
 //! once where blocks of its size were found filled before, or, as long as none was looked at, of the nearest size; others begin with
 //! small pages, and units come onto huge ones later, once three quarters of them are touched. To find out, some blocks are
-//! **watched**: when memory is taken from the system again, or time has passed, the system is asked how much of them is resident.
+//! **watched**: when memory is taken from the system again, or time has passed, the system is asked how much of them is resident, which is
+//! done without the heap's lock.
 
 use std::ops::Range;
 
@@ -13,8 +14,29 @@ use crate::heap_config::HugePages;
 /// Blocks of fewer pages share units with others too often to be told apart; theirs come onto huge pages later.
 const LEAST: u32 = 32;
 
-/// Blocks that are watched at a time.
+/// Blocks that are watched at a time: the pages of each.
+pub(crate) type Watched = [Range<u32>; WATCHED];
 const WATCHED: usize = 4;
+
+/// How many of the sampled pages of each are resident, if that is told.
+pub(crate) type Seen = [Option<u32>; WATCHED];
+
+/// Looks at watched blocks: asks how many of some pages are resident.
+pub(crate) fn look(watched: &Watched, resident: impl Fn(Range<u32>) -> Option<u32>) -> Seen {
+    watched.each_ref().map(|watched| {
+        let (pages, sample) = (watched.end - watched.start, sample(watched));
+        let samples = [0, 1, 2, 3].map(|third| watched.start + ((u64::from(pages - sample) * third) / 3) as u32);
+        samples.into_iter().try_fold(0, |sum, start| match sample {
+            0 => Some(0),
+            _ => Some(sum + resident(start..start + sample)?),
+        })
+    })
+}
+
+/// Pages in each sample of a block.
+fn sample(watched: &Range<u32>) -> u32 {
+    LEAST.min(watched.end - watched.start)
+}
 
 /// How far the score of a size goes in either direction. One block that stays empty weighs as much as two that are filled.
 const SURE: i8 = 4;
@@ -29,9 +51,11 @@ pub(crate) struct Filling {
     /// For each power of two of pages, how blocks of that size were found, and a bit if one was.
     scores: [i8; 32],
     known: u32,
-    watched: [Range<u32>; WATCHED],
+    watched: Watched,
     next: usize,
     begun: u32,
+    /// They are to be looked at.
+    is_due: bool,
 }
 
 impl Filling {
@@ -43,6 +67,7 @@ impl Filling {
             watched: [const { 0..0 }; WATCHED],
             next: 0,
             begun: 0,
+            is_due: false,
         }
     }
 
@@ -79,13 +104,13 @@ impl Filling {
         }
     }
 
-    /// A block begins to use fresh pages: judges those that did before, and watches this one.
-    pub(crate) fn begin(&mut self, pages: Range<u32>, resident: impl Fn(Range<u32>) -> Option<u32>) {
+    /// A block begins to use fresh pages: those that did before are to be looked at, and this one is watched.
+    pub(crate) fn begin(&mut self, pages: Range<u32>) {
         let length = pages.end - pages.start;
         if self.policy != HugePages::Auto || length < LEAST {
             return;
         }
-        self.judge(resident);
+        self.look_again();
         // What is known well is looked at now and then only.
         self.begun = self.begun.wrapping_add(1);
         if self.scores[length.ilog2() as usize].abs() < SURE || self.begun.is_multiple_of(SELDOM) {
@@ -103,23 +128,30 @@ impl Filling {
         }
     }
 
-    /// Judges the watched blocks, of some pages of which `resident` tells how many are. A block of which nothing is has not been
-    /// used yet.
-    pub(crate) fn judge(&mut self, resident: impl Fn(Range<u32>) -> Option<u32>) {
-        for watched in &mut self.watched {
-            let pages = watched.end - watched.start;
-            if pages == 0 {
+    /// Time has passed, or so.
+    pub(crate) fn look_again(&mut self) {
+        self.is_due = true;
+    }
+
+    /// The blocks to look at, if they are to be looked at.
+    pub(crate) fn due(&mut self) -> Option<Watched> {
+        let is_due = std::mem::take(&mut self.is_due) && self.watched.iter().any(|watched| !watched.is_empty());
+        is_due.then(|| self.watched.clone())
+    }
+
+    /// Judges watched blocks that are so still by what was seen. A block of which nothing is resident has not been used yet.
+    pub(crate) fn judge(&mut self, looked_at: &Watched, seen: Seen) {
+        for ((watched, looked_at), found) in self.watched.iter_mut().zip(looked_at).zip(seen) {
+            if looked_at.is_empty() || watched != looked_at {
                 continue;
             }
-            let sample = LEAST.min(pages);
-            let samples = [0, 1, 2, 3].map(|third| watched.start + ((u64::from(pages - sample) * third) / 3) as u32);
-            let found = samples.into_iter().try_fold(0, |sum, start| Some(sum + resident(start..start + sample)?));
             match found {
                 Some(0) => continue,
                 Some(found) => {
-                    self.known |= 1 << pages.ilog2();
-                    let score = &mut self.scores[pages.ilog2() as usize];
-                    let by = if found >= sample * 3 { 1 } else { -2 };
+                    let size = (watched.end - watched.start).ilog2();
+                    self.known |= 1 << size;
+                    let score = &mut self.scores[size as usize];
+                    let by = if found >= sample(watched) * 3 { 1 } else { -2 };
                     *score = (*score + by).clamp(-SURE, SURE);
                 }
                 None => {}
@@ -133,26 +165,34 @@ impl Filling {
 mod tests {
     use super::*;
 
+    /// Looks at what is due, and judges it.
+    fn judge(filling: &mut Filling, resident: impl Fn(Range<u32>) -> Option<u32>) {
+        filling.look_again();
+        if let Some(watched) = filling.due() {
+            filling.judge(&watched, look(&watched, resident));
+        }
+    }
+
     #[test]
     fn blocks_are_expected_to_be_filled_where_some_were() {
         let mut filling = Filling::new();
         let block = 1000..1600;
         assert!(!filling.expects(600));
-        filling.begin(block.clone(), |_| None);
-        filling.judge(|_| Some(0));
+        filling.begin(block.clone());
+        judge(&mut filling, |_| Some(0));
         assert!(!filling.expects(600), "it is not used yet");
-        filling.judge(|pages| Some(pages.len() as u32));
+        judge(&mut filling, |pages| Some(pages.len() as u32));
         assert!(filling.expects(600) && filling.expects(1000));
         // It tells of sizes nearby as long as nothing else does.
         assert!(filling.expects(64) && filling.expects(8191) && !filling.expects(63) && !filling.expects(8192));
-        filling.begin(block.clone(), |_| None);
-        filling.judge(|pages| Some(u32::from(pages.start == block.start)));
+        filling.begin(block.clone());
+        judge(&mut filling, |pages| Some(u32::from(pages.start == block.start)));
         assert!(!filling.expects(600));
         // Once more is too little to be sure.
         for filled in [false, true, true] {
             assert_eq!(filling.expects(600), filled && filling.scores[9] > 0);
-            filling.begin(block.clone(), |_| None);
-            filling.judge(|pages| Some(pages.len() as u32));
+            filling.begin(block.clone());
+            judge(&mut filling, |pages| Some(pages.len() as u32));
         }
         assert!(filling.expects(600));
     }
@@ -160,11 +200,16 @@ mod tests {
     #[test]
     fn what_is_given_back_or_not_told_is_no_evidence() {
         let mut filling = Filling::new();
-        filling.begin(1000..2000, |_| None);
+        filling.begin(1000..2000);
         filling.forget(&(1999..2500));
-        filling.judge(|_| Some(1));
-        filling.begin(1000..2000, |_| None);
-        filling.judge(|_| None);
+        judge(&mut filling, |_| Some(1));
+        filling.begin(1000..2000);
+        judge(&mut filling, |_| None);
+        filling.begin(1000..2000);
+        // Another block is watched in its place by the time that it was looked at.
+        let watched = filling.due().unwrap();
+        filling.forget(&(1000..2000));
+        filling.judge(&watched, look(&watched, |_| Some(1)));
         assert_eq!(filling.scores, [0; 32]);
     }
 

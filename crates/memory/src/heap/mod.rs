@@ -13,7 +13,8 @@
 //! | `parcel`, `parcels` | which pages a thread has for itself, to serve requests for a few |
 //!
 //! A request for many pages is served in pieces, so that no one who waits for the lock waits long: [`Heap::obtain_run`] begins, and
-//! [`Heap::proceed`] goes on until it is ready.
+//! [`Heap::proceed`] goes on until it is ready. What goes back to the system does so without the lock: a [`Goal`] says what, and
+//! [`Heap::errand`] which call is next.
 #![allow(unsafe_code)]
 
 mod budget;
@@ -33,14 +34,15 @@ use std::ops::Range;
 use std::ptr::NonNull;
 
 pub(crate) use self::budget::Budget;
+use self::filling::Seen;
 pub(crate) use self::owners::Holding;
 use self::owners::OwnersView;
+pub(crate) use self::pages::{Goal, Look, Progress, Promotion};
 use self::pages::{PageHeap, Relocation, Transit};
-pub(crate) use self::pages::{Progress, Promotion};
 use self::parcel::{PARCEL, Parcel};
 use self::parcels::{Parcels, ParcelsView, first_page};
 use self::slabs::Slabs;
-use self::space::UNIT;
+use self::space::{Errand, Return, UNIT};
 use crate::heap_config::HugePages;
 use crate::layout::blocks::{self, PAGE, Run, SLAB_CLASSES, class_pages};
 use crate::os::Os;
@@ -93,6 +95,11 @@ pub(crate) struct Growth {
 }
 
 impl Growth {
+    /// Whether memory was taken from the system for it.
+    pub(crate) fn missed(&self) -> bool {
+        self.transit.missed()
+    }
+
     /// Once it is grown, the bytes that may not be zero, beyond those it had.
     pub(crate) fn dirty(&self) -> Range<usize> {
         let ((pages, old), (_, size)) = (self.old, self.new);
@@ -117,6 +124,11 @@ pub(crate) struct Moving {
 }
 
 impl Moving {
+    /// Whether memory was taken from the system for it.
+    pub(crate) fn missed(&self) -> bool {
+        self.relocation.transit.missed()
+    }
+
     /// Where it will start.
     pub(crate) fn to(&self) -> NonNull<u8> {
         self.to
@@ -434,8 +446,53 @@ impl<O: Os> Heap<O> {
     }
 
     /// See [`PageHeap::decay`].
-    pub(crate) fn decay(&mut self) -> bool {
+    pub(crate) fn decay(&self) -> Goal {
         self.pages.decay()
+    }
+
+    /// See [`PageHeap::trim`].
+    pub(crate) fn trim(&self) -> Goal {
+        self.pages.trim()
+    }
+
+    /// See [`PageHeap::keep_budget`].
+    pub(crate) fn keep_budget(&self) -> Goal {
+        self.pages.keep_budget()
+    }
+
+    /// See [`PageHeap::evict`].
+    pub(crate) fn evict(&self, pages: u32) -> Goal {
+        self.pages.evict(pages)
+    }
+
+    /// See [`PageHeap::errand`].
+    pub(crate) fn errand(&mut self, goal: &mut Goal) -> Option<Errand<O>> {
+        self.pages.errand(goal)
+    }
+
+    /// See [`PageHeap::is_unmet`].
+    pub(crate) fn is_unmet(&self, goal: &Goal) -> bool {
+        self.pages.is_unmet(goal)
+    }
+
+    /// See [`PageHeap::returned`].
+    pub(crate) fn returned(&mut self, goal: &mut Goal, with: &Return) {
+        self.pages.returned(goal, with);
+    }
+
+    /// See [`PageHeap::look`].
+    pub(crate) fn look(&mut self) -> Option<Look<O>> {
+        self.pages.look()
+    }
+
+    /// See [`PageHeap::saw`].
+    pub(crate) fn saw(&mut self, look: &Look<O>, seen: Seen) {
+        self.pages.saw(look, seen);
+    }
+
+    /// See [`PageHeap::settled`].
+    pub(crate) fn settled(&mut self, goal: &Goal) {
+        self.pages.settled(goal);
     }
 
     /// See [`PageHeap::promotion`].
@@ -476,11 +533,6 @@ impl<O: Os> Heap<O> {
         self.pages.exceeds_idle_limit()
     }
 
-    /// See [`PageHeap::keep_within_idle_limit`].
-    pub(crate) fn keep_within_idle_limit(&mut self) -> bool {
-        self.pages.keep_within_idle_limit()
-    }
-
     /// The most bytes that may be in use, and resident but free, from now on; both in whole pages.
     pub(crate) fn set_limits(&mut self, in_use: usize, idle: usize) {
         let pages = |bytes: usize| u32::try_from(bytes / PAGE).unwrap_or(u32::MAX);
@@ -494,17 +546,6 @@ impl<O: Os> Heap<O> {
 
     pub(crate) fn policy(&self) -> HugePages {
         self.pages.policy()
-    }
-
-    /// Gives a piece of all free pages back to the system; returns how many bytes, and whether there are more.
-    pub(crate) fn trim(&mut self) -> (usize, bool) {
-        let (pages, more) = self.pages.trim();
-        (pages as usize * PAGE, more)
-    }
-
-    /// Gives some pages back that are free, a piece of work at most; returns how many.
-    pub(crate) fn evict(&mut self, pages: u32) -> u32 {
-        self.pages.evict(pages)
     }
 
     pub(crate) fn pages_in_use(&self) -> u32 {

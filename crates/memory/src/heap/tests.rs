@@ -56,8 +56,11 @@ struct State {
     collapsed: Cell<usize>,
     /// Units moved.
     moved: Cell<usize>,
-    /// The work done since the heap was called last.
-    purged: Cell<usize>,
+    /// The heap's lock is not held.
+    outside: Cell<bool>,
+    /// Calls of `unmap` while it was.
+    unmapped_inside: Cell<usize>,
+    /// Units moved since the heap was called last.
     moves: Cell<usize>,
     mappings: Cell<usize>,
 }
@@ -88,9 +91,7 @@ impl Faulty {
 
     /// The work that may be done under one hold of the lock begins anew.
     fn hold(&self) {
-        assert!(self.0.purged.get() <= 16 << 20, "{} bytes purged at once", self.0.purged.get());
         assert!(self.0.moves.get() <= 1, "{} units moved at once", self.0.moves.get());
-        self.0.purged.set(0);
         self.0.moves.set(0);
     }
 
@@ -189,6 +190,7 @@ unsafe impl Os for Faulty {
         Some(start)
     }
     unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        self.0.unmapped_inside.set(self.0.unmapped_inside.get() + usize::from(!self.0.outside.get()));
         if self.fails() {
             let lost = match self.pick(3) {
                 0 => 0,
@@ -207,7 +209,7 @@ unsafe impl Os for Faulty {
         unsafe { Linux.unmap(start, bytes) }
     }
     unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> Purge {
-        self.0.purged.set(self.0.purged.get() + bytes);
+        assert!(self.0.outside.get() && bytes <= 16 << 20, "{bytes} bytes purged at once, or while the lock is held");
         if self.fails() {
             match self.pick(3) {
                 0 => return Purge::Kept,
@@ -277,8 +279,29 @@ unsafe impl Os for Faulty {
     }
 }
 
+/// Who makes calls for a heap.
+pub(crate) trait Caller: Os {
+    fn make(&self, errand: Errand<Self>) -> Return;
+}
+
+impl Caller for Linux {
+    fn make(&self, errand: Errand<Self>) -> Return {
+        errand.run()
+    }
+}
+
+impl Caller for Faulty {
+    /// Without the lock.
+    fn make(&self, errand: Errand<Self>) -> Return {
+        self.0.outside.set(true);
+        let with = errand.run();
+        self.0.outside.set(false);
+        with
+    }
+}
+
 /// By layouts, as the heap's users do.
-impl<O: Os> Heap<O> {
+impl<O: Caller> Heap<O> {
     fn obtain(&mut self, layout: Layout) -> Option<Granted> {
         self.obtain_in_pieces(layout, || {})
     }
@@ -300,6 +323,9 @@ impl<O: Os> Heap<O> {
                 }
                 hold();
                 let granted = self.granted(&request);
+                if request.missed() {
+                    self.keep_within_budget();
+                }
                 if let Some(promotion) = self.promotion_of(&mut request) {
                     let whole = promotion.run();
                     self.promoted(&promotion, whole);
@@ -308,8 +334,12 @@ impl<O: Os> Heap<O> {
             }
             Place::Class(class) => {
                 let mut granted = None;
+                let misses = self.misses();
                 self.obtain_blocks(class, 1, |block| granted = Some(block));
                 hold();
+                if self.misses() > misses {
+                    self.keep_within_budget();
+                }
                 granted.map(|start| Granted { start, dirty: 0..layout.size() })
             }
         }
@@ -340,11 +370,38 @@ impl<O: Os> Heap<O> {
                 hold();
                 match self.grow(&mut growth) {
                     Progress::More => {}
-                    Progress::Ready => return Some(growth.dirty()),
+                    Progress::Ready => {
+                        if growth.missed() {
+                            self.keep_within_budget();
+                        }
+                        return Some(growth.dirty());
+                    }
                     Progress::Lost => return None,
                 }
             },
         }
+    }
+
+    /// Gives back what a goal says; returns how many pages went, and whether there is more to do.
+    fn pursue(&mut self, mut goal: Goal) -> (u32, bool) {
+        self.pursue_this(&mut goal);
+        (goal.gone(), self.is_unmet(&goal))
+    }
+
+    fn pursue_this(&mut self, goal: &mut Goal) {
+        if let Some(look) = self.look() {
+            self.saw(&look, look.run());
+        }
+        while let Some(errand) = self.errand(goal) {
+            let with = self.pages.space().os().make(errand);
+            self.returned(goal, &with);
+        }
+    }
+
+    fn keep_within_budget(&mut self) {
+        let mut goal = self.keep_budget();
+        self.pursue_this(&mut goal);
+        self.settled(&goal);
     }
 
     /// Moves a block, and copies what cannot be moved.
@@ -381,6 +438,9 @@ impl<O: Os> Heap<O> {
         for range in [0..moved.start, moved.end..old.1] {
             copy(block, to, range);
         }
+        if moving.missed() {
+            self.keep_within_budget();
+        }
         self.arrive(&moving);
         Some(to)
     }
@@ -388,8 +448,8 @@ impl<O: Os> Heap<O> {
     fn trim_all(&mut self) -> usize {
         let mut all = 0;
         loop {
-            let (bytes, more) = self.trim();
-            all += bytes;
+            let (pages, more) = self.pursue(self.trim());
+            all += pages as usize * PAGE;
             if !more {
                 return all;
             }
@@ -407,7 +467,7 @@ impl<O: Os> Heap<O> {
 }
 
 /// A block whose memory is there.
-fn filled<O: Os>(heap: &mut Heap<O>, layout: Layout) -> NonNull<u8> {
+fn filled<O: Caller>(heap: &mut Heap<O>, layout: Layout) -> NonNull<u8> {
     let block = heap.obtain(layout).unwrap().start;
     // SAFETY: the block was just granted.
     unsafe { block.write_bytes(1, layout.size()) };
@@ -450,6 +510,12 @@ fn verify(live: &Live, bytes: usize) {
     }
 }
 
+/// The next call for a goal, which is made later.
+fn next(heap: &mut Heap<Faulty>, mut goal: Goal) -> Option<(Goal, Errand<Faulty>)> {
+    let errand = heap.errand(&mut goal)?;
+    Some((goal, errand))
+}
+
 /// Random operations; `largest` is a power of two. Returns how many large blocks were moved.
 fn run(seed: u64, operations: u64, largest: u32, os: Faulty) -> usize {
     let mut random = fastrand::Rng::with_seed(seed);
@@ -458,7 +524,23 @@ fn run(seed: u64, operations: u64, largest: u32, os: Faulty) -> usize {
     let mut live: Vec<Live> = vec![];
     let (mut refused, mut stamp, mut relocations) = (0, 0, 0);
     let hold = || os.hold();
+    // Goals of other threads, each with a call that is made some time.
+    let mut errands: Vec<(Goal, Errand<Faulty>)> = vec![];
     for operation in 0..operations {
+        if random.u32(0..100) < 5 {
+            let goal = match random.u32(0..4) {
+                0 => heap.decay(),
+                1 => heap.trim(),
+                2 => heap.keep_budget(),
+                _ => heap.evict(random.u32(0..4 * UNIT)),
+            };
+            errands.extend(next(&mut heap, goal));
+        }
+        if !errands.is_empty() && random.u32(0..100) < 15 {
+            let (mut goal, errand) = errands.swap_remove(random.usize(0..errands.len()));
+            heap.returned(&mut goal, &os.make(errand));
+            errands.extend(next(&mut heap, goal));
+        }
         match random.u32(0..100) {
             0..50 => {
                 let power = random.u32(0..=largest);
@@ -519,18 +601,9 @@ fn run(seed: u64, operations: u64, largest: u32, os: Faulty) -> usize {
             }
             98 => {
                 heap.tick();
-                loop {
-                    os.hold();
-                    if !heap.decay() && !heap.promote() {
-                        break;
-                    }
-                }
+                while heap.pursue(heap.decay()).1 || heap.promote() {}
             }
-            _ if operation % 7 == 0 => {
-                while heap.trim().1 {
-                    os.hold();
-                }
-            }
+            _ if operation % 7 == 0 => _ = heap.trim_all(),
             _ => {}
         }
         os.hold();
@@ -541,6 +614,10 @@ fn run(seed: u64, operations: u64, largest: u32, os: Faulty) -> usize {
         }
     }
     assert!(every != 0 || refused == 0);
+    while let Some((mut goal, errand)) = errands.pop() {
+        heap.returned(&mut goal, &os.make(errand));
+        heap.check();
+    }
     for gone in live {
         verify(&gone, gone.layout.size());
         heap.give_back(gone.block, gone.layout);
@@ -1040,12 +1117,9 @@ fn law_16_what_time_gives_back_is_unmapped_in_pieces() {
     let mapped = os.0.mapped.get();
     heap.give_back(block, layout);
     (0..10).for_each(|_| heap.tick());
-    os.hold();
-    while heap.decay() {
-        os.hold();
-    }
-    os.hold();
+    while heap.pursue(heap.decay()).1 {}
     heap.check();
+    assert_eq!(os.0.unmapped_inside.get(), 0, "unmapped while the lock was held");
     assert!(os.0.mapped.get() <= mapped - (150 << 20), "{} bytes are mapped still", os.0.mapped.get());
     // And it is there again, zero, where it is asked for.
     let Granted { start, dirty } = heap.obtain(layout).unwrap();

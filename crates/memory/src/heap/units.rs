@@ -191,16 +191,15 @@ impl Units {
         unit.tried = false;
     }
 
-    /// Marks pages as purged. Returns how many were resident, and how many dirty.
-    pub(crate) fn purge(&mut self, pages: Range<u32>) -> (u32, u32) {
-        let (mut resident, mut dirty) = (0, 0);
+    /// Marks pages as purged. Returns how many were resident.
+    pub(crate) fn purge(&mut self, pages: Range<u32>) -> u32 {
+        let mut resident = 0;
         for (number, pages) in parts(pages) {
             let unit = &mut self.units[number];
             let before = unit.resident();
             self.promising -= u32::from(unit.is_promising());
             for word in 0..WORDS {
                 let mask = mask(word, &pages);
-                dirty += (unit.dirty[word] & mask).count_ones();
                 if unit.whole {
                     // What stays of a broken huge page stays resident: from now on as dirty pages.
                     unit.dirty[word] = u64::MAX;
@@ -211,7 +210,7 @@ impl Units {
             resident += before - unit.resident();
         }
         self.resident -= resident;
-        (resident, dirty)
+        resident
     }
 
     /// Compares what is kept twice.

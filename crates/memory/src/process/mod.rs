@@ -4,6 +4,7 @@
 
 mod aside;
 mod cache;
+mod errands;
 mod fork;
 mod parcels;
 mod pot;
@@ -25,6 +26,7 @@ pub(crate) use self::runs::relocate;
 pub(crate) use self::settings::{config, configure};
 
 use self::cache::{Cache, Tally};
+use self::errands::{keep_budget, pursue_all};
 use self::purger::Purger;
 use self::runs::{give_back_run, obtain_run, resize_run};
 use self::shards::{State, Visit, enter_home, owner};
@@ -278,7 +280,7 @@ fn refill(cache: &'static Cache, class: usize, request: Layout, is_last: bool) -
         inside.show();
     }
     if missed {
-        shards::balance(inside);
+        shards::balance(keep_budget(inside));
     } else if is_last {
         purger::counted(inside, counts);
     } else {
@@ -293,6 +295,7 @@ fn yield_to_request(cache: &Cache) {
     drain(cache);
     reach::call_in(false);
     trim_heap();
+    errands::wait();
     shards::renew_limits();
 }
 
@@ -416,15 +419,10 @@ pub(crate) fn trim() -> usize {
 fn trim_heap() -> usize {
     let mut all = 0;
     for shard in shards::all() {
-        while let Some(mut inside) = shard.enter() {
-            let (bytes, more) = inside.heap.trim();
-            all += bytes;
-            inside.publish();
-            if !more {
-                break;
-            }
-            inside.let_others();
-        }
+        let Some(inside) = shard.enter() else { break };
+        let (inside, bytes) = pursue_all(inside, |inside| inside.heap.trim());
+        inside.publish();
+        all += bytes;
     }
     all
 }

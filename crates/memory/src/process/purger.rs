@@ -14,6 +14,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use super::cache::Cache;
+use super::errands::pursue;
 use super::shards::{self, Inside};
 use super::{Central, central, central_lock, pot, promote, reach, threads, tire};
 use crate::heap_config::{Background, HeapSettings};
@@ -159,19 +160,14 @@ pub(super) fn counted(inside: Inside, cache: &Cache) {
     }
 }
 
-/// As long as more is free than may be, it goes back, each piece under a hold of its own.
-#[cold]
-pub(super) fn keep_within_idle_limit(mut inside: Inside) -> Option<Inside> {
-    let _errno = os::Errno::kept();
-    let shard = inside.shard;
-    while inside.heap.exceeds_idle_limit() {
-        inside.let_others();
-        inside = shard.enter()?;
-        if !inside.heap.keep_within_idle_limit() {
-            break;
-        }
+/// As long as more is free than may be, it goes back.
+#[inline]
+pub(super) fn keep_within_idle_limit(inside: Inside) -> Inside {
+    if !inside.heap.exceeds_idle_limit() {
+        return inside;
     }
-    Some(inside)
+    let mut goal = inside.heap.keep_budget();
+    pursue(inside, &mut goal)
 }
 
 /// Much is on small pages: calls shall put it onto huge ones.
@@ -190,7 +186,7 @@ fn promote_in_calls(inside: Inside, cache: &Cache) {
 /// Much is idle: somebody shall give it back.
 #[cold]
 fn decide(inside: Inside, cache: &Cache) {
-    let Some(inside) = keep_within_idle_limit(inside) else { return };
+    let inside = keep_within_idle_limit(inside);
     if is_worth_it(&inside) {
         find_somebody(inside, cache);
     }
@@ -332,11 +328,11 @@ fn tick() {
 /// Gives a piece back. Returns whether there may be more.
 fn decay() -> bool {
     shards::all().any(|shard| {
-        let Some(mut inside) = shard.enter() else { return false };
-        let more = inside.heap.decay();
+        let Some(inside) = shard.enter() else { return false };
+        let mut goal = inside.heap.decay();
+        let inside = pursue(inside, &mut goal);
         inside.publish();
-        inside.let_others();
-        more
+        inside.heap.is_unmet(&goal)
     })
 }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::cache::{Cache, misuse};
+use super::errands::{keep_budget, meanwhile};
 use super::shards::{self, Inside, State, enter_home, owner};
 use super::{aside, current, promote_now, purger, yield_to_request};
 use crate::heap::{Granted, Heap, Progress, Resize};
@@ -65,23 +66,11 @@ fn obtain_other(cache: &Cache, mut inside: Inside, run: Run, size: usize) -> Opt
     granted
 }
 
-/// Does something without the lock, so that whoever waits for it gets it. A fork waits for the end of what is under way.
-fn meanwhile(mut inside: Inside, work: impl FnOnce()) -> Inside {
-    let shard = inside.shard;
-    inside.under_way += 1;
-    inside.let_others();
-    work();
-    let mut inside = shard.lock();
-    // A fork's child knows of none.
-    inside.under_way = inside.under_way.saturating_sub(1);
-    inside
-}
-
 fn try_run(cache: &Cache, mut inside: Inside, pages: Run, size: usize) -> Option<Granted> {
     let mut request = inside.heap.obtain_run(pages, size)?;
     loop {
         match inside.heap.proceed(&mut request) {
-            Progress::More => inside = meanwhile(inside, || ()),
+            Progress::More => inside = meanwhile(inside, || ()).0,
             Progress::Lost => return None,
             Progress::Ready => break,
         }
@@ -90,14 +79,15 @@ fn try_run(cache: &Cache, mut inside: Inside, pages: Run, size: usize) -> Option
     let State { heap, tallies, .. } = &mut *inside;
     let granted = heap.granted(&request);
     tallies.served(counts, None, pages.capacity(), size, request.missed());
-    if let Some(promotion) = heap.promotion_of(&mut request) {
-        let shard = inside.shard;
-        shards::balance(inside);
-        promote_now(shard, &promotion);
-    } else if request.missed() {
-        shards::balance(inside);
+    let promotion = heap.promotion_of(&mut request);
+    let shard = inside.shard;
+    if request.missed() {
+        shards::balance(keep_budget(inside));
     } else {
         purger::counted(inside, counts);
+    }
+    if let Some(promotion) = promotion {
+        promote_now(shard, &promotion);
     }
     Some(granted)
 }
@@ -144,13 +134,19 @@ pub(super) fn resize_run(block: NonNull<u8>, old: Layout, new: Layout) -> Option
         Resize::Nowhere if aside::has_served(block) => return None,
         Resize::Nowhere => misuse(&mut inside.heap, block),
         Resize::Done(dirty) => dirty,
-        Resize::Growing(mut growth) => loop {
-            match inside.heap.grow(&mut growth) {
-                Progress::More => inside = meanwhile(inside, || ()),
-                Progress::Lost => return None,
-                Progress::Ready => break growth.dirty(),
+        Resize::Growing(mut growth) => {
+            loop {
+                match inside.heap.grow(&mut growth) {
+                    Progress::More => inside = meanwhile(inside, || ()).0,
+                    Progress::Lost => return None,
+                    Progress::Ready => break,
+                }
             }
-        },
+            if growth.missed() {
+                inside = keep_budget(inside);
+            }
+            growth.dirty()
+        }
     };
     inside.tallies.run_resized(before.capacity(), after.capacity());
     let counts = inside.shard.counts(cache);
@@ -173,7 +169,7 @@ pub(crate) fn relocate(block: NonNull<u8>, old: Layout, new: Layout) -> Option<N
     // SAFETY: the caller's word: nobody uses the block meanwhile.
     let mut moving = unsafe { inside.heap.relocate(block, (before, old.size()), after) }?;
     while inside.heap.move_on(&mut moving) {
-        inside = meanwhile(inside, || ());
+        inside = meanwhile(inside, || ()).0;
     }
     let (start, moved) = (moving.to(), moving.moved());
     let copy = |from: NonNull<u8>, to: NonNull<u8>, range: Range<usize>| {
@@ -183,10 +179,10 @@ pub(crate) fn relocate(block: NonNull<u8>, old: Layout, new: Layout) -> Option<N
     let mut there = !moved.is_empty();
     while there {
         match inside.heap.settle(&mut moving) {
-            Progress::More => inside = meanwhile(inside, || ()),
+            Progress::More => inside = meanwhile(inside, || ()).0,
             Progress::Ready => break,
             Progress::Lost => {
-                inside = meanwhile(inside, || copy(start, block, moved.clone()));
+                inside = meanwhile(inside, || copy(start, block, moved.clone())).0;
                 there = false;
             }
         }
@@ -195,11 +191,15 @@ pub(crate) fn relocate(block: NonNull<u8>, old: Layout, new: Layout) -> Option<N
         inside.heap.call_off(&moving);
         return None;
     }
+    if moving.missed() {
+        inside = keep_budget(inside);
+    }
     inside = meanwhile(inside, || {
         for range in [0..moved.start, moved.end..old.size()] {
             copy(block, start, range);
         }
-    });
+    })
+    .0;
     inside.heap.arrive(&moving);
     inside.tallies.run_resized(before.capacity(), after.capacity());
     let counts = inside.shard.counts(cache);

@@ -19,7 +19,7 @@ pub(crate) fn configure(config: &HeapConfig) {
     };
     shards::heed(&settings);
     for shard in shards::all() {
-        shard.enter().and_then(purger::keep_within_idle_limit);
+        shard.enter().map(purger::keep_within_idle_limit);
     }
 }
 

@@ -18,9 +18,10 @@ use std::ptr::{self, NonNull};
 use std::sync::OnceLock;
 
 use super::cache::{Cache, give_back};
+use super::errands::pursue;
 use super::tally::{Sums, Tallies};
 use super::threads::CURRENT;
-use super::{CENTRAL, aside, central_lock, leave_work, pot, prepare, threads};
+use super::{CENTRAL, aside, central_lock, leave_work, pot, prepare, purger, threads};
 use crate::heap::parcel::{Parcel, bits};
 use crate::heap::{Budget, Heap, View};
 use crate::heap_config::{HeapSettings, HugePages};
@@ -338,7 +339,7 @@ impl Visit {
     /// Goes to a shard; `None` as for [`Shard::enter`].
     pub(super) fn to(&mut self, shard: &'static Shard) -> Option<&mut Inside> {
         if self.inside.as_ref().is_none_or(|inside| !ptr::eq(inside.shard, shard)) && !self.is_refused {
-            self.inside = None;
+            self.leave();
             self.inside = shard.enter_for(CURRENT.get());
             self.is_refused = self.inside.is_none();
         }
@@ -350,9 +351,13 @@ impl Visit {
         if self.inside.as_ref().is_some_and(|inside| ptr::eq(inside.shard, home(cache))) {
             return self.inside.take();
         }
-        let is_refused = self.is_refused;
-        drop(self);
-        if is_refused { None } else { enter_home(cache) }
+        self.leave();
+        if self.is_refused { None } else { enter_home(cache) }
+    }
+
+    /// Goes out, after something may have been given back.
+    fn leave(&mut self) {
+        self.inside.take().map(purger::keep_within_idle_limit);
     }
 
     /// Gives a block of a class back that was in a cache, or is just freed.
@@ -430,8 +435,14 @@ impl Visit {
     }
 
     /// Stays where it is.
-    pub(super) fn end(self) -> Option<Inside> {
-        self.inside
+    pub(super) fn end(mut self) -> Option<Inside> {
+        self.inside.take()
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -498,11 +509,10 @@ pub(super) fn balance(inside: Inside) {
     if excess == 0 {
         return;
     }
-    let Some(mut rich) = richest.1.enter() else { return };
-    let evicted = rich.heap.evict(excess);
-    rich.publish();
-    drop(rich);
-    COMMON.lock().learn(evicted);
+    let Some(rich) = richest.1.enter() else { return };
+    let mut goal = rich.heap.evict(excess);
+    pursue(rich, &mut goal).publish();
+    COMMON.lock().learn(goal.gone());
 }
 
 /// Bytes in use in all shards, in whole pages, more or less.

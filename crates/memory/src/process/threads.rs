@@ -341,8 +341,11 @@ pub(super) fn part_with(cache: &'static Cache) -> bool {
     drop(central);
     let (Some(gone), Some(run)) = (gone.map(|cache| NonNull::from(cache).cast()), run()) else { return true };
     match owner(gone).enter() {
-        // SAFETY: it was granted for this run, and neither a thread nor a list has it any more.
-        Some(mut inside) => _ = unsafe { inside.heap.give_back_run(run, gone) },
+        Some(mut inside) => {
+            // SAFETY: it was granted for this run, and neither a thread nor a list has it any more.
+            unsafe { inside.heap.give_back_run(run, gone) };
+            purger::keep_within_idle_limit(inside);
+        }
         // SAFETY: as above.
         None => unsafe { aside::leave_uncounted(gone, Layout::new::<Cache>()) },
     }

@@ -20,9 +20,10 @@
 //!
 //! # A piece at a time
 //!
-//! Who calls holds the heap's lock, and others wait for it. So each call does a bounded piece of work: one unit is moved, or 16 MiB are
-//! purged. Pages that are cut out and not lent yet are in **transit**: no one's but the caller's, who comes again with them
-//! ([`PageHeap::proceed`]) until they are ready. Huge pages are made of small ones between two calls ([`Promotion`]).
+//! Who calls holds the heap's lock, and others wait for it. So each call does a bounded piece of work: one unit is moved. Pages that are
+//! cut out and not lent yet are in **transit**: no one's but the caller's, who comes again with them ([`PageHeap::proceed`]) until
+//! they are ready. What goes back to the system does so between two calls ([`Goal`]), and so do small pages onto huge ones
+//! ([`Promotion`]).
 //!
 //! # What can go wrong
 //!
@@ -30,6 +31,7 @@
 //! extents, or the run in transit is cancelled and what remains of it freed. Nothing is known of it any more, so nothing is done
 //! with it. If the system takes no memory back, it stays resident and is counted as such.
 
+mod looking;
 mod promotion;
 mod purging;
 mod relocation;
@@ -39,10 +41,11 @@ use std::ops::Range;
 
 use bytemuck::Zeroable;
 
+pub(crate) use self::looking::Look;
 pub(crate) use self::promotion::Promotion;
+pub(crate) use self::purging::Goal;
 use self::purging::UNMAPPED;
 pub(crate) use self::relocation::Relocation;
-use self::transit::Stage;
 pub(crate) use self::transit::{Progress, Transit};
 use super::budget::Budget;
 use super::extents::{Extent, Extents, Side};
@@ -84,14 +87,15 @@ pub(crate) struct PageHeap<O> {
     /// Live runs, and ranges that were lost.
     runs: usize,
     holes: usize,
-    /// Resident pages that are free, and that there was no memory to note.
+    /// Resident pages that are free, and that there was no memory to note; and those that errands are about.
     stray: u32,
+    away: u32,
     /// Units that are mapped as a whole.
     mapped: u32,
     /// The unit to look at next for promotion, and how often all were; `None` if no unit shall be promoted.
     promoted: Option<u32>,
     round: u32,
-    /// The unit to look at next for what nobody needs, and is mapped.
+    /// The page to look at next for what nobody needs, and is mapped.
     swept: u32,
     /// How often a run took memory from the system.
     misses: u64,
@@ -114,6 +118,7 @@ impl<O: Os> PageHeap<O> {
             runs: 0,
             holes: 0,
             stray: 0,
+            away: 0,
             mapped: 0,
             promoted: Some(0),
             round: 1,
@@ -292,17 +297,14 @@ impl<O: Os> PageHeap<O> {
             return Some(Transit::ready(start..start + pages));
         }
         let mut transit = self.take_on(side, pages, 1)?;
-        // A move at most, and a piece of purging: the rest is for others to come.
+        // One move at most.
         loop {
-            let stage = transit.stage;
             match self.proceed(&mut transit) {
-                Progress::More if stage == Stage::Lent => break self.end(&mut transit),
                 Progress::More => transit.next = u32::MAX,
-                Progress::Ready => break,
+                Progress::Ready => return Some(transit),
                 Progress::Lost => return None,
             }
         }
-        Some(transit)
     }
 
     /// Cuts pages out of the extent that fits best, on a side if it can be.
@@ -429,16 +431,22 @@ impl<O: Os> PageHeap<O> {
 
     /// Pages of a free extent, all mapped, are in use from now on.
     fn cut_out(&mut self, number: u32, pages: Range<u32>) -> Transit {
-        let extent = self.extents.get(number);
         self.budget.take(pages.end - pages.start);
+        self.space.set_aside(pages.clone());
+        self.cut_from(number, &pages);
+        Transit::begun(pages)
+    }
+
+    /// Pages are a free extent's no more.
+    fn cut_from(&mut self, number: u32, pages: &Range<u32>) {
+        let extent = self.extents.get(number);
         let known = |part: Range<u32>| match part.end <= extent.start + extent.dirty {
             true => Extent::used(part.start, part.end - part.start),
             false => self.units.extent(part),
         };
         let (front, taken) = (known(extent.start..pages.start), known(pages.clone()));
         let rest = extent.rest(pages.end, front.fresh + taken.fresh, front.zero + taken.zero);
-        self.cut_units(&pages, rest.pages > 0);
-        self.space.set_aside(pages.clone());
+        self.cut_units(pages, rest.pages > 0);
         self.extents.update(number, rest);
         if front.pages > 0 {
             self.extents.insert(front);
@@ -446,7 +454,6 @@ impl<O: Os> PageHeap<O> {
                 self.partly.insert(pages.start / UNIT);
             }
         }
-        Transit::begun(pages)
     }
 
     /// Pages are free no more; of their last unit, there may be some behind them that are.
@@ -524,7 +531,6 @@ impl<O: Os> PageHeap<O> {
         self.budget.give(pages);
         self.merge();
         self.last = Some(Extent::used(start, pages));
-        self.keep_within_idle_limit();
     }
 
     /// Frees a part of a run.
@@ -533,7 +539,6 @@ impl<O: Os> PageHeap<O> {
         self.budget.give(pages);
         self.space.reclaim(start..start + pages);
         self.free(Extent::used(start, pages));
-        self.keep_within_idle_limit();
     }
 
     /// Puts the run that was given back last among the free extents.
@@ -580,7 +585,7 @@ impl<O: Os> PageHeap<O> {
     /// Whether more is free than may be.
     #[inline]
     pub(crate) fn exceeds_idle_limit(&self) -> bool {
-        self.budget.exceeds_idle_limit(self.units.resident())
+        self.budget.exceeds_idle_limit(self.staying())
     }
 
     /// Whether it is worth some work to give free memory back in time.
@@ -597,7 +602,11 @@ impl<O: Os> PageHeap<O> {
         let mut free: Vec<Extent> = self.extents.all().collect();
         let idle: u32 = free.iter().map(Extent::resident).sum();
         let last = self.last.map_or(0, |last| last.pages);
-        assert_eq!(self.budget.in_use() + idle + last + self.stray, self.units.resident(), "resident pages");
+        assert_eq!(
+            self.budget.in_use() + idle + last + self.stray + self.away,
+            self.units.resident(),
+            "resident pages"
+        );
         free.sort_by_key(|extent| extent.start);
         let border = self.extents.border();
         for pair in free.windows(2) {
@@ -643,6 +652,6 @@ impl<O: Os> PageHeap<O> {
 
     /// Whether no more is resident than shall be, which holds where no call to the system fails.
     pub(crate) fn is_within_budget(&self) -> bool {
-        self.units.resident() <= self.budget.pages().max(self.budget.in_use())
+        self.staying() <= self.budget.pages().max(self.budget.in_use())
     }
 }

@@ -1,196 +1,289 @@
-//! What is free goes back to the system, a piece at a time.
+//! What is free goes back to the system, by calls that are made without the heap's lock.
+//!
+//! A **goal** says how much shall stay. Who pursues it asks for the next [errand](Errand), runs it, and tells what it came back with, until there is none.
+//! Meanwhile the errand's pages are out of the extents, as a run's would be.
 
 use std::ops::Range;
 
 use super::PageHeap;
-use crate::heap::space::{UNIT, pages_of, units, whole_units};
-use crate::os::{Os, Purge};
+use crate::heap::extents::Extent;
+use crate::heap::space::{Came, Errand, Return, UNIT, pages_of, whole_units};
+use crate::os::Os;
 
-/// Pages that are purged in one piece, but for a unit more: 16 MiB.
-pub(super) const PIECE: u32 = 7 * UNIT;
+/// Pages that are purged in one call, but for a unit more: 16 MiB.
+const PIECE: u32 = 7 * UNIT;
 
-/// Units that are looked at under one hold of the lock, and free ranges of which some are resident if any is.
+/// Units that are looked at for one goal, and free ranges of which some are resident if any is.
 const LOOKS: u32 = 64;
 const SAMPLE: u32 = 16;
 
 /// Units side by side that are worth a mapping: where they hold nothing, their addresses go back in time.
 pub(super) const UNMAPPED: u32 = 16;
 
+/// What shall go back to the system, as far as it is free: first whole units, then what breaks huge pages.
+#[derive(Debug)]
+pub(crate) struct Goal {
+    /// So many pages stay resident.
+    stay: u32,
+    /// So many are looked at.
+    left: u32,
+    /// Addresses of so many units side by side go back as well.
+    unmap: Option<u32>,
+    /// A unit that holds nothing any more.
+    emptied: Option<u32>,
+    /// Then all that is mapped is looked at, so many units of it, and some of their pages.
+    sweeps: bool,
+    units: u32,
+    looks: u32,
+    /// Pages that went back.
+    gone: u32,
+    /// Some of what is free was resident.
+    finds: bool,
+    /// The system takes nothing back.
+    is_refused: bool,
+    is_over: bool,
+}
+
+impl Goal {
+    fn new(stay: u32, left: u32, unmap: Option<u32>) -> Self {
+        Self {
+            stay,
+            left,
+            unmap,
+            emptied: None,
+            sweeps: false,
+            units: 0,
+            looks: 0,
+            gone: 0,
+            finds: false,
+            is_refused: false,
+            is_over: false,
+        }
+    }
+
+    /// The pages that went back for it so far.
+    pub(crate) fn gone(&self) -> u32 {
+        self.gone
+    }
+}
+
 impl<O: Os> PageHeap<O> {
     /// Time has passed.
     pub(crate) fn tick(&mut self) {
         self.budget.tick();
-        let Self { filling, space, .. } = self;
-        filling.judge(|pages| space.resident(pages));
+        self.filling.look_again();
     }
 
-    /// Gives a piece of that back which the last ticks did not need, or of everything free if they needed nothing. Returns whether there
-    /// is more of it.
-    pub(crate) fn decay(&mut self) -> bool {
-        let target = self.budget.decayed();
-        self.purge_to(target, PIECE, Some(UNMAPPED)).1
+    /// What the last ticks did not need goes back, or everything free if they needed nothing: a piece of it.
+    pub(crate) fn decay(&self) -> Goal {
+        Goal::new(self.budget.decayed(), PIECE, Some(UNMAPPED))
     }
 
-    /// Gives a piece of all free memory back, and addresses; returns how many pages, and whether there are more.
-    pub(crate) fn trim(&mut self) -> (u32, bool) {
-        let in_use = self.budget.in_use();
-        let (pages, more) = self.purge_to(in_use, PIECE, Some(1));
-        // The rest under holds of its own, unless the system takes nothing back.
-        (pages, more || pages > 0 || (self.units.resident() == in_use && self.sweep()))
+    /// All free memory goes back, and addresses: a piece of it.
+    pub(crate) fn trim(&self) -> Goal {
+        Goal { sweeps: true, ..Goal::new(self.budget.in_use(), PIECE, Some(1)) }
     }
 
-    /// Looks at some of what is mapped and free, and holds nothing as far as is known. Units' addresses go back; and what is resident all
-    /// the same, as `mlockall` touches whatever is mapped, is purged. Returns whether there may be more.
-    fn sweep(&mut self) -> bool {
-        let (mut units, mut looks, mut purged) = (0, 0, 0);
-        let grain = self.space.page_size();
-        while let Some(unit) = self.space.next_mapped(self.swept) {
-            if units == LOOKS || purged >= PIECE {
-                return true;
-            }
-            units += 1;
-            self.swept = unit + 1;
-            if let Some(number) = self.around(unit * UNIT) {
-                self.unmap_around(number, unit, 1);
-            }
-            let mut pages = unit * UNIT..unit * UNIT + self.space.mapped(unit);
-            while (looks < SAMPLE || purged > 0)
-                && let Some((number, part)) = self.next_free(&mut pages)
+    /// What is more than may be resident goes back.
+    pub(crate) fn keep_budget(&self) -> Goal {
+        Goal::new(self.budget.pages(), u32::MAX, None)
+    }
+
+    /// So many free pages go back, for others to take their place, or a piece of them.
+    pub(crate) fn evict(&self, pages: u32) -> Goal {
+        Goal::new(self.staying().saturating_sub(pages), PIECE, None)
+    }
+
+    /// Resident pages that no errand is about.
+    pub(super) fn staying(&self) -> u32 {
+        self.units.resident() - self.away
+    }
+
+    /// Whether there is more to do for a goal of which no errand is left, under another one.
+    pub(crate) fn is_unmet(&self, goal: &Goal) -> bool {
+        // Where all shall go back, what was refused is tried again as long as other memory goes.
+        !goal.is_over && (!goal.is_refused || (goal.sweeps && goal.gone > 0))
+    }
+
+    /// The next call to the system for a goal.
+    pub(crate) fn errand(&mut self, goal: &mut Goal) -> Option<Errand<O>> {
+        self.merge();
+        loop {
+            if let (Some(unit), Some(least)) = (goal.emptied.take(), goal.unmap)
+                && let Some(errand) = self.unmap_around(unit, least)
             {
-                looks += 1;
-                let part = part.start.next_multiple_of(grain)..part.end / grain * grain;
-                if part.is_empty() || self.space.resident(part.clone()).is_none_or(|resident| resident == 0) {
+                return Some(errand);
+            }
+            if goal.is_refused || self.staying() <= goal.stay {
+                break;
+            }
+            if goal.left == 0 {
+                return None;
+            }
+            let errand = if let Some(unit) = self.spare.last() {
+                self.purge_units(unit, goal)
+            } else if let Some(unit) = self.partly.last() {
+                let errand = self.purge_part(unit, goal);
+                if errand.is_none() && !goal.is_refused {
+                    // What was purged before, with others between, may hold nothing side by side now.
+                    self.partly.remove(unit);
+                    goal.emptied = Some(unit);
+                    goal.left = goal.left.saturating_sub(UNIT);
                     continue;
                 }
-                match self.purge(number, part.clone()) {
-                    Purge::Zero => purged += part.end - part.start,
-                    // The extents are others now, or no memory goes back.
-                    Purge::Lost | Purge::Kept => break,
-                }
-            }
-        }
-        self.swept = 0;
-        false
-    }
-
-    /// Gives a piece of that back which is more than may be free. Returns whether there is more of it.
-    pub(crate) fn keep_within_idle_limit(&mut self) -> bool {
-        self.exceeds_idle_limit() && self.purge_to(self.budget.pages(), PIECE, None).1
-    }
-
-    /// Gives so many free pages back, or a piece of them, for others to take their place; returns how many.
-    pub(crate) fn evict(&mut self, pages: u32) -> u32 {
-        self.purge_to(self.units.resident().saturating_sub(pages), PIECE, None).0
-    }
-
-    /// Gives free memory back until at most `target` pages are resident, or `most` were looked at: first whole units, then what breaks huge
-    /// pages. The addresses of as many units side by side as `unmap` go back as well. Returns the pages
-    /// given back, and whether there are more.
-    pub(super) fn purge_to(&mut self, target: u32, most: u32, unmap: Option<u32>) -> (u32, bool) {
-        self.merge();
-        let before = self.units.resident();
-        let mut left = most;
-        while self.units.resident() > target && left > 0 {
-            let done = if let Some(unit) = self.spare.last() {
-                self.purge_units(unit, target.max(self.units.resident().saturating_sub(left)), unmap)
-            } else if let Some(unit) = self.partly.last() {
-                self.purge_part(unit, target, unmap)
+                errand
             } else {
-                None
+                break;
             };
-            match done {
-                Some(pages) => left = left.saturating_sub(pages),
-                None => return (before - self.units.resident(), false),
+            if errand.is_some() {
+                return errand;
             }
+            goal.is_refused = true;
         }
-        (before - self.units.resident(), self.units.resident() > target)
+        if goal.sweeps && self.units.resident() == self.budget.in_use() {
+            return self.sweep(goal);
+        }
+        goal.is_over = !goal.is_refused;
+        None
     }
 
-    /// Purges a spare unit and those before it; returns how many pages were looked at, or `None` if they stay.
-    fn purge_units(&mut self, unit: u32, target: u32, unmap: Option<u32>) -> Option<u32> {
+    /// A spare unit, with those before it.
+    fn purge_units(&mut self, unit: u32, goal: &mut Goal) -> Option<Errand<O>> {
         let number = self.around(unit * UNIT)?;
-        let most = (self.units.resident() - target).div_ceil(UNIT);
+        let most = (self.staying() - goal.stay).min(goal.left).min(PIECE).div_ceil(UNIT);
         let least = self.extents.get(number).start.div_ceil(UNIT).max((unit + 1).saturating_sub(most));
         let first = (least..unit).rev().take_while(|&unit| self.spare.contains(unit)).last().unwrap_or(unit);
-        let pages = first * UNIT..(unit + 1) * UNIT;
-        match self.purge(number, pages.clone()) {
-            Purge::Kept => return None,
-            Purge::Lost => {}
-            Purge::Zero => unmap.into_iter().for_each(|least| self.unmap_around(number, unit, least)),
-        }
-        Some(pages.end - pages.start)
+        goal.left = goal.left.saturating_sub((unit + 1 - first) * UNIT);
+        self.purge(number, first * UNIT..(unit + 1) * UNIT, false)
     }
 
-    /// Purges the free pages of a unit that is not spare, from the highest down; returns as [`purge_units`](Self::purge_units).
-    fn purge_part(&mut self, unit: u32, target: u32, unmap: Option<u32>) -> Option<u32> {
+    /// Some free pages of a unit that is not spare, the highest of those side by side. `None` if none of them is resident, or the system
+    /// takes nothing back.
+    fn purge_part(&mut self, unit: u32, goal: &mut Goal) -> Option<Errand<O>> {
         let grain = self.space.page_size();
+        let needed = (self.staying() - goal.stay).next_multiple_of(grain);
         let mut pages = pages_of(unit);
         while let Some((number, part)) = self.next_free(&mut pages) {
             let low = part.start.next_multiple_of(grain);
             let mut high = part.end.min(unit * UNIT + self.space.mapped(unit)) / grain * grain;
             while high > low {
-                let Some(needed) = self.units.resident().checked_sub(target).filter(|&needed| needed > 0) else {
-                    return Some(UNIT);
-                };
-                let from = low.max(high.saturating_sub(needed.next_multiple_of(grain)));
+                let from = low.max(high.saturating_sub(needed));
                 if self.units.extent(from..high).resident() > 0 {
-                    match self.purge(number, from..high) {
-                        Purge::Kept => return None,
-                        // The extents are others now.
-                        Purge::Lost => return Some(UNIT),
-                        Purge::Zero => {}
-                    }
+                    let errand = self.purge(number, from..high, false);
+                    goal.is_refused = errand.is_none();
+                    return errand;
                 }
                 high = from;
             }
         }
-        self.partly.remove(unit);
-        // What was purged before, with others between, may hold nothing side by side now.
-        if let (Some(least), Some(number)) = (unmap, self.around(unit * UNIT)) {
-            self.unmap_around(number, unit, least);
-        }
-        Some(UNIT)
+        None
     }
 
-    /// Purges pages of a free extent.
-    fn purge(&mut self, number: u32, pages: Range<u32>) -> Purge {
-        let purged = self.space.purge(pages.clone());
-        match purged {
-            Purge::Kept => {}
-            Purge::Lost => self.leave_out(number, pages),
-            Purge::Zero => {
-                self.filling.forget(&pages);
-                self.spare.remove_all(units(&pages));
-                let (resident, dirty) = self.units.purge(pages.clone());
-                self.extents.adjust(number, &pages, resident as i32, dirty as i32);
+    /// Looks at what is mapped and free, and holds nothing as far as is known. Units' addresses go back; and what is resident all
+    /// the same, as `mlockall` touches whatever is mapped, is purged.
+    fn sweep(&mut self, goal: &mut Goal) -> Option<Errand<O>> {
+        let grain = self.space.page_size();
+        while let Some(unit) = self.space.next_mapped(self.swept / UNIT) {
+            if goal.units == LOOKS || goal.left == 0 {
+                return None;
             }
+            let mut pages = self.swept.max(unit * UNIT)..unit * UNIT + self.space.mapped(unit);
+            if pages.start == unit * UNIT
+                && let Some(errand) = self.unmap_around(unit, 1)
+            {
+                return Some(errand);
+            }
+            while (goal.looks < SAMPLE || goal.finds)
+                && !goal.is_refused
+                && let Some((number, part)) = self.next_free(&mut pages)
+            {
+                goal.looks += 1;
+                self.swept = part.end;
+                let part = part.start.next_multiple_of(grain)..part.end / grain * grain;
+                if !part.is_empty() {
+                    let errand = self.purge(number, part.clone(), true);
+                    goal.is_refused = errand.is_none();
+                    goal.left = goal.left.saturating_sub(part.end - part.start);
+                    return errand;
+                }
+            }
+            goal.units += 1;
+            self.swept = (unit + 1) * UNIT;
         }
-        purged
+        self.swept = 0;
+        goal.is_over = true;
+        None
     }
 
-    /// Where units side by side in an extent hold nothing, their addresses go back, if they are so many.
-    fn unmap_around(&mut self, number: u32, unit: u32, least: u32) {
+    /// Free pages of an extent, all mapped.
+    fn purge(&mut self, number: u32, pages: Range<u32>, only_resident: bool) -> Option<Errand<O>> {
+        self.prepare()?;
+        let errand = self.space.purge(pages.clone(), only_resident)?;
+        self.send(number, pages);
+        Some(errand)
+    }
+
+    /// Where units side by side in an extent hold nothing, their addresses, if they are so many.
+    fn unmap_around(&mut self, unit: u32, least: u32) -> Option<Errand<O>> {
+        let number = self.around(unit * UNIT)?;
         let extent = self.extents.get(number);
         let inside = whole_units(&(extent.start..extent.end()));
         let holds_nothing = |&unit: &u32| self.space.is_mapped(unit) && self.units.is_fresh(unit);
         if !inside.contains(&unit) {
-            return;
+            return None;
         }
         let first = (inside.start..unit).rev().take_while(holds_nothing).last().unwrap_or(unit);
-        let last = (unit..inside.end).take_while(holds_nothing).last();
-        let Some(empty) = last.map(|last| first..last + 1).filter(|empty| empty.len() >= least as usize) else {
-            return;
-        };
-        let pages = empty.start * UNIT..empty.end * UNIT;
-        match self.space.unmap(empty.clone()) {
-            Some(true) => {
-                self.mapped -= empty.len() as u32;
-                if self.space.is_closed() {
-                    self.forget(number, pages);
-                }
+        let last = (unit..inside.end).take_while(holds_nothing).last()?;
+        let empty = first..last + 1;
+        if empty.len() < least as usize {
+            return None;
+        }
+        self.prepare()?;
+        let errand = self.space.unmap(empty.clone())?;
+        self.mapped -= empty.len() as u32;
+        self.send(number, empty.start * UNIT..empty.end * UNIT);
+        Some(errand)
+    }
+
+    /// Pages of an extent are an errand's.
+    fn send(&mut self, number: u32, pages: Range<u32>) {
+        self.runs += 1;
+        self.away += self.units.extent(pages.clone()).resident();
+        self.cut_from(number, &pages);
+    }
+
+    /// An errand is back.
+    pub(crate) fn returned(&mut self, goal: &mut Goal, with: &Return) {
+        let pages = with.pages();
+        self.runs -= 1;
+        self.away -= self.units.extent(pages.clone()).resident();
+        match self.space.returned(with) {
+            Came::Refused => {
+                goal.is_refused = true;
+                self.note(pages, Self::put_back);
             }
-            Some(false) => {}
-            None => self.leave_out(number, pages),
+            Came::Untouched => self.note(pages, Self::put_back),
+            Came::Purged => {
+                goal.finds = true;
+                self.filling.forget(&pages);
+                if pages.len() >= UNIT as usize {
+                    goal.emptied = Some(pages.start / UNIT);
+                }
+                goal.gone += self.units.purge(pages.clone());
+                self.note(pages, Self::put_back);
+            }
+            Came::Unmapped => self.note(pages, Self::put_back),
+            Came::Lost => self.lost(pages),
+            Came::Gone => {}
+        }
+    }
+
+    /// An errand's pages are free again. Where they hold nothing, no unit has more to purge than before.
+    fn put_back(&mut self, range: Extent) {
+        if range.resident() == 0 {
+            self.extents.give(range);
+        } else {
+            self.free(range);
         }
     }
 }

@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use super::PageHeap;
-use super::purging::PIECE;
+use super::{Goal, PageHeap};
 use crate::heap::space::{Advice, UNIT, pages_of, parts};
 use crate::heap_config::HugePages;
 use crate::os::{Move, Os};
@@ -16,8 +15,6 @@ pub(crate) struct Transit {
     /// will take memory from the system.
     pub(super) next: u32,
     expected: u32,
-    /// Pages that were given back for these.
-    evicted: u32,
     /// A unit to promote once the pages are lent.
     pub(super) promotion: Option<u32>,
     /// Memory was taken from the system for them.
@@ -29,8 +26,6 @@ pub(crate) struct Transit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Supply,
-    /// They are lent, and the budget is to be kept.
-    Lent,
     Ready,
 }
 
@@ -50,7 +45,6 @@ impl Transit {
         Self {
             next: pages.start / UNIT,
             expected: 0,
-            evicted: 0,
             promotion: None,
             missed: false,
             dirty: 0..0,
@@ -61,16 +55,7 @@ impl Transit {
 
     /// Pages that need nothing done.
     pub(super) fn ready(pages: Range<u32>) -> Self {
-        Self {
-            next: 0,
-            expected: 0,
-            evicted: 0,
-            promotion: None,
-            missed: false,
-            dirty: pages.clone(),
-            stage: Stage::Ready,
-            pages,
-        }
+        Self { next: 0, expected: 0, promotion: None, missed: false, dirty: pages.clone(), stage: Stage::Ready, pages }
     }
 
     pub(crate) fn start(&self) -> u32 {
@@ -98,31 +83,23 @@ impl<O: Os> PageHeap<O> {
                     self.cancel(transit);
                     Progress::Lost
                 }
-                Progress::Ready => self.hand_over(transit),
+                Progress::Ready => {
+                    self.hand_over(transit);
+                    Progress::Ready
+                }
                 Progress::Lost => {
                     self.cancel(transit);
                     Progress::Lost
                 }
                 Progress::More => Progress::More,
             },
-            Stage::Lent => {
-                let budget = self.budget.pages();
-                let (evicted, more) = self.purge_to(budget, PIECE, None);
-                transit.evicted += evicted;
-                if more {
-                    return Progress::More;
-                }
-                self.end(transit);
-                Progress::Ready
-            }
         }
     }
 
-    /// Pages in transit have arrived.
-    pub(super) fn end(&mut self, transit: &mut Transit) {
-        self.budget.learn(transit.evicted);
-        self.peak_resident = self.peak_resident.max(self.units.resident());
-        transit.stage = Stage::Ready;
+    /// What was taken from the system was kept within the budget, for a goal.
+    pub(crate) fn settled(&mut self, goal: &Goal) {
+        self.budget.learn(goal.gone());
+        self.peak_resident = self.peak_resident.max(self.staying());
     }
 
     /// Before pages are touched: where that would take more memory from the system than the budget allows, free memory is moved there
@@ -138,7 +115,7 @@ impl<O: Os> PageHeap<O> {
             }
             let covered = end.min((unit + 1) * UNIT) - start.max(unit * UNIT);
             let resident = self.units.resident() + transit.expected;
-            // Nothing is moved to where only a part is the heap's.
+            // Nothing is moved to where only a part is the heap's, or an errand is.
             let part = !self.space.is_intact(unit);
             if part || resident + UNIT <= budget || (covered < UNIT && resident + covered <= budget) {
                 transit.expected += covered;
@@ -198,20 +175,18 @@ impl<O: Os> PageHeap<O> {
     }
 
     /// Pages in transit are their requester's.
-    fn hand_over(&mut self, transit: &mut Transit) -> Progress {
+    fn hand_over(&mut self, transit: &mut Transit) {
         let pages = transit.pages.clone();
         let fresh = self.units.extent(pages.clone()).fresh;
         transit.dirty = self.units.dirty_within(pages.clone());
         transit.missed = fresh > 0;
         if fresh > 0 {
             self.misses += 1;
-            let Self { filling, space, .. } = self;
-            filling.begin(pages.clone(), |pages| space.resident(pages));
+            self.filling.begin(pages.clone());
         }
         transit.promotion = self.touch(pages.clone(), fresh);
         self.space.lend_aside(pages);
-        transit.stage = if fresh > 0 { Stage::Lent } else { Stage::Ready };
-        if fresh > 0 { Progress::More } else { Progress::Ready }
+        transit.stage = Stage::Ready;
     }
 
     /// Marks pages as handed out, `fresh` of which are; a fresh unit becomes whole if they are expected to be filled and cover it, or if

@@ -10,6 +10,7 @@
 //! itself. What others put there is left alone.
 #![allow(unsafe_code)]
 
+mod errand;
 mod set;
 mod table;
 
@@ -18,10 +19,11 @@ use std::ptr::{self, NonNull};
 
 use bytemuck::Zeroable;
 
+pub(crate) use self::errand::{Came, Errand, Return};
 pub(crate) use self::set::UnitSet;
 pub(crate) use self::table::{Atomic, Table, TableMemory, TableView};
 use crate::layout::blocks::PAGE;
-use crate::os::{HUGE, Map, Move, Os, Purge};
+use crate::os::{HUGE, Map, Move, Os};
 
 /// Pages in a unit.
 pub(crate) const UNIT: u32 = (HUGE / PAGE) as u32;
@@ -99,6 +101,8 @@ struct Frame {
     taken: u32,
     /// So many pages at its start are mapped.
     mapped: u32,
+    /// So many of those that are lent are an errand's.
+    away: u32,
     /// Its memory came from elsewhere: the system keeps a mapping for it alone.
     moved: bool,
     /// Some of its pages were withdrawn: others may have them.
@@ -316,9 +320,9 @@ impl<O: Os> Space<O> {
         self.mapped(unit) == UNIT
     }
 
-    /// Whether a unit is the heap's as a whole: mapped, and without a hole.
+    /// Whether a unit is the heap's as a whole: mapped, without a hole, and without pages of an errand.
     pub(crate) fn is_intact(&self, unit: u32) -> bool {
-        self.frames.get(unit).is_some_and(|frame| frame.mapped == UNIT && !frame.has_hole)
+        self.frames.get(unit).is_some_and(|frame| frame.mapped == UNIT && !frame.has_hole && frame.away == 0)
     }
 
     /// How many pages of a unit are mapped: those at its start.
@@ -393,39 +397,6 @@ impl<O: Os> Space<O> {
         found
     }
 
-    /// Gives units and their addresses back, as long as the process has mappings to spare; returns whether it did. If that fails
-    /// they are withdrawn, and the result is `None`.
-    pub(crate) fn unmap(&mut self, units: Range<u32>) -> Option<bool> {
-        if self.cuts + 2 > self.max_cuts || !self.unmaps.may_try() {
-            return Some(false);
-        }
-        self.expect_mapped_and_not_lent(units.start * UNIT..units.end * UNIT);
-        // SAFETY: the units are mapped, and of what is not lent nobody needs the contents.
-        let done = unsafe { self.os.unmap(self.address(units.start * UNIT), units.len() * HUGE) };
-        self.unmaps.tried(done);
-        if !done {
-            self.withdraw(units.start * UNIT..units.end * UNIT);
-            return None;
-        }
-        self.set(units, |_, frame| *frame = Frame::zeroed());
-        Some(true)
-    }
-
-    /// Gives the memory of free pages back. Where they are lost, they are withdrawn.
-    pub(crate) fn purge(&mut self, pages: Range<u32>) -> Purge {
-        if !self.purges.may_try() {
-            return Purge::Kept;
-        }
-        self.expect_mapped_and_not_lent(pages.clone());
-        // SAFETY: the pages are mapped, and of what is not lent nobody needs the contents.
-        let purged = unsafe { self.os.purge(self.address(pages.start), pages.len() * PAGE) };
-        self.purges.tried(purged == Purge::Zero);
-        if purged == Purge::Lost {
-            self.withdraw(pages);
-        }
-        purged
-    }
-
     /// Whether memory may be moved: that takes mappings.
     pub(crate) fn may_move(&mut self) -> bool {
         self.cuts + 4 <= self.max_cuts && self.moves.may_try()
@@ -494,12 +465,6 @@ impl<O: Os> Space<O> {
             }
             unit = found + 1;
         }
-    }
-
-    /// How many of some pages are resident, if the system tells.
-    pub(crate) fn resident(&self, pages: Range<u32>) -> Option<u32> {
-        let bytes = self.os.resident(self.address(pages.start), pages.len() * PAGE)?;
-        u32::try_from(bytes / PAGE).ok()
     }
 
     /// Others use pages from now on, which were free.
@@ -625,13 +590,20 @@ impl<O: Os> Space<O> {
         let Some(frame) = self.frames.get(pages.start / UNIT) else {
             return Some(pages).filter(|pages| !pages.is_empty());
         };
-        let is_free = |&page: &u32| {
-            let (word, bit) = (page as usize / 64 % WORDS, page % 64);
-            frame.not_free(word) & 1 << bit == 0
+        // The first page at or behind one that is free, or is not.
+        let next = |from: u32, free: bool| {
+            if from >= pages.end {
+                return None;
+            }
+            let unit = from / UNIT * UNIT;
+            let bits = masks(from - unit..pages.end - unit).find_map(|(word, mask)| {
+                let bits = if free { !frame.not_free(word) } else { frame.not_free(word) } & mask;
+                (bits != 0).then(|| word as u32 * 64 + bits.trailing_zeros())
+            });
+            bits.map(|bit| unit + bit)
         };
-        let start = pages.clone().find(is_free)?;
-        let end = (start..pages.end).find(|page| !is_free(page)).unwrap_or(pages.end);
-        Some(start..end)
+        let start = next(pages.start, true)?;
+        Some(start..next(start, false).unwrap_or(pages.end))
     }
 
     fn expect_mapped_and_not_lent(&self, pages: Range<u32>) {

@@ -1,0 +1,70 @@
+//! Work for a heap that is done without its lock, so that whoever waits for it gets it.
+
+use super::shards::{self, Inside};
+use crate::heap::Goal;
+use crate::layout::blocks::PAGE;
+use crate::os;
+use crate::sync::BREATH;
+
+/// So often others are waited for, who may have under way what somebody needs.
+const WAITS: u32 = 200;
+
+/// Does something without the lock. A fork waits for the end of what is under way.
+pub(super) fn meanwhile<T>(mut inside: Inside, work: impl FnOnce() -> T) -> (Inside, T) {
+    let shard = inside.shard;
+    inside.under_way += 1;
+    inside.let_others();
+    let done = work();
+    let mut inside = shard.lock();
+    // A fork's child knows of none.
+    inside.under_way = inside.under_way.saturating_sub(1);
+    (inside, done)
+}
+
+/// Gives back to the system what a goal says, and looks at what is to be looked at.
+pub(super) fn pursue(mut inside: Inside, goal: &mut Goal) -> Inside {
+    let _errno = os::Errno::kept();
+    if let Some(look) = inside.heap.look() {
+        let seen;
+        (inside, seen) = meanwhile(inside, || look.run());
+        inside.heap.saw(&look, seen);
+    }
+    while let Some(errand) = inside.heap.errand(goal) {
+        let with;
+        (inside, with) = meanwhile(inside, || errand.run());
+        inside.heap.returned(goal, &with);
+    }
+    inside
+}
+
+/// Pursues a goal anew as long as there is more to do for it. Returns how many bytes went back.
+pub(super) fn pursue_all(mut inside: Inside, goal: fn(&Inside) -> Goal) -> (Inside, usize) {
+    let mut bytes = 0;
+    loop {
+        let mut this = goal(&inside);
+        inside = pursue(inside, &mut this);
+        bytes += this.gone() as usize * PAGE;
+        if !inside.heap.is_unmet(&this) {
+            return (inside, bytes);
+        }
+    }
+}
+
+/// A request took memory from the system: as much as is more than may be resident goes back, before the memory is used.
+pub(super) fn keep_budget(inside: Inside) -> Inside {
+    let mut goal = inside.heap.keep_budget();
+    let mut inside = pursue(inside, &mut goal);
+    inside.heap.settled(&goal);
+    inside
+}
+
+/// What others have under way may be what a request needs: waits for its end.
+pub(super) fn wait() {
+    let is_under_way = || shards::all().any(|shard| shard.enter().is_some_and(|inside| inside.under_way > 0));
+    for _ in 0..WAITS {
+        if !is_under_way() {
+            return;
+        }
+        os::sleep(BREATH);
+    }
+}
