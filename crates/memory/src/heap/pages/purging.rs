@@ -20,11 +20,20 @@ const SAMPLE: u32 = 16;
 /// Units side by side that are worth a mapping: where they hold nothing, their addresses go back in time.
 pub(super) const UNMAPPED: u32 = 16;
 
+/// How many pages stay resident: what others have in use meanwhile counts.
+#[derive(Clone, Copy, Debug)]
+enum Stay {
+    InUse,
+    Budget,
+    Decayed,
+    /// So many.
+    Pages(u32),
+}
+
 /// What shall go back to the system, as far as it is free: first whole units, then what breaks huge pages.
 #[derive(Debug)]
 pub(crate) struct Goal {
-    /// So many pages stay resident.
-    stay: u32,
+    stay: Stay,
     /// So many are looked at.
     left: u32,
     /// Addresses of so many units side by side go back as well.
@@ -45,7 +54,7 @@ pub(crate) struct Goal {
 }
 
 impl Goal {
-    fn new(stay: u32, left: u32, unmap: Option<u32>) -> Self {
+    fn new(stay: Stay, left: u32, unmap: Option<u32>) -> Self {
         Self {
             stay,
             left,
@@ -76,22 +85,33 @@ impl<O: Os> PageHeap<O> {
 
     /// What the last ticks did not need goes back, or everything free if they needed nothing: a piece of it.
     pub(crate) fn decay(&self) -> Goal {
-        Goal::new(self.budget.decayed(), PIECE, Some(UNMAPPED))
+        Goal::new(Stay::Decayed, PIECE, Some(UNMAPPED))
     }
 
     /// All free memory goes back, and addresses: a piece of it.
     pub(crate) fn trim(&self) -> Goal {
-        Goal { sweeps: true, ..Goal::new(self.budget.in_use(), PIECE, Some(1)) }
+        Goal { sweeps: true, ..Goal::new(Stay::InUse, PIECE, Some(1)) }
     }
 
     /// What is more than may be resident goes back.
     pub(crate) fn keep_budget(&self) -> Goal {
-        Goal::new(self.budget.pages(), u32::MAX, None)
+        Goal::new(Stay::Budget, u32::MAX, None)
     }
 
     /// So many free pages go back, for others to take their place, or a piece of them.
     pub(crate) fn evict(&self, pages: u32) -> Goal {
-        Goal::new(self.staying().saturating_sub(pages), PIECE, None)
+        Goal::new(Stay::Pages(self.staying().saturating_sub(pages)), PIECE, None)
+    }
+
+    /// The pages that are resident beyond what shall stay.
+    fn excess(&self, goal: &Goal) -> u32 {
+        let stay = match goal.stay {
+            Stay::InUse => self.budget.in_use(),
+            Stay::Budget => self.budget.pages(),
+            Stay::Decayed => self.budget.decayed(),
+            Stay::Pages(pages) => pages,
+        };
+        self.staying().saturating_sub(stay)
     }
 
     /// Resident pages that no errand is about.
@@ -114,16 +134,17 @@ impl<O: Os> PageHeap<O> {
             {
                 return Some(errand);
             }
-            if goal.is_refused || self.staying() <= goal.stay {
+            let excess = self.excess(goal);
+            if goal.is_refused || excess == 0 {
                 break;
             }
             if goal.left == 0 {
                 return None;
             }
             let errand = if let Some(unit) = self.spare.last() {
-                self.purge_units(unit, goal)
+                self.purge_units(unit, goal, excess)
             } else if let Some(unit) = self.partly.last() {
-                let errand = self.purge_part(unit, goal);
+                let errand = self.purge_part(unit, goal, excess);
                 if errand.is_none() && !goal.is_refused {
                     // What was purged before, with others between, may hold nothing side by side now.
                     self.partly.remove(unit);
@@ -148,9 +169,9 @@ impl<O: Os> PageHeap<O> {
     }
 
     /// A spare unit, with those before it.
-    fn purge_units(&mut self, unit: u32, goal: &mut Goal) -> Option<Errand<O>> {
+    fn purge_units(&mut self, unit: u32, goal: &mut Goal, excess: u32) -> Option<Errand<O>> {
         let number = self.around(unit * UNIT)?;
-        let most = (self.staying() - goal.stay).min(goal.left).min(PIECE).div_ceil(UNIT);
+        let most = excess.min(goal.left).min(PIECE).div_ceil(UNIT);
         let least = self.extents.get(number).start.div_ceil(UNIT).max((unit + 1).saturating_sub(most));
         let first = (least..unit).rev().take_while(|&unit| self.spare.contains(unit)).last().unwrap_or(unit);
         goal.left = goal.left.saturating_sub((unit + 1 - first) * UNIT);
@@ -159,9 +180,9 @@ impl<O: Os> PageHeap<O> {
 
     /// Some free pages of a unit that is not spare, the highest of those side by side. `None` if none of them is resident, or the system
     /// takes nothing back.
-    fn purge_part(&mut self, unit: u32, goal: &mut Goal) -> Option<Errand<O>> {
+    fn purge_part(&mut self, unit: u32, goal: &mut Goal, excess: u32) -> Option<Errand<O>> {
         let grain = self.space.page_size();
-        let needed = (self.staying() - goal.stay).next_multiple_of(grain);
+        let needed = excess.next_multiple_of(grain);
         let mut pages = pages_of(unit);
         while let Some((number, part)) = self.next_free(&mut pages) {
             let low = part.start.next_multiple_of(grain);
