@@ -41,12 +41,8 @@ const WORDS: usize = BINS.div_ceil(64);
 
 /// The bin of extents of `pages` pages. Monotonous.
 fn bin(pages: u32) -> usize {
-    if pages < STEPS {
-        return pages as usize;
-    }
-    let power = pages.ilog2();
-    let octave = power - STEPS.ilog2();
-    (STEPS * (octave + 1) + ((pages >> octave) & (STEPS - 1))) as usize
+    let octave = (pages | STEPS).ilog2() - STEPS.ilog2();
+    (STEPS * octave + (pages >> octave)) as usize
 }
 
 /// An extent's place in its bin's list, or that of a vacant number.
@@ -137,9 +133,14 @@ impl Bins {
         Some(word * 64 + bits.trailing_zeros() as usize)
     }
 
-    fn fill(&mut self, bin: usize) {
-        self.filled[bin / 64] |= 1 << (bin % 64);
-        self.words |= 1 << (bin / 64);
+    /// Puts an extent before the others in a bin; returns the one that was the first, or 0.
+    fn push(&mut self, bin: usize, number: u32) -> u32 {
+        let first = std::mem::replace(&mut self.heads[bin], number);
+        if first == 0 {
+            self.filled[bin / 64] |= 1 << (bin % 64);
+            self.words |= 1 << (bin / 64);
+        }
+        first
     }
 
     fn empty_out(&mut self, bin: usize) {
@@ -165,9 +166,8 @@ pub(crate) struct Extents {
     pub(crate) owners: Owners,
     /// The first page of the large side: no extent crosses it.
     border: u32,
-    /// By sides, extents without fresh pages, and the others.
-    resident: [Bins; 2],
-    fresh: [Bins; 2],
+    /// By sides, extents without fresh pages, and then the others.
+    bins: [Bins; 4],
 }
 
 impl Extents {
@@ -180,8 +180,7 @@ impl Extents {
             version: 0,
             owners: Owners::empty(),
             border: 0,
-            resident: [const { Bins::empty() }; 2],
-            fresh: [const { Bins::empty() }; 2],
+            bins: [const { Bins::empty() }; 4],
         }
     }
 
@@ -226,9 +225,18 @@ impl Extents {
         self.vacant != 0 || self.unused < self.capacity
     }
 
-    fn bins(&mut self, extent: &Extent) -> &mut Bins {
-        let side = self.side(extent.start) as usize;
-        if extent.fresh == 0 { &mut self.resident[side] } else { &mut self.fresh[side] }
+    fn resident(&self, side: Side) -> &Bins {
+        &self.bins[side as usize]
+    }
+
+    fn fresh(&self, side: Side) -> &Bins {
+        &self.bins[side as usize + 2]
+    }
+
+    /// Where an extent stands: in which of the bins.
+    fn place(&self, extent: &Extent) -> (usize, usize) {
+        let kind = if extent.fresh == 0 { 0 } else { 2 };
+        (self.side(extent.start) as usize + kind, bin(extent.pages))
     }
 
     /// A number that was not there before, unless no extent has changed (or as many as there are numbers).
@@ -249,15 +257,18 @@ impl Extents {
                 vacant
             }
         };
-        self.link(number, extent);
+        self.nodes[number].extent = extent;
+        self.version = self.version.wrapping_add(1);
+        self.link(number, self.place(&extent));
         self.owners.set_extent(extent.start, number);
         self.owners.set_extent(extent.end() - 1, number);
     }
 
     /// Takes a free range away.
     pub(crate) fn remove(&mut self, number: u32) -> Extent {
-        let extent = self.unlink(number);
-        self.nodes[number] = Node { next: self.vacant, ..Node::default() };
+        let vacant = Node { next: self.vacant, ..Node::default() };
+        let Node { extent, previous, next } = std::mem::replace(&mut self.nodes[number], vacant);
+        self.unlink((previous, next), self.place(&extent));
         self.vacant = number;
         self.owners.clear(extent.start);
         self.owners.clear(extent.end() - 1);
@@ -265,68 +276,70 @@ impl Extents {
     }
 
     /// Changes an extent to another that overlaps or touches it, or is empty.
+    #[inline(always)] // The extent stays in registers: to load at once what was just stored in parts takes long.
     pub(crate) fn update(&mut self, number: u32, extent: Extent) {
         if extent.pages == 0 {
             self.remove(number);
             return;
         }
-        let old = self.nodes[number].extent;
-        if (bin(old.pages), old.fresh == 0) == (bin(extent.pages), extent.fresh == 0) {
-            self.version = self.version.wrapping_add(1);
-            self.nodes[number].extent = extent;
-        } else {
-            self.unlink(number);
-            self.link(number, extent);
+        self.version = self.version.wrapping_add(1);
+        let after = self.place(&extent);
+        let node = &mut self.nodes[number];
+        let old = std::mem::replace(&mut node.extent, extent);
+        let links = (node.previous, node.next);
+        let before = self.place(&old);
+        if before != after {
+            self.unlink(links, before);
+            self.link(number, after);
         }
         // Mostly, one end stays; what goes may be where the other one is.
-        if old.start != extent.start {
-            self.owners.clear(old.start);
+        let ends = |extent: &Extent| [extent.start, extent.end() - 1];
+        let now = ends(&extent);
+        for (old, new) in ends(&old).into_iter().zip(now) {
+            if old == new {
+                continue;
+            }
+            if !now.contains(&old) {
+                self.owners.clear(old);
+            }
+            self.owners.set_extent(new, number);
         }
-        if old.end() != extent.end() {
-            self.owners.clear(old.end() - 1);
-        }
-        self.owners.set_extent(extent.start, number);
-        self.owners.set_extent(extent.end() - 1, number);
     }
 
-    fn link(&mut self, number: u32, extent: Extent) {
-        self.version = self.version.wrapping_add(1);
-        let bin = bin(extent.pages);
-        let bins = self.bins(&extent);
-        let next = std::mem::replace(&mut bins.heads[bin], number);
-        bins.fill(bin);
+    #[inline]
+    fn link(&mut self, number: u32, (bins, bin): (usize, usize)) {
+        let next = self.bins[bins].push(bin, number);
         if next != 0 {
             self.nodes[next].previous = number;
         }
-        self.nodes[number] = Node { extent, previous: 0, next };
+        let node = &mut self.nodes[number];
+        (node.previous, node.next) = (0, next);
     }
 
-    fn unlink(&mut self, number: u32) -> Extent {
-        let Node { extent, previous, next } = self.nodes[number];
+    #[inline]
+    fn unlink(&mut self, (previous, next): (u32, u32), (bins, bin): (usize, usize)) {
         if next != 0 {
             self.nodes[next].previous = previous;
         }
         if previous != 0 {
             self.nodes[previous].next = next;
         } else {
-            let bin = bin(extent.pages);
-            let bins = self.bins(&extent);
+            let bins = &mut self.bins[bins];
             bins.heads[bin] = next;
             if next == 0 {
                 bins.empty_out(bin);
             }
         }
-        extent
     }
 
-    /// Adds a free range and joins it with its neighbours; returns what became of them.
-    pub(crate) fn give(&mut self, range: Extent) -> Extent {
+    /// Adds a free range and joins it with its neighbours; returns the pages of them all.
+    pub(crate) fn give(&mut self, range: Extent) -> Range<u32> {
         let left = self.ending_at(range.start);
         let right = self.starting_at(range.end());
         let (number, joined) = match (left, right) {
             (None, None) => {
                 self.insert(range);
-                return range;
+                return range.start..range.end();
             }
             (Some(left), None) => (left, Extent::joined(self.get(left), range)),
             (None, Some(right)) => (right, Extent::joined(range, self.get(right))),
@@ -336,7 +349,7 @@ impl Extents {
             }
         };
         self.update(number, joined);
-        joined
+        joined.start..joined.end()
     }
 
     /// The extent that starts at a page, on the side of the page before.
@@ -357,16 +370,16 @@ impl Extents {
     /// The extent of at least `pages` pages on a side that costs the least, of equal ones the smallest, at the lowest address: one
     /// without fresh pages costs nothing.
     pub(crate) fn best(&self, side: Side, pages: u32, cost: impl Fn(&Extent) -> u32) -> Option<u32> {
-        self.best_resident(side, pages).or_else(|| self.best_of(&self.fresh[side as usize], pages, cost))
+        self.best_resident(side, pages).or_else(|| self.best_of(self.fresh(side), pages, cost))
     }
 
     /// As [`best`](Self::best), of those without fresh pages.
     pub(crate) fn best_resident(&self, side: Side, pages: u32) -> Option<u32> {
-        self.best_of(&self.resident[side as usize], pages, |_| 0)
+        self.best_of(self.resident(side), pages, |_| 0)
     }
 
     fn best_of(&self, bins: &Bins, pages: u32, cost: impl Fn(&Extent) -> u32) -> Option<u32> {
-        let mut best = None;
+        let (mut best, mut least) = (0, (u32::MAX, u32::MAX, u32::MAX));
         let mut searched = 0;
         let mut from = bin(pages);
         while let Some(bin) = bins.next_filled(from)
@@ -377,20 +390,20 @@ impl Extents {
                 let Node { extent, next, .. } = &self.nodes[number];
                 if extent.pages >= pages {
                     let key = (cost(extent), extent.pages, extent.start);
-                    if best.is_none_or(|(least, _)| key < least) {
-                        best = Some((key, number));
+                    if key < least {
+                        (best, least) = (number, key);
                     }
                 }
                 number = *next;
                 searched += 1;
             }
             // Extents of the next bins are larger.
-            if let Some(((0, ..), _)) = best {
+            if least.0 == 0 {
                 break;
             }
             from = bin + 1;
         }
-        best.map(|(_, number)| number)
+        (best != 0).then_some(best)
     }
 
     /// Whether a free range without any fresh page, which is none of the extents yet, would be the best on its side for as many pages
@@ -408,8 +421,8 @@ impl Extents {
             let head = bins.heads[found];
             if Some(head) == right && self.nodes[head].next == 0 { bins.next_filled(found + 1) } else { Some(found) }
         };
-        let side = self.side(range.start) as usize;
-        let [resident, fresh] = [&self.resident[side], &self.fresh[side]].map(rival);
+        let side = self.side(range.start);
+        let [resident, fresh] = [self.resident(side), self.fresh(side)].map(rival);
         match behind.fresh {
             0 => resident.is_none_or(|bin| bin > last),
             _ => resident.is_none() && fresh.is_none_or(|bin| bin > last),
@@ -418,7 +431,7 @@ impl Extents {
 
     /// An extent of those with fresh pages that are the largest on a side.
     pub(crate) fn freshest(&self, side: Side) -> Option<u32> {
-        let bins = &self.fresh[side as usize];
+        let bins = self.fresh(side);
         let word = bins.words.checked_ilog2()?;
         let bin = 64 * word + bins.filled.get(word as usize)?.checked_ilog2()?;
         bins.heads.get(bin as usize).copied()
@@ -457,8 +470,8 @@ impl Extents {
         assert_eq!(self.nodes[number].extent, *extent);
         // Pages that never had a tag have none.
         assert!(self.owners.extent(extent.end() - 1).is_none_or(|other| other == number));
-        let bins = &if extent.fresh == 0 { &self.resident } else { &self.fresh }[self.side(extent.start) as usize];
-        let bin = bin(extent.pages);
+        let (bins, bin) = self.place(extent);
+        let bins = &self.bins[bins];
         assert!(bins.filled[bin / 64] & (1 << (bin % 64)) != 0);
         assert_eq!(self.list(bins, bin).filter(|(other, _)| *other == number).count(), 1);
     }

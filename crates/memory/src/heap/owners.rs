@@ -125,6 +125,7 @@ impl Owners {
     }
 
     /// Marks an end of a free range with its number, if the page has a tag: where none ever was, nobody looks for one.
+    #[inline]
     pub(crate) fn set_extent(&self, page: u32, number: u32) {
         if let Some(tag) = self.tags.get(page) {
             tag.store(FREE | number, Relaxed);
@@ -132,6 +133,7 @@ impl Owners {
     }
 
     /// An end of a free range is none any more.
+    #[inline]
     pub(crate) fn clear(&self, page: u32) {
         if let Some(tag) = self.tags.get(page) {
             tag.store(0, Relaxed);

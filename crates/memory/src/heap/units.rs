@@ -9,7 +9,7 @@ use std::ops::Range;
 use bytemuck::Zeroable;
 
 use super::extents::Extent;
-use super::space::{Table, TableMemory, UNIT, UNITS, WORDS, mask, masks, parts, units};
+use super::space::{Table, TableMemory, UNIT, UNITS, WORDS, each_mask, mask, parts, units};
 use crate::os::Os;
 
 #[derive(Clone, Copy, Debug, Zeroable)]
@@ -88,7 +88,8 @@ impl Units {
             let unit = &self.units[number];
             let (first, last) = (number * UNIT, number * UNIT + UNIT - 1);
             let part = pages.start.max(first) - first..pages.end.min(last + 1).wrapping_sub(first);
-            let bits: u32 = masks(part.clone()).map(|(word, mask)| (unit.dirty[word] & mask).count_ones()).sum();
+            let mut bits = 0;
+            each_mask(part.clone(), |word, mask| bits += (unit.dirty[word] & mask).count_ones());
             dirty += bits;
             resident += if unit.whole { part.end - part.start } else { bits };
             from = number + 1;
@@ -104,14 +105,14 @@ impl Units {
         let mut hull = pages.end..pages.start;
         for (number, part) in parts(pages.clone()) {
             let unit = &self.units[number];
-            for (word, mask) in masks(part) {
+            each_mask(part, |word, mask| {
                 let bits = unit.dirty[word] & mask;
                 if bits != 0 {
                     let base = number * UNIT + word as u32 * 64;
                     hull.start = hull.start.min(base + bits.trailing_zeros());
                     hull.end = hull.end.max(base + 64 - bits.leading_zeros());
                 }
-            }
+            });
         }
         if hull.start > hull.end { pages.start..pages.start } else { hull }
     }
@@ -121,6 +122,7 @@ impl Units {
     }
 
     /// Whether all pages of a unit are resident.
+    #[inline]
     pub(crate) fn is_full(&self, unit: u32) -> bool {
         let unit = &self.units[unit];
         unit.whole || unit.is_small()
@@ -140,10 +142,10 @@ impl Units {
         let is_whole = unit.whole;
         unit.whole |= whole && unit.is_fresh();
         let mut touched = 0;
-        for (word, mask) in masks(pages) {
+        each_mask(pages, |word, mask| {
             touched += (mask & !unit.dirty[word]).count_ones();
             unit.dirty[word] |= mask;
-        }
+        });
         if unit.whole {
             touched = if is_whole { 0 } else { UNIT };
         }

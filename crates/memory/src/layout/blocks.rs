@@ -164,9 +164,10 @@ pub(crate) fn class(request: Layout) -> Option<usize> {
 #[inline]
 pub(crate) fn run(request: Layout) -> Option<Run> {
     let coloured = request.size() >= COLOURED && request.align() <= LINE;
-    let bytes = request.size().checked_add(if coloured { PAGE - LINE } else { 0 })?;
+    // A layout's size is at most half of what a number can be.
+    let bytes = request.size() + if coloured { PAGE - LINE } else { 0 };
     let pages = u32::try_from(bytes.div_ceil(PAGE)).ok()?;
-    let align = u32::try_from(request.align().div_ceil(PAGE)).ok()?;
+    let align = u32::try_from((request.align() / PAGE).max(1)).ok()?;
     Some(Run { pages, align, coloured })
 }
 

@@ -636,17 +636,14 @@ impl Cache {
         self.count_freed(size);
     }
 
-    fn in_use(&self) -> isize {
-        let below = self.ceiling.load(Relaxed).wrapping_sub(self.allocated.load(Relaxed)).cast_signed();
-        self.peak.load(Relaxed).wrapping_sub(below)
-    }
-
     /// What came in use since this was called last, and at most in between.
     pub(crate) fn settle(&self) -> (isize, isize) {
-        let (in_use, settled, peak) = (self.in_use(), self.settled.load(Relaxed), self.peak.load(Relaxed));
+        let (allocated, settled, peak) =
+            (self.allocated.load(Relaxed), self.settled.load(Relaxed), self.peak.load(Relaxed));
+        let in_use = peak.wrapping_sub(self.ceiling.load(Relaxed).wrapping_sub(allocated).cast_signed());
         self.settled.store(in_use, Relaxed);
         self.peak.store(in_use, Relaxed);
-        self.ceiling.store(self.allocated.load(Relaxed), Relaxed);
+        self.ceiling.store(allocated, Relaxed);
         (in_use.wrapping_sub(settled), peak.wrapping_sub(settled))
     }
 

@@ -94,13 +94,14 @@ fn try_run(cache: &Cache, mut inside: Inside, pages: Run, size: usize) -> Option
 
 pub(super) fn give_back_run(request: Layout, start: NonNull<u8>) {
     let cache = current();
+    let run = blocks::run(request);
     let Some(mut inside) = owner(start).enter_for(cache) else {
         // SAFETY: the caller's word.
         return unsafe { aside::leave(start, request) };
     };
     let counts = inside.shard.counts(cache);
     let State { heap, tallies, .. } = &mut *inside;
-    let Some(run) = blocks::run(request) else { misuse(heap, start) };
+    let Some(run) = run else { misuse(heap, start) };
     // SAFETY: the caller's word.
     unsafe { take_back_run(heap, run, start) };
     tallies.freed(counts, None, run.capacity(), request.size());

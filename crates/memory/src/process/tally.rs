@@ -75,6 +75,7 @@ impl Tallies {
     }
 
     /// A request of a class, or for a run, was served under the lock; by a miss if memory was taken from the system.
+    #[inline]
     pub(super) fn served(&mut self, cache: &Cache, class: Option<usize>, capacity: usize, size: usize, miss: bool) {
         let bucket = &mut self.buckets[bucket_of(capacity)];
         bucket.misses += u64::from(miss);

@@ -252,14 +252,14 @@ impl<O: Os> PageHeap<O> {
     /// Takes the run that was given back last, if it is the best for `pages` pages.
     #[inline]
     fn take_last(&mut self, side: Side, pages: u32, align: u32) -> Option<u32> {
-        let last = self.last?;
+        let last = self.last.as_ref()?;
         if (last.pages, align, self.extents.side(last.start)) != (pages, 1, side) {
             return None;
         }
         // As long as the extents stay as they are, so does the answer.
         let known = (last.start, last.pages, self.extents.version());
         if known != self.best {
-            if !self.extents.is_best(&last) {
+            if !self.extents.is_best(last) {
                 return None;
             }
             self.best = known;
@@ -267,7 +267,7 @@ impl<O: Os> PageHeap<O> {
         self.last = None;
         self.budget.take(pages);
         self.runs += 1;
-        Some(last.start)
+        Some(known.0)
     }
 
     /// As [`take`](Self::take), for few pages: all at once.
@@ -526,6 +526,7 @@ impl<O: Os> PageHeap<O> {
     }
 
     /// Frees a run.
+    #[inline]
     pub(crate) fn give(&mut self, start: u32, pages: u32) {
         self.runs -= 1;
         self.budget.give(pages);
@@ -554,7 +555,7 @@ impl<O: Os> PageHeap<O> {
     fn free(&mut self, range: Extent) {
         let all = self.extents.give(range);
         let pages = range.start..range.end();
-        let inside = whole_units(&(all.start..all.end()));
+        let inside = whole_units(&all);
         let full = if range.zero == 0 { whole_units(&pages) } else { 0..0 };
         if !full.is_empty() {
             self.spare.insert_all(full.clone());

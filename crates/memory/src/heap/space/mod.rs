@@ -14,6 +14,7 @@ mod errand;
 mod set;
 mod table;
 
+use std::iter;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 
@@ -56,19 +57,24 @@ pub(crate) fn mask(word: usize, pages: &Range<u32>) -> u64 {
 }
 
 /// The parts of a range by unit: the unit, and which of its pages.
-pub(crate) fn parts(pages: Range<u32>) -> impl Iterator<Item = (u32, Range<u32>)> {
-    (pages.start / UNIT..pages.end.div_ceil(UNIT)).map(move |unit| {
+#[inline]
+pub(crate) fn parts(mut pages: Range<u32>) -> impl Iterator<Item = (u32, Range<u32>)> {
+    iter::from_fn(move || {
+        let (start, unit) = (pages.start, pages.start / UNIT);
         let first = unit * UNIT;
-        (unit, pages.start.max(first) - first..(pages.end - first).min(UNIT))
+        pages.start = pages.end.min(first + UNIT);
+        (start < pages.end).then(|| (unit, start - first..pages.start - first))
     })
 }
 
 /// The units that a range has a part of.
+#[inline]
 pub(crate) fn units(pages: &Range<u32>) -> Range<u32> {
     pages.start / UNIT..pages.end.div_ceil(UNIT)
 }
 
 /// The units that lie in a range as a whole.
+#[inline]
 pub(crate) fn whole_units(pages: &Range<u32>) -> Range<u32> {
     let first = pages.start.div_ceil(UNIT);
     first..(pages.end / UNIT).max(first)
@@ -474,9 +480,11 @@ impl<O: Os> Space<O> {
 
     /// Nobody uses pages any more, which were lent.
     pub(crate) fn reclaim(&mut self, pages: Range<u32>) {
-        self.each_word(pages, Now::Free, |frame, word, mask| {
-            expect(!frame.lent[word] & mask == 0);
-            frame.lent[word] &= !mask;
+        self.each_frame(pages, Now::Free, |frame, part| {
+            each_mask(part, |word, mask| {
+                expect(!frame.lent[word] & mask == 0);
+                frame.lent[word] &= !mask;
+            });
         });
     }
 
@@ -488,43 +496,51 @@ impl<O: Os> Space<O> {
     /// Marks free pages.
     #[inline]
     fn take(&mut self, pages: Range<u32>, as_what: impl Fn(&mut Frame) -> &mut [u64; WORDS]) {
-        self.each_word(pages, Now::Taken, |frame, word, mask| {
-            let last = word as u32 * 64 + mask.ilog2();
-            expect(frame.not_free(word) & mask == 0 && last < frame.mapped);
-            as_what(frame)[word] |= mask;
+        self.each_frame(pages, Now::Taken, |frame, part| {
+            expect(part.end <= frame.mapped);
+            each_mask(part, |word, mask| {
+                expect(frame.not_free(word) & mask == 0);
+                as_what(frame)[word] |= mask;
+            });
         });
     }
 
     /// Others use pages from now on that were set aside.
     pub(crate) fn lend_aside(&mut self, pages: Range<u32>) {
-        self.each_word(pages, Now::AsBefore, |frame, word, mask| {
-            expect(!frame.aside[word] & mask == 0 && frame.lent[word] & mask == 0);
-            frame.aside[word] &= !mask;
-            frame.lent[word] |= mask;
+        self.each_frame(pages, Now::AsBefore, |frame, part| {
+            each_mask(part, |word, mask| {
+                expect(!frame.aside[word] & mask == 0 && frame.lent[word] & mask == 0);
+                frame.aside[word] &= !mask;
+                frame.lent[word] |= mask;
+            });
         });
     }
 
     /// Pages that were set aside are free again, but for those that were withdrawn meanwhile.
     pub(crate) fn put_back(&mut self, pages: Range<u32>) {
-        self.each_word(pages, Now::Free, |frame, word, mask| {
-            expect(!frame.aside[word] & mask == 0);
-            frame.aside[word] &= !mask;
-            frame.taken = frame.taken.wrapping_add((mask & frame.lent[word]).count_ones());
+        self.each_frame(pages, Now::Free, |frame, part| {
+            each_mask(part, |word, mask| {
+                expect(!frame.aside[word] & mask == 0);
+                frame.aside[word] &= !mask;
+                frame.taken = frame.taken.wrapping_add((mask & frame.lent[word]).count_ones());
+            });
         });
     }
 
     /// Pages are nobody's from now on: what lies there is not known.
     pub(crate) fn withdraw(&mut self, pages: Range<u32>) {
-        self.each_word(pages, Now::Taken, |frame, word, mask| {
-            frame.taken = frame.taken.wrapping_sub((mask & frame.not_free(word)).count_ones());
-            frame.lent[word] |= mask;
+        self.each_frame(pages, Now::Taken, |frame, part| {
+            each_mask(part, |word, mask| {
+                frame.taken = frame.taken.wrapping_sub((mask & frame.not_free(word)).count_ones());
+                frame.lent[word] |= mask;
+            });
             frame.has_hole = true;
         });
     }
 
-    /// Changes the words of frames that have bits for some pages, which are so from then on.
+    /// Changes the frames of some pages, which are so from then on.
     #[inline]
-    fn each_word(&mut self, pages: Range<u32>, now: Now, change: impl Fn(&mut Frame, usize, u64)) {
+    fn each_frame(&mut self, pages: Range<u32>, now: Now, change: impl Fn(&mut Frame, Range<u32>)) {
         for (unit, part) in parts(pages) {
             let frame = &mut self.frames[unit];
             let before = frame.taken;
@@ -533,7 +549,7 @@ impl<O: Os> Space<O> {
                 Now::Free => frame.taken = before.wrapping_sub(part.end - part.start),
                 Now::AsBefore => {}
             }
-            masks(part).for_each(|(word, mask)| change(frame, word, mask));
+            change(frame, part);
             if (before == 0) != (frame.taken == 0) {
                 if before == 0 {
                     self.taken.insert(unit);
@@ -546,19 +562,13 @@ impl<O: Os> Space<O> {
 
     /// Whether some of these pages are lent, or withdrawn.
     pub(crate) fn is_lent(&self, pages: Range<u32>) -> bool {
-        parts(pages).any(|(unit, pages)| {
-            let mut masks = masks(pages);
-            self.frames.get(unit).is_some_and(|frame| masks.any(|(word, mask)| frame.lent[word] & mask != 0))
-        })
+        parts(pages).any(|(unit, part)| self.frames.get(unit).is_some_and(|frame| any(part, |word| frame.lent[word])))
     }
 
     /// Whether all of these pages are free.
     fn is_free(&self, pages: Range<u32>) -> bool {
         parts(pages).all(|(unit, part)| {
-            let mut masks = masks(part);
-            self.frames
-                .get(unit)
-                .is_none_or(|frame| frame.taken == 0 || masks.all(|(word, mask)| frame.not_free(word) & mask == 0))
+            self.frames.get(unit).is_none_or(|frame| frame.taken == 0 || !any(part, |word| frame.not_free(word)))
         })
     }
 
@@ -596,11 +606,14 @@ impl<O: Os> Space<O> {
                 return None;
             }
             let unit = from / UNIT * UNIT;
-            let bits = masks(from - unit..pages.end - unit).find_map(|(word, mask)| {
+            let mut found = None;
+            each_mask(from - unit..pages.end - unit, |word, mask| {
                 let bits = if free { !frame.not_free(word) } else { frame.not_free(word) } & mask;
-                (bits != 0).then(|| word as u32 * 64 + bits.trailing_zeros())
+                if found.is_none() && bits != 0 {
+                    found = Some(unit + word as u32 * 64 + bits.trailing_zeros());
+                }
             });
-            bits.map(|bit| unit + bit)
+            found
         };
         let start = next(pages.start, true)?;
         Some(start..next(start, false).unwrap_or(pages.end))
@@ -661,15 +674,24 @@ fn expect(right: bool) {
     }
 }
 
-/// The words that hold the bits of some pages of one unit, and these bits.
+/// Does something with each word that holds bits of some pages of one unit, and these bits.
 #[inline]
-pub(crate) fn masks(pages: Range<u32>) -> impl Iterator<Item = (usize, u64)> {
-    let (first, last) = (pages.start as usize / 64, (pages.end - 1) as usize / 64);
-    let mut low = u64::MAX << (pages.start % 64);
-    let high = u64::MAX >> (63 - (pages.end - 1) % 64);
-    (first..last + 1).map(move |word| {
-        let mask = if word == last { low & high } else { low };
-        low = u64::MAX;
-        (word, mask)
-    })
+pub(crate) fn each_mask(pages: Range<u32>, mut act: impl FnMut(usize, u64)) {
+    let (first, last) = (pages.start as usize / 64, pages.end as usize / 64);
+    let mut mask = u64::MAX << (pages.start % 64);
+    for word in first..last {
+        act(word, mask);
+        mask = u64::MAX;
+    }
+    if !pages.end.is_multiple_of(64) {
+        act(last, mask & !(u64::MAX << (pages.end % 64)));
+    }
+}
+
+/// Whether some bits for pages of one unit are set, in words of which `bits` tells.
+#[inline]
+fn any(pages: Range<u32>, bits: impl Fn(usize) -> u64) -> bool {
+    let mut found = 0;
+    each_mask(pages, |word, mask| found |= bits(word) & mask);
+    found != 0
 }

@@ -57,8 +57,10 @@ impl TableMemory {
 /// Shared access to a table: for its owner, and for who reads what others write meanwhile.
 #[derive(Debug)]
 pub(crate) struct TableView<T, const LEN: usize, const PIECE: usize> {
-    /// Where each piece is: null where it is not there yet. None at all before the start.
-    pieces: Option<NonNull<AtomicPtr<T>>>,
+    /// Where each piece is: null where it is not there yet.
+    pieces: NonNull<AtomicPtr<T>>,
+    /// `LEN`, or 0 before the start: then there are none.
+    len: usize,
     items: PhantomData<T>,
 }
 
@@ -79,12 +81,12 @@ impl<T, const LEN: usize, const PIECE: usize> TableView<T, LEN, PIECE> {
     #[inline]
     fn find(&self, index: u32) -> Option<NonNull<T>> {
         let index = index as usize;
-        if index >= LEN {
+        if index >= self.len {
             return None;
         }
         // SAFETY: an index below the length is in one of the pieces; what is not null is a piece, zero or written since.
         unsafe {
-            let piece = self.pieces?.add(index / PIECE).as_ref().load(Acquire);
+            let piece = self.pieces.add(index / PIECE).as_ref().load(Acquire);
             Some(NonNull::new(piece)?.add(index % PIECE))
         }
     }
@@ -110,23 +112,26 @@ unsafe impl<T: Send, const LEN: usize, const PIECE: usize> Send for Table<T, LEN
 
 impl<T: Zeroable, const LEN: usize, const PIECE: usize> Table<T, LEN, PIECE> {
     pub(crate) const fn empty() -> Self {
-        Self(TableView { pieces: None, items: PhantomData })
+        Self(TableView { pieces: NonNull::dangling(), len: 0, items: PhantomData })
     }
 
     /// Gives an empty table a place to note its pieces in, if there is memory.
     pub(crate) fn open<O: Os>(&mut self, os: &O, memory: &mut TableMemory) -> Option<()> {
-        if self.0.pieces.is_none() {
-            self.0.pieces = Some(memory.take(os, LEN / PIECE * size_of::<AtomicPtr<T>>())?.cast());
+        if self.0.len == 0 {
+            self.0.pieces = memory.take(os, LEN / PIECE * size_of::<AtomicPtr<T>>())?.cast();
+            self.0.len = LEN;
         }
         Some(())
     }
 
     /// Makes the items of a range readable and writable, if there is memory.
     pub(crate) fn ensure<O: Os>(&self, os: &O, memory: &mut TableMemory, range: Range<u32>) -> bool {
-        let Some(pieces) = self.0.pieces else { return false };
+        if self.0.len == 0 {
+            return false;
+        }
         for piece in range.start as usize / PIECE..(range.end as usize).min(LEN).div_ceil(PIECE) {
             // SAFETY: one of the table's pieces.
-            let at = unsafe { pieces.add(piece).as_ref() };
+            let at = unsafe { self.0.pieces.add(piece).as_ref() };
             if at.load(Relaxed).is_null() {
                 let Some(start) = memory.take(os, PIECE * size_of::<T>()) else { return false };
                 at.store(start.cast().as_ptr(), Release);
