@@ -324,11 +324,16 @@ impl<O: Os> Heap<O> {
         }
     }
 
-    /// A parcel of so many pages, at most [`PARCEL`], for an owner; fewer only if there are not so many, and not fewer than `least`.
+    /// A parcel of so many pages, at most [`PARCEL`], for an owner; fewer only if there are not so many side by side, and not fewer than
+    /// `least`.
     pub(crate) fn obtain_parcel(&mut self, pages: u32, least: u32, owner: NonNull<()>) -> Option<NonNull<Parcel>> {
         self.start()?;
-        for pages in [pages.min(PARCEL), least] {
-            if let Some(parcel) = self.parcels.obtain(&mut self.pages, pages, owner) {
+        let most = pages.min(PARCEL);
+        // Where memory is there already, a good part of them will do.
+        for (pages, at_once) in [(most, true), (most / 2, true), (most / 4, true), (most, false), (least, false)] {
+            if pages >= least
+                && let Some(parcel) = self.parcels.obtain(&mut self.pages, pages, at_once, owner)
+            {
                 return Some(parcel.into());
             }
         }

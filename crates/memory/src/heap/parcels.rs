@@ -40,13 +40,19 @@ impl Parcels {
         self.parcels.view()
     }
 
-    /// A parcel of so many pages, for an owner.
-    pub(crate) fn obtain<O: Os>(&mut self, heap: &mut PageHeap<O>, pages: u32, owner: NonNull<()>) -> Option<&Parcel> {
+    /// A parcel of so many pages, for an owner; `at_once`, if nothing needs to be done for them.
+    pub(crate) fn obtain<O: Os>(
+        &mut self,
+        heap: &mut PageHeap<O>,
+        pages: u32,
+        at_once: bool,
+        owner: NonNull<()>,
+    ) -> Option<&Parcel> {
         let number = if self.vacant == 0 { self.unused } else { self.vacant };
         if number as usize >= SLABS || !heap.room_in(&mut self.parcels, number) {
             return None;
         }
-        let start = heap.take_parcel(pages)?.start();
+        let start = heap.take_parcel(pages, at_once)?;
         let parcel = &self.parcels[number];
         if self.vacant == 0 {
             self.unused += 1;

@@ -276,15 +276,19 @@ impl<O: Os> PageHeap<O> {
     }
 
     /// As [`take_now`](Self::take_now), for a parcel: there may be free ranges between its blocks, once parts of it were [cut](Self::cut).
-    pub(crate) fn take_parcel(&mut self, pages: u32) -> Option<Transit> {
+    /// With `at_once`, only where nothing needs to be done for them.
+    pub(crate) fn take_parcel(&mut self, pages: u32, at_once: bool) -> Option<u32> {
         let side = self.side_of(pages.min(CLASS_PAGES));
         self.runs += most_blocks(pages);
         self.merge();
-        let transit = self.prepare().and_then(|()| self.take_now_on(side, pages));
-        if transit.is_none() {
+        let start = self.prepare().and_then(|()| match at_once {
+            true => self.take_at_once_on(side, pages, 1),
+            false => self.take_now_on(side, pages).map(|transit| transit.start()),
+        });
+        if start.is_none() {
             self.runs -= most_blocks(pages);
         }
-        transit
+        start
     }
 
     /// All pages of a parcel were cut.
