@@ -47,8 +47,11 @@ const FREE: usize = 0;
 /// Somebody may sleep until it is free. No thread's mark has this bit.
 const AWAITED: usize = 1;
 
-/// How often a lock is looked at before its next owner sleeps.
+/// How often a lock is looked at before its next owner lets other threads go on, and how often it does before it sleeps. Where there are
+/// more threads than processors, who has the lock may be one of those; and who sleeps has to be woken, who then takes the processor from
+/// another, which may have the lock, and so on.
 const SPINS: u32 = 100;
+const YIELDS: u32 = 8;
 
 /// What it takes others to wake up: for so long the lock is left to them.
 pub(crate) const BREATH: Duration = Duration::from_micros(50);
@@ -114,14 +117,20 @@ impl<T> Lock<T> {
         }
         // Who slept does not know whether others do.
         let mut mine = this_thread();
+        let mut yields = 0;
         loop {
-            // What is guarded is mostly done sooner than others sleep and wake; so who woke looks as long as who just came.
+            // What is guarded is mostly done sooner than others sleep and wake; so who woke looks as long as who just came, at first.
             for _ in 0..SPINS {
                 if self.state.load(Relaxed) == FREE && self.state.compare_exchange(FREE, mine, Acquire, Relaxed).is_ok()
                 {
                     return true;
                 }
                 hint::spin_loop();
+            }
+            if yields < YIELDS {
+                yields += 1;
+                pause();
+                continue;
             }
             let state = self.state.load(Relaxed);
             let awaited = state | AWAITED;

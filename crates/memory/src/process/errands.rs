@@ -13,12 +13,22 @@ const WAITS: u32 = 200;
 pub(super) fn meanwhile<T>(mut inside: Inside, work: impl FnOnce() -> T) -> (Inside, T) {
     let shard = inside.shard;
     inside.under_way += 1;
-    inside.let_others();
+    drop(inside);
     let done = work();
     let mut inside = shard.lock();
     // A fork's child knows of none.
     inside.under_way = inside.under_way.saturating_sub(1);
     (inside, done)
+}
+
+/// Lets whoever waits for the lock have it, between two pieces of work under it.
+pub(super) fn let_others(mut inside: Inside) -> Inside {
+    let shard = inside.shard;
+    inside.under_way += 1;
+    inside.let_others();
+    let mut inside = shard.lock();
+    inside.under_way = inside.under_way.saturating_sub(1);
+    inside
 }
 
 /// Gives back to the system what a goal says, and looks at what is to be looked at.
