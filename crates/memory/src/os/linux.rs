@@ -254,9 +254,10 @@ fn map_at(start: NonNull<u8>, bytes: usize) -> Result<(), i32> {
 }
 
 impl Linux {
-    /// Addresses at or behind `wish` at which the system would map so many bytes, or elsewhere as few as `least`; nothing is mapped there. Who
-    /// watches over addresses, as sanitizers do, is asked as well.
+    /// Addresses at or behind `wish` at which the system would map so many bytes, but for a part of a page, or elsewhere as few as `least`;
+    /// nothing is mapped there. Who watches over addresses, as sanitizers do, is asked as well.
     pub(crate) fn addresses(wish: usize, bytes: usize, least: usize) -> Option<(usize, usize)> {
+        let bytes = bytes / PAGE * PAGE;
         let probe = |at: usize, bytes: usize| {
             let at = std::ptr::without_provenance_mut(at);
             // SAFETY: nothing that exists is replaced; what is mapped goes at once, and nobody knows of it.
@@ -448,6 +449,15 @@ fn read<'a>(path: &CStr, text: &'a mut [u8]) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_that_are_free_are_had_where_they_are_wished_for() {
+        let bytes = 1 << 40;
+        // Free as long as nobody maps as much meanwhile.
+        let (wish, _) = Linux::addresses(0, 0, bytes).unwrap();
+        let had = Linux::addresses(wish, bytes + PAGE / 2 + 1, HUGE).unwrap();
+        assert_eq!(had, (wish, bytes));
+    }
 
     #[test]
     fn what_is_cleared_is_zero_and_what_was_not_touched_stays_so() {

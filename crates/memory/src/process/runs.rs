@@ -2,10 +2,10 @@
 
 use std::alloc::Layout;
 use std::ops::Range;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use super::cache::{Cache, misuse};
-use super::errands::{keep_budget, meanwhile};
+use super::errands::{keep_budget, let_others, meanwhile};
 use super::shards::{self, Inside, State, enter_home, owner};
 use super::{aside, current, promote_now, purger, yield_to_request};
 use crate::heap::{Granted, Heap, Progress, Resize};
@@ -55,7 +55,12 @@ fn obtain_other(cache: &Cache, mut inside: Inside, run: Run, size: usize) -> Opt
         drop(inside);
         return too_large(cache);
     }
+    let is_first = ptr::eq(inside.shard, shards::first());
     let mut granted = try_run(cache, inside, run, size);
+    if granted.is_none() && !is_first {
+        // There are more addresses.
+        granted = shards::first().enter().and_then(|inside| try_run(cache, inside, run, size));
+    }
     if granted.is_none() {
         yield_to_request(cache);
         granted = shards::first().enter().and_then(|inside| try_run(cache, inside, run, size));
@@ -70,7 +75,7 @@ fn try_run(cache: &Cache, mut inside: Inside, pages: Run, size: usize) -> Option
     let mut request = inside.heap.obtain_run(pages, size)?;
     loop {
         match inside.heap.proceed(&mut request) {
-            Progress::More => inside = meanwhile(inside, || ()).0,
+            Progress::More => inside = let_others(inside),
             Progress::Lost => return None,
             Progress::Ready => break,
         }
@@ -138,7 +143,7 @@ pub(super) fn resize_run(block: NonNull<u8>, old: Layout, new: Layout) -> Option
         Resize::Growing(mut growth) => {
             loop {
                 match inside.heap.grow(&mut growth) {
-                    Progress::More => inside = meanwhile(inside, || ()).0,
+                    Progress::More => inside = let_others(inside),
                     Progress::Lost => return None,
                     Progress::Ready => break,
                 }
@@ -170,7 +175,7 @@ pub(crate) fn relocate(block: NonNull<u8>, old: Layout, new: Layout) -> Option<N
     // SAFETY: the caller's word: nobody uses the block meanwhile.
     let mut moving = unsafe { inside.heap.relocate(block, (before, old.size()), after) }?;
     while inside.heap.move_on(&mut moving) {
-        inside = meanwhile(inside, || ()).0;
+        inside = let_others(inside);
     }
     let (start, moved) = (moving.to(), moving.moved());
     let copy = |from: NonNull<u8>, to: NonNull<u8>, range: Range<usize>| {
@@ -180,7 +185,7 @@ pub(crate) fn relocate(block: NonNull<u8>, old: Layout, new: Layout) -> Option<N
     let mut there = !moved.is_empty();
     while there {
         match inside.heap.settle(&mut moving) {
-            Progress::More => inside = meanwhile(inside, || ()).0,
+            Progress::More => inside = let_others(inside),
             Progress::Ready => break,
             Progress::Lost => {
                 inside = meanwhile(inside, || copy(start, block, moved.clone())).0;
