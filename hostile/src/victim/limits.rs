@@ -5,7 +5,9 @@ use std::fs::File;
 use std::hint::black_box;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::thread;
 
 use tenzor_hostile::sys::{self, Limit, Mapping, Mark, PAGE};
 use tenzor_hostile::{cannot, ensure, wrong};
@@ -63,6 +65,34 @@ pub fn limited(word: &str, rounds: usize) {
     }
     println!("refused={}", traffic.refused);
     traffic::finish(traffic, crew, done);
+}
+
+/// Threads that take and free large blocks, of which all together fit below a limit, while another has what is free given back all the
+/// time: what is on its way to the system is refused to nobody.
+pub fn on_the_way(word: &str, rounds: usize) {
+    const THREADS: u64 = 3;
+    let (begin, done) = (Barrier::new(THREADS as usize + 1), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for number in 0..THREADS {
+            let (begin, done) = (&begin, &done);
+            scope.spawn(move || {
+                drop(block(32 * MIB, number));
+                begin.wait();
+                begin.wait();
+                (0..rounds).for_each(|_| block(32 * MIB, number).check());
+                done.fetch_add(1, SeqCst);
+            });
+        }
+        begin.wait();
+        heap::trim();
+        set(which(word), Some(which(word).used() + 5 * 32 * MIB as u64));
+        begin.wait();
+        while done.load(SeqCst) < THREADS {
+            heap::trim();
+        }
+        set(which(word), None);
+    });
+    heap::consistent();
 }
 
 /// A program limits itself, and then a buffer grows.

@@ -57,6 +57,7 @@ fn main() {
         "gives-back" => calls::gives_back(&rest.word()),
         "says-once" => calls::says_once(&rest.word()),
         "limited" => limits::limited(&rest.word(), rest.number()),
+        "on-the-way" => limits::on_the_way(&rest.word(), rest.number()),
         "hole" => limits::hole(&rest.word()),
         "strangers" => limits::strangers(&rest.word(), &rest.word(), rest.number()),
         "marked" => limits::marked(&rest.word(), rest.number()),

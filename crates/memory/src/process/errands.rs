@@ -1,18 +1,27 @@
 //! Work for a heap that is done without its lock, so that whoever waits for it gets it.
 
+use super::cache::Cache;
 use super::shards::{self, Inside};
+use super::yield_to_request;
 use crate::heap::Goal;
 use crate::layout::blocks::PAGE;
 use crate::os;
 use crate::sync::BREATH;
+use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::Ordering::Relaxed;
 
-/// So often others are waited for, who may have under way what somebody needs.
+/// So often others are waited for, who may have under way what somebody needs; and so often a request is tried again for that.
 const WAITS: u32 = 200;
+const TRIES: u32 = 4;
+
+/// How often somebody began to do something without a lock.
+static BEGUN: AtomicU32 = AtomicU32::new(0);
 
 /// Does something without the lock. A fork waits for the end of what is under way.
 pub(super) fn meanwhile<T>(mut inside: Inside, work: impl FnOnce() -> T) -> (Inside, T) {
     let shard = inside.shard;
     inside.under_way += 1;
+    BEGUN.fetch_add(1, Relaxed);
     drop(inside);
     let done = work();
     let mut inside = shard.lock();
@@ -68,8 +77,22 @@ pub(super) fn keep_budget(inside: Inside) -> Inside {
     inside
 }
 
-/// What others have under way may be what a request needs: waits for its end.
-pub(super) fn wait() {
+/// Tries something once memory has yielded, and again if what others had under way meanwhile may be what it needs.
+pub(super) fn once_more<T>(cache: &Cache, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+    for _ in 0..TRIES {
+        yield_to_request(cache);
+        wait();
+        let begun = BEGUN.load(Relaxed);
+        let done = attempt();
+        if done.is_some() || BEGUN.load(Relaxed) == begun {
+            return done;
+        }
+    }
+    None
+}
+
+/// Waits for the end of what others have under way.
+fn wait() {
     let is_under_way = || shards::all().any(|shard| shard.enter().is_some_and(|inside| inside.under_way > 0));
     for _ in 0..WAITS {
         if !is_under_way() {

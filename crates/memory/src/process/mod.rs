@@ -26,7 +26,7 @@ pub(crate) use self::runs::relocate;
 pub(crate) use self::settings::{config, configure};
 
 use self::cache::{Cache, Tally};
-use self::errands::{keep_budget, pursue_all};
+use self::errands::{keep_budget, once_more, pursue_all};
 use self::purger::Purger;
 use self::runs::{give_back_run, obtain_run, resize_run};
 use self::shards::{State, Visit, enter_home, owner};
@@ -210,7 +210,15 @@ fn obtain_class(class: usize, request: Layout) -> Option<NonNull<u8>> {
     if let Some(block) = refill(cache, class, request, false)? {
         return Some(block);
     }
-    yield_to_request(cache);
+    // None of the attempts but the last says that it was in vain.
+    let again = once_more(cache, || match refill(cache, class, request, false) {
+        Some(None) => None,
+        Some(block) => Some(block),
+        None => Some(None),
+    });
+    if let Some(block) = again {
+        return block;
+    }
     refill(cache, class, request, true)?
 }
 
@@ -295,7 +303,6 @@ fn yield_to_request(cache: &Cache) {
     drain(cache);
     reach::call_in(false);
     trim_heap();
-    errands::wait();
     shards::renew_limits();
 }
 

@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::ptr::{self, NonNull};
 
 use super::cache::{Cache, misuse};
-use super::errands::{keep_budget, let_others, meanwhile};
+use super::errands::{keep_budget, let_others, meanwhile, once_more};
 use super::shards::{self, Inside, State, enter_home, owner};
-use super::{aside, current, promote_now, purger, yield_to_request};
+use super::{aside, current, promote_now, purger};
 use crate::heap::{Granted, Heap, Progress, Resize};
 use crate::layout::blocks::{self, Place, Run};
 use crate::os::Os;
@@ -62,8 +62,7 @@ fn obtain_other(cache: &Cache, mut inside: Inside, run: Run, size: usize) -> Opt
         granted = shards::first().enter().and_then(|inside| try_run(cache, inside, run, size));
     }
     if granted.is_none() {
-        yield_to_request(cache);
-        granted = shards::first().enter().and_then(|inside| try_run(cache, inside, run, size));
+        granted = once_more(cache, || try_run(cache, shards::first().enter()?, run, size));
     }
     if granted.is_none() {
         refused(cache);
