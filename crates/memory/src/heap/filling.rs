@@ -54,8 +54,8 @@ pub(crate) struct Filling {
     watched: Watched,
     next: usize,
     begun: u32,
-    /// They are to be looked at.
-    is_due: bool,
+    /// Those that are to be looked at.
+    due: Option<Watched>,
 }
 
 impl Filling {
@@ -67,7 +67,7 @@ impl Filling {
             watched: [const { 0..0 }; WATCHED],
             next: 0,
             begun: 0,
-            is_due: false,
+            due: None,
         }
     }
 
@@ -130,13 +130,12 @@ impl Filling {
 
     /// Time has passed, or so.
     pub(crate) fn look_again(&mut self) {
-        self.is_due = true;
+        self.due = Some(self.watched.clone());
     }
 
     /// The blocks to look at, if they are to be looked at.
     pub(crate) fn due(&mut self) -> Option<Watched> {
-        let is_due = std::mem::take(&mut self.is_due) && self.watched.iter().any(|watched| !watched.is_empty());
-        is_due.then(|| self.watched.clone())
+        self.due.take().filter(|due| due.iter().any(|watched| !watched.is_empty()))
     }
 
     /// Judges watched blocks that are so still by what was seen. A block of which nothing is resident has not been used yet.
@@ -206,7 +205,10 @@ mod tests {
         filling.begin(1000..2000);
         judge(&mut filling, |_| None);
         filling.begin(1000..2000);
-        // Another block is watched in its place by the time that it was looked at.
+        // Who begins to use a block is not looked at for that.
+        assert!(filling.due().is_none());
+        // Another is watched in its place by the time that it was looked at.
+        filling.look_again();
         let watched = filling.due().unwrap();
         filling.forget(&(1000..2000));
         filling.judge(&watched, look(&watched, |_| Some(1)));

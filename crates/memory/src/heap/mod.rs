@@ -481,7 +481,7 @@ impl<O: Os> Heap<O> {
     }
 
     /// See [`PageHeap::returned`].
-    pub(crate) fn returned(&mut self, goal: &mut Goal, with: &Return) {
+    pub(crate) fn returned(&mut self, goal: &mut Goal, with: Return) {
         self.pages.returned(goal, with);
     }
 
@@ -557,8 +557,9 @@ impl<O: Os> Heap<O> {
         self.pages.in_use()
     }
 
-    pub(crate) fn resident_pages(&self) -> u32 {
-        self.pages.resident()
+    /// Resident pages that are not on their way to the system.
+    pub(crate) fn staying_pages(&self) -> u32 {
+        self.pages.staying()
     }
 
     /// How often a request took memory from the system.

@@ -394,7 +394,7 @@ impl<O: Caller> Heap<O> {
         }
         while let Some(errand) = self.errand(goal) {
             let with = self.pages.space().os().make(errand);
-            self.returned(goal, &with);
+            self.returned(goal, with);
         }
     }
 
@@ -524,8 +524,9 @@ fn run(seed: u64, operations: u64, largest: u32, os: Faulty) -> usize {
     let mut live: Vec<Live> = vec![];
     let (mut refused, mut stamp, mut relocations) = (0, 0, 0);
     let hold = || os.hold();
-    // Goals of other threads, each with a call that is made some time.
+    // Goals of other threads, each with a call that is made some time, and what it came back with, which is told some time.
     let mut errands: Vec<(Goal, Errand<Faulty>)> = vec![];
+    let mut returns: Vec<(Goal, Return)> = vec![];
     for operation in 0..operations {
         if random.u32(0..100) < 5 {
             let goal = match random.u32(0..4) {
@@ -537,8 +538,12 @@ fn run(seed: u64, operations: u64, largest: u32, os: Faulty) -> usize {
             errands.extend(next(&mut heap, goal));
         }
         if !errands.is_empty() && random.u32(0..100) < 15 {
-            let (mut goal, errand) = errands.swap_remove(random.usize(0..errands.len()));
-            heap.returned(&mut goal, &os.make(errand));
+            let (goal, errand) = errands.swap_remove(random.usize(0..errands.len()));
+            returns.push((goal, os.make(errand)));
+        }
+        if !returns.is_empty() && random.u32(0..100) < 15 {
+            let (mut goal, with) = returns.swap_remove(random.usize(0..returns.len()));
+            heap.returned(&mut goal, with);
             errands.extend(next(&mut heap, goal));
         }
         match random.u32(0..100) {
@@ -614,8 +619,9 @@ fn run(seed: u64, operations: u64, largest: u32, os: Faulty) -> usize {
         }
     }
     assert!(every != 0 || refused == 0);
-    while let Some((mut goal, errand)) = errands.pop() {
-        heap.returned(&mut goal, &os.make(errand));
+    returns.extend(errands.into_iter().map(|(goal, errand)| (goal, os.make(errand))));
+    for (mut goal, with) in returns {
+        heap.returned(&mut goal, with);
         heap.check();
     }
     for gone in live {

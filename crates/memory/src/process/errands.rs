@@ -20,27 +20,26 @@ static BEGUN: AtomicU32 = AtomicU32::new(0);
 /// Does something without the lock. A fork waits for the end of what is under way.
 pub(super) fn meanwhile<T>(mut inside: Inside, work: impl FnOnce() -> T) -> (Inside, T) {
     let shard = inside.shard;
-    inside.under_way += 1;
+    inside.begin();
     BEGUN.fetch_add(1, Relaxed);
     drop(inside);
     let done = work();
     let mut inside = shard.lock();
-    // A fork's child knows of none.
-    inside.under_way = inside.under_way.saturating_sub(1);
+    inside.end();
     (inside, done)
 }
 
 /// Lets whoever waits for the lock have it, between two pieces of work under it.
 pub(super) fn let_others(mut inside: Inside) -> Inside {
     let shard = inside.shard;
-    inside.under_way += 1;
+    inside.begin();
     inside.let_others();
     let mut inside = shard.lock();
-    inside.under_way = inside.under_way.saturating_sub(1);
+    inside.end();
     inside
 }
 
-/// Gives back to the system what a goal says, and looks at what is to be looked at.
+/// Gives back to the system what a goal says, and looks at what is to be looked at; less, where the process is about to fork.
 pub(super) fn pursue(mut inside: Inside, goal: &mut Goal) -> Inside {
     let _errno = os::Errno::kept();
     if let Some(look) = inside.heap.look() {
@@ -48,10 +47,17 @@ pub(super) fn pursue(mut inside: Inside, goal: &mut Goal) -> Inside {
         (inside, seen) = meanwhile(inside, || look.run());
         inside.heap.saw(&look, seen);
     }
-    while let Some(errand) = inside.heap.errand(goal) {
+    while !shards::is_fork_wanted() {
+        let Some(errand) = inside.heap.errand(goal) else {
+            if goal.is_paused() {
+                inside = let_others(inside);
+                continue;
+            }
+            break;
+        };
         let with;
         (inside, with) = meanwhile(inside, || errand.run());
-        inside.heap.returned(goal, &with);
+        inside.heap.returned(goal, with);
     }
     inside
 }
@@ -63,9 +69,10 @@ pub(super) fn pursue_all(mut inside: Inside, goal: fn(&Inside) -> Goal) -> (Insi
         let mut this = goal(&inside);
         inside = pursue(inside, &mut this);
         bytes += this.gone() as usize * PAGE;
-        if !inside.heap.is_unmet(&this) {
+        if !inside.heap.is_unmet(&this) || shards::is_fork_wanted() {
             return (inside, bytes);
         }
+        inside = let_others(inside);
     }
 }
 
@@ -93,7 +100,7 @@ pub(super) fn once_more<T>(cache: &Cache, mut attempt: impl FnMut() -> Option<T>
 
 /// Waits for the end of what others have under way.
 fn wait() {
-    let is_under_way = || shards::all().any(|shard| shard.enter().is_some_and(|inside| inside.under_way > 0));
+    let is_under_way = || shards::all().any(|shard| shard.enter().is_some_and(|inside| inside.is_anything_under_way()));
     for _ in 0..WAITS {
         if !is_under_way() {
             return;

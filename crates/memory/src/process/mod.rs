@@ -292,7 +292,7 @@ fn refill(cache: &'static Cache, class: usize, request: Layout, is_last: bool) -
     } else if is_last {
         purger::counted(inside, counts);
     } else {
-        inside.note();
+        purger::keep_within_idle_limit(inside).note();
     }
     Some(block)
 }

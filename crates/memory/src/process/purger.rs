@@ -154,6 +154,7 @@ pub(super) fn freed_without_lock(cache: &Cache) {
 /// The end of every other request under a shard's lock.
 #[inline]
 pub(super) fn counted(inside: Inside, cache: &Cache) {
+    let inside = keep_within_idle_limit(inside);
     inside.note();
     if cache.is_due() {
         visit_from(inside, cache);

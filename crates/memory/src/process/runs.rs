@@ -194,6 +194,7 @@ pub(crate) fn relocate(block: NonNull<u8>, old: Layout, new: Layout) -> Option<N
     }
     if !there {
         inside.heap.call_off(&moving);
+        purger::keep_within_idle_limit(inside);
         return None;
     }
     if moving.missed() {

@@ -29,7 +29,7 @@ use crate::layout::blocks::{PAGE, SLAB_CLASSES, class_capacity, class_pages};
 use crate::os::{self, Linux, Os};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize};
-use crate::sync::{BREATH, Hold, Lock, LockGuard};
+use crate::sync::{BREATH, Hold, Lock, LockGuard, this_thread};
 
 /// The most shards that there can be.
 const SHARDS: usize = 64;
@@ -39,8 +39,27 @@ const SHARDS: usize = 64;
 pub(super) struct State {
     pub(super) heap: Heap<Linux>,
     pub(super) tallies: Tallies,
-    /// Requests that have left the lock to others for a moment.
-    pub(super) under_way: u32,
+    /// Requests that have left the lock to others for a moment, and the thread of the last of them.
+    under_way: u32,
+    last: usize,
+}
+
+impl State {
+    /// A request leaves the lock to others.
+    pub(super) fn begin(&mut self) {
+        self.under_way += 1;
+        self.last = this_thread();
+    }
+
+    /// It is back. A fork's child knows of none.
+    pub(super) fn end(&mut self) {
+        self.under_way = self.under_way.saturating_sub(1);
+    }
+
+    /// Whether other threads' requests have left the lock, as far as is known.
+    pub(super) fn is_anything_under_way(&self) -> bool {
+        self.under_way > 1 || (self.under_way == 1 && self.last != this_thread())
+    }
 }
 
 /// What a shard has in use may differ by so many pages from what others know.
@@ -65,7 +84,7 @@ pub(super) struct Shard {
 impl Shard {
     const fn new(homeless: &'static Cache) -> Self {
         Self {
-            state: Lock::new(State { heap: Heap::new(Linux), tallies: Tallies::new(), under_way: 0 }),
+            state: Lock::new(State { heap: Heap::new(Linux), tallies: Tallies::new(), under_way: 0, last: 0 }),
             homeless,
             view: OnceLock::new(),
             taker: AtomicPtr::new(ptr::null_mut()),
@@ -138,7 +157,7 @@ impl Inside {
     /// What the shard has in use and resident is others' to know.
     pub(super) fn publish(&self) {
         self.shard.in_use.store(self.heap.pages_in_use(), Relaxed);
-        self.shard.resident.store(self.heap.resident_pages(), Relaxed);
+        self.shard.resident.store(self.heap.staying_pages(), Relaxed);
     }
 }
 
@@ -459,7 +478,10 @@ pub(super) fn work_off_noted() {
     if NOTED.swap(false, Relaxed) {
         for shard in all() {
             match shard.enter() {
-                Some(mut inside) => inside.heap.give_noted(),
+                Some(mut inside) => {
+                    inside.heap.give_noted();
+                    purger::keep_within_idle_limit(inside);
+                }
                 None => leave_noted(),
             }
         }
@@ -614,14 +636,28 @@ pub(super) fn first() -> &'static Shard {
     &FIRST
 }
 
+/// Threads that try to have all locks, for a fork: nobody begins more than is under way.
+static FORKS_WANTED: AtomicU32 = AtomicU32::new(0);
+
+/// Whether the process is about to fork.
+#[inline]
+pub(super) fn is_fork_wanted() -> bool {
+    FORKS_WANTED.load(Relaxed) > 0
+}
+
 /// How often it is tried to have all locks, before what cannot be had is done without.
 const TRIES: u32 = 20_000;
 
 /// Holds all locks for a fork, until [`release_all`] was called as often. Where the calling thread stands in the midst of a request, as a
 /// signal's handler forks, the lock that it has is left to it.
 pub(super) fn hold_all() {
-    // What is under way ends soon, and is whole in the child then. If it does not, another thread stands still in the midst of it, or
-    // this one does.
+    // What is under way ends soon, and is whole in the child then. If it does not, another thread stands still in the midst of it.
+    FORKS_WANTED.fetch_add(1, Relaxed);
+    try_to_hold_all();
+    FORKS_WANTED.fetch_sub(1, Relaxed);
+}
+
+fn try_to_hold_all() {
     for _ in 0..TRIES {
         match try_hold_all() {
             Some(Hold::First) if is_anything_under_way() => release_all(),
@@ -652,7 +688,8 @@ fn try_hold_all() -> Option<Hold> {
 
 /// Whether other threads have requests under way, as far as is known.
 fn is_anything_under_way() -> bool {
-    let is_under_way = |shard: &'static Shard| shard.state.is_held_for_fork() && shard.state.lock().under_way > 0;
+    let is_under_way =
+        |shard: &'static Shard| shard.state.is_held_for_fork() && shard.state.lock().is_anything_under_way();
     threads::are_many() && all().any(is_under_way)
 }
 
@@ -689,12 +726,17 @@ pub(super) fn only_one_thread_is_left() {
         let mut state = shard.state.lock();
         state.heap.keep_shared();
         state.under_way = 0;
+        FORKS_WANTED.store(0, Relaxed);
     }
 }
 
 /// The parcels of all others than this one are nobody's. What is free in them is lost to a fork's child.
 pub(super) fn abandon_others(cache: &Cache) {
-    all().for_each(|shard| shard.lock().heap.abandon_others(mark(cache).as_ptr()));
+    for shard in all() {
+        let mut inside = shard.lock();
+        inside.heap.abandon_others(mark(cache).as_ptr());
+        purger::keep_within_idle_limit(inside);
+    }
 }
 
 /// The sums of all counters, with the calling thread's cache settled. Each lock is taken by itself: what threads do meanwhile may be counted or

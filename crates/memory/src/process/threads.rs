@@ -9,11 +9,11 @@ use std::ptr::{self, NonNull};
 use std::sync::OnceLock;
 
 use super::cache::{Cache, Tally};
+use super::errands::keep_budget;
 use super::shards::{self, Inside, Visit, owner};
 use super::{Central, aside, central, purger};
-use crate::heap::Heap;
 use crate::layout::blocks::{self, Run};
-use crate::os::{self, Ends, Os};
+use crate::os::{self, Ends};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicU32};
 use crate::sync::{LockGuard, this_thread};
@@ -234,8 +234,13 @@ fn run() -> Option<Run> {
 }
 
 /// A new cache, made where it stays: it is larger than the stack that a thread may have.
-fn fresh<O: Os>(heap: &mut Heap<O>) -> Option<&'static Cache> {
-    let granted = heap.obtain_now(run()?, size_of::<Cache>())?;
+fn fresh(mut inside: Inside) -> Option<&'static Cache> {
+    let misses = inside.heap.misses();
+    let granted = inside.heap.obtain_now(run()?, size_of::<Cache>())?;
+    if inside.heap.misses() > misses {
+        inside = keep_budget(inside);
+    }
+    drop(inside);
     // SAFETY: the range was just granted for a cache, and is the caller's alone until it is given back. All zero bytes are a barren
     // cache.
     let cache: &'static Cache = unsafe {
@@ -276,7 +281,7 @@ fn arrive(barren: &'static Cache) -> &'static Cache {
         os::complain_once(&SAID, format_args!("the process has no thread-specific key left: threads have no caches"));
         return &GONE;
     };
-    let Some(cache) = spare.or_else(|| fresh(&mut shards::home(barren).enter()?.heap)) else { return barren };
+    let Some(cache) = spare.or_else(|| fresh(shards::home(barren).enter()?)) else { return barren };
     let Some(mut central) = central() else {
         // Nobody will ever use it.
         return barren;
@@ -310,7 +315,7 @@ pub(super) fn retire(cache: &'static Cache) {
         if !more {
             break;
         }
-        visit.end().into_iter().for_each(Inside::let_others);
+        visit.end().map(purger::keep_within_idle_limit).into_iter().for_each(Inside::let_others);
     }
     let mut visit = Visit::default();
     let mut left = true;

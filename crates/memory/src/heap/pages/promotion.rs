@@ -52,12 +52,14 @@ impl<O: Os> PageHeap<O> {
         let end = (from + PROMOTE_PIECE).min(UNITS as u32);
         let unit = self.units.next_small(from..end, self.round);
         self.promoted = Some(unit.map_or(end, |unit| unit + 1));
+        // What an errand is about is on its way to the system.
+        let unit = unit.filter(|&unit| self.space.is_intact(unit));
         (unit.map(|unit| self.begin_promotion(unit, least)), true)
     }
 
     /// A unit to promote once, as the pages in transit came to fill it.
     pub(crate) fn promotion_of(&mut self, transit: &mut Transit) -> Option<Promotion<O>> {
-        let unit = transit.promotion.take()?;
+        let unit = transit.promotion.take().filter(|&unit| self.space.is_intact(unit))?;
         Some(self.begin_promotion(unit, 0))
     }
 

@@ -50,6 +50,7 @@ pub(crate) struct Goal {
     finds: bool,
     /// The system takes nothing back.
     is_refused: bool,
+    is_paused: bool,
     is_over: bool,
 }
 
@@ -66,6 +67,7 @@ impl Goal {
             gone: 0,
             finds: false,
             is_refused: false,
+            is_paused: false,
             is_over: false,
         }
     }
@@ -73,6 +75,11 @@ impl Goal {
     /// The pages that went back for it so far.
     pub(crate) fn gone(&self) -> u32 {
         self.gone
+    }
+
+    /// Whether much was looked at in vain under one hold of the lock.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.is_paused
     }
 }
 
@@ -115,7 +122,7 @@ impl<O: Os> PageHeap<O> {
     }
 
     /// Resident pages that no errand is about.
-    pub(super) fn staying(&self) -> u32 {
+    pub(crate) fn staying(&self) -> u32 {
         self.units.resident() - self.away
     }
 
@@ -125,9 +132,11 @@ impl<O: Os> PageHeap<O> {
         !goal.is_over && (!goal.is_refused || (goal.sweeps && goal.gone > 0))
     }
 
-    /// The next call to the system for a goal.
+    /// The next call to the system for a goal. If there is none, others may be [let in](Goal::is_paused) before it is asked for again.
     pub(crate) fn errand(&mut self, goal: &mut Goal) -> Option<Errand<O>> {
         self.merge();
+        let mut barren = 0;
+        goal.is_paused = false;
         loop {
             if let (Some(unit), Some(least)) = (goal.emptied.take(), goal.unmap)
                 && let Some(errand) = self.unmap_around(unit, least)
@@ -150,6 +159,11 @@ impl<O: Os> PageHeap<O> {
                     self.partly.remove(unit);
                     goal.emptied = Some(unit);
                     goal.left = goal.left.saturating_sub(UNIT);
+                    barren += 1;
+                    if barren == LOOKS {
+                        goal.is_paused = true;
+                        return None;
+                    }
                     continue;
                 }
                 errand
@@ -161,7 +175,7 @@ impl<O: Os> PageHeap<O> {
             }
             goal.is_refused = true;
         }
-        if goal.sweeps && self.units.resident() == self.budget.in_use() {
+        if goal.sweeps && self.staying() == self.budget.in_use() {
             return self.sweep(goal);
         }
         goal.is_over = !goal.is_refused;
@@ -239,7 +253,9 @@ impl<O: Os> PageHeap<O> {
     /// Free pages of an extent, all mapped.
     fn purge(&mut self, number: u32, pages: Range<u32>, only_resident: bool) -> Option<Errand<O>> {
         self.prepare()?;
-        let errand = self.space.purge(pages.clone(), only_resident)?;
+        let resident = self.units.extent(pages.clone()).resident();
+        let errand = self.space.purge(pages.clone(), resident, only_resident)?;
+        self.away += resident;
         self.send(number, pages);
         Some(errand)
     }
@@ -269,16 +285,15 @@ impl<O: Os> PageHeap<O> {
     /// Pages of an extent are an errand's.
     fn send(&mut self, number: u32, pages: Range<u32>) {
         self.runs += 1;
-        self.away += self.units.extent(pages.clone()).resident();
         self.cut_from(number, &pages);
     }
 
     /// An errand is back.
-    pub(crate) fn returned(&mut self, goal: &mut Goal, with: &Return) {
+    pub(crate) fn returned(&mut self, goal: &mut Goal, with: Return) {
         let pages = with.pages();
         self.runs -= 1;
-        self.away -= self.units.extent(pages.clone()).resident();
-        match self.space.returned(with) {
+        self.away -= with.resident();
+        match self.space.returned(&with) {
             Came::Refused => {
                 goal.is_refused = true;
                 self.note(pages, Self::put_back);

@@ -17,6 +17,7 @@ pub(crate) struct Errand<O> {
     what: What,
     start: NonNull<u8>,
     pages: Range<u32>,
+    resident: u32,
 }
 
 /// What an errand comes back with.
@@ -25,12 +26,18 @@ pub(crate) struct Errand<O> {
 pub(crate) struct Return {
     what: What,
     pages: Range<u32>,
+    resident: u32,
     came: Came,
 }
 
 impl Return {
     pub(crate) fn pages(&self) -> Range<u32> {
         self.pages.clone()
+    }
+
+    /// How many of them were resident when it began.
+    pub(crate) fn resident(&self) -> u32 {
+        self.resident
     }
 }
 
@@ -78,7 +85,7 @@ impl<O: Os> Errand<O> {
             }
             What::Purge | What::PurgeResident => self.purge(),
         };
-        Return { what: self.what, pages: self.pages, came }
+        Return { what: self.what, pages: self.pages, resident: self.resident, came }
     }
 
     fn purge(&self) -> Came {
@@ -92,14 +99,14 @@ impl<O: Os> Errand<O> {
 }
 
 impl<O: Os> Space<O> {
-    /// Free pages, of which the memory goes back; `None` while that is not to be tried. With `only_resident`, the system is asked first
+    /// Free pages, so many of them resident, of which the memory goes back; `None` while that is not to be tried. With `only_resident`, the system is asked first
     /// whether any is.
-    pub(crate) fn purge(&mut self, pages: Range<u32>, only_resident: bool) -> Option<Errand<O>> {
+    pub(crate) fn purge(&mut self, pages: Range<u32>, resident: u32, only_resident: bool) -> Option<Errand<O>> {
         if !self.purges.may_try() {
             return None;
         }
         let what = if only_resident { What::PurgeResident } else { What::Purge };
-        Some(self.errand(what, pages))
+        Some(self.errand(what, pages, resident))
     }
 
     /// Free units, of which the addresses go back as well, as long as the process has mappings to spare. Where the system chose them, they
@@ -109,7 +116,7 @@ impl<O: Os> Space<O> {
             return None;
         }
         let pages = of.start * UNIT..of.end * UNIT;
-        let errand = self.errand(What::Unmap, pages.clone());
+        let errand = self.errand(What::Unmap, pages.clone(), 0);
         self.set(of, |_, frame| (frame.mapped, frame.moved, frame.advice) = (0, false, Advice::None));
         if self.is_closed() {
             self.end(pages);
@@ -117,10 +124,10 @@ impl<O: Os> Space<O> {
         Some(errand)
     }
 
-    fn errand(&mut self, what: What, pages: Range<u32>) -> Errand<O> {
+    fn errand(&mut self, what: What, pages: Range<u32>, resident: u32) -> Errand<O> {
         self.lend(pages.clone());
         parts(pages.clone()).for_each(|(unit, part)| self.frames[unit].away += part.len() as u32);
-        Errand { os: self.os.clone(), what, start: self.address(pages.start), pages }
+        Errand { os: self.os.clone(), what, start: self.address(pages.start), pages, resident }
     }
 
     /// An errand is back. Its pages are free again, unless they are lost, or anybody's.

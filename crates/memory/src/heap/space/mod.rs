@@ -2,7 +2,7 @@
 //!
 //! **Pages** are numbered from the *origin*, and a **unit** is the range of one huge page. For each unit its *frame* tells how much of
 //! it is mapped, and which of its pages are *lent*: those that others use. What is lent is never purged, moved or unmapped, and what is
-//! not mapped is never lent; each call looks itself, so that no mistake above can cost a byte. A page whose fate is not known, as
+//! not mapped is never lent to others; each call looks itself, so that no mistake above can cost a byte. A page whose fate is not known, as
 //! a call to the system failed half-way, is *withdrawn*: it counts as lent, to nobody, for ever. Pages that will be lent soon can be
 //! *set aside*: they are free no more, but all may be done to them that may be done to free ones.
 //!
