@@ -17,7 +17,7 @@ pub fn add(list: &mut List, context: &Context) {
                 context.tenzor(&format!("limited {which} {rounds}")).seconds(200)
             });
         }
-        list.good(format!("limit {which}: blocks that fit, while others' are on their way to the system"), move |context| {
+        list.good(format!("limit {which}: blocks that fit, while all is trimmed"), move |context| {
             context.tenzor(&format!("on-the-way {which} {}", context.amount(200, 2000))).seconds(200)
         });
         list.good(format!("limit {which}: a buffer grows (hole)"), move |context| {

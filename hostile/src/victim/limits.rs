@@ -68,7 +68,7 @@ pub fn limited(word: &str, rounds: usize) {
 }
 
 /// Threads that take and free large blocks, of which all together fit below a limit, while another has what is free given back all the
-/// time: what is on its way to the system is refused to nobody.
+/// time: none is refused.
 pub fn on_the_way(word: &str, rounds: usize) {
     const THREADS: u64 = 3;
     let (begin, done) = (Barrier::new(THREADS as usize + 1), AtomicU64::new(0));
