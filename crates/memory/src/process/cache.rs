@@ -529,11 +529,9 @@ impl Cache {
     /// Counts a block that changed its size in place.
     #[inline]
     pub(crate) fn resized(&self, old: usize, new: usize) {
-        if new > old {
-            self.count_allocated(new - old);
-        } else {
-            self.count_freed(old - new);
-        }
+        // Which of both it is may differ at random: no branch.
+        self.count_freed(old.saturating_sub(new));
+        self.count_allocated(new.saturating_sub(old));
     }
 
     /// One more request; returns whether its thread is to look at the clock.
