@@ -455,11 +455,13 @@ mod tests {
 
     #[test]
     fn addresses_that_are_free_are_had_where_they_are_wished_for() {
-        let bytes = 1 << 40;
-        // Free as long as nobody maps as much meanwhile.
-        let (wish, _) = Linux::addresses(0, 0, bytes).unwrap();
-        let had = Linux::addresses(wish, bytes + PAGE / 2 + 1, HUGE).unwrap();
-        assert_eq!(had, (wish, bytes));
+        let bytes = 1 << 28;
+        // Others may map something there meanwhile.
+        let had = (0..8).any(|_| {
+            let (wish, _) = Linux::addresses(0, 0, bytes).unwrap();
+            Linux::addresses(wish, bytes + PAGE / 2 + 1, HUGE) == Some((wish, bytes))
+        });
+        assert!(had);
     }
 
     #[test]
