@@ -85,7 +85,7 @@ pub fn on_the_way(word: &str, rounds: usize) {
         }
         begin.wait();
         heap::trim();
-        set(which(word), Some(which(word).used() + (3 * 32 + 12) * MIB as u64));
+        set(which(word), Some(which(word).used() + 5 * 32 * MIB as u64));
         begin.wait();
         while done.load(SeqCst) < THREADS {
             heap::trim();

@@ -12,7 +12,7 @@ use crate::sync::atomic::Ordering::Relaxed;
 
 /// So often others are waited for, who may have under way what somebody needs; and so often a request is tried again for that.
 const WAITS: u32 = 200;
-const TRIES: u32 = 4;
+const TRIES: u32 = 16;
 
 /// How often somebody began to do something without a lock.
 static BEGUN: AtomicU32 = AtomicU32::new(0);
