@@ -1,7 +1,7 @@
 //! What is free goes back to the system, by calls that are made without the heap's lock.
 //!
-//! A **goal** says how much shall stay. Who pursues it asks for the next [errand](Errand), runs it, and tells what it came back with, until there is none.
-//! Meanwhile the errand's pages are out of the extents, as a run's would be.
+//! A **goal** says how much shall stay. Who pursues it asks for the next [errand](Errand), runs it, and tells what it came back with, until
+//! there is none. Meanwhile the errand's pages are out of the extents, as a run's would be.
 
 use std::ops::Range;
 
