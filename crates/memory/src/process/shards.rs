@@ -39,7 +39,7 @@ const SHARDS: usize = 64;
 pub(super) struct State {
     pub(super) heap: Heap<Linux>,
     pub(super) tallies: Tallies,
-    /// Requests that have left the lock to others for a moment, and the thread of the last of them.
+    /// Requests that have left the lock to others for a moment, and the thread of the last of them as long as it has.
     under_way: u32,
     last: usize,
 }
@@ -54,6 +54,9 @@ impl State {
     /// It is back. A fork's child knows of none.
     pub(super) fn end(&mut self) {
         self.under_way = self.under_way.saturating_sub(1);
+        if self.last == this_thread() {
+            self.last = 0;
+        }
     }
 
     /// Whether other threads' requests have left the lock, as far as is known.

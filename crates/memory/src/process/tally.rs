@@ -81,7 +81,7 @@ impl Tallies {
         bucket.misses += u64::from(miss);
         if class.is_none() {
             bucket.allocations += 1;
-            self.runs_rounded += capacity;
+            self.runs_rounded = self.runs_rounded.wrapping_add(capacity);
         }
         cache.served(class, size);
         self.settle(cache);
@@ -94,7 +94,8 @@ impl Tallies {
     pub(super) fn freed(&mut self, cache: &Cache, class: Option<usize>, capacity: usize, size: usize) {
         if class.is_none() {
             self.buckets[bucket_of(capacity)].frees += 1;
-            self.runs_rounded -= capacity;
+            // What was served aside may be freed before it is counted.
+            self.runs_rounded = self.runs_rounded.wrapping_sub(capacity);
         }
         cache.freed(class, size);
         self.settle(cache);
@@ -108,7 +109,7 @@ impl Tallies {
 
     /// A run changed its size in place: it may be in another bucket.
     pub(super) fn run_resized(&mut self, old: usize, new: usize) {
-        self.runs_rounded = self.runs_rounded - old + new;
+        self.runs_rounded = self.runs_rounded.wrapping_sub(old).wrapping_add(new);
         let (old, new) = (bucket_of(old), bucket_of(new));
         self.buckets[old].resized -= 1;
         self.buckets[new].resized += 1;
@@ -178,7 +179,7 @@ impl Sums {
             sum: self.sum,
             held: self.held,
             buckets: self.buckets,
-            runs_rounded: self.runs_rounded,
+            runs_rounded: usize::try_from(self.runs_rounded.cast_signed()).unwrap_or(0),
             failures: self.failures,
             reserved: self.reserved,
             peak_reserved: self.peak_reserved,
