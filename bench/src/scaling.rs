@@ -15,27 +15,23 @@ use crate::{Args, chosen, report};
 /// What is shown for it, sizes in bytes, how many operations all threads together make in a run, and in which manner.
 type Row = (&'static str, usize, usize, u32, &'static str);
 
-const FIRST: [Row; 5] = [
-    ("16 B–4 KiB", 16, 4 << 10, 4_000_000, "first"),
-    ("4–64 KiB", 4 << 10, 64 << 10, 2_000_000, "first"),
-    ("64 KiB–1 MiB", 64 << 10, 1 << 20, 1_000_000, "first"),
-    ("1–16 MiB", 1 << 20, 16 << 20, 40_000, "first"),
-    ("realloc within a size class", 16, 4 << 10, 10_000_000, "resized"),
+const SIZES: [(&str, usize, usize); 4] = [
+    ("16 B–4 KiB", 16, 4 << 10),
+    ("4–64 KiB", 4 << 10, 64 << 10),
+    ("64 KiB–1 MiB", 64 << 10, 1 << 20),
+    ("1–16 MiB", 1 << 20, 16 << 20),
 ];
 
-const ALL: [Row; 4] = [
-    ("16 B–4 KiB", 16, 4 << 10, 1_000_000, "all"),
-    ("4–64 KiB", 4 << 10, 64 << 10, 200_000, "all"),
-    ("64 KiB–1 MiB", 64 << 10, 1 << 20, 20_000, "all"),
-    ("1–16 MiB", 1 << 20, 16 << 20, 1_000, "all"),
-];
+/// For each range of sizes, how many operations.
+const FIRST: [u32; 4] = [4_000_000, 2_000_000, 1_000_000, 40_000];
+const ALL: [u32; 4] = [1_000_000, 200_000, 20_000, 1_000];
+const TIMED: [u32; 4] = [1_000_000, 500_000, 250_000, 10_000];
 
-const TIMED: [Row; 4] = [
-    ("16 B–4 KiB", 16, 4 << 10, 1_000_000, "timed"),
-    ("4–64 KiB", 4 << 10, 64 << 10, 500_000, "timed"),
-    ("64 KiB–1 MiB", 64 << 10, 1 << 20, 250_000, "timed"),
-    ("1–16 MiB", 1 << 20, 16 << 20, 10_000, "timed"),
-];
+const RESIZED: Row = ("realloc within a size class", 16, 4 << 10, 10_000_000, "resized");
+
+fn rows(operations: [u32; 4], manner: &'static str) -> impl Iterator<Item = Row> {
+    SIZES.into_iter().zip(operations).map(move |((name, low, high), operations)| (name, low, high, operations, manner))
+}
 
 /// And how many operations all threads together make in a run, for each range of sizes.
 const PATTERNS: [(&str, [u32; 2]); 5] = [
@@ -69,12 +65,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     worker::build(&contenders, &[])?;
     let (threads, rounds) = if args.quick { (vec![2], 1) } else { (threads(), args.rounds) };
     let mut text = format!("{INTRODUCTION} Medians of {rounds} rounds, {} processors.\n", processors());
-    let measure = |program: &str, &(_, low, high, operations, manner): &Row, threads: usize| {
+    let measure = |program: &str, (_, low, high, operations, manner): Row, threads: usize| {
         let operations = (operations as usize / if args.quick { 1000 } else { 1 } / threads).max(10);
         measure(&contenders, program, &format!("{low}-{high},{threads},{operations},{manner}"), rounds)
     };
     let names = || contenders.iter().map(|contender| contender.name);
-    for (title, rows) in [("The first byte of each block written", &FIRST[..]), ("All bytes written", &ALL)] {
+    let first: Vec<Row> = rows(FIRST, "first").chain([RESIZED]).collect();
+    let all: Vec<Row> = rows(ALL, "all").collect();
+    for (title, rows) in [("The first byte of each block written", first), ("All bytes written", all)] {
         let heads = ["sizes", "threads"].into_iter().chain(names()).chain(names().map(|_| "MiB"));
         let mut table = table(heads, 1);
         for row in rows {
@@ -86,7 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let _ = writeln!(text, "\n### {title}\n\n{table}");
     }
     let mut tails = table(["sizes"].into_iter().chain(names()), usize::MAX);
-    for row in &TIMED {
+    for row in rows(TIMED, "timed") {
         // A thread less than processors, which the clock's has; one at least.
         let figures = measure("scaling", row, processors().saturating_sub(1).max(1))?;
         let cells = figures.iter().map(|figures| match figures.tail {
@@ -103,7 +101,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for (pattern, operations) in PATTERNS {
         for ((sizes, low, high), operations) in PATTERNS_SIZES.into_iter().zip(operations) {
             for &threads in if args.quick { &PATTERNS_THREADS[..1] } else { &PATTERNS_THREADS } {
-                let figures = measure("patterns", &(sizes, low, high, operations, pattern), threads)?;
+                let figures = measure("patterns", (sizes, low, high, operations, pattern), threads)?;
                 let row = [pattern.to_owned(), sizes.to_owned(), threads.to_string()];
                 patterns.add_row(row.into_iter().chain(cells(&figures)));
             }
