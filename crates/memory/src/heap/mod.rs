@@ -475,11 +475,6 @@ impl<O: Os> Heap<O> {
         self.pages.errand(goal)
     }
 
-    /// See [`PageHeap::is_unmet`].
-    pub(crate) fn is_unmet(&self, goal: &Goal) -> bool {
-        self.pages.is_unmet(goal)
-    }
-
     /// See [`PageHeap::returned`].
     pub(crate) fn returned(&mut self, goal: &mut Goal, with: Return) {
         self.pages.returned(goal, with);

@@ -385,7 +385,7 @@ impl<O: Caller> Heap<O> {
     /// Gives back what a goal says; returns how many pages went, and whether there is more to do.
     fn pursue(&mut self, mut goal: Goal) -> (u32, bool) {
         self.pursue_this(&mut goal);
-        (goal.gone(), self.is_unmet(&goal))
+        (goal.gone(), goal.is_unmet())
     }
 
     fn pursue_this(&mut self, goal: &mut Goal) {

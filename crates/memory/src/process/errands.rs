@@ -17,26 +17,28 @@ const TRIES: u32 = 16;
 /// How often somebody began to do something without a lock.
 static BEGUN: AtomicU32 = AtomicU32::new(0);
 
-/// Does something without the lock. A fork waits for the end of what is under way.
-pub(super) fn meanwhile<T>(mut inside: Inside, work: impl FnOnce() -> T) -> (Inside, T) {
+/// Leaves the lock, and comes back. A fork waits for the end of what is under way.
+fn away<T>(mut inside: Inside, leave: impl FnOnce(Inside) -> T) -> (Inside, T) {
     let shard = inside.shard;
     inside.begin();
-    BEGUN.fetch_add(1, Relaxed);
-    drop(inside);
-    let done = work();
+    let done = leave(inside);
     let mut inside = shard.lock();
     inside.end();
     (inside, done)
 }
 
+/// Does something without the lock.
+pub(super) fn meanwhile<T>(inside: Inside, work: impl FnOnce() -> T) -> (Inside, T) {
+    BEGUN.fetch_add(1, Relaxed);
+    away(inside, |inside| {
+        drop(inside);
+        work()
+    })
+}
+
 /// Lets whoever waits for the lock have it, between two pieces of work under it.
-pub(super) fn let_others(mut inside: Inside) -> Inside {
-    let shard = inside.shard;
-    inside.begin();
-    inside.let_others();
-    let mut inside = shard.lock();
-    inside.end();
-    inside
+pub(super) fn let_others(inside: Inside) -> Inside {
+    away(inside, Inside::let_others).0
 }
 
 /// Gives back to the system what a goal says, and looks at what is to be looked at; less, where the process is about to fork.
@@ -69,7 +71,7 @@ pub(super) fn pursue_all(mut inside: Inside, goal: fn(&Inside) -> Goal) -> (Insi
         let mut this = goal(&inside);
         inside = pursue(inside, &mut this);
         bytes += this.gone() as usize * PAGE;
-        if !inside.heap.is_unmet(&this) || shards::is_fork_wanted() {
+        if !this.is_unmet() || shards::is_fork_wanted() {
             return (inside, bytes);
         }
         inside = let_others(inside);

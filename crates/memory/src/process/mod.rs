@@ -426,7 +426,7 @@ pub(crate) fn trim() -> usize {
 fn trim_heap() -> usize {
     let mut all = 0;
     for shard in shards::all() {
-        let Some(inside) = shard.enter() else { break };
+        let Some(inside) = shard.enter() else { continue };
         let (inside, bytes) = pursue_all(inside, |inside| inside.heap.trim());
         inside.publish();
         all += bytes;

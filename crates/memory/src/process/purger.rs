@@ -333,7 +333,7 @@ fn decay() -> bool {
         let mut goal = inside.heap.decay();
         let inside = pursue(inside, &mut goal);
         inside.publish();
-        inside.heap.is_unmet(&goal)
+        goal.is_unmet()
     })
 }
 

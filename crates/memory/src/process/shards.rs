@@ -654,25 +654,24 @@ const TRIES: u32 = 20_000;
 /// Holds all locks for a fork, until [`release_all`] was called as often. Where the calling thread stands in the midst of a request, as a
 /// signal's handler forks, the lock that it has is left to it.
 pub(super) fn hold_all() {
-    // What is under way ends soon, and is whole in the child then. If it does not, another thread stands still in the midst of it.
     FORKS_WANTED.fetch_add(1, Relaxed);
-    try_to_hold_all();
-    FORKS_WANTED.fetch_sub(1, Relaxed);
-}
-
-fn try_to_hold_all() {
-    for _ in 0..TRIES {
+    // What is under way ends soon, and is whole in the child then. If it does not, another thread stands still in the midst of it.
+    let is_held = (0..TRIES).any(|_| {
         match try_hold_all() {
             Some(Hold::First) if is_anything_under_way() => release_all(),
-            Some(_) => return,
+            Some(_) => return true,
             None => {}
         }
         os::sleep(BREATH);
+        false
+    });
+    if !is_held {
+        // The child will wait in vain for who has one of them and stands still.
+        CENTRAL.hold_for_fork_soon();
+        all().for_each(|shard| _ = shard.state.hold_for_fork_soon());
+        COMMON.hold_for_fork_soon();
     }
-    // The child will wait in vain for who has one of them and stands still.
-    CENTRAL.hold_for_fork_soon();
-    all().for_each(|shard| _ = shard.state.hold_for_fork_soon());
-    COMMON.hold_for_fork_soon();
+    FORKS_WANTED.fetch_sub(1, Relaxed);
 }
 
 /// As [`hold_all`], once. `None` if one of them cannot be had soon: who has it may wait for one of the others.
@@ -725,11 +724,11 @@ pub(super) fn holding() -> Holding {
 /// This is a fork's child.
 pub(super) fn only_one_thread_is_left() {
     OPENING.store(false, Relaxed);
+    FORKS_WANTED.store(0, Relaxed);
     for shard in all() {
         let mut state = shard.state.lock();
         state.heap.keep_shared();
         state.under_way = 0;
-        FORKS_WANTED.store(0, Relaxed);
     }
 }
 

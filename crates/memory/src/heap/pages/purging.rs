@@ -77,6 +77,12 @@ impl Goal {
         self.gone
     }
 
+    /// Whether there is more to do under another one like it, once no errand is left.
+    pub(crate) fn is_unmet(&self) -> bool {
+        // Where all shall go back, what was refused is tried again as long as other memory goes.
+        !self.is_over && (!self.is_refused || (self.sweeps && self.gone > 0))
+    }
+
     /// Whether much was looked at in vain under one hold of the lock.
     pub(crate) fn is_paused(&self) -> bool {
         self.is_paused
@@ -126,12 +132,6 @@ impl<O: Os> PageHeap<O> {
         self.units.resident() - self.away
     }
 
-    /// Whether there is more to do for a goal of which no errand is left, under another one.
-    pub(crate) fn is_unmet(&self, goal: &Goal) -> bool {
-        // Where all shall go back, what was refused is tried again as long as other memory goes.
-        !goal.is_over && (!goal.is_refused || (goal.sweeps && goal.gone > 0))
-    }
-
     /// The next call to the system for a goal. If there is none, others may be [let in](Goal::is_paused) before it is asked for again.
     pub(crate) fn errand(&mut self, goal: &mut Goal) -> Option<Errand<O>> {
         self.merge();
@@ -150,30 +150,25 @@ impl<O: Os> PageHeap<O> {
             if goal.left == 0 {
                 return None;
             }
-            let errand = if let Some(unit) = self.spare.last() {
-                self.purge_units(unit, goal, excess)
-            } else if let Some(unit) = self.partly.last() {
-                let errand = self.purge_part(unit, goal, excess);
-                if errand.is_none() && !goal.is_refused {
-                    // What was purged before, with others between, may hold nothing side by side now.
-                    self.partly.remove(unit);
-                    goal.emptied = Some(unit);
-                    goal.left = goal.left.saturating_sub(UNIT);
-                    barren += 1;
-                    if barren == LOOKS {
-                        goal.is_paused = true;
-                        return None;
-                    }
-                    continue;
-                }
-                errand
-            } else {
-                break;
-            };
-            if errand.is_some() {
+            if let Some(unit) = self.spare.last() {
+                let errand = self.purge_units(unit, goal, excess);
+                goal.is_refused = errand.is_none();
                 return errand;
             }
-            goal.is_refused = true;
+            let Some(unit) = self.partly.last() else { break };
+            let errand = self.purge_part(unit, goal, excess);
+            if errand.is_some() || goal.is_refused {
+                return errand;
+            }
+            // What was purged before, with others between, may hold nothing side by side now.
+            self.partly.remove(unit);
+            goal.emptied = Some(unit);
+            goal.left = goal.left.saturating_sub(UNIT);
+            barren += 1;
+            if barren == LOOKS {
+                goal.is_paused = true;
+                return None;
+            }
         }
         if goal.sweeps && self.staying() == self.budget.in_use() {
             return self.sweep(goal);

@@ -78,20 +78,16 @@ impl<O: Os> PageHeap<O> {
         match transit.stage {
             Stage::Ready => Progress::Ready,
             Stage::Supply => match self.supply(transit) {
-                Progress::Ready if self.space.is_lent(transit.pages.clone()) => {
-                    // Another's move lost a unit that we have a part of.
-                    self.cancel(transit);
-                    Progress::Lost
-                }
-                Progress::Ready => {
+                Progress::More => Progress::More,
+                // Another's move may have lost a unit that we have a part of.
+                Progress::Ready if !self.space.is_lent(transit.pages.clone()) => {
                     self.hand_over(transit);
                     Progress::Ready
                 }
-                Progress::Lost => {
+                Progress::Ready | Progress::Lost => {
                     self.cancel(transit);
                     Progress::Lost
                 }
-                Progress::More => Progress::More,
             },
         }
     }
