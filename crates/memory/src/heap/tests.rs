@@ -46,6 +46,8 @@ struct State {
     /// The bytes that may be mapped, if it is not 0, and those that are.
     most: Cell<usize>,
     mapped: Cell<usize>,
+    /// The process locks its memory.
+    locked: Cell<bool>,
     /// Something else was where it was to map.
     met: Cell<bool>,
     /// Mappings of others, each filled with its own address, and never to be touched.
@@ -269,7 +271,7 @@ unsafe impl Os for Faulty {
         Linux.is_beyond(bytes)
     }
     fn is_locked(&self) -> bool {
-        Linux.is_locked()
+        self.0.locked.get() || Linux.is_locked()
     }
     fn max_mappings(&self) -> usize {
         if self.0.mappings.get() == 0 { Linux.max_mappings() } else { self.0.mappings.get() }
@@ -649,6 +651,27 @@ fn nobody_loses_a_byte() {
         // A short run may have none, and valgrind knows no moves.
         assert!(largest < 24 || operations < 4000 || relocations > 0);
     }
+}
+
+#[test]
+fn what_is_beside_a_unit_that_is_mapped_alone_joins_it() {
+    let os = Faulty::default();
+    let mut heap = Heap::new(os.clone());
+    // Where all that is mapped is locked, no more is mapped than is needed. Tables come in pieces for 64 units; this is the last one of a piece.
+    os.0.locked.set(true);
+    let [before, small] = [62 * HUGE, HUGE / 8].map(|bytes| Layout::from_size_align(bytes, PAGE).unwrap());
+    let first = heap.obtain(before).unwrap().start;
+    os.0.most.set(os.0.mapped.get() + 2 * HUGE);
+    let blocks: Vec<_> = std::iter::from_fn(|| heap.obtain(small)).map(|granted| granted.start).collect();
+    assert!(os.0.mapped.get() == os.0.most.get() && blocks.len() > 8, "two units more are mapped, and used");
+    for &block in blocks.iter().rev() {
+        heap.give_back(block, small);
+        heap.check();
+    }
+    heap.give_back(first, before);
+    heap.check();
+    heap.trim_all();
+    heap.pages.space().release();
 }
 
 #[test]

@@ -359,13 +359,13 @@ impl<O: Os> PageHeap<O> {
 
     /// Maps what is not mapped of a part of an extent, and somewhat more, so that the next part is.
     fn map(&mut self, number: u32, pages: Range<u32>) -> Result<(), Unmapped> {
-        // What is mapped has its room.
+        // What is mapped has its room, and so has what is beside it.
         if self.space.are_mapped(&pages) {
             return Ok(());
         }
-        self.room(pages.clone()).ok_or(Unmapped::Refused)?;
         let wanted = units(&pages);
         let start = wanted.start * UNIT;
+        self.room(start..wanted.end * UNIT).ok_or(Unmapped::Refused)?;
         // Where little is mapped, and no huge page is due, less than a unit will do: all of it may be locked, or counted.
         if self.mapped < 2 && wanted.len() == 1 && self.filling.policy() == HugePages::Auto {
             let end = (pages.end - start).next_multiple_of(STEP).max(2 * self.space.mapped(wanted.start));
