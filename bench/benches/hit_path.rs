@@ -8,7 +8,7 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use tenzor::memory::plan::PlannedAllocator;
+use tenzor::memory::PlannedAllocator;
 use tenzor::memory::{AllocError, Allocator, Buffer, ComputeArena, TensorAllocator};
 
 const SIZES: [usize; 5] = [64, 1 << 10, 4 << 10, 64 << 10, 1 << 20];

@@ -14,7 +14,7 @@
 
 use anyhow::{Context, Result, bail};
 use fastrand::Rng;
-use tenzor::memory::plan::{BufferSpec, Problem, write_csv};
+use tenzor::plan::{BufferSpec, Problem, write_csv};
 
 /// The height of a tiling, and how long it is; that of a coarse one.
 const SIDE: u64 = 1 << 20;

@@ -3,8 +3,8 @@
 //!     RUSTC_BOOTSTRAP=1 cargo fuzz run -s none plan -- -max_len=400
 #![no_main]
 
-use tenzor_memory::TensorAllocator;
-use tenzor_memory::plan::{BufferSpec, PlannedAllocator, Planner, Problem, Status, read_csv, validate};
+use tenzor_memory::{PlannedAllocator, TensorAllocator};
+use tenzor_plan::{BufferSpec, Planner, Problem, Status, read_csv, validate};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Some((&kind, data)) = data.split_first() else { return };

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use anyhow::{Result, ensure};
-use tenzor::memory::trace::Trace;
+use tenzor::trace::Trace;
 
 use crate::contender::Contender;
 use crate::progress::Progress;

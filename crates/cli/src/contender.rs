@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tenzor::memory::trace::{Event, Trace};
+use tenzor::trace::{Event, Trace};
 
 use crate::replay::{self, Footprint, Times};
 use crate::source::{self, Source};

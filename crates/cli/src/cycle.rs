@@ -3,7 +3,7 @@
 use std::alloc::Layout;
 use std::collections::HashMap;
 
-use tenzor::memory::trace::{Event, Trace};
+use tenzor::trace::{Event, Trace};
 
 /// A live buffer: the place of its request, which tells it apart from a later one in the same slot, and its layout.
 type Buffer = (usize, Layout);
@@ -63,7 +63,7 @@ fn only(these: &HashMap<u32, Buffer>, those: &HashMap<u32, Buffer>) -> Vec<(u32,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tenzor::memory::trace::HEADER;
+    use tenzor::trace::HEADER;
 
     fn moves_of(lines: &str) -> Option<Vec<(u32, u32)>> {
         moves(&Trace::parse(format!("{HEADER}\n{lines}").as_bytes()).unwrap())

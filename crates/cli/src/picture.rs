@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
-use tenzor::memory::plan::{Plan, Problem};
+use tenzor::plan::{Plan, Problem};
 
 use crate::table;
 

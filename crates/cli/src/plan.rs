@@ -10,8 +10,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use flate2::bufread::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde::Serialize;
-use tenzor::memory::plan::{Plan, Planner, Problem, SpacePlan, Status, read_csv, write_csv};
-use tenzor::memory::trace::{self, Trace};
+use tenzor::plan::{Plan, Planner, Problem, SpacePlan, Status, read_csv, write_csv};
+use tenzor::trace::{self, Trace};
 
 use crate::args::PlanTask;
 use crate::{picture, table};

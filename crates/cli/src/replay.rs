@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tenzor::memory::trace::{Event, Trace};
+use tenzor::trace::{Event, Trace};
 
 use crate::cycle;
 use crate::sys::{Blocks, Heap, OutOfMemory, minor_faults, peak_resident, resident};

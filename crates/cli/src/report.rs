@@ -1,7 +1,7 @@
 //! What the program found out: the figures of `--json`, under the names that its help explains.
 
 use serde::Serialize;
-use tenzor::memory::trace::Trace;
+use tenzor::trace::Trace;
 
 use crate::contender::Contender;
 use crate::replay::{Footprint, Times, median};

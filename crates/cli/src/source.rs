@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use flate2::bufread::MultiGzDecoder;
-use tenzor::memory::trace::{Limits, Trace};
+use tenzor::trace::{Limits, Trace};
 
 /// A trace as it was found, plain or compressed. It is read once, so that it may come from a pipe; the processes that replay
 /// it get it from this one.

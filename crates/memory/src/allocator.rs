@@ -140,6 +140,7 @@ impl<B: Backing> TensorAllocator<B> {
     }
 
     /// See [`BufferPool::get_apart`].
+    #[cfg(feature = "plan")]
     pub(crate) fn request_apart(&self, block: Layout) -> Result<NonNull<u8>, AllocError> {
         self.pool.get_apart(block)
     }
@@ -148,6 +149,7 @@ impl<B: Backing> TensorAllocator<B> {
     ///
     /// # Safety
     /// As there.
+    #[cfg(feature = "plan")]
     pub(crate) unsafe fn release_apart(&self, ptr: NonNull<u8>, block: Layout) {
         // SAFETY: the caller's word, passed on.
         unsafe { self.pool.put_apart(ptr, block) };

@@ -8,7 +8,8 @@ use std::ptr::NonNull;
 use crate::allocator::TensorAllocator;
 use crate::arena::{ComputeArena, Scope};
 use crate::backing::{Backing, Refused};
-use crate::plan::PlannedAllocator;
+#[cfg(feature = "plan")]
+use crate::planned::PlannedAllocator;
 use crate::provider::Provider;
 
 macro_rules! implement_allocator {
@@ -69,10 +70,14 @@ macro_rules! implement_allocator {
     )*};
 }
 
-implement_allocator!(allocator_api2, TensorAllocator<B>, &ComputeArena<B>, &Scope<'_, B>, &PlannedAllocator<B>);
+implement_allocator!(allocator_api2, TensorAllocator<B>, &ComputeArena<B>, &Scope<'_, B>);
+#[cfg(feature = "plan")]
+implement_allocator!(allocator_api2, &PlannedAllocator<B>);
 
 #[cfg(feature = "allocator-api2-04")]
-implement_allocator!(allocator_api2_04, TensorAllocator<B>, &ComputeArena<B>, &Scope<'_, B>, &PlannedAllocator<B>);
+implement_allocator!(allocator_api2_04, TensorAllocator<B>, &ComputeArena<B>, &Scope<'_, B>);
+#[cfg(all(feature = "plan", feature = "allocator-api2-04"))]
+implement_allocator!(allocator_api2_04, &PlannedAllocator<B>);
 
 macro_rules! implement_backing {
     ($($backing:ty),*) => {$(
@@ -95,4 +100,6 @@ macro_rules! implement_backing {
     )*};
 }
 
-implement_backing!(TensorAllocator<B>, &ComputeArena<B>, &Scope<'_, B>, &PlannedAllocator<B>);
+implement_backing!(TensorAllocator<B>, &ComputeArena<B>, &Scope<'_, B>);
+#[cfg(feature = "plan")]
+implement_backing!(&PlannedAllocator<B>);

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`TensorAllocator`] | any order of requests; freed buffers are reused by size class |
 //! | [`ComputeArena`] | scoped scratch space: bump, then [`reset`](ComputeArena::reset) or rewind all at once |
+//! | `PlannedAllocator` | steps that repeat, served by a plan from one block; with the feature `plan` |
 //! | [`Buffer`] | the memory of one tensor, owned, over any std-style allocator |
 //! | [`BufferPool`] | the pooling mechanism by itself, for raw memory |
 //! | [`Backing`] | where they take memory from; with adaptors to limit, track and fail |
@@ -23,14 +24,14 @@ mod heap;
 mod heap_config;
 pub mod layout;
 mod os;
-pub mod plan;
+#[cfg(feature = "plan")]
+mod planned;
 mod pool;
 mod process;
 mod provider;
 mod retention;
 mod stats;
 mod sync;
-pub mod trace;
 
 pub use allocator::{OwnedBuffer, PoolBuffer, TensorAllocator};
 pub use arena::{ArenaBuffer, ArenaUsage, ComputeArena, Scope, ScopeBuffer};
@@ -40,6 +41,8 @@ pub use config::Config;
 pub use error::{AllocError, AllocErrorKind};
 pub use global::TenzorAlloc;
 pub use heap_config::{Background, HeapConfig, HeapSettings, HugePages, Origin, Setting};
+#[cfg(feature = "plan")]
+pub use planned::{PlannedAllocator, PlannedStats, Step};
 pub use pool::BufferPool;
 pub use stats::{BucketStats, Stats};
 

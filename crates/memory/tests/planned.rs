@@ -1,5 +1,6 @@
 //! `PlannedAllocator`: what it serves, and that nothing overlaps whatever a program does.
 
+#![cfg(feature = "plan")]
 #![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -13,10 +14,11 @@ use std::ptr::NonNull;
 
 use common::ops;
 use fastrand::Rng;
+use tenzor_memory::PlannedAllocator;
 use tenzor_memory::allocator_api2::vec::Vec as AllocVec;
-use tenzor_memory::plan::{PlannedAllocator, Planner};
-use tenzor_memory::trace::Event;
 use tenzor_memory::{Allocator, Backing, ComputeArena, Config, Failing, Refused, System, TensorAllocator};
+use tenzor_plan::Planner;
+use tenzor_trace::Event;
 
 /// What a program does in a step, each buffer called by a name.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,8 +3,13 @@
 #![doc = "The guides: [the heap](guide::heap), [pooling](guide::pooling), [arenas](guide::arenas),"]
 #![doc = "[planning](guide::planning), [expressions](guide::expressions)."]
 
+#[cfg(feature = "expr")]
 pub use tenzor_expr::*;
 pub use tenzor_memory as memory;
+#[cfg(feature = "plan")]
+pub use tenzor_plan as plan;
+#[cfg(feature = "plan")]
+pub use tenzor_trace as trace;
 
 /// How the strategies work, and when to use which.
 pub mod guide {

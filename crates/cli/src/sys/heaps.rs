@@ -1,9 +1,9 @@
 //! The contenders as sources of memory.
 
 use tenzor::memory::allocator_api2::alloc::{Allocator, System};
-use tenzor::memory::plan::{PlannedAllocator, Step};
-use tenzor::memory::trace::Trace;
 use tenzor::memory::{ComputeArena, Config, System as Malloced, TensorAllocator};
+use tenzor::memory::{PlannedAllocator, Step};
+use tenzor::trace::Trace;
 
 use super::process;
 

@@ -10,10 +10,8 @@
 
 use std::ops::Range;
 
-use bytemuck::Zeroable;
-
 use super::owners::Owners;
-use super::space::{Table, TableMemory};
+use super::space::{Table, TableMemory, zeroable};
 use crate::os::Os;
 
 /// The part of the range that a run is taken from, if it can be.
@@ -46,14 +44,14 @@ fn bin(pages: u32) -> usize {
 }
 
 /// An extent's place in its bin's list, or that of a vacant number.
-#[derive(Clone, Copy, Debug, Default, Zeroable)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Node {
     extent: Extent,
     previous: u32,
     next: u32,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Extent {
     pub(crate) start: u32,
     pub(crate) pages: u32,
@@ -64,6 +62,9 @@ pub(crate) struct Extent {
     /// Pages at its start that are known to be dirty: a lower bound.
     pub(crate) dirty: u32,
 }
+
+zeroable!(Node { extent, previous, next });
+zeroable!(Extent { start, pages, fresh, zero, dirty });
 
 impl Extent {
     /// A free range whose pages were all in use.

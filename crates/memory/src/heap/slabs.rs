@@ -3,17 +3,15 @@
 //! Which of a slab's blocks are free is told by bits beside it, not by links in the blocks: a write through a dangling
 //! pointer cannot corrupt them, and a free touches no cold memory.
 
-use bytemuck::Zeroable;
-
 use super::owners::{Holding, SLABS};
 use super::pages::PageHeap;
-use super::space::Table;
+use super::space::{Table, zeroable};
 use crate::layout::blocks::{PAGE, SLAB_BLOCKS, SLAB_CLASSES, class_capacity, class_pages};
 use crate::os::Os;
 
 const WORDS: usize = SLAB_BLOCKS / 64;
 
-#[derive(Clone, Copy, Debug, Default, Zeroable)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Slab {
     /// Blocks that are not handed out, and how many.
     free: [u64; WORDS],
@@ -24,6 +22,8 @@ pub(crate) struct Slab {
     previous: u32,
     next: u32,
 }
+
+zeroable!(Slab { free, count, class, start, previous, next });
 
 /// All slabs, by number. Number 0 is none.
 #[derive(Debug)]

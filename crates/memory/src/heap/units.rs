@@ -9,10 +9,10 @@ use std::ops::Range;
 use bytemuck::Zeroable;
 
 use super::extents::Extent;
-use super::space::{Table, TableMemory, UNIT, UNITS, WORDS, each_mask, mask, parts, units};
+use super::space::{Table, TableMemory, UNIT, UNITS, WORDS, each_mask, mask, parts, units, zeroable};
 use crate::os::Os;
 
-#[derive(Clone, Copy, Debug, Zeroable)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Unit {
     dirty: [u64; WORDS],
     whole: bool,
@@ -21,6 +21,8 @@ pub(crate) struct Unit {
     /// How often that was tried in vain, or did not pay, since the unit was filled.
     patience: u8,
 }
+
+zeroable!(Unit { dirty, whole, tried, patience });
 
 impl Unit {
     fn resident(&self) -> u32 {

@@ -80,6 +80,7 @@ const APART: usize = usize::MAX;
 
 impl Fit {
     /// That of a block which is just as large as asked.
+    #[cfg(feature = "plan")]
     pub(crate) fn apart(block: Layout) -> Self {
         Self { capacity: block.size(), alignment: block.align(), class: APART, bucket: bucket_of(block.size()) }
     }

@@ -274,6 +274,7 @@ impl<B: Backing> BufferPool<B> {
     ///
     /// # Errors
     /// As [`get`](Self::get).
+    #[cfg(feature = "plan")]
     pub(crate) fn get_apart(&self, block: Layout) -> Result<NonNull<u8>, AllocError> {
         self.miss(self.lock(), block, &Fit::apart(block), false).map(|(ptr, _)| ptr)
     }
@@ -282,6 +283,7 @@ impl<B: Backing> BufferPool<B> {
     ///
     /// # Safety
     /// `ptr` came from [`get_apart`](Self::get_apart) with the layout `block`, was not given back since, and is not used afterwards.
+    #[cfg(feature = "plan")]
     pub(crate) unsafe fn put_apart(&self, ptr: NonNull<u8>, block: Layout) {
         let fit = Fit::apart(block);
         let mut state = self.lock();

@@ -22,7 +22,7 @@ use bytemuck::Zeroable;
 
 pub(crate) use self::errand::{Came, Errand, Return};
 pub(crate) use self::set::UnitSet;
-pub(crate) use self::table::{Atomic, Table, TableMemory, TableView};
+pub(crate) use self::table::{Atomic, Table, TableMemory, TableView, zeroable};
 use crate::layout::blocks::PAGE;
 use crate::os::{HUGE, Map, Move, Os};
 
@@ -98,7 +98,7 @@ pub(crate) enum Advice {
 // SAFETY: all zero is `None`.
 unsafe impl Zeroable for Advice {}
 
-#[derive(Clone, Copy, Debug, Zeroable)]
+#[derive(Clone, Copy, Debug)]
 struct Frame {
     lent: [u64; WORDS],
     /// Pages that are set aside.
@@ -115,6 +115,8 @@ struct Frame {
     has_hole: bool,
     advice: Advice,
 }
+
+zeroable!(Frame { lent, aside, taken, mapped, away, moved, has_hole, advice });
 
 impl Frame {
     /// The pages of a word that are lent, withdrawn or set aside.

@@ -15,6 +15,20 @@ use crate::sync::atomic::{AtomicPtr, AtomicU32};
 const FIRST: usize = 1152 << 10;
 const STOCK: usize = 64 << 10;
 
+/// Says of a struct with these fields that all zero bytes are a value of it, as they are of each field.
+macro_rules! zeroable {
+    ($type:ident { $($field:ident),* $(,)? }) => {
+        const _: fn(&$type) = |$type { $($field),* }| {
+            fn is_zeroable<T: bytemuck::Zeroable>(_: &T) {}
+            $(is_zeroable($field);)*
+        };
+        // SAFETY: the lines above have the compiler check it for all of its fields.
+        #[allow(unsafe_code)]
+        unsafe impl bytemuck::Zeroable for $type {}
+    };
+}
+pub(crate) use zeroable;
+
 /// Memory for tables: zero, and theirs for ever.
 #[derive(Debug)]
 pub(crate) struct TableMemory {

@@ -16,7 +16,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 
-use super::step::{Action, ELSEWHERE, MAX_ACTIONS, StepPlan};
+use super::step::{Action, ELSEWHERE, StepPlan};
 
 const NAME: &[u8; 8] = b"TNZPLAN1";
 const FREED: u8 = u8::MAX;
@@ -102,13 +102,20 @@ impl<R: Read> Summed<R> {
     }
 }
 
-pub(super) fn save(plans: &[StepPlan], out: impl Write) -> io::Result<()> {
+/// Writes plans.
+///
+/// # Errors
+/// What the writer reports; and [`InvalidInput`](io::ErrorKind::InvalidInput), before anything is written, if there are more than 64.
+pub fn write_plans(plans: &[StepPlan], out: impl Write) -> io::Result<()> {
+    if plans.len() > MAX_PLANS as usize {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("a file has at most {MAX_PLANS} plans")));
+    }
     let mut out = Summed::new(io::BufWriter::new(out));
     out.put(NAME)?;
     out.put(&(plans.len() as u32).to_le_bytes())?;
     for plan in plans {
-        out.put(&(plan.actions.len() as u32).to_le_bytes())?;
-        for action in &plan.actions {
+        out.put(&(plan.actions().len() as u32).to_le_bytes())?;
+        for action in plan.actions() {
             match *action {
                 Action::Request { size, align } => {
                     out.put(&[align.trailing_zeros() as u8])?;
@@ -120,7 +127,7 @@ pub(super) fn save(plans: &[StepPlan], out: impl Write) -> io::Result<()> {
                 }
             }
         }
-        for &offset in &plan.offsets {
+        for &offset in plan.offsets() {
             let offset = if offset == ELSEWHERE { u64::MAX } else { offset as u64 };
             out.put(&offset.to_le_bytes())?;
         }
@@ -130,7 +137,11 @@ pub(super) fn save(plans: &[StepPlan], out: impl Write) -> io::Result<()> {
     out.stream.flush()
 }
 
-pub(super) fn load(input: impl Read) -> Result<Vec<StepPlan>, PlanFileError> {
+/// Reads plans.
+///
+/// # Errors
+/// What is wrong with the file, if anything: nothing that no plan would say is taken from it.
+pub fn read_plans(input: impl Read) -> Result<Vec<StepPlan>, PlanFileError> {
     let mut input = Summed::new(io::BufReader::new(input));
     if input.take().ok() != Some(*NAME) {
         return Err(PlanFileError::NotPlans);
@@ -142,7 +153,7 @@ pub(super) fn load(input: impl Read) -> Result<Vec<StepPlan>, PlanFileError> {
     let mut plans = Vec::new();
     for _ in 0..count {
         let actions = u32::from_le_bytes(input.take()?);
-        if actions as usize > MAX_ACTIONS {
+        if actions as usize > StepPlan::MAX_ACTIONS {
             return Err(PlanFileError::Impossible);
         }
         plans.push(plan(&mut input, actions)?);

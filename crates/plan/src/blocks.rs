@@ -12,7 +12,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::core::{Core, Piece};
-use super::improve::Random;
+use super::random::Random;
 
 /// A core with blocks for items.
 #[derive(Debug)]

@@ -10,28 +10,41 @@
 //! Steps without a plan, and those that depart, are recorded. When two recordings agree, a plan is made of them.
 #![allow(unsafe_code)]
 
+mod block;
+mod recording;
+mod script;
+mod state;
+mod stats;
+
 use std::alloc::Layout;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hint::black_box;
 use std::io::{self, Read, Write};
 use std::mem::{self, MaybeUninit};
 use std::ptr::{self, NonNull};
-use std::time::Duration;
 
 use bytemuck::Zeroable;
+use tenzor_plan::{ELSEWHERE, PlanFileError, Planner, read_plans, write_plans};
+use tenzor_trace::Event;
 
-use super::file::{self, PlanFileError};
-use super::planner::Planner;
-use super::step::{Action, ELSEWHERE, END, FREE, MAX_ACTIONS, Move, StepPlan};
+use self::block::Block;
+use self::recording::{Recording, actions};
+use self::script::{ANYTHING_ELSE, END, FREE, Move, Script};
+use self::state::{PLANS, Phase, State};
+pub use self::stats::PlannedStats;
 use crate::allocator::TensorAllocator;
 use crate::backing::{Backing, System};
 use crate::buffer::Buffer;
 use crate::error::{AllocError, AllocErrorKind};
 use crate::provider::{Provider, typed_requests};
-use crate::stats::Bytes;
-use crate::trace::Event;
+
+/// The longest rest after a block was refused, in steps.
+const LONGEST_REST: u64 = 1 << 10;
+
+/// So many steps may begin with something alive in the block; with the next one, another block is taken.
+const CROWDED: u32 = 8;
 
 /// An allocator for steps that repeat: it records what a step requests, places all of it in one block, and serves the next steps from there.
 ///
@@ -49,18 +62,17 @@ use crate::trace::Event;
 /// [`Config::alignment`](crate::Config::alignment) or more.
 ///
 /// A resize is a request, a copy and a free, also in a [step planned ahead](Self::plan_ahead): both buffers are alive for an instant.
-/// [`Problem::from_events`](super::Problem::from_events), for whoever can resize in place, keeps the buffer where it is.
+/// [`Problem::from_events`](tenzor_plan::Problem::from_events), for whoever can resize in place, keeps the buffer where it is.
 ///
 /// For one thread: it is not `Sync`, and neither it nor its buffers can be used by another one while it is borrowed.
 ///
 /// ```compile_fail,E0277
 /// fn shared_between_threads<T: Sync>() {}
-/// shared_between_threads::<tenzor_memory::plan::PlannedAllocator>();
+/// shared_between_threads::<tenzor_memory::PlannedAllocator>();
 /// ```
 ///
 /// ```
-/// use tenzor_memory::TensorAllocator;
-/// use tenzor_memory::plan::PlannedAllocator;
+/// use tenzor_memory::{PlannedAllocator, TensorAllocator};
 ///
 /// let planned = PlannedAllocator::new(TensorAllocator::new());
 /// for _ in 0..10 {
@@ -87,111 +99,6 @@ pub struct PlannedAllocator<B: Backing = System> {
     state: RefCell<State>,
 }
 
-/// What is expected where nothing is.
-static ANYTHING_ELSE: Move = Move { size: END, align: 0, offset: ELSEWHERE };
-
-#[derive(Default)]
-struct State {
-    /// The user's, if there is one.
-    planner: Option<Planner<'static>>,
-    /// The last followed first.
-    plans: Vec<StepPlan>,
-    phase: Phase,
-    block: Option<Block>,
-    /// Blocks that were replaced while something was alive in them. Each is given back when the last of it is freed.
-    retired: Vec<Block>,
-    /// How many steps in a row began with something alive in the block.
-    crowded: u32,
-    /// After a block was refused, no plan is made for so many steps, twice as many each time: each attempt empties the pool.
-    rest: u64,
-    /// The number of the step with which the rest is over.
-    rested: u64,
-    /// Recordings that may be repeated, the newest first.
-    seen: VecDeque<Vec<Action>>,
-    stats: PlannedStats,
-}
-
-struct Block {
-    base: NonNull<u8>,
-    layout: Layout,
-    /// What is alive in it, unless a step is followed: where it begins, and where it ends.
-    live: BTreeMap<usize, usize>,
-}
-
-#[derive(Default)]
-enum Phase {
-    /// Between steps.
-    #[default]
-    Outside,
-    /// The first of the plans is followed.
-    Following,
-    Watching(Recording),
-}
-
-/// What happens in a step.
-#[derive(Default)]
-struct Recording {
-    actions: Vec<Action>,
-    requests: u32,
-    /// The request that each live buffer came from, by its address, or whatever else tells it apart.
-    of: HashMap<usize, u32>,
-    /// What the first of the plans would do next, to be served from the block where that is possible.
-    hint: usize,
-    /// Too long to be planned.
-    overflown: bool,
-}
-
-/// How many plans are kept, and how many recordings that may become one.
-const PLANS: usize = 8;
-const SEEN: usize = 4;
-
-/// The longest rest after a block was refused, in steps.
-const LONGEST_REST: u64 = 1 << 10;
-
-/// What it takes to plan a step, at its end, if nobody says otherwise. See [`Planner::with_effort`].
-const STEP_EFFORT: u64 = 1 << 14;
-const ACTION_EFFORT: u64 = 32;
-const STEP_DEADLINE: Duration = Duration::from_millis(250);
-
-/// So many steps may begin with something alive in the block; with the next one, another block is taken.
-const CROWDED: u32 = 8;
-
-/// How far ahead a request is looked for in a plan that was departed from.
-const AHEAD: usize = 16;
-
-/// What a [`PlannedAllocator`] did.
-///
-/// ```
-/// let planned = tenzor_memory::plan::PlannedAllocator::default();
-/// for _ in 0..10 {
-///     planned.step(|alloc| drop(alloc.alloc::<f32>(1024)));
-/// }
-/// assert_eq!(planned.stats().to_string(), "steps: 10, followed: 8, departed: 0; plans: 1, 4 KiB high; blocks refused: 0");
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PlannedStats {
-    /// Steps that ended.
-    pub steps: u64,
-    /// Those among them that went as planned from the first request to the last free.
-    pub followed: u64,
-    /// Those that began as planned, and departed from the plan.
-    pub departed: u64,
-    /// Plans made or loaded.
-    pub plans: u64,
-    /// Bytes of the highest plan: the block's size.
-    pub height: usize,
-    /// Blocks that the backing refused. The pool goes on, and another attempt is made, later each time.
-    pub refused: u64,
-}
-
-impl fmt::Display for PlannedStats {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { steps, followed, departed, plans, height, refused } = *self;
-        write!(f, "steps: {steps}, followed: {followed}, departed: {departed}; ")?;
-        write!(f, "plans: {plans}, {} high; blocks refused: {refused}", Bytes(height))
-    }
-}
-
 impl<B: Backing> PlannedAllocator<B> {
     /// One without plans, over a pool. The block comes from the pool's backing and counts against its limit.
     ///
@@ -211,8 +118,8 @@ impl<B: Backing> PlannedAllocator<B> {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tenzor_memory::TensorAllocator;
-    /// use tenzor_memory::plan::{PlannedAllocator, Planner};
+    /// use tenzor_memory::{PlannedAllocator, TensorAllocator};
+    /// use tenzor_plan::Planner;
     ///
     /// let quick = Planner::new().with_deadline(Duration::from_millis(5));
     /// let planned = PlannedAllocator::with_planner(TensorAllocator::new(), quick);
@@ -230,8 +137,7 @@ impl<B: Backing> PlannedAllocator<B> {
     /// Runs a step. It ends when `f` returns or unwinds. A step within a step is part of it. What `f` returns may be a buffer.
     ///
     /// ```
-    /// use tenzor_memory::plan::PlannedAllocator;
-    /// use tenzor_memory::{AllocError, TensorAllocator};
+    /// use tenzor_memory::{AllocError, PlannedAllocator, TensorAllocator};
     ///
     /// let planned = PlannedAllocator::new(TensorAllocator::new());
     /// let sum = planned.step(|alloc| {
@@ -256,9 +162,8 @@ impl<B: Backing> PlannedAllocator<B> {
     /// is made while a step runs, and for a step that is too long.
     ///
     /// ```
-    /// use tenzor_memory::TensorAllocator;
-    /// use tenzor_memory::plan::PlannedAllocator;
-    /// use tenzor_memory::trace::Trace;
+    /// use tenzor_memory::{PlannedAllocator, TensorAllocator};
+    /// use tenzor_trace::Trace;
     ///
     /// let csv = "op,id,size,align,thread,seq\na,0,4000,64,0,1\na,1,100,64,0,2\nf,0,0,0,0,3\nf,1,0,0,0,4\n";
     /// let trace = Trace::parse(csv.as_bytes())?;
@@ -278,7 +183,7 @@ impl<B: Backing> PlannedAllocator<B> {
     pub fn plan_ahead(&self, step: &[Event]) -> bool {
         let actions = actions(step);
         let state = &mut *self.state.borrow_mut();
-        if state.plans.iter().any(|plan| plan.actions == actions) {
+        if state.plans.iter().any(|script| script.plan.actions() == actions) {
             return true;
         }
         let may = matches!(state.phase, Phase::Outside) && !actions.is_empty();
@@ -289,7 +194,7 @@ impl<B: Backing> PlannedAllocator<B> {
         state.stats.plans > before
     }
 
-    typed_requests!("let alloc = tenzor_memory::plan::PlannedAllocator::new(tenzor_memory::TensorAllocator::new());");
+    typed_requests!("let alloc = tenzor_memory::PlannedAllocator::new(tenzor_memory::TensorAllocator::new());");
 
     /// The allocator that [`alloc`](Self::alloc)'s buffers carry, for std-style containers.
     pub fn allocator(&self) -> &Self {
@@ -304,8 +209,7 @@ impl<B: Backing> PlannedAllocator<B> {
     /// Writes its plans, so that another process can start with them.
     ///
     /// ```
-    /// use tenzor_memory::TensorAllocator;
-    /// use tenzor_memory::plan::PlannedAllocator;
+    /// use tenzor_memory::{PlannedAllocator, TensorAllocator};
     ///
     /// # let step = |planned: &PlannedAllocator| planned.step(|alloc| drop(alloc.alloc::<f32>(1000)));
     /// let first = PlannedAllocator::new(TensorAllocator::new());
@@ -324,7 +228,8 @@ impl<B: Backing> PlannedAllocator<B> {
     /// # Errors
     /// What the writer reports.
     pub fn save(&self, out: impl Write) -> io::Result<()> {
-        file::save(&self.state.borrow().plans, out)
+        let plans: Vec<_> = self.state.borrow().plans.iter().map(|script| script.plan.clone()).collect();
+        write_plans(&plans, out)
     }
 
     /// Takes over saved plans, and returns how many. Steps are then planned from the first one on. Plans that are known already are left out,
@@ -333,11 +238,11 @@ impl<B: Backing> PlannedAllocator<B> {
     /// # Errors
     /// [`PlanFileError`] if it is no file of plans; then nothing has changed. Memory safety does not depend on what is in the file.
     pub fn load(&self, input: impl Read) -> Result<usize, PlanFileError> {
-        let plans = file::load(input)?;
+        let plans = read_plans(input)?;
         let state = &mut *self.state.borrow_mut();
         let before = state.stats.plans;
         for plan in plans.into_iter().take(PLANS).rev() {
-            let is_known = state.plans.iter().any(|known| known.actions == plan.actions);
+            let is_known = state.plans.iter().any(|known| known.plan.actions() == plan.actions());
             if !is_known && matches!(state.phase, Phase::Outside) {
                 state.adopt(plan);
             }
@@ -348,7 +253,7 @@ impl<B: Backing> PlannedAllocator<B> {
     /// Forgets all plans and what was recorded, and gives the block back: now, or when nothing is alive in it any more.
     ///
     /// ```
-    /// let planned = tenzor_memory::plan::PlannedAllocator::default();
+    /// let planned = tenzor_memory::PlannedAllocator::default();
     /// for _ in 0..3 {
     ///     planned.step(|alloc| drop(alloc.alloc::<f32>(1000)));
     /// }
@@ -439,9 +344,9 @@ impl<B: Backing> PlannedAllocator<B> {
                 return true;
             }
             // An alignment can cost as much again.
-            let taken = |plan: &StepPlan| plan.height.saturating_add(plan.align);
+            let taken = |script: &Script| script.plan.height().saturating_add(script.plan.align());
             let most = state.plans.iter().map(taken).max();
-            state.plans.retain(|plan| Some(taken(plan)) != most);
+            state.plans.retain(|script| Some(taken(script)) != most);
             if state.plans.is_empty() {
                 return false;
             }
@@ -509,7 +414,7 @@ impl<B: Backing> PlannedAllocator<B> {
             self.depart(state, done);
         }
         let place = match (&mut state.phase, state.plans.first()) {
-            (Phase::Watching(recording), Some(plan)) => recording.place(plan, layout),
+            (Phase::Watching(recording), Some(script)) => recording.place(script, layout),
             _ => None,
         };
         let ptr = match state.block.as_mut().zip(place).filter(|(block, place)| block.has_room(*place, layout)) {
@@ -590,162 +495,6 @@ impl<B: Backing> PlannedAllocator<B> {
     }
 }
 
-impl Block {
-    /// Where in the block something lies.
-    fn offset(&self, ptr: NonNull<u8>) -> Option<usize> {
-        let offset = ptr.addr().get().wrapping_sub(self.base.addr().get());
-        (offset < self.layout.size()).then_some(offset)
-    }
-
-    /// Whether a request can be served there: offsets of a plan are as aligned as its requests, but the plan may be of a block to come.
-    fn has_room(&self, offset: usize, request: Layout) -> bool {
-        let end = offset.saturating_add(request.size());
-        let before = self.live.range(..end).next_back();
-        end <= self.layout.size()
-            && request.align() <= self.layout.align()
-            && before.is_none_or(|(_, &end)| end <= offset)
-    }
-}
-
-impl State {
-    /// Makes a plan of a step that was recorded, if it was the second of its kind.
-    fn learn(&mut self, recording: Recording) {
-        let Recording { actions, overflown, .. } = recording;
-        if overflown || actions.is_empty() || self.is_at_rest() {
-            return;
-        }
-        if let Some(index) = self.plans.iter().position(|plan| plan.actions == actions) {
-            // Known; something was in the way.
-            self.plans[..=index].rotate_right(1);
-            return;
-        }
-        let Some(index) = self.seen.iter().position(|seen| *seen == actions) else {
-            self.seen.truncate(SEEN - 1);
-            self.seen.push_front(actions);
-            return;
-        };
-        if let Some(actions) = self.seen.remove(index)
-            && let Some(plan) = self.make(actions)
-        {
-            self.adopt(plan);
-        }
-    }
-
-    /// Takes a plan into use, in the place of the one that was not used longest if there are too many.
-    fn adopt(&mut self, plan: StepPlan) {
-        self.plans.truncate(PLANS - 1);
-        self.plans.insert(0, plan);
-        self.stats.plans += 1;
-    }
-
-    fn is_at_rest(&self) -> bool {
-        self.stats.steps < self.rested
-    }
-
-    /// What a block for all plans has to be.
-    fn needed(&self) -> Option<Layout> {
-        let most = |(size, align), plan: &StepPlan| (plan.height.max(size), plan.align.max(align));
-        let (size, align) = self.plans.iter().fold((1, 1), most);
-        Layout::from_size_align(size, align).ok()
-    }
-
-    /// The number of the move of the first plan that is next.
-    fn position(&self, next: *const Move) -> usize {
-        let first = self.plans.first().map_or(next, |plan| plan.moves.as_ptr());
-        next.addr().wrapping_sub(first.addr()) / size_of::<Move>()
-    }
-
-    /// Makes the plan the first that begins as the first did for `done` moves, and goes on with one that suits. Returns whether there is one.
-    fn goes_on(&mut self, done: usize, suits: impl Fn(&Move) -> bool) -> bool {
-        let begins = |plan: &StepPlan| {
-            ptr::eq(plan, &raw const self.plans[0]) || plan.moves[..done] == self.plans[0].moves[..done]
-        };
-        let found = self.plans.iter().position(|plan| plan.moves.get(done).is_some_and(&suits) && begins(plan));
-        if let Some(index) = found {
-            self.plans[..=index].rotate_right(1);
-        }
-        found.is_some()
-    }
-
-    /// The recording of a step that followed the first plan for `done` moves; from now on, it is known what is alive.
-    fn recorded(&mut self, done: usize) -> Recording {
-        let mut recording = Recording { hint: done, ..Recording::default() };
-        let Some((plan, block)) = self.plans.first().zip(self.block.as_mut()) else { return recording };
-        recording.actions.extend_from_slice(&plan.actions[..done]);
-        for &Move { size, offset, .. } in &plan.moves[..done] {
-            let address = block.base.addr().get().wrapping_add(offset);
-            if size == FREE {
-                block.live.remove(&offset);
-                recording.of.remove(&address);
-                continue;
-            }
-            if offset != ELSEWHERE {
-                block.live.insert(offset, offset + size);
-                recording.of.insert(address, recording.requests);
-            }
-            recording.requests += 1;
-        }
-        recording
-    }
-
-    /// Plans a step so that it agrees with the other plans for as long as it does the same: then it can be followed before it is known
-    /// which of them it will be.
-    fn make(&mut self, actions: Vec<Action>) -> Option<StepPlan> {
-        let common = |plan: &StepPlan| plan.actions.iter().zip(&actions).take_while(|(a, b)| a == b).count();
-        let nearest = self.plans.iter().max_by_key(|plan| common(plan));
-        let effort = STEP_EFFORT + ACTION_EFFORT * actions.len() as u64;
-        let default = || Planner::new().with_effort(effort).with_deadline(STEP_DEADLINE);
-        let planner = self.planner.unwrap_or_else(default);
-        if let Some(nearest) = nearest {
-            let requests = |action: &&Action| matches!(action, Action::Request { .. });
-            let shared = actions[..common(nearest)].iter().filter(requests).count();
-            let fixed = |request: usize| {
-                let offset = nearest.offsets.get(request).copied().filter(|_| request < shared);
-                offset.filter(|&offset| offset != ELSEWHERE)
-            };
-            if let Some(plan) = StepPlan::make(actions.clone(), &planner, fixed) {
-                return Some(plan);
-            }
-        }
-        StepPlan::make(actions, &planner, |_| None)
-    }
-}
-
-impl Recording {
-    fn requested(&mut self, buffer: usize, layout: Layout) {
-        self.push(Action::Request { size: layout.size(), align: layout.align() });
-        if !self.overflown {
-            self.of.insert(buffer, self.requests);
-            self.requests += 1;
-        }
-    }
-
-    fn freed(&mut self, buffer: usize) {
-        // What was requested before the step is not part of it.
-        if let Some(request) = self.of.remove(&buffer) {
-            self.push(Action::Free { request });
-        }
-    }
-
-    fn push(&mut self, action: Action) {
-        self.overflown |= self.actions.len() >= MAX_ACTIONS || self.actions.try_reserve(1).is_err();
-        if !self.overflown {
-            self.actions.push(action);
-        }
-    }
-
-    /// Where the plan has a buffer of this layout, among those that should come soon.
-    fn place(&mut self, plan: &StepPlan, layout: Layout) -> Option<usize> {
-        let moves = plan.moves.get(self.hint..)?;
-        let requests = moves.iter().enumerate().filter(|(_, planned)| planned.size != FREE && planned.size != END);
-        let (ahead, planned) = requests
-            .take(AHEAD)
-            .find(|(_, planned)| planned.size == layout.size() && planned.align == layout.align())?;
-        self.hint += ahead + 1;
-        Some(planned.offset).filter(|&offset| offset != ELSEWHERE)
-    }
-}
-
 /// A step that runs; see [`PlannedAllocator::enter`].
 #[derive(Debug)]
 pub struct Step<'a, B: Backing> {
@@ -771,26 +520,6 @@ unsafe fn wipe(ptr: NonNull<u8>, layout: Layout) {
     unsafe { ptr.write_bytes(0, layout.size()) };
     // Keeps the writes from being seen as dead.
     black_box(ptr);
-}
-
-/// What the events of a step come to here, where a resize is a request and a free.
-fn actions(step: &[Event]) -> Vec<Action> {
-    let mut recording = Recording::default();
-    for event in step {
-        match *event {
-            Event::Allocate { slot, layout, .. } if layout.size() > 0 => recording.requested(slot as usize, layout),
-            Event::Resize { slot, layout } => {
-                let old = recording.of.remove(&(slot as usize));
-                if layout.size() > 0 {
-                    recording.requested(slot as usize, layout);
-                }
-                old.into_iter().for_each(|request| recording.push(Action::Free { request }));
-            }
-            Event::Free { slot } => recording.freed(slot as usize),
-            Event::Allocate { .. } | Event::Mark { .. } => {}
-        }
-    }
-    if recording.overflown { Vec::new() } else { recording.actions }
 }
 
 // SAFETY: what is granted comes from the pool, whose promises hold, or from the block: then it lies within it, aligned as the plan says, which

@@ -8,55 +8,53 @@ use super::validate::validate;
 
 /// What happened in a step: the order of its requests and frees, each buffer called by the number of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Action {
-    Request { size: usize, align: usize },
-    Free { request: u32 },
+pub enum Action {
+    /// A buffer is requested.
+    Request {
+        /// Requested bytes, one at least.
+        size: usize,
+        /// A power of two.
+        align: usize,
+    },
+    /// A buffer that was requested in the step is freed.
+    Free {
+        /// The number of its request, from 0.
+        request: u32,
+    },
 }
 
-/// What has to happen next for a step to go on as planned, and the offset that belongs to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Move {
-    /// Of a request; [`FREE`] and [`END`] are sizes that no request has.
-    pub(super) size: usize,
-    pub(super) align: usize,
-    /// [`ELSEWHERE`] for a buffer that is not in the block.
-    pub(super) offset: usize,
-}
+/// The offset of a buffer that outlives its step: it is not in the block.
+pub const ELSEWHERE: usize = usize::MAX;
 
-/// The `size` of a free.
-pub(super) const FREE: usize = 0;
-/// The `size` of the last move, which nothing is like.
-pub(super) const END: usize = usize::MAX;
-/// The `offset` of a buffer that outlives its step: the pool serves it.
-pub(super) const ELSEWHERE: usize = usize::MAX;
+/// All offsets and sizes in the block are multiples of it: a cache line.
+const LINE: u64 = 64;
 
-/// All offsets and sizes in the block are multiples of it: a cache line, and what the pool's buffers are aligned to.
-pub(super) const UNIT: u64 = 64;
-
-/// The most actions of a step; one with more is not planned.
-pub(super) const MAX_ACTIONS: usize = 1 << 24;
-
-/// A planned step. No two of its buffers that are alive at the same time overlap: [`StepPlan::new`] sees to it.
-#[derive(Clone, Debug)]
-pub(super) struct StepPlan {
-    pub(super) actions: Vec<Action>,
-    /// The offset of each request, in the order of requests.
-    pub(super) offsets: Vec<usize>,
-    /// One for each action, and [`END`].
-    pub(super) moves: Box<[Move]>,
-    /// The bytes of the block that it needs.
-    pub(super) height: usize,
-    /// The alignment of the block that it needs.
-    pub(super) align: usize,
+/// A planned step. No two of its buffers that are alive at the same time overlap: whoever makes one is checked.
+///
+/// ```
+/// use tenzor_plan::{Action, Planner, StepPlan};
+///
+/// let request = |size| Action::Request { size, align: 8 };
+/// let free = |request| Action::Free { request };
+/// let step = vec![request(100), free(0), request(50), free(1)];
+/// let plan = StepPlan::make(step, &Planner::new(), |_| None).expect("a step as it can be");
+/// assert_eq!((plan.offsets(), plan.height(), plan.align()), (&[0, 0][..], 128, 64));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepPlan {
+    actions: Vec<Action>,
+    offsets: Vec<usize>,
+    height: usize,
+    align: usize,
 }
 
 impl StepPlan {
-    /// Places the buffers of a step. Those that `fixed` knows the offset of, by their number, stay there.
-    pub(super) fn make(
-        actions: Vec<Action>,
-        planner: &Planner,
-        fixed: impl Fn(usize) -> Option<usize>,
-    ) -> Option<Self> {
+    /// The most actions of a step; one with more is not planned.
+    pub const MAX_ACTIONS: usize = 1 << 24;
+
+    /// Places the buffers of a step. Those that `fixed` knows the offset of, by their number, stay there. `None` for what cannot have
+    /// happened, for too long a step, and where nothing fits around what is fixed.
+    pub fn make(actions: Vec<Action>, planner: &Planner<'_>, fixed: impl Fn(usize) -> Option<usize>) -> Option<Self> {
         let (problem, requests) = problem(&actions, fixed)?;
         let plan = planner.plan(&problem);
         let mut offsets =
@@ -69,7 +67,7 @@ impl StepPlan {
 
     /// Puts actions and offsets together; `None` if buffers overlap, or are not where they may be: a request has an offset in the block if,
     /// and only if, it is freed within the step. What is kept longer is not known to anybody who checks.
-    pub(super) fn new(actions: Vec<Action>, offsets: Vec<usize>) -> Option<Self> {
+    pub fn new(actions: Vec<Action>, offsets: Vec<usize>) -> Option<Self> {
         let is_in_block = |request: &usize| offsets.get(*request).is_some_and(|&offset| offset != ELSEWHERE);
         let (problem, freed) = problem(&actions, |request| offsets.get(request).copied())?;
         if !(0..offsets.len()).filter(is_in_block).eq(freed) {
@@ -80,29 +78,41 @@ impl StepPlan {
         validate(&problem, &own).ok()?;
         let ends = problem.buffers().iter().zip(&own).map(|(spec, offset)| offset + spec.size);
         let height = usize::try_from(ends.max().unwrap_or(0)).ok().filter(|&height| isize::try_from(height).is_ok())?;
-        let mut align = UNIT as usize;
-        let mut moves = Vec::new();
-        let mut requests = offsets.iter();
+        let mut requests = 0;
+        let mut align = LINE as usize;
         for action in &actions {
-            moves.push(match *action {
-                Action::Request { size, align: own } => {
-                    align = align.max(own);
-                    Move { size, align: own, offset: *requests.next()? }
-                }
-                Action::Free { request } => Move { size: FREE, align: 0, offset: *offsets.get(request as usize)? },
-            });
+            if let Action::Request { align: own, .. } = *action {
+                align = align.max(own);
+                requests += 1;
+            }
         }
-        if requests.next().is_some() {
-            return None;
-        }
-        moves.push(Move { size: END, align: 0, offset: ELSEWHERE });
-        Some(Self { actions, offsets, moves: moves.into(), height, align })
+        (requests == offsets.len()).then_some(Self { actions, offsets, height, align })
+    }
+
+    /// What happens in the step.
+    pub fn actions(&self) -> &[Action] {
+        &self.actions
+    }
+
+    /// The offset of each request, in the order of requests: [`ELSEWHERE`] if it outlives the step.
+    pub fn offsets(&self) -> &[usize] {
+        &self.offsets
+    }
+
+    /// The bytes of the block that it needs.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// The alignment of the block that it needs.
+    pub fn align(&self) -> usize {
+        self.align
     }
 }
 
 /// The buffers that are freed within the step, and the number of the request of each; `None` for actions that cannot have happened.
 fn problem(actions: &[Action], fixed: impl Fn(usize) -> Option<usize>) -> Option<(Problem, Vec<usize>)> {
-    if actions.len() > MAX_ACTIONS {
+    if actions.len() > StepPlan::MAX_ACTIONS {
         return None;
     }
     let mut live = HashMap::new();
@@ -111,7 +121,7 @@ fn problem(actions: &[Action], fixed: impl Fn(usize) -> Option<usize>) -> Option
     for (time, action) in (0_u64..).zip(actions) {
         match *action {
             Action::Request { size, align } => {
-                if size == FREE || size > isize::MAX as usize || !align.is_power_of_two() {
+                if size == 0 || size > isize::MAX as usize || !align.is_power_of_two() {
                     return None;
                 }
                 live.insert(count, (time, size, align));
@@ -120,8 +130,8 @@ fn problem(actions: &[Action], fixed: impl Fn(usize) -> Option<usize>) -> Option
             Action::Free { request } => {
                 let request = request as usize;
                 let (start, size, align) = live.remove(&request)?;
-                let size = (size as u64).next_multiple_of(UNIT);
-                let spec = BufferSpec::new(size, start..time).with_alignment(UNIT.max(align as u64));
+                let size = (size as u64).next_multiple_of(LINE);
+                let spec = BufferSpec::new(size, start..time).with_alignment(LINE.max(align as u64));
                 specs.push((request, BufferSpec { offset: fixed(request).map(|at| at as u64), ..spec }));
             }
         }

@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 
+use tenzor_trace::{Event, Trace};
+
 use super::core::{Core, Piece, lcm};
-use crate::trace::{Event, Trace};
 
 /// A buffer to be placed. Sizes, offsets and alignments are in bytes, or whatever else the problem counts in; times in anything that only
 /// grows, such as the number of an operation.
 ///
 /// ```
-/// use tenzor_memory::plan::BufferSpec;
+/// use tenzor_plan::BufferSpec;
 ///
 /// // Alive while operations 2, 3 and 4 run, and not looked at during operation 3.
 /// let spec = BufferSpec::new(4096, 2..5).with_alignment(64).with_gap(3..4);
@@ -78,7 +79,7 @@ impl BufferSpec {
 /// Buffers to be placed, each in its space, so that no two that are in use at the same time overlap.
 ///
 /// ```
-/// use tenzor_memory::plan::{BufferSpec, Planner, Problem};
+/// use tenzor_plan::{BufferSpec, Planner, Problem};
 ///
 /// let mut problem = Problem::new();
 /// let first = problem.push(BufferSpec::new(100, 0..2))?;
@@ -87,7 +88,7 @@ impl BufferSpec {
 /// let plan = Planner::new().plan(&problem);
 /// assert_eq!(plan.height(), 150);
 /// assert_eq!(plan.offsets()[first], plan.offsets()[third]);
-/// # Ok::<(), tenzor_memory::plan::ProblemError>(())
+/// # Ok::<(), tenzor_plan::ProblemError>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Problem {

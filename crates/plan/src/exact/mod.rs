@@ -37,10 +37,11 @@ use std::cell::Cell;
 
 use super::clock::Clock;
 use super::core::{Core, Item, Piece, align_up};
+use super::random::mix;
 
 /// What a search may spend. Without a deadline and a flag, its outcome depends on nothing but the problem and what is given here.
 #[derive(Clone, Debug)]
-pub(crate) struct Budget<'a> {
+pub(crate) struct Quota<'a> {
     /// Items placed so far, in all branches.
     pub(crate) nodes: u64,
     /// How often it may still look at an item or a section. It notices after the node that is one too many.
@@ -50,7 +51,7 @@ pub(crate) struct Budget<'a> {
     pub(crate) seed: u64,
 }
 
-impl Budget<'_> {
+impl Quota<'_> {
     #[cfg(test)]
     pub(crate) fn new(looks: u64) -> Self {
         Self { nodes: 0, looks, clock: Clock::default(), seed: 0 }
@@ -76,13 +77,13 @@ pub(crate) enum Verdict {
 }
 
 /// Looks for offsets such that every piece ends at or below `capacity`.
-pub(crate) fn fit(core: &Core, capacity: u64, budget: &mut Budget<'_>) -> Verdict {
+pub(crate) fn fit(core: &Core, capacity: u64, budget: &mut Quota<'_>) -> Verdict {
     let Some(mut search) = Search::new(core, capacity) else { return Verdict::Impossible };
     let mut part = search.split(0, core.items().len(), NONE, NONE);
     let whole = search.parts.clone();
     // No two of these have a section in common: what is learnt about one says nothing about another.
     while part != NONE {
-        let Part { first, last, next, .. } = whole[part as usize];
+        let Component { first, last, next, .. } = whole[part as usize];
         match search.solve(first as usize, last as usize, budget) {
             Some(true) => part = next,
             Some(false) => return Verdict::Impossible,
@@ -139,7 +140,7 @@ struct Fact {
 
 /// Items to be solved for themselves: `members[first..last]`.
 #[derive(Clone, Copy, Debug)]
-struct Part {
+struct Component {
     first: u32,
     last: u32,
     /// Their sections.
@@ -186,7 +187,7 @@ struct Search<'a> {
     bounds: Vec<u64>,
     /// Items in the order of time, apart from those placed: see [`Move::place`].
     members: Vec<u32>,
-    parts: Vec<Part>,
+    parts: Vec<Component>,
     moves: Vec<Move>,
     /// Items whose bounds were raised, and from what.
     trail: Vec<(u32, u64)>,
@@ -273,7 +274,7 @@ impl<'a> Search<'a> {
     }
 
     /// Solves a part on its own, with as many runs as it takes. `None` if that is more than the budget.
-    fn solve(&mut self, first: usize, last: usize, budget: &mut Budget<'_>) -> Option<bool> {
+    fn solve(&mut self, first: usize, last: usize, budget: &mut Quota<'_>) -> Option<bool> {
         for run in 0.. {
             self.policy = if run % 2 == 0 { Policy::Lowest } else { Policy::Tightest };
             let spread = if run < 2 && budget.seed == 0 { 0.0 } else { SPREAD };
@@ -317,7 +318,7 @@ impl<'a> Search<'a> {
     }
 
     /// Searches until it is known whether the members have a solution, which `bounds` are then; or for so many nodes.
-    fn run(&mut self, first: usize, last: usize, budget: &mut Budget<'_>, nodes: u64) -> Option<bool> {
+    fn run(&mut self, first: usize, last: usize, budget: &mut Quota<'_>, nodes: u64) -> Option<bool> {
         let end = budget.nodes.saturating_add(nodes);
         let mut part = self.split(first, last, NONE, NONE);
         if !self.survey(part) {
@@ -341,7 +342,7 @@ impl<'a> Search<'a> {
 
     /// Places an item of a part. Returns the part to go on with, or `None` if that fails.
     fn advance(&mut self, part: u32) -> Option<u32> {
-        let Part { first, last, next, cause, .. } = self.parts[part as usize];
+        let Component { first, last, next, cause, .. } = self.parts[part as usize];
         if cause.wrapping_add(1) != self.moves.len() as u32 {
             // A sister was solved since this part was seen last.
             self.survey(part);
@@ -425,7 +426,7 @@ impl<'a> Search<'a> {
     /// Takes the branch in which an item does not lie at its bound, nor do those of its kind, but at `rest` or above; false if that
     /// fails at once. They share their bound, since they have the same neighbours, and rise together.
     fn raise(&mut self, item: u32, rest: u64, part: u32) -> bool {
-        let Part { first, last, .. } = self.parts[part as usize];
+        let Component { first, last, .. } = self.parts[part as usize];
         let kind = self.facts[item as usize].kind;
         for place in first as usize..last as usize {
             let other = self.members[place];
@@ -467,7 +468,7 @@ impl<'a> Search<'a> {
 
     /// Computes the sections of a part. False if there is one whose items cannot all fit above their bounds.
     fn survey(&mut self, part: u32) -> bool {
-        let Part { first, start, end, .. } = self.parts[part as usize];
+        let Component { first, start, end, .. } = self.parts[part as usize];
         let mut last = self.parts[part as usize].last as usize;
         // The item just placed is behind the others.
         if self.moves.last().is_some_and(|made| made.part == part) {
@@ -506,7 +507,7 @@ impl<'a> Search<'a> {
 
     /// Chooses the item to be placed next. Returns where its bound rises otherwise, unless that fails at once.
     fn choose(&mut self, part: u32) -> (u32, Option<u64>) {
-        let Part { start, end, .. } = self.parts[part as usize];
+        let Component { start, end, .. } = self.parts[part as usize];
         self.choices += 1;
         self.look(u64::from(end - start));
         // Where a section is too full above its second bound, the item of the lowest may have to lie there.
@@ -600,7 +601,7 @@ impl<'a> Search<'a> {
                 end = end.max(self.facts[item as usize].end);
                 to += 1;
             }
-            self.parts.push(Part { first: from as u32, last: to as u32, start, end, cause, next });
+            self.parts.push(Component { first: from as u32, last: to as u32, start, end, cause, next });
             next = self.parts.len() as u32 - 1;
             from = to;
         }
@@ -619,188 +620,5 @@ fn luby(mut number: u64) -> u64 {
     }
 }
 
-/// Spreads a number over 64 bits (SplitMix64).
-fn mix(number: u64) -> u64 {
-    let mut bits = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    bits ^ (bits >> 31)
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicBool;
-    use std::time::Instant;
-
-    use super::*;
-
-    fn core(sections: u32, items: &[(u32, u32, u64)]) -> Core {
-        let mut core = Core::new(sections);
-        for &(start, end, size) in items {
-            core.push([Piece { start, end, size }], 1, None);
-        }
-        core
-    }
-
-    /// Whether an item has its place at `offset`, given those of the items before it.
-    fn has_room(core: &Core, offsets: &[u64], item: usize, offset: u64, capacity: u64) -> bool {
-        let clear = |piece: &Piece, other: usize| {
-            core.pieces(other).iter().all(|against| {
-                let apart = piece.end <= against.start || against.end <= piece.start;
-                apart || offset + piece.size <= offsets[other] || offsets[other] + against.size <= offset
-            })
-        };
-        let Item { align, fixed, .. } = core.items()[item];
-        offset.is_multiple_of(align)
-            && fixed.is_none_or(|fixed| fixed == offset)
-            && core
-                .pieces(item)
-                .iter()
-                .all(|piece| piece.size + offset <= capacity && (0..item).all(|other| clear(piece, other)))
-    }
-
-    /// Tries all offsets of all items.
-    fn is_possible(core: &Core, capacity: u64, offsets: &mut Vec<u64>) -> bool {
-        let item = offsets.len();
-        item == core.items().len()
-            || (0..=capacity).any(|offset| {
-                has_room(core, offsets, item, offset, capacity) && {
-                    offsets.push(offset);
-                    let found = is_possible(core, capacity, offsets);
-                    offsets.pop();
-                    found
-                }
-            })
-    }
-
-    /// Something small, with alignments, gaps, fixed offsets and items of the same kind in half of the cases each.
-    fn random(seed: u64) -> (Core, u64) {
-        let mut state = seed;
-        let mut below = |end: u64| {
-            state = mix(state);
-            state % end
-        };
-        let (sections, capacity, features) = (1 + below(6), 3 + below(11), below(16));
-        let (count, largest) = (1 + below(7), 1 + below(capacity.min(7)));
-        let mut core = Core::new(sections as u32);
-        for _ in 0..count {
-            let align = if features & 1 == 0 { 1 } else { 1 + below(4) };
-            let fixed = (features & 2 != 0 && below(3) == 0).then(|| below(capacity / align + 1) * align);
-            let mut pieces: Vec<Piece> = Vec::new();
-            let mut start = below(sections);
-            while start < sections && (pieces.is_empty() || features & 4 != 0) {
-                let end = start + 1 + below(sections - start);
-                let piece = Piece { start: start as u32, end: end as u32, size: 1 + below(largest) };
-                if pieces.last().is_none_or(|last| last.end < piece.start || last.size != piece.size) {
-                    pieces.push(piece);
-                }
-                start = end + below(3);
-            }
-            let times = if features & 8 != 0 && below(3) == 0 { 2 } else { 1 };
-            for _ in 0..times {
-                core.push(pieces.iter().copied(), align, fixed);
-            }
-        }
-        (core, capacity)
-    }
-
-    #[test]
-    fn agrees_with_trying_everything() {
-        let mut possible = 0;
-        let cases = 4000;
-        // The last two are rare ones that need `rest` and `second` to be what they are.
-        for seed in (0..cases).chain([4503, 8675]) {
-            let (core, capacity) = random(seed);
-            let mut budget = Budget { seed: seed % 3, ..Budget::new(1 << 24) };
-            match fit(&core, capacity, &mut budget) {
-                Verdict::Placed(offsets) => {
-                    let valid = |item| has_room(&core, &offsets, item, offsets[item], capacity);
-                    assert!((0..offsets.len()).all(valid), "{core:?} {capacity} {offsets:?}");
-                    possible += 1;
-                }
-                Verdict::Impossible => assert!(!is_possible(&core, capacity, &mut Vec::new()), "{core:?} {capacity}"),
-                Verdict::GaveUp => panic!("{core:?} {capacity}"),
-            }
-        }
-        assert!(possible > cases / 4 && possible < 3 * cases / 4);
-    }
-
-    #[test]
-    fn nothing_fits_anywhere() {
-        assert_eq!(fit(&Core::new(0), 0, &mut Budget::new(0)), Verdict::Placed(Vec::new()));
-    }
-
-    #[test]
-    fn sums_beyond_64_bits_do_not_fit() {
-        let core = core(1, &[(0, 1, u64::MAX), (0, 1, 1)]);
-        assert_eq!(fit(&core, u64::MAX, &mut Budget::new(1000)), Verdict::Impossible);
-    }
-
-    #[test]
-    fn all_of_64_bits_may_be_used() {
-        let core = core(3, &[(0, 2, u64::MAX - 7), (1, 3, 7), (2, 3, 1)]);
-        assert!(matches!(fit(&core, u64::MAX, &mut Budget::new(1000)), Verdict::Placed(_)));
-    }
-
-    #[test]
-    fn an_offset_that_is_too_high_for_its_alignment_is_none() {
-        let mut core = Core::new(1);
-        core.push([Piece { start: 0, end: 1, size: 1 }], 1, Some(u64::MAX - 1));
-        core.push([Piece { start: 0, end: 1, size: u64::MAX - 2 }], u64::MAX, None);
-        core.push([Piece { start: 0, end: 1, size: 1 }], 3, None);
-        assert_eq!(fit(&core, u64::MAX, &mut Budget::new(1000)), Verdict::Impossible);
-    }
-
-    #[test]
-    fn the_load_may_not_be_reached() {
-        let mut core = core(1, &[(0, 1, 2)]);
-        core.push([Piece { start: 0, end: 1, size: 1 }], 1, Some(1));
-        assert_eq!(fit(&core, 3, &mut Budget::new(1000)), Verdict::Impossible);
-        assert_eq!(fit(&core, 4, &mut Budget::new(1000)), Verdict::Placed(vec![2, 1]));
-    }
-
-    #[test]
-    fn parts_are_solved_for_themselves() {
-        let items: Vec<_> = (0..100).map(|number| (2 * number, 2 * number + 2, 1 + u64::from(number) % 3)).collect();
-        let mut budget = Budget::new(1 << 24);
-        assert_eq!(fit(&core(200, &items), 3, &mut budget), Verdict::Placed(vec![0; 100]));
-        assert_eq!(budget.nodes, 100);
-    }
-
-    #[test]
-    fn a_budget_ends_the_search() {
-        let core = core(1, &[(0, 1, 1), (0, 1, 1), (0, 1, 1)]);
-        let nodes = |looks| {
-            let mut budget = Budget::new(looks);
-            let verdict = fit(&core, 3, &mut budget);
-            assert_eq!(matches!(verdict, Verdict::Placed(_)), budget.looks > 0);
-            budget.nodes
-        };
-        assert_eq!((nodes(0), nodes(1000)), (0, 3));
-        assert!((1..1000).all(|looks| nodes(looks - 1) <= nodes(looks)));
-        let stop = AtomicBool::new(true);
-        let stopped = Budget { clock: Clock { stop: Some(&stop), ..Clock::default() }, ..Budget::new(1000) };
-        let late = Budget { clock: Clock { deadline: Some(Instant::now()), ..Clock::default() }, ..Budget::new(1000) };
-        for mut budget in [stopped, late] {
-            assert_eq!(fit(&core, 3, &mut budget), Verdict::GaveUp);
-        }
-        assert!(matches!(fit(&core, 3, &mut Budget::new(1000)), Verdict::Placed(_)));
-    }
-
-    #[test]
-    fn more_bounds_than_can_be_remembered_end_the_search() {
-        let count = 4000;
-        let items: Vec<_> = (1..=count).rev().map(|size| (0, 1, size)).collect();
-        let core = core(1, &items);
-        let mut search = Search::new(&core, count * (count + 1) / 2).unwrap();
-        let mut budget = Budget::new(u64::MAX);
-        assert_eq!(search.solve(0, items.len(), &mut budget), None);
-        assert!(search.trail.capacity() < 3 * RAISED);
-    }
-
-    #[test]
-    fn the_lengths_of_runs() {
-        let first: Vec<u64> = (1..=15).map(luby).collect();
-        assert_eq!(first, [1, 1, 2, 1, 1, 2, 4, 1, 1, 2, 1, 1, 2, 4, 8]);
-    }
-}
+mod tests;

@@ -20,8 +20,10 @@ use std::collections::HashSet;
 use std::io::{self, BufRead, Write};
 use std::ops::Range;
 
+use tenzor_trace::text::{Limits, Rows, field, number, quote};
+
+use super::ParseError;
 use super::problem::{BufferSpec, Problem};
-use crate::trace::{Limits, Lines, ParseError, quote};
 
 /// The columns, by their first names.
 const COLUMNS: [&str; 9] = ["id", "lower", "upper", "size", "alignment", "offset", "gaps", "alias", "space"];
@@ -29,42 +31,30 @@ const COLUMNS: [&str; 9] = ["id", "lower", "upper", "size", "alignment", "offset
 /// Reads a problem, and the name of each buffer. A byte slice is a reader, too.
 ///
 /// ```
-/// use tenzor_memory::plan::read_csv;
+/// use tenzor_plan::read_csv;
 ///
 /// let (problem, ids) = read_csv("id,lower,upper,size\na,0,2,100\nb,1,3,50\n".as_bytes())?;
 /// assert_eq!((problem.buffers()[1].lifetime.clone(), &ids[..]), (1..3, &["a".to_owned(), "b".to_owned()][..]));
-/// # Ok::<(), tenzor_memory::trace::ParseError>(())
+/// # Ok::<(), tenzor_plan::ParseError>(())
 /// ```
 ///
 /// # Errors
 /// The first line that is not as the format demands, or beyond 1 GiB, 64 KiB a line, or 2^24 buffers.
 pub fn read_csv(input: impl BufRead) -> Result<(Problem, Vec<String>), ParseError> {
-    let limits = Limits { max_bytes: 1 << 30, max_line_bytes: 1 << 16, max_events: 1 << 24 };
-    let mut lines = Lines::new(input, limits);
-    if !lines.advance()? {
-        return Err(lines.error("a line that names the columns", "an empty file"));
-    }
-    let header = Header::parse(lines.line(), lines.text())?;
+    let limits = Limits { max_bytes: 1 << 30, max_line_bytes: 1 << 16, max_rows: 1 << 24 };
+    let mut rows = Rows::new(input, limits);
+    let columns = Columns::named(&rows.header("a line that names the columns")?)?;
     let (mut problem, mut ids) = (Problem::new(), Vec::new());
-    let mut empty_line = None;
-    while lines.advance()? {
-        if lines.text().is_empty() {
-            empty_line = empty_line.or(Some(lines.line()));
-            continue;
-        }
-        if let Some(line) = empty_line {
-            return Err(ParseError::new(line, None, "a buffer", "an empty line"));
-        }
-        if ids.len() >= limits.max_events as usize {
-            return Err(lines.error(format!("at most {} buffers", limits.max_events), "another"));
-        }
-        let row = header.row(lines.line(), lines.text())?;
+    while rows.advance()? {
+        let row = Row { columns: &columns, row: &rows };
         ids.push(row.id()?);
-        problem.push(row.spec()?).map_err(|error| lines.error("a possible buffer", error.to_string()))?;
+        problem.push(row.spec()?).map_err(|error| rows.error("a possible buffer", error.to_string()))?;
     }
     match repeated(&ids) {
         // Buffers begin on the second line, and none is empty.
-        Some(index) => Err(ParseError::new(index + 2, Some("id"), "a name of its own", quote(ids[index].as_bytes()))),
+        Some(index) => {
+            Err(ParseError::new(index + 2, "a name of its own", quote(ids[index].as_bytes())).in_field("id"))
+        }
         None => Ok((problem, ids)),
     }
 }
@@ -75,69 +65,47 @@ fn repeated(ids: &[String]) -> Option<usize> {
     ids.iter().position(|id| !seen.insert(id.as_str()))
 }
 
-/// Which field of a line holds which column.
-struct Header {
+/// Which field of a row holds which column.
+struct Columns {
     fields: [Option<usize>; COLUMNS.len()],
-    count: usize,
     /// What to add to the ends of lifetimes and gaps.
     beyond: u64,
 }
 
-impl Header {
-    fn parse(line: usize, text: &[u8]) -> Result<Self, ParseError> {
-        // Some spreadsheets begin a file with a byte order mark.
-        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-        let mut header = Self { fields: [None; COLUMNS.len()], count: 0, beyond: 0 };
-        for name in text.split(|&byte| byte == b',') {
-            let column = match name {
+impl Columns {
+    fn named(names: &[Vec<u8>]) -> Result<Self, ParseError> {
+        let error = |expected: String, found: String| ParseError::new(1, expected, found);
+        let mut columns = Self { fields: [None; COLUMNS.len()], beyond: 0 };
+        for (place, name) in names.iter().enumerate() {
+            let column = match &name[..] {
                 b"buffer" | b"buffer_id" => 0,
                 b"start" | b"begin" => 1,
                 b"end" => {
-                    header.beyond = 1;
+                    columns.beyond = 1;
                     2
                 }
                 _ => COLUMNS.iter().position(|column| column.as_bytes() == name).unwrap_or(COLUMNS.len()),
             };
-            match header.fields.get_mut(column) {
-                None => {
-                    let expected = format!("columns of {}", COLUMNS.join(", "));
-                    return Err(ParseError::new(line, None, expected, quote(name)));
-                }
-                Some(Some(_)) => return Err(ParseError::new(line, Some(COLUMNS[column]), "it once", "it twice")),
-                Some(field) => *field = Some(header.count),
+            match columns.fields.get_mut(column) {
+                None => return Err(error(format!("columns of {}", COLUMNS.join(", ")), quote(name))),
+                Some(Some(_)) => return Err(error("it once".into(), "it twice".into()).in_field(COLUMNS[column])),
+                Some(field) => *field = Some(place),
             }
-            header.count += 1;
         }
-        let missing = (0..4).find(|&column| header.fields[column].is_none());
-        match missing {
-            Some(column) => Err(ParseError::new(line, Some(COLUMNS[column]), "a column of that name", "none")),
-            None => Ok(header),
+        match (0..4).find(|&column| columns.fields[column].is_none()) {
+            Some(column) => Err(error("a column of that name".into(), "none".into()).in_field(COLUMNS[column])),
+            None => Ok(columns),
         }
-    }
-
-    fn row<'a>(&'a self, line: usize, text: &'a [u8]) -> Result<Row<'a>, ParseError> {
-        let mut fields: [&[u8]; COLUMNS.len()] = [b""; COLUMNS.len()];
-        let mut found = 0;
-        for field in text.split(|&byte| byte == b',') {
-            if let Some(place) = fields.get_mut(found) {
-                *place = field;
-            }
-            found += 1;
-        }
-        if found != self.count {
-            return Err(ParseError::new(line, None, format!("{} fields", self.count), found.to_string()));
-        }
-        Ok(Row { header: self, line, fields })
     }
 }
 
-struct Row<'a> {
-    header: &'a Header,
-    line: usize,
-    fields: [&'a [u8]; COLUMNS.len()],
+/// A row, whose fields are called by their columns.
+struct Row<'a, R> {
+    columns: &'a Columns,
+    row: &'a Rows<R>,
 }
 
-impl Row<'_> {
+impl<R: BufRead> Row<'_, R> {
     fn spec(&self) -> Result<BufferSpec, ParseError> {
         let lifetime = self.range("upper", self.number("lower")?, self.number("upper")?)?;
         let mut spec = BufferSpec::new(self.number("size")?, lifetime);
@@ -145,10 +113,9 @@ impl Row<'_> {
         spec.offset = self.optional("offset")?;
         spec.alias = self.optional("alias")?.map(|group| self.small("alias", group)).transpose()?;
         spec.space = self.small("space", self.optional("space")?.unwrap_or(0))?;
-        let gaps = self.text("gaps").unwrap_or_default();
-        for gap in gaps.split(|&byte| byte == b' ').filter(|gap| !gap.is_empty()) {
+        for gap in self.text("gaps").split(|&byte| byte == b' ').filter(|gap| !gap.is_empty()) {
             let bounds = gap.iter().position(|&byte| byte == b'-').and_then(|dash| {
-                let (start, end) = (parse(&gap[..dash])?, parse(&gap[dash + 1..])?);
+                let (start, end) = (number(&gap[..dash]).ok()?, number(&gap[dash + 1..]).ok()?);
                 Some((start, end))
             });
             let (start, end) = bounds.ok_or_else(|| self.error("gaps", "windows such as 3-5", quote(gap)))?;
@@ -158,12 +125,12 @@ impl Row<'_> {
     }
 
     fn range(&self, column: &'static str, start: u64, end: u64) -> Result<Range<u64>, ParseError> {
-        let beyond = end.checked_add(self.header.beyond);
+        let beyond = end.checked_add(self.columns.beyond);
         Ok(start..beyond.ok_or_else(|| self.error(column, "an end within 64 bits", end.to_string()))?)
     }
 
     fn id(&self) -> Result<String, ParseError> {
-        let id = self.text("id").unwrap_or_default();
+        let id = self.text("id");
         match str::from_utf8(id) {
             Ok(id) if !id.is_empty() => Ok(id.to_owned()),
             _ => Err(self.error("id", "a name", quote(id))),
@@ -171,34 +138,28 @@ impl Row<'_> {
     }
 
     fn number(&self, column: &'static str) -> Result<u64, ParseError> {
-        let text = self.text(column).unwrap_or_default();
-        parse(text).ok_or_else(|| self.error(column, "a number", quote(text)))
+        let text = self.text(column);
+        number(text).map_err(|expected| self.error(column, expected, quote(text)))
     }
 
     fn optional(&self, column: &'static str) -> Result<Option<u64>, ParseError> {
-        match self.text(column) {
-            None | Some(b"") => Ok(None),
-            Some(_) => self.number(column).map(Some),
-        }
+        if self.text(column).is_empty() { Ok(None) } else { self.number(column).map(Some) }
     }
 
     fn small(&self, column: &'static str, number: u64) -> Result<u32, ParseError> {
         u32::try_from(number).map_err(|_| self.error(column, "a number of 32 bits", number.to_string()))
     }
 
-    fn text(&self, column: &str) -> Option<&[u8]> {
-        let column = COLUMNS.iter().position(|name| *name == column)?;
-        self.fields.get(self.header.fields[column]?).copied()
+    /// What stands there; nothing if there is no such column.
+    fn text(&self, column: &str) -> &[u8] {
+        let column = COLUMNS.iter().position(|name| *name == column);
+        let place = column.and_then(|column| self.columns.fields[column]);
+        place.map_or(&[], |place| self.row.field(place))
     }
 
     fn error(&self, column: &'static str, expected: &'static str, found: String) -> ParseError {
-        ParseError::new(self.line, Some(column), expected, found)
+        self.row.error(expected, found).in_field(column)
     }
-}
-
-/// An unsigned decimal number, without a sign.
-fn parse(text: &[u8]) -> Option<u64> {
-    if text.first() == Some(&b'+') { None } else { str::from_utf8(text).ok()?.parse().ok() }
 }
 
 /// Writes a problem, with a name for each buffer (or else its index), and with offsets if there are some. Columns in which nothing would stand
@@ -208,7 +169,7 @@ fn parse(text: &[u8]) -> Option<u64> {
 ///
 /// # Errors
 /// What the writer reports; and [`InvalidInput`](io::ErrorKind::InvalidInput), before anything is written, if there is not one id and offset for
-/// each buffer, or an id is empty, stands twice, or contains a comma or a line's end.
+/// each buffer, or an id is empty, stands twice, or contains a line's end.
 pub fn write_csv(
     mut out: impl Write,
     problem: &Problem,
@@ -221,7 +182,7 @@ pub fn write_csv(
     if ids.is_some_and(|ids| ids.len() != count) || offsets.is_some_and(|offsets| offsets.len() != count) {
         return invalid(format!("{count} buffers need as many ids and offsets"));
     }
-    let is_name = |id: &&String| !id.is_empty() && !id.contains([',', '\n']);
+    let is_name = |id: &&String| !id.is_empty() && !id.contains('\n');
     if let Some(id) = ids.and_then(|ids| ids.iter().find(|id| !is_name(id)).or_else(|| ids.get(repeated(ids)?))) {
         return invalid(format!("{id:?} cannot name a buffer, or names two"));
     }
@@ -241,7 +202,7 @@ pub fn write_csv(
     let optional = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
     for (index, spec) in buffers.iter().enumerate() {
         match ids {
-            Some(ids) => write!(out, "{}", ids[index])?,
+            Some(ids) => write!(out, "{}", field(&ids[index]))?,
             None => write!(out, "{index}")?,
         }
         write!(out, ",{},{},{}", spec.lifetime.start, spec.lifetime.end, spec.size)?;

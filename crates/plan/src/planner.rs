@@ -18,7 +18,7 @@ use super::validate::{Violation, check};
 /// none. Without a deadline the result depends on the problem and the seed alone.
 ///
 /// ```
-/// use tenzor_memory::plan::{BufferSpec, Planner, Problem, Status};
+/// use tenzor_plan::{BufferSpec, Planner, Problem, Status};
 ///
 /// let mut problem = Problem::new();
 /// for (size, lifetime) in [(30, 0..3), (20, 1..4), (30, 3..6), (20, 4..7)] {
@@ -30,7 +30,7 @@ use super::validate::{Violation, check};
 /// problem.set_capacity(0, Some(49))?;
 /// let plan = Planner::new().plan(&problem);
 /// assert_eq!(plan.status().to_string(), "infeasible: 50 are alive at 1");
-/// # Ok::<(), tenzor_memory::plan::ProblemError>(())
+/// # Ok::<(), tenzor_plan::ProblemError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Planner<'a> {
@@ -418,7 +418,7 @@ impl<'a> Search<'a> {
         let looks = effort.min(turn.left).saturating_mul(LOOKS);
         // Another way each time; the very first one without any chance is the best on average.
         let seed = if self.nodes == 0 { self.seed } else { self.seed ^ effort };
-        let mut budget = exact::Budget { nodes: 0, looks, clock: turn.clock, seed };
+        let mut budget = exact::Quota { nodes: 0, looks, clock: turn.clock, seed };
         let verdict = exact::fit(self.core, goal, &mut budget);
         self.nodes += budget.nodes;
         turn.left -= ((looks - budget.looks) / LOOKS + 1).min(turn.left);

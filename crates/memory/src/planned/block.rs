@@ -1,0 +1,29 @@
+//! A block, and what is alive in it.
+
+use std::alloc::Layout;
+use std::collections::BTreeMap;
+use std::ptr::NonNull;
+
+pub(super) struct Block {
+    pub(super) base: NonNull<u8>,
+    pub(super) layout: Layout,
+    /// What is alive in it, unless a step is followed: where it begins, and where it ends.
+    pub(super) live: BTreeMap<usize, usize>,
+}
+
+impl Block {
+    /// Where in the block something lies.
+    pub(super) fn offset(&self, ptr: NonNull<u8>) -> Option<usize> {
+        let offset = ptr.addr().get().wrapping_sub(self.base.addr().get());
+        (offset < self.layout.size()).then_some(offset)
+    }
+
+    /// Whether a request can be served there: offsets of a plan are as aligned as its requests, but the plan may be of a block to come.
+    pub(super) fn has_room(&self, offset: usize, request: Layout) -> bool {
+        let end = offset.saturating_add(request.size());
+        let before = self.live.range(..end).next_back();
+        end <= self.layout.size()
+            && request.align() <= self.layout.align()
+            && before.is_none_or(|(_, &end)| end <= offset)
+    }
+}

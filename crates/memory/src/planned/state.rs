@@ -1,0 +1,157 @@
+//! Which plans there are, which of them is followed, and what may become one.
+
+use std::alloc::Layout;
+use std::collections::VecDeque;
+use std::ptr;
+use std::time::Duration;
+
+use tenzor_plan::{Action, ELSEWHERE, Planner, StepPlan};
+
+use super::block::Block;
+use super::recording::Recording;
+use super::script::{FREE, Move, Script};
+use super::stats::PlannedStats;
+
+/// How many plans are kept, and how many recordings that may become one.
+pub(super) const PLANS: usize = 8;
+pub(super) const SEEN: usize = 4;
+
+/// What it takes to plan a step, at its end, if nobody says otherwise. See [`Planner::with_effort`].
+pub(super) const STEP_EFFORT: u64 = 1 << 14;
+pub(super) const ACTION_EFFORT: u64 = 32;
+pub(super) const STEP_DEADLINE: Duration = Duration::from_millis(250);
+
+#[derive(Default)]
+pub(super) struct State {
+    /// The user's, if there is one.
+    pub(super) planner: Option<Planner<'static>>,
+    /// The last followed first.
+    pub(super) plans: Vec<Script>,
+    pub(super) phase: Phase,
+    pub(super) block: Option<Block>,
+    /// Blocks that were replaced while something was alive in them. Each is given back when the last of it is freed.
+    pub(super) retired: Vec<Block>,
+    /// How many steps in a row began with something alive in the block.
+    pub(super) crowded: u32,
+    /// After a block was refused, no plan is made for so many steps, twice as many each time: each attempt empties the pool.
+    pub(super) rest: u64,
+    /// The number of the step with which the rest is over.
+    pub(super) rested: u64,
+    /// Recordings that may be repeated, the newest first.
+    pub(super) seen: VecDeque<Vec<Action>>,
+    pub(super) stats: PlannedStats,
+}
+
+#[derive(Default)]
+pub(super) enum Phase {
+    /// Between steps.
+    #[default]
+    Outside,
+    /// The first of the plans is followed.
+    Following,
+    Watching(Recording),
+}
+
+impl State {
+    /// Makes a plan of a step that was recorded, if it was the second of its kind.
+    pub(super) fn learn(&mut self, recording: Recording) {
+        let Recording { actions, overflown, .. } = recording;
+        if overflown || actions.is_empty() || self.is_at_rest() {
+            return;
+        }
+        if let Some(index) = self.plans.iter().position(|script| script.plan.actions() == actions) {
+            // Known; something was in the way.
+            self.plans[..=index].rotate_right(1);
+            return;
+        }
+        let Some(index) = self.seen.iter().position(|seen| *seen == actions) else {
+            self.seen.truncate(SEEN - 1);
+            self.seen.push_front(actions);
+            return;
+        };
+        if let Some(actions) = self.seen.remove(index)
+            && let Some(plan) = self.make(actions)
+        {
+            self.adopt(plan);
+        }
+    }
+
+    /// Takes a plan into use, in the place of the one that was not used longest if there are too many.
+    pub(super) fn adopt(&mut self, plan: StepPlan) {
+        self.plans.truncate(PLANS - 1);
+        self.plans.insert(0, Script::of(plan));
+        self.stats.plans += 1;
+    }
+
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.stats.steps < self.rested
+    }
+
+    /// What a block for all plans has to be.
+    pub(super) fn needed(&self) -> Option<Layout> {
+        let most = |(size, align), Script { plan, .. }: &Script| (plan.height().max(size), plan.align().max(align));
+        let (size, align) = self.plans.iter().fold((1, 1), most);
+        Layout::from_size_align(size, align).ok()
+    }
+
+    /// The number of the move of the first plan that is next.
+    pub(super) fn position(&self, next: *const Move) -> usize {
+        let first = self.plans.first().map_or(next, |script| script.moves.as_ptr());
+        next.addr().wrapping_sub(first.addr()) / size_of::<Move>()
+    }
+
+    /// Makes the plan the first that begins as the first did for `done` moves, and goes on with one that suits. Returns whether there is one.
+    pub(super) fn goes_on(&mut self, done: usize, suits: impl Fn(&Move) -> bool) -> bool {
+        let begins = |script: &Script| {
+            ptr::eq(script, &raw const self.plans[0]) || script.moves[..done] == self.plans[0].moves[..done]
+        };
+        let found = self.plans.iter().position(|script| script.moves.get(done).is_some_and(&suits) && begins(script));
+        if let Some(index) = found {
+            self.plans[..=index].rotate_right(1);
+        }
+        found.is_some()
+    }
+
+    /// The recording of a step that followed the first plan for `done` moves; from now on, it is known what is alive.
+    pub(super) fn recorded(&mut self, done: usize) -> Recording {
+        let mut recording = Recording { hint: done, ..Recording::default() };
+        let Some((script, block)) = self.plans.first().zip(self.block.as_mut()) else { return recording };
+        recording.actions.extend_from_slice(&script.plan.actions()[..done]);
+        for &Move { size, offset, .. } in &script.moves[..done] {
+            let address = block.base.addr().get().wrapping_add(offset);
+            if size == FREE {
+                block.live.remove(&offset);
+                recording.of.remove(&address);
+                continue;
+            }
+            if offset != ELSEWHERE {
+                block.live.insert(offset, offset + size);
+                recording.of.insert(address, recording.requests);
+            }
+            recording.requests += 1;
+        }
+        recording
+    }
+
+    /// Plans a step so that it agrees with the other plans for as long as it does the same: then it can be followed before it is known
+    /// which of them it will be.
+    pub(super) fn make(&mut self, actions: Vec<Action>) -> Option<StepPlan> {
+        let common = |plan: &StepPlan| plan.actions().iter().zip(&actions).take_while(|(a, b)| a == b).count();
+        let nearest = self.plans.iter().map(|script| &script.plan).max_by_key(|plan| common(plan));
+        let effort = STEP_EFFORT + ACTION_EFFORT * actions.len() as u64;
+        let default = || Planner::new().with_effort(effort).with_deadline(STEP_DEADLINE);
+        let planner = self.planner.unwrap_or_else(default);
+        if let Some(nearest) = nearest {
+            let requests = |action: &&Action| matches!(action, Action::Request { .. });
+            let shared = actions[..common(nearest)].iter().filter(requests).count();
+            let fixed = |request: usize| {
+                let offset = nearest.offsets().get(request).copied().filter(|_| request < shared);
+                offset.filter(|&offset| offset != ELSEWHERE)
+            };
+            if let Some(plan) = StepPlan::make(actions.clone(), &planner, fixed) {
+                return Some(plan);
+            }
+        }
+        StepPlan::make(actions, &planner, |_| None)
+    }
+}
