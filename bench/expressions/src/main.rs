@@ -11,10 +11,10 @@ use std::time::Instant;
 
 use anyhow::Result;
 use tenzor_expr::{Eval, Expr, Tensor, eval};
-use tenzor_memory::{Config, TensorAllocator, TenzorAlloc};
+use tenzor_memory::{PoolConfig, TensorAllocator, TenzorMalloc};
 
 #[global_allocator]
-static GLOBAL: TenzorAlloc = TenzorAlloc::new();
+static GLOBAL: TenzorMalloc = TenzorMalloc::new();
 
 type Matrix<'a> = Tensor<f32, &'a TensorAllocator>;
 
@@ -163,7 +163,7 @@ fn products(alloc: &TensorAllocator) -> Result<()> {
 
 fn main() -> Result<()> {
     let wanted = std::env::args().nth(1);
-    let alloc = TensorAllocator::with_config(Config::default().with_max_pool_size(4 << 30));
+    let alloc = TensorAllocator::with_config(PoolConfig::default().with_max_pool_size(4 << 30));
     let tables: [(&str, fn(&TensorAllocator) -> Result<()>); 4] =
         [("chain", chain), ("libraries", libraries), ("products", products), ("layers", layers::run)];
     for (name, table) in tables {

@@ -20,7 +20,7 @@ static PEER: snmalloc_rs::SnMalloc = snmalloc_rs::SnMalloc;
 
 #[cfg(feature = "peer-tenzor")]
 #[global_allocator]
-static PEER: tenzor::memory::TenzorAlloc = tenzor::memory::TenzorAlloc::new();
+static PEER: tenzor::memory::TenzorMalloc = tenzor::memory::TenzorMalloc::new();
 
 /// How many requests there were so far, and what only one thread at a time could do, as a build tells that measures it.
 #[cfg(not(all(tenzor_serial, feature = "peer-tenzor")))]

@@ -4,7 +4,7 @@
 use std::error::Error;
 
 use tenzor_expr::{Expr, Tensor, eval};
-use tenzor_memory::{Config, TensorAllocator};
+use tenzor_memory::{PoolConfig, TensorAllocator};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
@@ -12,7 +12,7 @@ type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 fn the_second_round_and_later_ones_meet_none() -> Result {
     for mib in [1, 4, 16, 64] {
         let n = mib << 18;
-        let alloc = TensorAllocator::with_config(Config::default().with_max_pool_size(1 << 30));
+        let alloc = TensorAllocator::with_config(PoolConfig::default().with_max_pool_size(1 << 30));
         let a = Tensor::new(alloc.alloc_filled(n, 2.0_f32)?, [n])?;
         let expr = (&a * 3.0 - 1.0).sqrt() + &a;
         drop(eval(&expr, &alloc)?);

@@ -4,7 +4,7 @@
 use std::error::Error;
 
 use tenzor_expr::{EvalError, Expr, View, eval, explain};
-use tenzor_memory::{ComputeArena, Config, Failing, System, TensorAllocator};
+use tenzor_memory::{ComputeArena, Failing, PoolConfig, System, TensorAllocator};
 
 type Result = std::result::Result<(), Box<dyn Error>>;
 
@@ -68,7 +68,7 @@ fn whichever_request_is_refused_nothing_is_lost() -> Result {
     let x = View::new(&numbers, [64, 64])?;
     let expr = everything!(x);
     // Without a pool, each request reaches the backing.
-    let config = Config::default().with_max_pool_size(0);
+    let config = PoolConfig::default().with_max_pool_size(0);
     let requests = explain(&expr)?.requests() as u64;
     for k in 1..=requests + 1 {
         let backing = Failing::from(System, k);

@@ -11,9 +11,9 @@ use bytemuck::Zeroable;
 
 use crate::backing::{Backing, System};
 use crate::buffer::Buffer;
-use crate::config::Config;
 use crate::error::AllocError;
 use crate::pool::BufferPool;
+use crate::pool_config::PoolConfig;
 use crate::provider::{Provider, typed_requests};
 use crate::stats::Stats;
 
@@ -51,11 +51,11 @@ pub type OwnedBuffer<T, B = System> = Buffer<T, TensorAllocator<B>>;
 impl TensorAllocator {
     /// An allocator with the default configuration over the process's malloc.
     pub fn new() -> Self {
-        Self::with_config(Config::default())
+        Self::with_config(PoolConfig::default())
     }
 
     /// An allocator over the process's malloc.
-    pub fn with_config(config: Config) -> Self {
+    pub fn with_config(config: PoolConfig) -> Self {
         Self::with_config_in(config, System)
     }
 }
@@ -63,11 +63,11 @@ impl TensorAllocator {
 impl<B: Backing> TensorAllocator<B> {
     /// An allocator with the default configuration over `backing`.
     pub fn new_in(backing: B) -> Self {
-        Self::with_config_in(Config::default(), backing)
+        Self::with_config_in(PoolConfig::default(), backing)
     }
 
-    /// An allocator over `backing`. Odd values of `config` are normalised as [`Config`] tells.
-    pub fn with_config_in(config: Config, backing: B) -> Self {
+    /// An allocator over `backing`. Odd values of `config` are normalised as [`PoolConfig`] tells.
+    pub fn with_config_in(config: PoolConfig, backing: B) -> Self {
         Self { pool: Arc::new(BufferPool::with_config_in(config, backing)) }
     }
 
@@ -130,7 +130,7 @@ impl<B: Backing> TensorAllocator<B> {
     }
 
     /// The configuration in force, normalised.
-    pub fn config(&self) -> &Config {
+    pub fn config(&self) -> &PoolConfig {
         self.pool.config()
     }
 

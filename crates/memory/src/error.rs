@@ -21,9 +21,9 @@ pub enum AllocErrorKind {
 /// A refused request: what was asked, and what stood in its way.
 ///
 /// ```
-/// use tenzor_memory::{AllocErrorKind, Config, TensorAllocator};
+/// use tenzor_memory::{AllocErrorKind, PoolConfig, TensorAllocator};
 ///
-/// let alloc = TensorAllocator::with_config(Config::default().with_limit(Some(1 << 20)));
+/// let alloc = TensorAllocator::with_config(PoolConfig::default().with_limit(Some(1 << 20)));
 /// let kept = alloc.alloc::<f32>(200_000)?;
 /// let error = alloc.alloc::<f32>(200_000).unwrap_err();
 /// assert_eq!(error.kind(), AllocErrorKind::OverLimit);

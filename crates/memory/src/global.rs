@@ -14,35 +14,35 @@ const DEFAULT_THRESHOLD: usize = 1;
 /// those below a threshold can be left to another allocator, `Inner`.
 ///
 /// ```
-/// use tenzor_memory::TenzorAlloc;
+/// use tenzor_memory::TenzorMalloc;
 ///
 /// #[global_allocator]
-/// static GLOBAL: TenzorAlloc = TenzorAlloc::new();
+/// static GLOBAL: TenzorMalloc = TenzorMalloc::new();
 ///
 /// let tensor = vec![0f32; 1 << 20];
 /// assert_eq!(tensor.iter().sum::<f32>(), 0.0);
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct TenzorAlloc<Inner = std::alloc::System> {
+pub struct TenzorMalloc<Inner = std::alloc::System> {
     inner: Inner,
     threshold: usize,
 }
 
-impl TenzorAlloc {
+impl TenzorMalloc {
     /// Over the process's malloc.
     pub const fn new() -> Self {
         Self::new_in(std::alloc::System)
     }
 }
 
-impl Default for TenzorAlloc {
+impl Default for TenzorMalloc {
     fn default() -> Self {
         Self::new()
     }
 }
 
 /// Calls of their own, so that the path to the heap needs no stack frame for what is inlined here.
-impl<Inner: GlobalAlloc> TenzorAlloc<Inner> {
+impl<Inner: GlobalAlloc> TenzorMalloc<Inner> {
     /// # Safety
     /// As for [`GlobalAlloc::alloc`].
     #[cold]
@@ -62,7 +62,7 @@ impl<Inner: GlobalAlloc> TenzorAlloc<Inner> {
     }
 }
 
-impl<Inner> TenzorAlloc<Inner> {
+impl<Inner> TenzorMalloc<Inner> {
     /// Over `inner`.
     pub const fn new_in(inner: Inner) -> Self {
         Self { inner, threshold: DEFAULT_THRESHOLD }
@@ -72,10 +72,10 @@ impl<Inner> TenzorAlloc<Inner> {
     /// is the faster one at every size, and no larger.
     ///
     /// ```
-    /// use tenzor_memory::TenzorAlloc;
+    /// use tenzor_memory::TenzorMalloc;
     ///
     /// #[global_allocator]
-    /// static GLOBAL: TenzorAlloc = TenzorAlloc::new().with_threshold(1024);
+    /// static GLOBAL: TenzorMalloc = TenzorMalloc::new().with_threshold(1024);
     /// # let text = String::from("from the process's malloc");
     /// ```
     #[must_use]
@@ -95,10 +95,10 @@ impl<Inner> TenzorAlloc<Inner> {
     /// | `TENZOR_BACKGROUND` | [background](HeapConfig::with_background) | `0`, `1` |
     ///
     /// ```
-    /// use tenzor_memory::{HeapConfig, TenzorAlloc};
+    /// use tenzor_memory::{HeapConfig, TenzorMalloc};
     ///
     /// #[global_allocator]
-    /// static GLOBAL: TenzorAlloc = TenzorAlloc::new();
+    /// static GLOBAL: TenzorMalloc = TenzorMalloc::new();
     ///
     /// fn main() {
     ///     GLOBAL.configure(&HeapConfig::new().with_limit(8 << 30).with_decay(None));
@@ -127,7 +127,7 @@ impl<Inner> TenzorAlloc<Inner> {
 
 // SAFETY: the heap grants what a global allocator has to (see `backing::Pages`), and so does `Inner`; a block returns to where
 // it came from, as its layout alone decides.
-unsafe impl<Inner: GlobalAlloc> GlobalAlloc for TenzorAlloc<Inner> {
+unsafe impl<Inner: GlobalAlloc> GlobalAlloc for TenzorMalloc<Inner> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.size() < self.threshold {

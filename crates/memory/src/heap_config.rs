@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-/// The settings of the process's heap, that of [`TenzorAlloc`](crate::TenzorAlloc) and [`Pages`](crate::Pages).
+/// The settings of the process's heap, that of [`TenzorMalloc`](crate::TenzorMalloc) and [`Pages`](crate::Pages).
 ///
 /// Field by field: what is not set stays as it is. Where an environment variable has set a field its word stands, as it is that of
 /// whoever runs the program; [`ignore_environment`](Self::ignore_environment) reverses that.
 ///
 /// ```
 /// use std::time::Duration;
-/// use tenzor_memory::{HeapConfig, HugePages, Origin, TenzorAlloc};
+/// use tenzor_memory::{HeapConfig, HugePages, Origin, TenzorMalloc};
 ///
-/// let heap = TenzorAlloc::new();
+/// let heap = TenzorMalloc::new();
 /// heap.configure(&HeapConfig::new().with_limit(8 << 30).with_decay(Duration::from_secs(10)));
 /// heap.configure(&HeapConfig::new().with_decay(None)); // the limit stays
 /// assert_eq!(heap.config().limit.value, Some(8 << 30));

@@ -17,7 +17,6 @@ mod arena;
 mod backing;
 mod biased;
 mod buffer;
-mod config;
 mod error;
 mod global;
 mod heap;
@@ -27,6 +26,7 @@ mod os;
 #[cfg(feature = "plan")]
 mod planned;
 mod pool;
+mod pool_config;
 mod process;
 mod provider;
 mod retention;
@@ -37,13 +37,13 @@ pub use allocator::{OwnedBuffer, PoolBuffer, TensorAllocator};
 pub use arena::{ArenaBuffer, ArenaUsage, ComputeArena, Scope, ScopeBuffer};
 pub use backing::{Backing, Failing, Fault, FromAllocator, Limited, Pages, Refused, System, Tracking};
 pub use buffer::{Buffer, Slots};
-pub use config::Config;
 pub use error::{AllocError, AllocErrorKind};
-pub use global::TenzorAlloc;
+pub use global::TenzorMalloc;
 pub use heap_config::{Background, HeapConfig, HeapSettings, HugePages, Origin, Setting};
 #[cfg(feature = "plan")]
 pub use planned::{PlannedAllocator, PlannedStats, Step};
 pub use pool::BufferPool;
+pub use pool_config::PoolConfig;
 pub use stats::{BucketStats, Stats};
 
 /// For `tenzor-bench --serial`, which builds with `--cfg tenzor_serial`: what one thread at a time can do, how often it did, and for how

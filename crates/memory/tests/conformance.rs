@@ -10,7 +10,7 @@ use std::sync::Arc;
 use common::{layout, ops, random_size};
 use tenzor_memory::allocator_api2::alloc::Global;
 use tenzor_memory::{
-    Backing, ComputeArena, Config, Failing, Fault, FromAllocator, Limited, Pages, System, TensorAllocator, Tracking,
+    Backing, ComputeArena, Failing, Fault, FromAllocator, Limited, Pages, PoolConfig, System, TensorAllocator, Tracking,
 };
 
 struct Live {
@@ -85,7 +85,7 @@ fn every_backing_conforms() {
 #[test]
 fn every_allocator_conforms_as_a_backing() {
     let ledger = Tracking::new(System);
-    let small = Config::default().with_max_pool_size(64 << 10).with_max_buffers_per_bucket(2);
+    let small = PoolConfig::default().with_max_pool_size(64 << 10).with_max_buffers_per_bucket(2);
     conforms(TensorAllocator::new_in(&ledger));
     conforms(TensorAllocator::with_config_in(small, &ledger));
     conforms(TensorAllocator::with_config_in(small.with_zero_on_free(true), &ledger));

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, missing_docs, clippy::expect_used, clippy::panic)]
 
 use tenzor_memory::allocator_api2::vec::Vec as PoolVec;
-use tenzor_memory::{AllocError, ComputeArena, Config, Failing, System, TensorAllocator, Tracking};
+use tenzor_memory::{AllocError, ComputeArena, Failing, PoolConfig, System, TensorAllocator, Tracking};
 
 type Backing<'a> = Failing<&'a Tracking<System>>;
 
@@ -66,7 +66,7 @@ fn typed_buffers() {
 #[test]
 fn a_pool_at_its_caps_and_limit() {
     inject(|backing| {
-        let config = Config::default().with_max_pool_size(20_000).with_max_buffers_per_bucket(2);
+        let config = PoolConfig::default().with_max_pool_size(20_000).with_max_buffers_per_bucket(2);
         let alloc = TensorAllocator::with_config_in(config.with_limit(Some(60_000)), backing);
         let mut rng = fastrand::Rng::with_seed(1);
         let mut live = Vec::new();

@@ -19,7 +19,7 @@ use std::thread;
 use common::ops;
 use process::alone;
 use tenzor_memory::{
-    Backing, BufferPool, ComputeArena, Config, Limited, Refused, Stats, System, TensorAllocator, Tracking,
+    Backing, BufferPool, ComputeArena, Limited, PoolConfig, Refused, Stats, System, TensorAllocator, Tracking,
 };
 
 const THREADS: usize = 8;
@@ -142,7 +142,7 @@ unsafe impl Backing for Gate {
 }
 
 fn gated() -> BufferPool<Gate> {
-    BufferPool::with_config_in(Config::default().with_limit(Some(1 << 20)), Gate::new(512 << 10))
+    BufferPool::with_config_in(PoolConfig::default().with_limit(Some(1 << 20)), Gate::new(512 << 10))
 }
 
 /// What comes of `then` while `first` is at the gate in another thread.
@@ -198,7 +198,7 @@ fn what_another_thread_gives_back_is_gone_in_the_child() {
 
 /// A full pool of 32 buffers of 1 KiB, of which a larger one, which is in use, pushes out one after the other.
 fn full<B: Backing>(backing: B) -> (BufferPool<B>, Travelling) {
-    let config = Config::default().with_limit(Some(64 << 10)).with_max_pool_size(32 << 10);
+    let config = PoolConfig::default().with_limit(Some(64 << 10)).with_max_pool_size(32 << 10);
     let pool = BufferPool::with_config_in(config.with_max_buffers_per_bucket(100), backing);
     let large = Travelling::get(&pool, 32 << 10);
     let small: Vec<_> = (0..32).map(|_| Travelling::get(&pool, 1 << 10)).collect();
@@ -229,7 +229,7 @@ fn what_waits_for_room_in_another_thread_is_gone_in_the_child() {
 
 #[test]
 fn the_child_has_what_lies_with_other_threads() {
-    let pool = BufferPool::with_config(Config::adaptive());
+    let pool = BufferPool::with_config(PoolConfig::adaptive());
     let (did, stay) = (AtomicBool::new(false), AtomicBool::new(true));
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -276,12 +276,12 @@ const LIMIT: usize = 4 << 20;
 
 impl Pools {
     fn new() -> Self {
-        let adaptive = TensorAllocator::with_config(Config::adaptive());
-        let tight = Config::default().with_max_pool_size(256 << 10).with_max_buffers_per_bucket(5);
+        let adaptive = TensorAllocator::with_config(PoolConfig::adaptive());
+        let tight = PoolConfig::default().with_max_pool_size(256 << 10).with_max_buffers_per_bucket(5);
         Self {
             plain: BufferPool::new(),
             limited: TensorAllocator::with_config_in(
-                Config::default().with_limit(Some(LIMIT)),
+                PoolConfig::default().with_limit(Some(LIMIT)),
                 Limited::new(System, 2 * LIMIT),
             ),
             tight: BufferPool::with_config(tight),
@@ -425,7 +425,7 @@ extern "C" fn handler() {
     (0..3).for_each(|_| pools.use_all(&mut random));
     pools.stats().iter().for_each(check);
     pools.tight.trim(0);
-    let own = TensorAllocator::with_config(Config::default().with_limit(Some(1 << 20)));
+    let own = TensorAllocator::with_config(PoolConfig::default().with_limit(Some(1 << 20)));
     let kept = own.alloc::<u8>(1000).expect("memory");
     drop(own.alloc::<u8>(1 << 19));
     drop(kept);

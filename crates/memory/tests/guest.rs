@@ -28,7 +28,7 @@ use std::sync::{Barrier, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use std::{env, fs, io, panic, ptr, thread};
 
-use tenzor_memory::{Background, HeapConfig, Origin, TenzorAlloc};
+use tenzor_memory::{Background, HeapConfig, Origin, TenzorMalloc};
 
 use block::{Block, any_layout};
 use common::{layout, ops};
@@ -38,7 +38,7 @@ use process::{resident, rollup, told, within};
 use traffic::Exchange;
 
 #[global_allocator]
-static GLOBAL: TenzorAlloc = TenzorAlloc::new();
+static GLOBAL: TenzorMalloc = TenzorMalloc::new();
 
 /// What a process does, in which environment, and how it ends.
 struct Case {

@@ -8,7 +8,7 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 
 use tenzor_memory::allocator_api2::alloc::Allocator;
-use tenzor_memory::{AllocErrorKind, ComputeArena, Config, Limited, System, TensorAllocator};
+use tenzor_memory::{AllocErrorKind, ComputeArena, Limited, PoolConfig, System, TensorAllocator};
 
 /// What can be granted without straining the machine that runs the tests.
 const ROOM: usize = 32 << 20;
@@ -68,7 +68,7 @@ fn raw(allocator: impl Allocator) {
 #[test]
 fn raw_requests_of_the_pool() {
     for classes in [1, 8, 64] {
-        let config = Config::default().with_classes_per_bucket(classes);
+        let config = PoolConfig::default().with_classes_per_bucket(classes);
         let alloc = TensorAllocator::with_config_in(config, Limited::new(System, ROOM));
         raw(&alloc);
         assert_eq!(alloc.stats().bytes_in_use, 0);
@@ -128,7 +128,7 @@ fn check<T>(alloc: &TensorAllocator<Limited<System>>, count: usize, align: usize
 
 #[test]
 fn sixteen_gibibytes_are_a_size_like_any_other() {
-    let alloc = TensorAllocator::with_config(Config::default().with_max_pool_size(usize::MAX));
+    let alloc = TensorAllocator::with_config(PoolConfig::default().with_max_pool_size(usize::MAX));
     for _ in 0..2 {
         // Never touched, so it costs address space only; a machine that refuses even that says so.
         match alloc.alloc::<u8>(16 << 30) {

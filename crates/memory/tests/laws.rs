@@ -9,14 +9,14 @@ use std::ptr::NonNull;
 use common::{capacity, layout};
 use tenzor_memory::allocator_api2::alloc::Allocator;
 use tenzor_memory::{
-    AllocErrorKind, ArenaUsage, Backing, Buffer, BufferPool, ComputeArena, Config, Failing, Limited, Refused, Stats,
-    System, TensorAllocator, Tracking,
+    AllocErrorKind, ArenaUsage, Backing, Buffer, BufferPool, ComputeArena, Failing, Limited, PoolConfig, Refused,
+    Stats, System, TensorAllocator, Tracking,
 };
 
 #[test]
 fn law_01_large_enough_aligned_and_disjoint() {
     for classes in [1, 2, 4, 8, 64] {
-        let config = Config::default().with_classes_per_bucket(classes).with_max_buffers_per_bucket(1000);
+        let config = PoolConfig::default().with_classes_per_bucket(classes).with_max_buffers_per_bucket(1000);
         let ledger = Tracking::new(System);
         let pool = BufferPool::with_config_in(config, &ledger);
         // Every class edge: free a buffer of each size around it, then ask for each again.
@@ -44,7 +44,7 @@ fn law_01_large_enough_aligned_and_disjoint() {
 fn law_01_65_and_128_share_a_bucket_of_sizes_but_never_a_buffer_too_small() {
     for classes in [1, 8] {
         let ledger = Tracking::new(System);
-        let alloc = TensorAllocator::with_config_in(Config::default().with_classes_per_bucket(classes), &ledger);
+        let alloc = TensorAllocator::with_config_in(PoolConfig::default().with_classes_per_bucket(classes), &ledger);
         alloc.free(alloc.alloc::<u8>(65).expect("memory"));
         let large = alloc.alloc_filled(128, 7_u8).expect("memory");
         let block = ledger.blocks().into_iter().find(|block| block.0 == large.as_ptr().addr()).expect("a block");
@@ -76,7 +76,7 @@ fn law_01_alignment_is_64_or_the_larger_one_asked_for() {
         assert!(alloc.alloc::<Wide>(3).expect("memory").as_ptr().addr().is_multiple_of(256));
         arena.reset();
     }
-    let wide = TensorAllocator::with_config(Config::default().with_alignment(4096));
+    let wide = TensorAllocator::with_config(PoolConfig::default().with_alignment(4096));
     for count in [0, 1] {
         let buffer = wide.alloc::<u8>(count).expect("memory");
         assert!(buffer.as_ptr().addr().is_multiple_of(4096) && buffer.alignment() == 4096);
@@ -86,7 +86,7 @@ fn law_01_alignment_is_64_or_the_larger_one_asked_for() {
 
 #[test]
 fn law_02_the_caps_hold_at_every_moment() {
-    let config = Config::default().with_max_pool_size(10_000).with_max_buffers_per_bucket(3);
+    let config = PoolConfig::default().with_max_pool_size(10_000).with_max_buffers_per_bucket(3);
     let alloc = TensorAllocator::with_config(config);
     for count in 1..40 {
         let buffers: Vec<_> = (0..count).map(|i| alloc.alloc::<u8>(300 * (i % 7) + count)).collect();
@@ -106,7 +106,7 @@ fn law_02_the_caps_hold_at_every_moment() {
 
 #[test]
 fn law_02_what_has_been_idle_longest_goes_first_in_whatever_bucket() {
-    let alloc = TensorAllocator::with_config(Config::default().with_max_pool_size(8 << 10));
+    let alloc = TensorAllocator::with_config(PoolConfig::default().with_max_pool_size(8 << 10));
     let (small, large) = (alloc.alloc::<u8>(1 << 10), alloc.alloc::<u8>(4 << 10));
     let addresses = [&small, &large].map(|buffer| buffer.as_ref().expect("memory").as_ptr());
     drop(small);
@@ -123,7 +123,7 @@ fn law_02_what_has_been_idle_longest_goes_first_in_whatever_bucket() {
 #[test]
 fn law_02_a_limit_counts_in_use_and_pooled_and_is_checked_before_memory_is_taken() {
     let ledger = Tracking::new(System);
-    let alloc = TensorAllocator::with_config_in(Config::default().with_limit(Some(1 << 20)), &ledger);
+    let alloc = TensorAllocator::with_config_in(PoolConfig::default().with_limit(Some(1 << 20)), &ledger);
     for size in [100_000, 200_000, 400_000, 800_000, 1_000_000, 64, 900_000] {
         let kept = alloc.alloc::<u8>(size / 3);
         drop(alloc.alloc::<u8>(size));
@@ -136,7 +136,7 @@ fn law_02_a_limit_counts_in_use_and_pooled_and_is_checked_before_memory_is_taken
 #[test]
 fn law_03_under_pressure_the_pool_yields_first() {
     // Over the limit: the pool gives back as much as is needed, the oldest first.
-    let alloc = TensorAllocator::with_config(Config::default().with_limit(Some(1 << 20)));
+    let alloc = TensorAllocator::with_config(PoolConfig::default().with_limit(Some(1 << 20)));
     let (old, new) = (alloc.alloc::<u8>(512 << 10), alloc.alloc::<u8>(256 << 10));
     drop(old);
     drop(new);
@@ -172,7 +172,7 @@ fn law_03_under_pressure_the_pool_yields_first() {
 
 #[test]
 fn law_03_an_error_says_what_stood_in_the_way() {
-    let alloc = TensorAllocator::with_config(Config::default().with_limit(Some(3 << 19)));
+    let alloc = TensorAllocator::with_config(PoolConfig::default().with_limit(Some(3 << 19)));
     let kept = alloc.alloc::<u8>(1 << 20).expect("memory");
     drop(alloc.alloc::<u8>(1 << 10));
     let error = alloc.alloc::<f32>(1 << 18).expect_err("over the limit");
@@ -193,7 +193,7 @@ fn law_03_an_error_says_what_stood_in_the_way() {
     );
     drop(kept);
     // Where rounding is what does not fit, it is named.
-    let alloc = TensorAllocator::with_config(Config::default().with_limit(Some(1000)));
+    let alloc = TensorAllocator::with_config(PoolConfig::default().with_limit(Some(1000)));
     let error = alloc.alloc::<u8>(997).expect_err("rounded above the limit");
     assert_eq!((error.kind(), error.rounded()), (AllocErrorKind::NeverFits, Some(1024)));
     assert_eq!(
@@ -295,7 +295,7 @@ fn law_05_memory_known_to_be_zero_is_not_zeroed_again() {
     }
 
     // Zeroed when it was freed: what is changed behind the pool's back shows that it did not write again.
-    let alloc = TensorAllocator::with_config(Config::default().with_zero_on_free(true));
+    let alloc = TensorAllocator::with_config(PoolConfig::default().with_zero_on_free(true));
     let buffer = alloc.alloc_filled(1000, 0xFF_u8).expect("memory");
     let (ptr, ..) = buffer.into_raw_parts();
     // SAFETY: the parts of a buffer of this allocator; the memory stays the pool's, which keeps it mapped.
@@ -332,7 +332,7 @@ fn law_06_send_and_sync_where_that_is_sound() {
 
 #[test]
 fn law_07_safe_functions_are_safe_whatever_their_arguments() {
-    let alloc = TensorAllocator::with_config_in(Config::default(), Limited::new(System, 64 << 20));
+    let alloc = TensorAllocator::with_config_in(PoolConfig::default(), Limited::new(System, 64 << 20));
     for count in [0, 1, isize::MAX as usize, isize::MAX as usize + 1, usize::MAX] {
         let _ = alloc.alloc::<u8>(count);
         let _ = alloc.alloc::<[u64; 5]>(count);
@@ -345,7 +345,7 @@ fn law_07_safe_functions_are_safe_whatever_their_arguments() {
     let extremes = [0, 1, usize::MAX];
     for (classes, align) in extremes.into_iter().flat_map(|classes| extremes.map(|align| (classes, align))) {
         for (size, buffers) in extremes.into_iter().flat_map(|size| extremes.map(|buffers| (size, buffers))) {
-            let config = Config::default().with_classes_per_bucket(classes).with_max_pool_size(size);
+            let config = PoolConfig::default().with_classes_per_bucket(classes).with_max_pool_size(size);
             let config =
                 config.with_max_buffers_per_bucket(buffers).with_alignment(align.min(1 << 20)).with_limit(Some(size));
             let alloc = TensorAllocator::with_config(config);
@@ -371,7 +371,7 @@ fn law_10_the_same_requests_give_the_same_addresses_and_statistics() {
         // One block under everything, so that addresses can be compared relative to it.
         let arena = ComputeArena::with_capacity(64 << 20);
         let base = arena.alloc::<u8>(1).expect("memory").as_ptr().addr();
-        let alloc = TensorAllocator::with_config_in(Config::default().with_max_pool_size(1 << 18), &arena);
+        let alloc = TensorAllocator::with_config_in(PoolConfig::default().with_max_pool_size(1 << 18), &arena);
         let mut rng = fastrand::Rng::with_seed(5);
         let mut live = Vec::new();
         let mut offsets = Vec::new();

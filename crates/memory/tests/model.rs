@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ptr::NonNull;
 
 use common::{bucket, capacity, layout, ops, random_size};
-use tenzor_memory::{AllocErrorKind, BufferPool, Config, Stats, System, Tracking};
+use tenzor_memory::{AllocErrorKind, BufferPool, PoolConfig, Stats, System, Tracking};
 
 const LARGEST: usize = 100_000;
 
@@ -23,7 +23,7 @@ struct Idle {
 
 /// The obvious pool: a list of free buffers in the order they were freed, and sums.
 struct Model {
-    config: Config,
+    config: PoolConfig,
     idle: Vec<Idle>,
     expect: Stats,
     by_bucket: HashMap<usize, [u64; 4]>,
@@ -41,7 +41,7 @@ const FREES: usize = 2;
 const RELEASED: usize = 3;
 
 impl Model {
-    fn new(config: Config) -> Self {
+    fn new(config: PoolConfig) -> Self {
         Self { config, idle: Vec::new(), expect: Stats::default(), by_bucket: HashMap::new(), peaks: vec![0] }
     }
 
@@ -203,7 +203,7 @@ fn verify(live: &Live, upto: usize) {
 }
 
 /// Compares the statistics after each so many operations: in between, the thread keeps some of them to itself.
-fn run(config: Config, seed: u64, operations: usize, pace: usize) {
+fn run(config: PoolConfig, seed: u64, operations: usize, pace: usize) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let ledger = Tracking::new(System);
     let pool = BufferPool::with_config_in(config, &ledger);
@@ -324,7 +324,7 @@ fn run(config: Config, seed: u64, operations: usize, pace: usize) {
 
 #[test]
 fn the_pool_does_what_the_model_does() {
-    let base = Config::default();
+    let base = PoolConfig::default();
     let configs = [
         base,
         base.with_classes_per_bucket(1),
@@ -335,7 +335,7 @@ fn the_pool_does_what_the_model_does() {
         base.with_limit(Some(300 << 10)).with_max_pool_size(1 << 20).with_max_buffers_per_bucket(40),
         base.with_zero_on_free(true).with_max_pool_size(1 << 20),
         base.with_alignment(4096).with_classes_per_bucket(2),
-        Config::adaptive(),
+        PoolConfig::adaptive(),
         base.with_adaptive(true).with_max_buffers_per_bucket(100),
         base.with_max_buffers_per_bucket(0),
         base.with_max_pool_size(0),
@@ -350,7 +350,8 @@ fn the_pool_does_what_the_model_does() {
 #[test]
 fn a_full_pool_stays_under_its_cap_while_4000_sizes_pass() {
     let cap = 1 << 20;
-    let config = Config::default().with_max_pool_size(cap).with_max_buffers_per_bucket(64).with_classes_per_bucket(64);
+    let config =
+        PoolConfig::default().with_max_pool_size(cap).with_max_buffers_per_bucket(64).with_classes_per_bucket(64);
     let ledger = Tracking::new(System);
     let pool = BufferPool::with_config_in(config, &ledger);
     for size in (0..4000).map(|i| 64 + 97 * i) {

@@ -14,7 +14,9 @@ use std::thread::{self, JoinHandle};
 
 use common::ops;
 use process::alone;
-use tenzor_memory::{AllocErrorKind, Backing, Config, Limited, OwnedBuffer, Stats, System, TensorAllocator, Tracking};
+use tenzor_memory::{
+    AllocErrorKind, Backing, Limited, OwnedBuffer, PoolConfig, Stats, System, TensorAllocator, Tracking,
+};
 
 /// From now on the calling thread, or all threads, may not use the fence.
 fn refuse_fences(of_all_threads: bool) {
@@ -74,7 +76,7 @@ fn one_of<B: Backing>(alloc: &TensorAllocator<B>, bytes: usize) {
 }
 
 /// The numbers add up, and are within the caps.
-fn check(stats: &Stats, config: &Config) {
+fn check(stats: &Stats, config: &PoolConfig) {
     assert!(stats.pooled_bytes <= config.max_pool_size, "{stats}");
     assert!(stats.buckets.iter().all(|row| row.pooled_buffers <= config.max_buffers_per_bucket), "{stats}");
     assert!(stats.bytes_in_use <= stats.bytes_in_use_rounded, "{stats}");
@@ -151,7 +153,7 @@ fn a_stock_is_handed_over_when_its_thread_comes_by_or_ends() {
 fn nobody_waits_for_what_a_thread_keeps() {
     alone(|| {
         let limited = TensorAllocator::with_config_in(
-            Config::default().with_limit(Some(128 << 10)),
+            PoolConfig::default().with_limit(Some(128 << 10)),
             Limited::new(System, usize::MAX),
         );
         let scarce = TensorAllocator::new_in(Limited::new(System, 128 << 10));
@@ -198,9 +200,9 @@ fn a_pool_that_is_dropped_takes_everything_along() {
 /// Threads at work when the fence is refused to one of them that looks, or to all.
 fn refused_in_the_midst(of_all_threads: bool) {
     for config in [
-        Config::default(),
-        Config::default().with_max_pool_size(256 << 10).with_max_buffers_per_bucket(5),
-        Config::default().with_max_buffers_per_bucket(2).with_limit(Some(8 << 20)),
+        PoolConfig::default(),
+        PoolConfig::default().with_max_pool_size(256 << 10).with_max_buffers_per_bucket(5),
+        PoolConfig::default().with_max_buffers_per_bucket(2).with_limit(Some(8 << 20)),
     ] {
         let ledger = Arc::new(Tracking::new(System));
         let alloc = TensorAllocator::with_config_in(config, ledger.clone());

@@ -16,7 +16,7 @@ use common::ops;
 use fastrand::Rng;
 use tenzor_memory::PlannedAllocator;
 use tenzor_memory::allocator_api2::vec::Vec as AllocVec;
-use tenzor_memory::{Allocator, Backing, ComputeArena, Config, Failing, Refused, System, TensorAllocator};
+use tenzor_memory::{Allocator, Backing, ComputeArena, Failing, PoolConfig, Refused, System, TensorAllocator};
 use tenzor_plan::Planner;
 use tenzor_trace::Event;
 
@@ -302,7 +302,7 @@ unsafe impl Backing for Zeros {
 #[test]
 fn what_is_to_be_zeroed_on_free_is_zeroed_in_the_block_as_well() {
     let mut rng = Rng::with_seed(10);
-    let config = Config::default().with_zero_on_free(true);
+    let config = PoolConfig::default().with_zero_on_free(true);
     let backing = Zeros::default();
     for _ in 0..cases(300) {
         let alloc = PlannedAllocator::new(TensorAllocator::with_config_in(config, &backing));
@@ -445,7 +445,7 @@ fn refusals_are_the_programs_only_where_the_pool_refuses_as_well() {
         model.finish();
     }
     // The block has no room beside what is kept: the pool goes on alone.
-    let config = Config::default().with_limit(Some(1 << 20));
+    let config = PoolConfig::default().with_limit(Some(1 << 20));
     let alloc = PlannedAllocator::new(TensorAllocator::with_config(config));
     let kept = alloc.alloc::<u8>(800 << 10).unwrap();
     let big = |_: &PlannedAllocator| {
@@ -468,7 +468,7 @@ fn refusals_are_the_programs_only_where_the_pool_refuses_as_well() {
 #[test]
 fn an_idle_block_never_makes_a_request_fail() {
     let mut rng = Rng::with_seed(9);
-    let config = Config::default().with_limit(Some(32 << 10));
+    let config = PoolConfig::default().with_limit(Some(32 << 10));
     let (mut beside, mut refused) = (0, 0);
     for _ in 0..cases(1000) {
         let alloc = PlannedAllocator::new(TensorAllocator::with_config(config));
@@ -654,7 +654,7 @@ fn what_has_no_size_is_not_taken_for_what_begins_at_its_address() {
         (page.addr() == address).then(|| NonNull::new(page.cast()).unwrap())
     };
     let page = (30..47).find_map(|shift| page_at(1 << shift)).unwrap();
-    let config = Config::default().with_classes_per_bucket(1).with_max_pool_size(0);
+    let config = PoolConfig::default().with_classes_per_bucket(1).with_max_pool_size(0);
     let alloc = PlannedAllocator::new(TensorAllocator::with_config_in(config, WithPage(page)));
     let mut model = Model::new(&alloc);
     let request = |name| Op::Request { name, size: 4096, align: 64 };

@@ -2,11 +2,11 @@
 #![cfg(feature = "serde")]
 #![allow(missing_docs, clippy::expect_used, clippy::panic)]
 
-use tenzor_memory::{ArenaUsage, ComputeArena, Config, Stats, TensorAllocator};
+use tenzor_memory::{ArenaUsage, ComputeArena, PoolConfig, Stats, TensorAllocator};
 
 #[test]
 fn round_trips() {
-    let config = Config::default().with_limit(Some(1 << 30)).with_classes_per_bucket(4);
+    let config = PoolConfig::default().with_limit(Some(1 << 30)).with_classes_per_bucket(4);
     let alloc = TensorAllocator::with_config(config);
     let _kept = alloc.alloc::<f32>(1000).expect("memory");
     drop(alloc.alloc::<f64>(10));
@@ -14,15 +14,15 @@ fn round_trips() {
     let _used = arena.alloc::<u8>(100).expect("memory");
 
     let text = serde_json::to_string(&(alloc.stats(), arena.usage(), &config)).expect("serialises");
-    let back: (Stats, ArenaUsage, Config) = serde_json::from_str(&text).expect("deserialises");
+    let back: (Stats, ArenaUsage, PoolConfig) = serde_json::from_str(&text).expect("deserialises");
     assert_eq!(back, (alloc.stats(), arena.usage(), config));
     assert_eq!(alloc.stats().buckets.len(), 2);
 }
 
 #[test]
 fn a_configuration_may_be_partial() {
-    let config: Config = serde_json::from_str(r#"{ "max_pool_size": 1000 }"#).expect("deserialises");
-    assert_eq!(config, Config::default().with_max_pool_size(1000));
+    let config: PoolConfig = serde_json::from_str(r#"{ "max_pool_size": 1000 }"#).expect("deserialises");
+    assert_eq!(config, PoolConfig::default().with_max_pool_size(1000));
 }
 
 #[test]

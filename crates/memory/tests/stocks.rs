@@ -9,11 +9,11 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 
 use common::{ops, random_size};
-use tenzor_memory::{Buffer, BufferPool, Config, Limited, OwnedBuffer, Stats, System, TensorAllocator, Tracking};
+use tenzor_memory::{Buffer, BufferPool, Limited, OwnedBuffer, PoolConfig, Stats, System, TensorAllocator, Tracking};
 
 type Alloc = TensorAllocator<Arc<Tracking<System>>>;
 
-fn tracked(config: Config) -> (Arc<Tracking<System>>, Alloc) {
+fn tracked(config: PoolConfig) -> (Arc<Tracking<System>>, Alloc) {
     let ledger = Arc::new(Tracking::new(System));
     (ledger.clone(), TensorAllocator::with_config_in(config, ledger))
 }
@@ -41,7 +41,7 @@ fn meanwhile<K, T>(first: impl FnOnce() -> K + Send, then: impl FnOnce() -> T) -
 
 #[test]
 fn what_lies_with_another_thread_counts() {
-    let (ledger, alloc) = tracked(Config::default());
+    let (ledger, alloc) = tracked(PoolConfig::default());
     meanwhile(
         || one_of(&alloc, 1000),
         || {
@@ -55,7 +55,7 @@ fn what_lies_with_another_thread_counts() {
 
 #[test]
 fn what_a_thread_that_ended_left_serves_the_others() {
-    let (_, alloc) = tracked(Config::default());
+    let (_, alloc) = tracked(PoolConfig::default());
     let sizes = [64, 100, 1000, 5000, 60_000];
     let there = alloc.clone();
     thread::spawn(move || sizes.iter().for_each(|&size| one_of(&there, size))).join().expect("no panic");
@@ -65,7 +65,7 @@ fn what_a_thread_that_ended_left_serves_the_others() {
 
 #[test]
 fn threads_that_ended_keep_no_room() {
-    let (_, alloc) = tracked(Config::default());
+    let (_, alloc) = tracked(PoolConfig::default());
     let kept = alloc.alloc::<u8>(1000).expect("memory");
     let address = kept.as_ptr().addr();
     // As many as the bucket keeps.
@@ -87,7 +87,7 @@ fn threads_that_ended_keep_no_room() {
 
 #[test]
 fn what_lies_with_another_thread_is_not_in_the_way() {
-    let limited = Config::default().with_limit(Some(128 << 10));
+    let limited = PoolConfig::default().with_limit(Some(128 << 10));
     let pooled_elsewhere = |alloc: &TensorAllocator<_>| {
         meanwhile(
             || drop([(); 2].map(|()| alloc.alloc::<u8>(60 << 10).expect("memory"))),
@@ -103,14 +103,14 @@ fn what_lies_with_another_thread_is_not_in_the_way() {
 
 #[test]
 fn what_lies_with_another_thread_is_trimmed() {
-    let (ledger, alloc) = tracked(Config::default());
+    let (ledger, alloc) = tracked(PoolConfig::default());
     let released = meanwhile(|| one_of(&alloc, 1000), || alloc.trim(0));
     assert_eq!((released, alloc.stats().pooled_bytes, ledger.live_blocks()), (1024, 0, 0));
 }
 
 #[test]
 fn an_error_counts_what_lies_with_another_thread() {
-    let alloc = TensorAllocator::with_config(Config::default().with_limit(Some(1 << 20)));
+    let alloc = TensorAllocator::with_config(PoolConfig::default().with_limit(Some(1 << 20)));
     let here_and_there = || {
         drop([(); 2].map(|()| alloc.alloc::<u8>(1000).expect("memory")));
         alloc.alloc::<u8>(1000).expect("memory")
@@ -121,7 +121,7 @@ fn an_error_counts_what_lies_with_another_thread() {
 
 #[test]
 fn threads_that_idle_do_not_keep_the_room_of_one_that_works() {
-    let (_, alloc) = tracked(Config::default());
+    let (_, alloc) = tracked(PoolConfig::default());
     let (did, stay) = (Barrier::new(5), Barrier::new(5));
     thread::scope(|scope| {
         for _ in 0..4 {
@@ -143,7 +143,7 @@ fn threads_that_idle_do_not_keep_the_room_of_one_that_works() {
 }
 
 /// Never more than the caps, at any moment, and never numbers that do not add up.
-fn check(stats: &Stats, config: &Config) {
+fn check(stats: &Stats, config: &PoolConfig) {
     assert!(stats.pooled_bytes <= config.max_pool_size, "{stats}");
     assert!(stats.buckets.iter().all(|row| row.pooled_buffers <= config.max_buffers_per_bucket), "{stats}");
     assert!(stats.bytes_in_use <= stats.bytes_in_use_rounded, "{stats}");
@@ -155,10 +155,10 @@ fn check(stats: &Stats, config: &Config) {
 #[test]
 fn caps_and_sums_hold_at_every_moment() {
     for config in [
-        Config::default(),
-        Config::default().with_max_pool_size(256 << 10).with_max_buffers_per_bucket(5),
-        Config::adaptive().with_classes_per_bucket(64),
-        Config::default().with_max_buffers_per_bucket(1).with_limit(Some(4 << 20)),
+        PoolConfig::default(),
+        PoolConfig::default().with_max_pool_size(256 << 10).with_max_buffers_per_bucket(5),
+        PoolConfig::adaptive().with_classes_per_bucket(64),
+        PoolConfig::default().with_max_buffers_per_bucket(1).with_limit(Some(4 << 20)),
     ] {
         let (ledger, alloc) = tracked(config);
         let busy = AtomicBool::new(true);
@@ -212,7 +212,7 @@ fn caps_and_sums_hold_at_every_moment() {
 
 #[test]
 fn a_pool_that_is_dropped_takes_everything_along() {
-    let (ledger, alloc) = tracked(Config::default());
+    let (ledger, alloc) = tracked(PoolConfig::default());
     let (did, stay) = (Barrier::new(4), Barrier::new(4));
     thread::scope(|scope| {
         for _ in 0..3 {
@@ -237,7 +237,7 @@ fn a_pool_that_is_dropped_takes_everything_along() {
 
 #[test]
 fn a_thread_uses_more_pools_in_turns_than_it_has_at_hand() {
-    let pools: Vec<_> = (0..9).map(|_| tracked(Config::default())).collect();
+    let pools: Vec<_> = (0..9).map(|_| tracked(PoolConfig::default())).collect();
     for round in 0..100 {
         for (_, alloc) in &pools {
             one_of(alloc, 100 + round);
@@ -259,7 +259,7 @@ thread_local! {
 
 #[test]
 fn destructors_of_thread_locals_free_as_any_other_code() {
-    let (ledger, alloc) = tracked(Config::default());
+    let (ledger, alloc) = tracked(PoolConfig::default());
     let there = alloc.clone();
     let thread = thread::spawn(move || {
         // The last to come is the first to go: one of them is dropped before the thread leaves its stocks, one after that.
@@ -277,7 +277,7 @@ fn destructors_of_thread_locals_free_as_any_other_code() {
 
 #[test]
 fn ten_thousand_threads_come_and_go() {
-    let (ledger, alloc) = tracked(Config::default());
+    let (ledger, alloc) = tracked(PoolConfig::default());
     let (sender, receiver) = mpsc::sync_channel::<OwnedBuffer<u8, Arc<Tracking<System>>>>(4);
     thread::scope(|scope| {
         scope.spawn(move || receiver.into_iter().for_each(drop));
@@ -300,7 +300,7 @@ fn ten_thousand_threads_come_and_go() {
 
 #[test]
 fn the_child_of_a_fork_has_the_stocks_of_all_threads() {
-    let (_, alloc) = tracked(Config::default());
+    let (_, alloc) = tracked(PoolConfig::default());
     [100, 1000].iter().for_each(|&size| one_of(&alloc, size));
     meanwhile(
         || [100, 1000, 10_000].iter().for_each(|&size| one_of(&alloc, size)),
@@ -348,7 +348,7 @@ fn over_aligned_buffers_are_never_mixed_with_others() {
 
 #[test]
 fn an_adaptive_pool_forgets_also_while_its_lock_is_hardly_taken() {
-    let (ledger, alloc) = tracked(Config::adaptive());
+    let (ledger, alloc) = tracked(PoolConfig::adaptive());
     drop((0..100).map(|_| alloc.alloc::<u8>(60_000).expect("memory")).collect::<Vec<_>>());
     assert!(alloc.stats().pooled_bytes > 6_000_000);
     // Five times the frees of a tick.

@@ -11,14 +11,14 @@ use std::thread;
 use std::time::Duration;
 
 use common::{ops, random_size};
-use tenzor_memory::{Backing, Config, Limited, OwnedBuffer, Refused, System, TensorAllocator, Tracking};
+use tenzor_memory::{Backing, Limited, OwnedBuffer, PoolConfig, Refused, System, TensorAllocator, Tracking};
 
 const THREADS: usize = 8;
 
 #[test]
 fn eight_threads_pass_ten_million_buffers_around() {
     let ledger = Tracking::new(System);
-    let config = Config::default().with_max_pool_size(4 << 20).with_limit(Some(64 << 20));
+    let config = PoolConfig::default().with_max_pool_size(4 << 20).with_limit(Some(64 << 20));
     let alloc = TensorAllocator::with_config_in(config, &ledger);
     let operations = ops(10_000_000) / THREADS / 2;
     thread::scope(|scope| {
@@ -65,7 +65,7 @@ fn eight_threads_pass_ten_million_buffers_around() {
 #[test]
 fn a_limit_holds_and_is_not_lost_between_threads_that_fight_for_it() {
     let ledger = Tracking::new(System);
-    let config = Config::default().with_limit(Some(256 << 10)).with_max_buffers_per_bucket(2);
+    let config = PoolConfig::default().with_limit(Some(256 << 10)).with_max_buffers_per_bucket(2);
     let alloc = TensorAllocator::with_config_in(config, &ledger);
     thread::scope(|scope| {
         for id in 0..THREADS {
@@ -143,7 +143,7 @@ unsafe impl<B: Backing> Backing for Slow<B> {
 fn a_request_waits_for_memory_that_is_on_its_way_back() {
     // Under the pool's own limit, and over a backing that has no more.
     let slow = Slow::new(System);
-    waits(&slow, &TensorAllocator::with_config_in(Config::default().with_limit(Some(1 << 20)), &slow));
+    waits(&slow, &TensorAllocator::with_config_in(PoolConfig::default().with_limit(Some(1 << 20)), &slow));
     let slow = Slow::new(Limited::new(System, 1 << 20));
     waits(&slow, &TensorAllocator::new_in(&slow));
 }
@@ -207,7 +207,7 @@ fn a_refused_request_takes_what_was_freed_meanwhile() {
 #[test]
 fn a_buffer_that_waits_for_room_in_the_pool_stands_in_nobodys_way() {
     let slow = Slow::new(System);
-    let config = Config::default().with_limit(Some(64 << 10)).with_max_pool_size(32 << 10);
+    let config = PoolConfig::default().with_limit(Some(64 << 10)).with_max_pool_size(32 << 10);
     let alloc = TensorAllocator::with_config_in(config.with_max_buffers_per_bucket(100), &slow);
     let large = alloc.alloc::<u8>(32 << 10).expect("memory");
     drop((0..32).map(|_| alloc.alloc::<u8>(1 << 10).expect("memory")).collect::<Vec<_>>());

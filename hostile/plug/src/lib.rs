@@ -4,7 +4,7 @@ use std::time::Duration;
 
 #[cfg(feature = "tenzor")]
 #[global_allocator]
-static GLOBAL: tenzor_memory::TenzorAlloc = tenzor_memory::TenzorAlloc::new();
+static GLOBAL: tenzor_memory::TenzorMalloc = tenzor_memory::TenzorMalloc::new();
 
 /// So many buffers of a MiB, each filled with its number, summed up and freed.
 // SAFETY: no other symbol of this name is in the library.

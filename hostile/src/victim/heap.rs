@@ -3,10 +3,10 @@
 #[cfg(feature = "tenzor")]
 mod on {
     use tenzor_hostile::ensure;
-    use tenzor_memory::TenzorAlloc;
+    use tenzor_memory::TenzorMalloc;
 
     #[global_allocator]
-    static GLOBAL: TenzorAlloc = TenzorAlloc::new();
+    static GLOBAL: TenzorMalloc = TenzorMalloc::new();
 
     /// Gives everything free back.
     pub fn trim() {

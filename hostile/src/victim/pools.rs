@@ -10,7 +10,7 @@ mod on {
 
     use tenzor_hostile::sys::{self, End};
     use tenzor_hostile::{cannot, ensure, filter, wrong};
-    use tenzor_memory::{Backing, BufferPool, Config, Pages, Refused, Stats, System, TensorAllocator};
+    use tenzor_memory::{Backing, BufferPool, Pages, PoolConfig, Refused, Stats, System, TensorAllocator};
 
     fn wait(pid: std::io::Result<i32>) {
         match pid.and_then(sys::wait) {
@@ -79,8 +79,8 @@ mod on {
     pub fn forks(count: usize) {
         forks_of(&TensorAllocator::new(), count);
         forks_of(&TensorAllocator::new_in(Pages), count);
-        forks_of(&TensorAllocator::with_config_in(Config::adaptive(), Pages), count);
-        forks_of(&TensorAllocator::with_config(Config::default().with_limit(Some(64 << 20))), count);
+        forks_of(&TensorAllocator::with_config_in(PoolConfig::adaptive(), Pages), count);
+        forks_of(&TensorAllocator::with_config(PoolConfig::default().with_limit(Some(64 << 20))), count);
     }
 
     static SLOW: AtomicBool = AtomicBool::new(false);
@@ -111,7 +111,7 @@ mod on {
 
     /// A fork while another thread's request is at the backing: in the child, nobody is on the way to anything.
     pub fn fork_while_asked() {
-        let pool = Arc::new(BufferPool::with_config_in(Config::default().with_limit(Some(1 << 20)), Slow));
+        let pool = Arc::new(BufferPool::with_config_in(PoolConfig::default().with_limit(Some(1 << 20)), Slow));
         SLOW.store(true, SeqCst);
         let there = Arc::clone(&pool);
         let thread = std::thread::spawn(move || {

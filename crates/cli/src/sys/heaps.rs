@@ -1,7 +1,7 @@
 //! The contenders as sources of memory.
 
 use tenzor::memory::allocator_api2::alloc::{Allocator, System};
-use tenzor::memory::{ComputeArena, Config, System as Malloced, TensorAllocator};
+use tenzor::memory::{ComputeArena, PoolConfig, System as Malloced, TensorAllocator};
 use tenzor::memory::{PlannedAllocator, Step};
 use tenzor::trace::Trace;
 
@@ -105,7 +105,7 @@ pub(crate) struct Planned {
 impl Default for Planned {
     fn default() -> Self {
         Self {
-            alloc: Box::leak(Box::new(PlannedAllocator::new(TensorAllocator::with_config(Config::adaptive())))),
+            alloc: Box::leak(Box::new(PlannedAllocator::new(TensorAllocator::with_config(PoolConfig::adaptive())))),
             step: None,
         }
     }

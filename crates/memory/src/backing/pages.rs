@@ -12,7 +12,7 @@ use crate::stats::Stats;
 ///
 /// Free memory coalesces and serves requests of every size, without system calls; huge pages where they pay; what the
 /// recent working set does not need goes back to the system. All users of `Pages` in a process share the one heap, that of
-/// [`TenzorAlloc`](crate::TenzorAlloc).
+/// [`TenzorMalloc`](crate::TenzorMalloc).
 ///
 /// ```
 /// use tenzor_memory::{Pages, TensorAllocator};

@@ -59,7 +59,7 @@ const CROWDED: u32 = 8;
 /// Steps of several shapes have a plan each.
 ///
 /// In the block, a buffer is aligned to 64 bytes or, if that is more, as its request says. The typed requests say
-/// [`Config::alignment`](crate::Config::alignment) or more.
+/// [`PoolConfig::alignment`](crate::PoolConfig::alignment) or more.
 ///
 /// A resize is a request, a copy and a free, also in a [step planned ahead](Self::plan_ahead): both buffers are alive for an instant.
 /// [`Problem::from_events`](tenzor_plan::Problem::from_events), for whoever can resize in place, keeps the buffer where it is.
@@ -94,7 +94,7 @@ pub struct PlannedAllocator<B: Backing = System> {
     next: Cell<*const Move>,
     /// That of the block in `state`; dangling without one.
     base: Cell<NonNull<u8>>,
-    /// [`Config::zero_on_free`](crate::Config::zero_on_free), at hand.
+    /// [`PoolConfig::zero_on_free`](crate::PoolConfig::zero_on_free), at hand.
     zero_on_free: bool,
     state: RefCell<State>,
 }

@@ -1,7 +1,7 @@
 //! What a pool may hold and what it may keep. Every limit and cap is checked here and nowhere else.
 
 use super::cache::Cache;
-use crate::config::Config;
+use crate::pool_config::PoolConfig;
 use crate::stats::Counters;
 
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &PoolConfig) -> Self {
         Self {
             max_pool_size: config.max_pool_size,
             max_buffers_per_bucket: config.max_buffers_per_bucket,

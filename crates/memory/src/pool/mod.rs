@@ -20,9 +20,9 @@ use std::hint::black_box;
 use std::ptr::{self, NonNull};
 
 use crate::backing::{Backing, Refused, System};
-use crate::config::Config;
 use crate::error::{AllocError, AllocErrorKind};
 use crate::layout::{BUCKETS, Fit, SMALL, SizeClasses};
+use crate::pool_config::PoolConfig;
 use crate::stats::Stats;
 
 use cache::{Cache, Free, Idle};
@@ -53,7 +53,7 @@ use threads::Member;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct BufferPool<B: Backing = System> {
-    config: Config,
+    config: PoolConfig,
     classes: SizeClasses,
     limits: Limits,
     identity: u64,
@@ -67,11 +67,11 @@ const PATIENCE: u32 = 32;
 impl BufferPool {
     /// A pool with the default configuration over the process's malloc.
     pub fn new() -> Self {
-        Self::with_config(Config::default())
+        Self::with_config(PoolConfig::default())
     }
 
     /// A pool over the process's malloc.
-    pub fn with_config(config: Config) -> Self {
+    pub fn with_config(config: PoolConfig) -> Self {
         Self::with_config_in(config, System)
     }
 }
@@ -85,12 +85,12 @@ impl Default for BufferPool {
 impl<B: Backing> BufferPool<B> {
     /// A pool with the default configuration over `backing`.
     pub fn new_in(backing: B) -> Self {
-        Self::with_config_in(Config::default(), backing)
+        Self::with_config_in(PoolConfig::default(), backing)
     }
 
     /// An empty pool; nothing is taken from the backing before the first request. The configuration is normalised as
-    /// [`Config`] tells.
-    pub fn with_config_in(config: Config, backing: B) -> Self {
+    /// [`PoolConfig`] tells.
+    pub fn with_config_in(config: PoolConfig, backing: B) -> Self {
         let config = config.normalised();
         let classes = SizeClasses::new(config.classes_per_bucket, config.alignment);
         let limits = Limits::new(&config);
@@ -99,7 +99,7 @@ impl<B: Backing> BufferPool<B> {
     }
 
     /// The configuration in force.
-    pub fn config(&self) -> &Config {
+    pub fn config(&self) -> &PoolConfig {
         &self.config
     }
 
@@ -619,7 +619,7 @@ mod tests {
             assert_eq!(stocked(&pool, size, 1), 1, "{size} bytes");
         }
         assert_eq!(stocked(&pool, 65 << 10, 1), 0);
-        let pool = BufferPool::with_config(Config::default().with_max_buffers_per_bucket(1000));
+        let pool = BufferPool::with_config(PoolConfig::default().with_max_buffers_per_bucket(1000));
         assert_eq!(stocked(&pool, 60 << 10, 8), 4);
         assert_eq!(stocked(&pool, 40 << 10, 1), 1);
         assert_eq!(stocked(&pool, 1000, 8), 8);
@@ -627,7 +627,7 @@ mod tests {
 
     #[test]
     fn a_stock_that_ran_empty_is_filled_ahead() {
-        let pool = BufferPool::with_config(Config::adaptive());
+        let pool = BufferPool::with_config(PoolConfig::adaptive());
         let at_hand = stocked(&pool, 1000, 30);
         let layout = Layout::from_size_align(1000, 64).unwrap();
         let buffers: Vec<_> = (0..=at_hand).map(|_| pool.get(layout).unwrap()).collect();
@@ -641,7 +641,7 @@ mod tests {
 
     #[test]
     fn stocks_of_threads_that_ended_do_not_pile_up() {
-        let pool = Arc::new(BufferPool::with_config(Config::adaptive()));
+        let pool = Arc::new(BufferPool::with_config(PoolConfig::adaptive()));
         // Enough for all, so that nobody misses.
         assert!(stocked(&pool, 320, 1100) > 0);
         let layout = Layout::from_size_align(320, 64).unwrap();

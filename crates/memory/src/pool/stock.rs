@@ -10,8 +10,8 @@ use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::cache::{Cache, Free, Idle};
-use crate::config::Config;
 use crate::layout::{BUCKETS, Fit, SizeClasses};
+use crate::pool_config::PoolConfig;
 use crate::stats::{Counters, Kept, Tab};
 
 /// The most buffers in a stack.
@@ -95,7 +95,7 @@ unsafe impl Send for Stock {}
 
 impl Stock {
     /// An empty one; `None` if there is no memory for it.
-    pub(super) fn new(config: &Config, classes: SizeClasses) -> Option<Self> {
+    pub(super) fn new(config: &PoolConfig, classes: SizeClasses) -> Option<Self> {
         let count = classes.small_count();
         let mut by_class = Vec::new();
         by_class.try_reserve_exact(count).ok()?;

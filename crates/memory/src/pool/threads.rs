@@ -257,11 +257,11 @@ fn remember(pool: u64, member: Option<NonNull<Member>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
     use crate::layout::SizeClasses;
+    use crate::pool_config::PoolConfig;
 
     fn member(members: &mut Members) -> Arc<Member> {
-        members.make(Stock::new(&Config::default(), SizeClasses::new(8, 64)).unwrap()).unwrap()
+        members.make(Stock::new(&PoolConfig::default(), SizeClasses::new(8, 64)).unwrap()).unwrap()
     }
 
     #[test]

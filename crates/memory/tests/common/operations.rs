@@ -3,9 +3,9 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 
-use tenzor_memory::TenzorAlloc;
+use tenzor_memory::TenzorMalloc;
 
-const HEAP: TenzorAlloc = TenzorAlloc::new();
+const HEAP: TenzorMalloc = TenzorMalloc::new();
 const SLOTS: usize = 64;
 /// The most bytes that may live at once.
 const LIVE: usize = 128 << 20;

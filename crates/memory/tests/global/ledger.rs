@@ -4,13 +4,13 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
-use tenzor_memory::{Stats, TenzorAlloc};
+use tenzor_memory::{Stats, TenzorMalloc};
 
 use super::common::layout;
 
 /// Writes down what was requested, and passes it on.
 pub(crate) struct Ledger {
-    pub(crate) alloc: TenzorAlloc,
+    pub(crate) alloc: TenzorMalloc,
     pub(crate) allocations: AtomicU64,
     pub(crate) deallocations: AtomicU64,
     pub(crate) refused: AtomicU64,
@@ -23,7 +23,7 @@ pub(crate) struct Ledger {
 
 #[global_allocator]
 pub(crate) static LEDGER: Ledger = Ledger {
-    alloc: TenzorAlloc::new(),
+    alloc: TenzorMalloc::new(),
     allocations: AtomicU64::new(0),
     deallocations: AtomicU64::new(0),
     refused: AtomicU64::new(0),

@@ -15,7 +15,7 @@ mod resident;
 mod settings;
 mod traffic;
 
-use tenzor_memory::TenzorAlloc;
+use tenzor_memory::TenzorMalloc;
 
 #[global_allocator]
-static GLOBAL: TenzorAlloc = TenzorAlloc::new();
+static GLOBAL: TenzorMalloc = TenzorMalloc::new();

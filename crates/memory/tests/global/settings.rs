@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::thread;
 use std::time::Duration;
 
-use tenzor_memory::{HeapConfig, Origin, TenzorAlloc};
+use tenzor_memory::{HeapConfig, Origin, TenzorMalloc};
 
 use crate::GLOBAL;
 use crate::block::Block;
@@ -156,7 +156,7 @@ fn a_threshold_leaves_small_requests_to_the_other_allocator() {
         }
     }
     let granted = Cell::new(0);
-    let alloc = TenzorAlloc::new_in(Inner(&granted)).with_threshold(1000);
+    let alloc = TenzorMalloc::new_in(Inner(&granted)).with_threshold(1000);
     for (first, second) in [(999, 1000), (1000, 999), (1, 100_000), (100_000, 1), (10, 20), (2000, 3000), (999, 5)] {
         let (before, after) = (layout(first, 16), layout(second, 16));
         // SAFETY: a block's contents are set in full before they are read; it is freed with the layout it has.

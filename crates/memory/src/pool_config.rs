@@ -8,9 +8,9 @@ use crate::layout::{normalise_alignment, normalise_classes};
 /// shows what is in force.
 ///
 /// ```
-/// use tenzor_memory::{Config, TensorAllocator};
+/// use tenzor_memory::{PoolConfig, TensorAllocator};
 ///
-/// let config = Config::default().with_max_pool_size(256 << 20).with_classes_per_bucket(3);
+/// let config = PoolConfig::default().with_max_pool_size(256 << 20).with_classes_per_bucket(3);
 /// let alloc = TensorAllocator::with_config(config);
 /// assert_eq!(alloc.config().max_pool_size, 256 << 20);
 /// assert_eq!(alloc.config().classes_per_bucket, 4); // rounded up to a power of two
@@ -18,7 +18,8 @@ use crate::layout::{normalise_alignment, normalise_classes};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
-pub struct Config {
+#[non_exhaustive]
+pub struct PoolConfig {
     /// The most bytes (rounded) that the pool keeps for reuse. A buffer larger than this is never kept; 0 keeps nothing.
     /// Default: 64 MiB.
     pub max_pool_size: usize,
@@ -40,7 +41,7 @@ pub struct Config {
     pub adaptive: bool,
 }
 
-impl Default for Config {
+impl Default for PoolConfig {
     fn default() -> Self {
         Self {
             max_pool_size: 64 << 20,
@@ -54,13 +55,13 @@ impl Default for Config {
     }
 }
 
-impl Config {
+impl PoolConfig {
     /// No fixed caps: the pool keeps what the recent working set reuses, and no more.
     ///
     /// ```
-    /// use tenzor_memory::{Config, TensorAllocator};
+    /// use tenzor_memory::{PoolConfig, TensorAllocator};
     ///
-    /// let alloc = TensorAllocator::with_config(Config::adaptive());
+    /// let alloc = TensorAllocator::with_config(PoolConfig::adaptive());
     /// let step = || alloc.alloc::<f32>(1 << 20).map(drop);
     /// (step()?, step()?);
     /// assert_eq!(alloc.stats().pool_hits, 1);
