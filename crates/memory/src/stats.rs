@@ -283,7 +283,7 @@ impl Tab {
 
 /// What a pool knows of the free buffers of one bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Kept {
+pub(crate) struct FreeBuffers {
     pub(crate) buffers: usize,
     pub(crate) bytes: usize,
 }
@@ -471,7 +471,7 @@ impl Counters {
     }
 
     /// What is not known to be kept, of it so many bytes in stocks, counts as in use from now on.
-    pub(crate) fn keep_only(&mut self, kept: &[Kept; BUCKETS], stocked: usize) {
+    pub(crate) fn keep_only(&mut self, kept: &[FreeBuffers; BUCKETS], stocked: usize) {
         for (counted, kept) in self.buckets.iter_mut().zip(kept) {
             counted.hits = counted.held_beside(kept) + counted.frees - counted.misses;
         }
@@ -488,7 +488,7 @@ impl Counters {
     }
 
     /// The statistics, with what is known to be kept; in each bucket, so many buffers more may lie in stocks that did not tell.
-    pub(crate) fn snapshot(&self, kept: &[Kept; BUCKETS], untold: &[usize; BUCKETS]) -> Stats {
+    pub(crate) fn snapshot(&self, kept: &[FreeBuffers; BUCKETS], untold: &[usize; BUCKETS]) -> Stats {
         let rows = self.buckets.iter().zip(kept).zip(untold).enumerate();
         let buckets: Vec<BucketStats> = rows
             .map(|(bucket, ((counted, kept), &untold))| counted.row(bucket, kept, untold))
@@ -524,11 +524,11 @@ impl Counters {
 
 impl BucketCounters {
     /// Buffers in use, or free where nobody looked.
-    fn held_beside(&self, kept: &Kept) -> u64 {
+    fn held_beside(&self, kept: &FreeBuffers) -> u64 {
         self.misses - self.released - kept.buffers as u64
     }
 
-    fn row(&self, bucket: usize, kept: &Kept, untold: usize) -> BucketStats {
+    fn row(&self, bucket: usize, kept: &FreeBuffers, untold: usize) -> BucketStats {
         let held = self.held_beside(kept);
         // Where all told, this is what is held. Else a buffer may have been handed out and only its free be told.
         let told = self.hits.wrapping_add(self.misses).wrapping_sub(self.frees).cast_signed();

@@ -29,7 +29,7 @@ pub(crate) struct Lock<T> {
     /// Who holds the lock for a fork has a [`LockGuard`]: its end does not unlock.
     passed: Cell<bool>,
     #[cfg(tenzor_serial)]
-    held: os::serial::Held,
+    held: os::serial::Meter,
     value: UnsafeCell<T>,
 }
 
@@ -57,7 +57,7 @@ const YIELDS: u32 = 8;
 pub(crate) const BREATH: Duration = Duration::from_micros(50);
 
 /// How long a fork is waited for that may wait for us.
-const PATIENCE: Duration = Duration::from_millis(10);
+const FORK_PATIENCE: Duration = Duration::from_millis(10);
 
 // SAFETY: *Exclusive*: `passed` and `value` are reached by who locked; and while the lock is held for a fork, by the thread
 // whose mark is in `state`, one [`LockGuard`] at a time. The mark comes and goes with the lock.
@@ -70,7 +70,7 @@ impl<T> Lock<T> {
             forks: AtomicU32::new(0),
             passed: Cell::new(false),
             #[cfg(tenzor_serial)]
-            held: os::serial::Held::new(),
+            held: os::serial::Meter::new(),
             value: UnsafeCell::new(value),
         }
     }
@@ -139,7 +139,7 @@ impl<T> Lock<T> {
             {
                 continue;
             }
-            let woken = os::wait_while(&self.state, awaited, Some(PATIENCE));
+            let woken = os::wait_while(&self.state, awaited, Some(FORK_PATIENCE));
             mine |= AWAITED;
             if !woken && may_give_up(self) {
                 return false;

@@ -19,13 +19,13 @@ use super::random::Random;
 pub(crate) struct Blocks {
     pub(crate) core: Core,
     /// The items, which have the same numbers here, and then what is made of them.
-    nodes: Vec<Node>,
+    nodes: Vec<Brick>,
     /// The node of each item of `core`.
     roots: Vec<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Node {
+struct Brick {
     start: u32,
     end: u32,
     size: u64,
@@ -47,7 +47,7 @@ impl Blocks {
         let count = core.items().len();
         let nodes = (0..count).map(|item| {
             let (span, size) = (core.span(item), core.pieces(item)[0].size);
-            Node { start: span.start, end: span.end, size, made: Made::Item }
+            Brick { start: span.start, end: span.end, size, made: Made::Item }
         });
         let fits = |item: &u32| {
             let pieces = core.pieces(*item as usize);
@@ -65,7 +65,7 @@ impl Blocks {
         }
         let mut blocks = Core::new(core.sections());
         for &root in &roots {
-            let Node { start, end, size, made } = open.nodes[root as usize];
+            let Brick { start, end, size, made } = open.nodes[root as usize];
             match made {
                 Made::Item => {
                     let item = core.items()[root as usize];
@@ -99,7 +99,7 @@ const CROWD: u32 = 32;
 /// The nodes, and those of them that are not part of another, by where they start and end.
 #[derive(Debug)]
 struct Open {
-    nodes: Vec<Node>,
+    nodes: Vec<Brick>,
     is_open: Vec<bool>,
     /// Some are not open any more.
     starts: Vec<Vec<u32>>,
@@ -112,7 +112,7 @@ struct Open {
 }
 
 impl Open {
-    fn new(nodes: Vec<Node>, fitting: Vec<u32>, sections: u32, random: &mut Random) -> Self {
+    fn new(nodes: Vec<Brick>, fitting: Vec<u32>, sections: u32, random: &mut Random) -> Self {
         let instants = sections as usize + 1;
         let mut open = Self {
             is_open: vec![false; nodes.len()],
@@ -133,7 +133,7 @@ impl Open {
     }
 
     fn add(&mut self, node: u32) {
-        let Node { start, end, .. } = self.nodes[node as usize];
+        let Brick { start, end, .. } = self.nodes[node as usize];
         self.is_open[node as usize] = true;
         self.starts[start as usize].push(node);
         self.ends[end as usize].push(node);
@@ -142,7 +142,7 @@ impl Open {
     }
 
     fn close(&mut self, node: u32) {
-        let Node { start, end, .. } = self.nodes[node as usize];
+        let Brick { start, end, .. } = self.nodes[node as usize];
         self.is_open[node as usize] = false;
         self.starting[start as usize] -= 1;
         self.ending[end as usize] -= 1;
@@ -165,7 +165,7 @@ impl Open {
         }
         for list in [&self.starts[at], &self.ends[at]] {
             for (index, &low) in list.iter().enumerate() {
-                let Node { start, end, .. } = node(low);
+                let Brick { start, end, .. } = node(low);
                 let is_like = |&&high: &&u32| (node(high).start, node(high).end) == (start, end);
                 if let Some(&high) = list[index + 1..].iter().find(is_like) {
                     // Nothing ends where all begins, so what starts there is not crowded; and the other way round.
@@ -188,7 +188,7 @@ impl Open {
         let Some(size) = size else { return };
         self.close(a);
         self.close(b);
-        self.nodes.push(Node { start: first.start, end: second.end, size, made });
+        self.nodes.push(Brick { start: first.start, end: second.end, size, made });
         self.is_open.push(false);
         self.add(self.nodes.len() as u32 - 1);
         let mut instants = [first.start, first.end, second.start, second.end];

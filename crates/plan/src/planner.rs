@@ -206,7 +206,7 @@ impl<'a> Planner<'a> {
         let mut searches = Vec::with_capacity(spaces.len());
         for (space, (own, lowered)) in (0..).zip(spaces.iter().zip(&lowered)) {
             let misplaced = check(problem, problem.fixed(own)).err().map(|violation| Proof::Fixed { violation });
-            searches.push(Search::new(space, problem.capacity(space), lowered, misplaced, self.seed));
+            searches.push(SpaceSearch::new(space, problem.capacity(space), lowered, misplaced, self.seed));
         }
         self.search(&mut searches, clock, progress);
         let mut offsets = vec![0; problem.buffers().len()];
@@ -217,14 +217,14 @@ impl<'a> Planner<'a> {
                 offsets[index as usize] = offset;
             }
         }
-        Plan { offsets, spaces: searches.iter().map(Search::result).collect() }
+        Plan { offsets, spaces: searches.iter().map(SpaceSearch::result).collect() }
     }
 
     /// First an answer for each space; then they take turns, each with its part of the effort and the time that are left. A space by
     /// itself needs but one.
-    fn search(&self, searches: &mut [Search<'_>], clock: Clock<'_>, progress: &mut dyn FnMut(Progress)) {
+    fn search(&self, searches: &mut [SpaceSearch<'_>], clock: Clock<'_>, progress: &mut dyn FnMut(Progress)) {
         let mut left = self.effort();
-        let mut turn = |search: &mut Search<'_>, effort: u64, waiting: usize| {
+        let mut turn = |search: &mut SpaceSearch<'_>, effort: u64, waiting: usize| {
             let now = Instant::now();
             let part = |deadline: Instant| now + deadline.saturating_duration_since(now) / waiting as u32;
             let clock = Clock { deadline: clock.deadline.map(part), ..clock };
@@ -268,7 +268,7 @@ impl Turn<'_> {
 }
 
 /// The search for a placement of one space.
-struct Search<'a> {
+struct SpaceSearch<'a> {
     space: u32,
     core: &'a Core,
     capacity: Option<u64>,
@@ -298,7 +298,7 @@ const PASSES: u64 = 1 << 16;
 /// How many exact searches may end without a result before each gets more effort.
 const FAILURES: u32 = 4;
 
-impl<'a> Search<'a> {
+impl<'a> SpaceSearch<'a> {
     /// One that has placed nothing yet. `proof` says why nothing fits, if that is known.
     fn new(space: u32, capacity: Option<u64>, lowered: &'a Lowered, proof: Option<Proof>, seed: u64) -> Self {
         let core = &lowered.core;

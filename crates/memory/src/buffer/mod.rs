@@ -33,7 +33,7 @@ pub use init::Slots;
 /// # Ok::<(), tenzor_memory::AllocError>(())
 /// ```
 pub struct Buffer<T, A: Allocator> {
-    block: Block<A>,
+    block: Memory<A>,
     len: usize,
     owns: PhantomData<T>,
 }
@@ -41,17 +41,17 @@ pub struct Buffer<T, A: Allocator> {
 /// Memory without contents; apart from `Buffer`, so that it is returned even where the destructor of an element panics.
 ///
 /// Invariant: `ptr` is a live block of `alloc` for `layout`, owned by this value; dangling but aligned if zero-sized.
-struct Block<A: Allocator> {
+struct Memory<A: Allocator> {
     ptr: NonNull<u8>,
     layout: Layout,
     alloc: A,
 }
 
-impl<A: Allocator> Drop for Block<A> {
+impl<A: Allocator> Drop for Memory<A> {
     #[inline]
     fn drop(&mut self) {
         if self.layout.size() != 0 {
-            // SAFETY: the block is live, and this value, its owner, goes away (the invariant of `Block`).
+            // SAFETY: the block is live, and this value, its owner, goes away (the invariant of `Memory`).
             unsafe { self.alloc.deallocate(self.ptr, self.layout) };
         }
     }
@@ -74,7 +74,7 @@ impl<T, A: Allocator> Buffer<T, A> {
         request: impl FnOnce(&A, Layout) -> Result<NonNull<u8>, AllocError>,
     ) -> Result<Buffer<MaybeUninit<T>, A>, AllocError> {
         let ptr = if layout.size() == 0 { layout.dangling_ptr() } else { request(&alloc, layout)? };
-        Ok(Buffer { block: Block { ptr, layout, alloc }, len: count, owns: PhantomData })
+        Ok(Buffer { block: Memory { ptr, layout, alloc }, len: count, owns: PhantomData })
     }
 
     /// The layout of a buffer over an allocator that tells nothing about itself.
@@ -193,7 +193,7 @@ impl<T, A: Allocator> Buffer<T, A> {
     pub unsafe fn from_raw_parts(ptr: NonNull<T>, len: usize, alignment: usize, alloc: A) -> Self {
         // SAFETY: the caller says that a block of this layout exists, so its size is in range and its alignment valid.
         let layout = unsafe { Layout::from_size_align_unchecked(len * size_of::<T>(), alignment) };
-        Self { block: Block { ptr: ptr.cast(), layout, alloc }, len, owns: PhantomData }
+        Self { block: Memory { ptr: ptr.cast(), layout, alloc }, len, owns: PhantomData }
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) const PARCEL: u32 = u64::BITS;
 /// Bits that others write, on a cache line of their own.
 #[derive(Debug)]
 #[repr(C, align(64))]
-struct Freed(AtomicU64);
+struct FreedBits(AtomicU64);
 
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -38,7 +38,7 @@ pub(crate) struct Parcel {
     pub(super) whole: AtomicU32,
     pub(super) next: AtomicU32,
     /// What others freed, and the owner has not taken over.
-    freed: Freed,
+    freed: FreedBits,
 }
 
 /// The bits of so many pages from this one on; none if these are no pages of a parcel.
@@ -220,7 +220,7 @@ impl Parcel {
             number: AtomicU32::new(0),
             whole: AtomicU32::new(0),
             next: AtomicU32::new(0),
-            freed: Freed(AtomicU64::new(0)),
+            freed: FreedBits(AtomicU64::new(0)),
         }
     }
 }

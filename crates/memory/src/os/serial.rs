@@ -23,13 +23,13 @@ pub(crate) fn tick() -> f64 {
 
 /// How often something was held, and for how many ticks.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct Meter {
     since: AtomicU64,
     times: AtomicU64,
     ticks: AtomicU64,
 }
 
-impl Held {
+impl Meter {
     pub(crate) const fn new() -> Self {
         Self { since: AtomicU64::new(0), times: AtomicU64::new(0), ticks: AtomicU64::new(0) }
     }
@@ -54,7 +54,7 @@ impl Held {
 }
 
 /// Calls that change the process's mappings: each holds the system's lock for at most as long as it takes.
-pub(crate) static MAPPINGS: Held = Held::new();
+pub(crate) static MAPPINGS: Meter = Meter::new();
 
 /// Measures such a call.
 pub(crate) fn call<T>(call: impl FnOnce() -> T) -> T {

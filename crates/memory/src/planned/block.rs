@@ -4,14 +4,14 @@ use std::alloc::Layout;
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 
-pub(super) struct Block {
+pub(super) struct PlannedBlock {
     pub(super) base: NonNull<u8>,
     pub(super) layout: Layout,
     /// What is alive in it, unless a step is followed: where it begins, and where it ends.
     pub(super) live: BTreeMap<usize, usize>,
 }
 
-impl Block {
+impl PlannedBlock {
     /// Where in the block something lies.
     pub(super) fn offset(&self, ptr: NonNull<u8>) -> Option<usize> {
         let offset = ptr.addr().get().wrapping_sub(self.base.addr().get());

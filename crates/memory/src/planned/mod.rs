@@ -29,10 +29,10 @@ use bytemuck::Zeroable;
 use tenzor_plan::{ELSEWHERE, PlanFileError, Planner, read_plans, write_plans};
 use tenzor_trace::Event;
 
-use self::block::Block;
+use self::block::PlannedBlock;
 use self::recording::{Recording, actions};
-use self::script::{ANYTHING_ELSE, END, FREE, Move, Script};
-use self::state::{PLANS, Phase, State};
+use self::script::{ANYTHING_ELSE, END, Expected, FREE, Script};
+use self::state::{PLANS, Phase, Plans};
 pub use self::stats::PlannedStats;
 use crate::allocator::TensorAllocator;
 use crate::backing::{Backing, System};
@@ -91,12 +91,12 @@ const CROWDED: u32 = 8;
 pub struct PlannedAllocator<B: Backing = System> {
     pool: TensorAllocator<B>,
     /// What has to happen next. Points to a move of the active plan while a step is followed, else to [`ANYTHING_ELSE`].
-    next: Cell<*const Move>,
+    next: Cell<*const Expected>,
     /// That of the block in `state`; dangling without one.
     base: Cell<NonNull<u8>>,
     /// [`PoolConfig::zero_on_free`](crate::PoolConfig::zero_on_free), at hand.
     zero_on_free: bool,
-    state: RefCell<State>,
+    state: RefCell<Plans>,
 }
 
 impl<B: Backing> PlannedAllocator<B> {
@@ -308,7 +308,7 @@ impl<B: Backing> PlannedAllocator<B> {
     }
 
     /// From now on the step, which followed the first plan for `done` moves, is watched.
-    fn depart(&self, state: &mut State, done: usize) {
+    fn depart(&self, state: &mut Plans, done: usize) {
         self.next.set(&raw const ANYTHING_ELSE);
         state.stats.departed += 1;
         state.phase = Phase::Watching(state.recorded(done));
@@ -316,7 +316,7 @@ impl<B: Backing> PlannedAllocator<B> {
 
     /// Sees to it that there is a block for all plans, and nothing alive in it. Plans for which there is no memory are given up: the pool goes
     /// on alone.
-    fn has_block(&self, state: &mut State) -> bool {
+    fn has_block(&self, state: &mut Plans) -> bool {
         if state.block.as_ref().is_some_and(|block| !block.live.is_empty()) {
             state.crowded += 1;
             if state.crowded <= CROWDED || !state.retired.is_empty() || state.is_at_rest() {
@@ -328,7 +328,7 @@ impl<B: Backing> PlannedAllocator<B> {
         }
         state.crowded = 0;
         let refused = state.stats.refused;
-        let suffices = |(Block { layout, .. }, needed): (&_, Layout)| {
+        let suffices = |(PlannedBlock { layout, .. }, needed): (&_, Layout)| {
             layout.size() >= needed.size() && layout.align() >= needed.align()
         };
         loop {
@@ -353,10 +353,11 @@ impl<B: Backing> PlannedAllocator<B> {
         }
     }
 
-    fn new_block(&self, state: &mut State) -> Option<Block> {
+    fn new_block(&self, state: &mut Plans) -> Option<PlannedBlock> {
         // What served the steps until now is not needed beside the block.
         self.pool.clear_pool();
-        let new = |layout| Some(Block { base: self.pool.request_apart(layout).ok()?, layout, live: BTreeMap::new() });
+        let new =
+            |layout| Some(PlannedBlock { base: self.pool.request_apart(layout).ok()?, layout, live: BTreeMap::new() });
         let block = state.needed().and_then(new);
         if block.is_none() {
             state.stats.refused += 1;
@@ -369,7 +370,7 @@ impl<B: Backing> PlannedAllocator<B> {
     }
 
     /// Puts a block, or none, in the place of the one there is, which is given back as soon as nothing is alive in it.
-    fn set_block(&self, state: &mut State, block: Option<Block>) {
+    fn set_block(&self, state: &mut Plans, block: Option<PlannedBlock>) {
         self.base.set(block.as_ref().map_or(NonNull::dangling(), |block| block.base));
         state.stats.height = block.as_ref().map_or(0, |block| block.layout.size());
         if let Some(old) = mem::replace(&mut state.block, block) {
@@ -378,7 +379,7 @@ impl<B: Backing> PlannedAllocator<B> {
     }
 
     /// Gives a block back in which nothing is alive, or nothing that anybody can use any more.
-    fn give_back(&self, Block { base, layout, .. }: Block) {
+    fn give_back(&self, PlannedBlock { base, layout, .. }: PlannedBlock) {
         // SAFETY: the block came from there with this layout.
         unsafe {
             if self.zero_on_free {
@@ -437,7 +438,7 @@ impl<B: Backing> PlannedAllocator<B> {
     }
 
     /// A request to the pool, in whose way no block is left in which nothing is alive.
-    fn request_elsewhere(&self, state: &mut State, layout: Layout, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
+    fn request_elsewhere(&self, state: &mut Plans, layout: Layout, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
         let first = self.pool.request(layout, zeroed);
         let is_idle = state.block.as_ref().is_some_and(|block| block.live.is_empty());
         match first {

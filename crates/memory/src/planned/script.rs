@@ -4,7 +4,7 @@ use tenzor_plan::{Action, ELSEWHERE, StepPlan};
 
 /// What has to happen next for a step to go on as planned, and the offset that belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Move {
+pub(super) struct Expected {
     /// Of a request; [`FREE`] and [`END`] are sizes that no request has.
     pub(super) size: usize,
     pub(super) align: usize,
@@ -18,13 +18,13 @@ pub(super) const FREE: usize = 0;
 pub(super) const END: usize = usize::MAX;
 
 /// What is expected where nothing is.
-pub(super) static ANYTHING_ELSE: Move = Move { size: END, align: 0, offset: ELSEWHERE };
+pub(super) static ANYTHING_ELSE: Expected = Expected { size: END, align: 0, offset: ELSEWHERE };
 
 /// A plan, and its moves: one for each action, and [`END`].
 #[derive(Debug)]
 pub(super) struct Script {
     pub(super) plan: StepPlan,
-    pub(super) moves: Box<[Move]>,
+    pub(super) moves: Box<[Expected]>,
 }
 
 impl Script {
@@ -32,10 +32,12 @@ impl Script {
         let offset = |request: usize| plan.offsets().get(request).copied().unwrap_or(ELSEWHERE);
         let mut requests = 0..;
         let moves = plan.actions().iter().map(|action| match *action {
-            Action::Request { size, align } => Move { size, align, offset: requests.next().map_or(ELSEWHERE, offset) },
-            Action::Free { request } => Move { size: FREE, align: 0, offset: offset(request as usize) },
+            Action::Request { size, align } => {
+                Expected { size, align, offset: requests.next().map_or(ELSEWHERE, offset) }
+            }
+            Action::Free { request } => Expected { size: FREE, align: 0, offset: offset(request as usize) },
         });
-        let moves = moves.chain([Move { size: END, align: 0, offset: ELSEWHERE }]).collect();
+        let moves = moves.chain([Expected { size: END, align: 0, offset: ELSEWHERE }]).collect();
         Self { plan, moves }
     }
 }

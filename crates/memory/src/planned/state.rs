@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tenzor_plan::{Action, ELSEWHERE, Planner, StepPlan};
 
-use super::block::Block;
+use super::block::PlannedBlock;
 use super::recording::Recording;
-use super::script::{FREE, Move, Script};
+use super::script::{Expected, FREE, Script};
 use super::stats::PlannedStats;
 
 /// How many plans are kept, and how many recordings that may become one.
@@ -22,15 +22,15 @@ pub(super) const ACTION_EFFORT: u64 = 32;
 pub(super) const STEP_DEADLINE: Duration = Duration::from_millis(250);
 
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct Plans {
     /// The user's, if there is one.
     pub(super) planner: Option<Planner<'static>>,
     /// The last followed first.
     pub(super) plans: Vec<Script>,
     pub(super) phase: Phase,
-    pub(super) block: Option<Block>,
+    pub(super) block: Option<PlannedBlock>,
     /// Blocks that were replaced while something was alive in them. Each is given back when the last of it is freed.
-    pub(super) retired: Vec<Block>,
+    pub(super) retired: Vec<PlannedBlock>,
     /// How many steps in a row began with something alive in the block.
     pub(super) crowded: u32,
     /// After a block was refused, no plan is made for so many steps, twice as many each time: each attempt empties the pool.
@@ -52,7 +52,7 @@ pub(super) enum Phase {
     Watching(Recording),
 }
 
-impl State {
+impl Plans {
     /// Makes a plan of a step that was recorded, if it was the second of its kind.
     pub(super) fn learn(&mut self, recording: Recording) {
         let Recording { actions, overflown, .. } = recording;
@@ -95,13 +95,13 @@ impl State {
     }
 
     /// The number of the move of the first plan that is next.
-    pub(super) fn position(&self, next: *const Move) -> usize {
+    pub(super) fn position(&self, next: *const Expected) -> usize {
         let first = self.plans.first().map_or(next, |script| script.moves.as_ptr());
-        next.addr().wrapping_sub(first.addr()) / size_of::<Move>()
+        next.addr().wrapping_sub(first.addr()) / size_of::<Expected>()
     }
 
     /// Makes the plan the first that begins as the first did for `done` moves, and goes on with one that suits. Returns whether there is one.
-    pub(super) fn goes_on(&mut self, done: usize, suits: impl Fn(&Move) -> bool) -> bool {
+    pub(super) fn goes_on(&mut self, done: usize, suits: impl Fn(&Expected) -> bool) -> bool {
         let begins = |script: &Script| {
             ptr::eq(script, &raw const self.plans[0]) || script.moves[..done] == self.plans[0].moves[..done]
         };
@@ -117,7 +117,7 @@ impl State {
         let mut recording = Recording { hint: done, ..Recording::default() };
         let Some((script, block)) = self.plans.first().zip(self.block.as_mut()) else { return recording };
         recording.actions.extend_from_slice(&script.plan.actions()[..done]);
-        for &Move { size, offset, .. } in &script.moves[..done] {
+        for &Expected { size, offset, .. } in &script.moves[..done] {
             let address = block.base.addr().get().wrapping_add(offset);
             if size == FREE {
                 block.live.remove(&offset);

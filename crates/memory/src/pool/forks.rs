@@ -27,7 +27,7 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::Once;
 
-use super::state::State;
+use super::state::PoolState;
 use super::threads;
 use crate::os;
 use crate::process::survive_forks;
@@ -35,19 +35,19 @@ use crate::sync::{Hold, Lock};
 
 /// A pool's state at its place in the list. *Listed*: what is in the list lives, as it leaves before it is dropped.
 #[derive(Debug)]
-pub(super) struct Home(NonNull<Entry>);
+pub(super) struct Listed(NonNull<Entry>);
 
 struct Entry {
-    state: Lock<State>,
+    state: Lock<PoolState>,
     /// Its neighbours, under the list's lock.
     before: Cell<Option<NonNull<Entry>>>,
     after: Cell<Option<NonNull<Entry>>>,
 }
 
 // SAFETY: it owns the entry, of which others use the state, which is `Send`, under its lock, and the neighbours under the list's.
-unsafe impl Send for Home {}
+unsafe impl Send for Listed {}
 // SAFETY: as above.
-unsafe impl Sync for Home {}
+unsafe impl Sync for Listed {}
 
 #[derive(Debug)]
 struct Pools {
@@ -73,8 +73,8 @@ extern "C" fn survive() {
 #[unsafe(link_section = ".init_array")]
 static EARLY: extern "C" fn() = survive;
 
-impl Home {
-    pub(super) fn new(state: State) -> Self {
+impl Listed {
+    pub(super) fn new(state: PoolState) -> Self {
         survive();
         let entry = Entry { state: Lock::new(state), before: Cell::new(None), after: Cell::new(None) };
         let home = Self(NonNull::from(Box::leak(Box::new(entry))));
@@ -98,16 +98,16 @@ impl Home {
     }
 }
 
-impl Deref for Home {
-    type Target = Lock<State>;
+impl Deref for Listed {
+    type Target = Lock<PoolState>;
 
     #[inline]
-    fn deref(&self) -> &Lock<State> {
+    fn deref(&self) -> &Lock<PoolState> {
         &self.entry().state
     }
 }
 
-impl Drop for Home {
+impl Drop for Listed {
     fn drop(&mut self) {
         let mut pools = POOLS.lock();
         let (before, after) = (self.entry().before.get(), self.entry().after.get());
@@ -142,7 +142,7 @@ impl Pools {
     }
 
     /// Every pool, as far as the calling thread holds it for the fork.
-    fn each(&self, mut body: impl FnMut(&mut State)) {
+    fn each(&self, mut body: impl FnMut(&mut PoolState)) {
         self.entries().filter(|entry| entry.state.is_held_for_fork()).for_each(|entry| body(&mut entry.state.lock()));
     }
 }
@@ -176,7 +176,7 @@ extern "C" fn in_parent() {
     // Not if the handlers were registered between the one and the other.
     if POOLS.is_held_for_fork() {
         if POOLS.forks() == 1 {
-            POOLS.lock().each(State::end_fork);
+            POOLS.lock().each(PoolState::end_fork);
         }
         release();
     }
@@ -184,7 +184,7 @@ extern "C" fn in_parent() {
 
 extern "C" fn in_child() {
     if POOLS.is_held_for_fork() {
-        POOLS.lock().each(State::close_in_child);
+        POOLS.lock().each(PoolState::close_in_child);
         release();
     }
 }

@@ -7,7 +7,7 @@
 //! Forks go through the middle of all this: `forks` tells what the child finds.
 #![allow(unsafe_code)]
 
-mod cache;
+mod central;
 mod forks;
 mod limits;
 mod state;
@@ -25,10 +25,10 @@ use crate::layout::{BUCKETS, Fit, SMALL, SizeClasses};
 use crate::pool_config::PoolConfig;
 use crate::stats::Stats;
 
-use cache::{Cache, Free, Idle};
-use forks::Home;
+use central::{CentralList, Free, Idle};
+use forks::Listed;
 use limits::Limits;
-use state::{Evicted, Held, State};
+use state::{Evicted, Held, PoolState};
 use stock::Stock;
 use threads::Member;
 
@@ -57,7 +57,7 @@ pub struct BufferPool<B: Backing = System> {
     classes: SizeClasses,
     limits: Limits,
     identity: u64,
-    state: Home,
+    state: Listed,
     backing: B,
 }
 
@@ -94,7 +94,7 @@ impl<B: Backing> BufferPool<B> {
         let config = config.normalised();
         let classes = SizeClasses::new(config.classes_per_bucket, config.alignment);
         let limits = Limits::new(&config);
-        let state = Home::new(State::new(Cache::new(classes)));
+        let state = Listed::new(PoolState::new(CentralList::new(classes)));
         Self { config, classes, limits, identity: threads::new_pool(), state, backing }
     }
 
@@ -391,7 +391,7 @@ impl<B: Backing> BufferPool<B> {
     }
 
     /// Whether a buffer of this class more, kept or in a stock, would be too many.
-    fn is_full(&self, state: &State, fit: &Fit) -> bool {
+    fn is_full(&self, state: &PoolState, fit: &Fit) -> bool {
         self.limits.is_bucket_full(&state.cache, fit.bucket)
             || self.limits.is_pool_full(&state.cache, &state.counters, fit.capacity)
     }

@@ -8,7 +8,7 @@ use std::process;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use super::cache::{Cache, Free, Idle};
+use super::central::{CentralList, Free, Idle};
 use super::stock::Stock;
 use super::threads::{self, Member, Members};
 use crate::biased::shut_out;
@@ -17,8 +17,8 @@ use crate::stats::Counters;
 use crate::sync::LockGuard;
 
 #[derive(Debug)]
-pub(super) struct State {
-    pub(super) cache: Cache,
+pub(super) struct PoolState {
+    pub(super) cache: CentralList,
     pub(super) counters: Counters,
     pub(super) members: Members,
     /// How often there was no room for a buffer beside the leases of other threads.
@@ -33,7 +33,7 @@ pub(super) struct State {
 
 // SAFETY: the pointers in `cache` and in stocks are the only ones to their blocks (the invariant of `put`), and memory has no
 // home thread; where the backing needs one, `B` is not `Send`, and so neither is the pool.
-unsafe impl Send for State {}
+unsafe impl Send for PoolState {}
 
 /// What may be free at one instant and is not at another.
 #[derive(Clone, Copy, PartialEq)]
@@ -44,8 +44,8 @@ pub(super) struct Slack {
     returns: u64,
 }
 
-impl State {
-    pub(super) fn new(cache: Cache) -> Self {
+impl PoolState {
+    pub(super) fn new(cache: CentralList) -> Self {
         Self {
             cache,
             counters: Counters::new(),
@@ -110,22 +110,22 @@ impl State {
 
 /// The pool's state, locked, and the calling thread's stock.
 pub(super) struct Held<'a> {
-    state: LockGuard<'a, State>,
+    state: LockGuard<'a, PoolState>,
     mine: Option<&'a Member>,
 }
 
 impl Deref for Held<'_> {
-    type Target = State;
+    type Target = PoolState;
 
     #[inline]
-    fn deref(&self) -> &State {
+    fn deref(&self) -> &PoolState {
         &self.state
     }
 }
 
 impl DerefMut for Held<'_> {
     #[inline]
-    fn deref_mut(&mut self) -> &mut State {
+    fn deref_mut(&mut self) -> &mut PoolState {
         &mut self.state
     }
 }
@@ -136,7 +136,7 @@ impl<'a> Held<'a> {
     /// # Safety
     /// *Owned*: the stock is the calling thread's, and of this pool.
     #[inline]
-    pub(super) unsafe fn new(state: LockGuard<'a, State>, mine: Option<&'a Member>) -> Self {
+    pub(super) unsafe fn new(state: LockGuard<'a, PoolState>, mine: Option<&'a Member>) -> Self {
         let mut held = Self { state, mine };
         if held.passed() || threads::given_up() {
             held.come_through();
@@ -186,7 +186,7 @@ impl<'a> Held<'a> {
 
     /// The calling thread's stock, and what goes with it.
     #[inline]
-    pub(super) fn own(&mut self) -> Option<(&mut State, &mut Stock)> {
+    pub(super) fn own(&mut self) -> Option<(&mut PoolState, &mut Stock)> {
         // SAFETY: *Owned* and *Locked*: the stock is the calling thread's, which holds the lock meanwhile.
         self.mine.map(|mine| (&mut *self.state, unsafe { mine.stock.locked() }))
     }
@@ -258,7 +258,7 @@ impl<'a> Held<'a> {
     }
 
     /// Visits all stocks, settled, but those whose owners cannot be shut out.
-    pub(super) fn visit(&mut self, mut visit: impl FnMut(&mut State, &mut Stock)) {
+    pub(super) fn visit(&mut self, mut visit: impl FnMut(&mut PoolState, &mut Stock)) {
         let members = mem::take(&mut self.members.all);
         let mine = self.mine.map(ptr::from_ref);
         let others = members.iter().map(|member| &**member).filter(|member| mine != Some(ptr::from_ref(*member)));
@@ -296,7 +296,7 @@ impl<'a> Held<'a> {
 
     /// Sends what threads that ended left behind home. Returns whether there were any.
     pub(super) fn adopt(&mut self) -> bool {
-        let State { cache, counters, members, .. } = &mut *self.state;
+        let PoolState { cache, counters, members, .. } = &mut *self.state;
         members.adopt(|stock| {
             counters.settle(&mut stock.tab);
             stock.close(cache, counters, 0..BUCKETS);

@@ -9,10 +9,10 @@
 use std::ops::Range;
 use std::ptr::NonNull;
 
-use super::cache::{Cache, Free, Idle};
+use super::central::{CentralList, Free, Idle};
 use crate::layout::{BUCKETS, Fit, SizeClasses};
 use crate::pool_config::PoolConfig;
-use crate::stats::{Counters, Kept, Tab};
+use crate::stats::{Counters, FreeBuffers, Tab};
 
 /// The most buffers in a stack.
 const DEPTH: usize = 8;
@@ -25,7 +25,7 @@ const PART_OF_BUFFERS: usize = 4;
 /// One class's stack. With a counter for each way, a pair of a request and a free waits for one store to come back from the store
 /// buffer, not for two.
 #[derive(Clone, Copy, Debug)]
-struct Stack {
+struct ClassStock {
     /// Hits served from here.
     popped: u64,
     /// Frees that came here, and `base`: what `pushed` is above `popped` lies here.
@@ -36,7 +36,7 @@ struct Stack {
     slots: [Option<Idle>; DEPTH],
 }
 
-impl Stack {
+impl ClassStock {
     const EMPTY: Self = Self { popped: 0, pushed: 0, base: 0, limit: 0, slots: [None; DEPTH] };
 
     #[inline]
@@ -68,12 +68,12 @@ impl Stack {
 #[derive(Debug)]
 struct Stacks {
     alignment: usize,
-    by_class: Vec<Stack>,
+    by_class: Vec<ClassStock>,
 }
 
 impl Stacks {
     #[inline]
-    fn of(&mut self, fit: &Fit) -> Option<&mut Stack> {
+    fn of(&mut self, fit: &Fit) -> Option<&mut ClassStock> {
         if fit.alignment == self.alignment { self.by_class.get_mut(fit.class) } else { None }
     }
 }
@@ -99,7 +99,7 @@ impl Stock {
         let count = classes.small_count();
         let mut by_class = Vec::new();
         by_class.try_reserve_exact(count).ok()?;
-        by_class.resize(count, Stack::EMPTY);
+        by_class.resize(count, ClassStock::EMPTY);
         Some(Self {
             classes,
             stacks: Stacks { alignment: config.alignment, by_class },
@@ -145,7 +145,7 @@ impl Stock {
 
     /// Leases a buffer more of this class, which the pool's caps allow, unless that is too many for one stock. A class without any
     /// takes over from others.
-    pub(super) fn widen(&mut self, cache: &mut Cache, counters: &mut Counters, fit: &Fit) -> bool {
+    pub(super) fn widen(&mut self, cache: &mut CentralList, counters: &mut Counters, fit: &Fit) -> bool {
         let Some(limit) = self.stacks.of(fit).map(|stack| stack.limit) else { return false };
         if limit == 0 && self.buffers[fit.bucket] == self.most_buffers {
             self.close(cache, counters, fit.bucket..fit.bucket + 1);
@@ -174,7 +174,7 @@ impl Stock {
     }
 
     /// Sends the buffer of this class home that was freed first. Returns whether there was one, and memory to account for it.
-    pub(super) fn send_home(&mut self, cache: &mut Cache, counters: &mut Counters, fit: &Fit) -> bool {
+    pub(super) fn send_home(&mut self, cache: &mut CentralList, counters: &mut Counters, fit: &Fit) -> bool {
         let Some(stack) = self.stacks.of(fit) else { return false };
         let sent = stack.first().is_some_and(|idle| cache.insert(fit, idle).is_ok());
         if sent {
@@ -185,7 +185,7 @@ impl Stock {
     }
 
     /// Moves buffers of this class here from the cache, for requests to come: half as many as there is room for.
-    pub(super) fn refill(&mut self, cache: &mut Cache, counters: &mut Counters, fit: &Fit) {
+    pub(super) fn refill(&mut self, cache: &mut CentralList, counters: &mut Counters, fit: &Fit) {
         let Some(stack) = self.stacks.of(fit) else { return };
         let ahead = stack.limit / 2;
         let mut newest = [None; DEPTH];
@@ -199,7 +199,7 @@ impl Stock {
     }
 
     /// Sends everything of some buckets home, and ends their leases.
-    pub(super) fn close(&mut self, cache: &mut Cache, counters: &mut Counters, buckets: Range<usize>) {
+    pub(super) fn close(&mut self, cache: &mut CentralList, counters: &mut Counters, buckets: Range<usize>) {
         for bucket in buckets {
             if self.buffers[bucket] == 0 {
                 continue;
@@ -225,7 +225,7 @@ impl Stock {
     }
 
     /// Takes what is leased to it from the caps again, when the cache has forgotten all leases.
-    pub(super) fn renew_leases(&self, cache: &mut Cache) {
+    pub(super) fn renew_leases(&self, cache: &mut CentralList) {
         for (class, stack) in self.stacks.by_class.iter().enumerate() {
             let (bucket, capacity) = self.classes.capacity_of(class);
             (0..stack.limit).for_each(|_| cache.lease(bucket, capacity));
@@ -233,7 +233,7 @@ impl Stock {
     }
 
     /// Hands over what was counted by class, and adds what lies here.
-    pub(super) fn report(&mut self, counters: &mut Counters, kept: &mut [Kept; BUCKETS]) {
+    pub(super) fn report(&mut self, counters: &mut Counters, kept: &mut [FreeBuffers; BUCKETS]) {
         for (class, stack) in self.stacks.by_class.iter_mut().enumerate() {
             let (bucket, capacity) = self.classes.capacity_of(class);
             let len = stack.len();
@@ -246,7 +246,7 @@ impl Stock {
 
     /// Hands over what was counted by class. Returns whether nothing lies here any more.
     pub(super) fn retire(&mut self, counters: &mut Counters) -> bool {
-        let mut kept = [Kept::default(); BUCKETS];
+        let mut kept = [FreeBuffers::default(); BUCKETS];
         self.report(counters, &mut kept);
         kept.iter().all(|kept| kept.buffers == 0)
     }

@@ -22,7 +22,7 @@ use crate::sync::atomic::{AtomicPtr, AtomicUsize};
 const BLOCKS: usize = 1024;
 
 /// Where such a block is, and the bytes of its mapping. A place without a start is vacant; one that starts at `TAKEN` is being filled.
-struct Block {
+struct Served {
     start: AtomicUsize,
     bytes: AtomicUsize,
     /// The request, until it is counted.
@@ -31,8 +31,8 @@ struct Block {
 
 const TAKEN: usize = 1;
 
-static SERVED: [Block; BLOCKS] =
-    [const { Block { start: AtomicUsize::new(0), bytes: AtomicUsize::new(0), request: AtomicUsize::new(0) } }; BLOCKS];
+static SERVED: [Served; BLOCKS] =
+    [const { Served { start: AtomicUsize::new(0), bytes: AtomicUsize::new(0), request: AtomicUsize::new(0) } }; BLOCKS];
 
 /// A request in one word: the logarithm of its alignment above its size, which is not zero.
 fn pack(request: Layout) -> usize {
@@ -72,7 +72,7 @@ pub(super) fn obtain(request: Layout) -> Option<NonNull<u8>> {
 }
 
 /// Where a block is noted that was served so, and is in use.
-fn place_of(block: NonNull<u8>) -> Option<&'static Block> {
+fn place_of(block: NonNull<u8>) -> Option<&'static Served> {
     SERVED.iter().find(|place| place.start.load(Acquire) == block.addr().get())
 }
 
@@ -101,13 +101,13 @@ pub(super) unsafe fn take_back(block: NonNull<u8>) -> bool {
 
 /// In a freed block: what it was requested as, and the one that was freed before it. *Left*: what is in the list is nobody's, and was
 /// written before it came there.
-struct Freed {
-    before: *mut Freed,
+struct FreedAside {
+    before: *mut FreedAside,
     request: usize,
 }
 
 /// The block that was freed last, and not given back yet.
-static FREED: AtomicPtr<Freed> = AtomicPtr::new(ptr::null_mut());
+static FREED: AtomicPtr<FreedAside> = AtomicPtr::new(ptr::null_mut());
 
 /// A thread's cache that it left, by `Cache::left`.
 static LEFT: AtomicPtr<Cache> = AtomicPtr::new(ptr::null_mut());
@@ -135,9 +135,9 @@ pub(super) unsafe fn leave_uncounted(block: NonNull<u8>, request: Layout) {
 /// # Safety
 /// As for [`leave`].
 unsafe fn leave_packed(block: NonNull<u8>, request: usize) {
-    let freed = block.cast::<Freed>().as_ptr();
+    let freed = block.cast::<FreedAside>().as_ptr();
     // SAFETY: all blocks have 16 bytes and are aligned to as many, and this one is nobody else's.
-    push(&FREED, freed, |before| unsafe { freed.write(Freed { before, request }) });
+    push(&FREED, freed, |before| unsafe { freed.write(FreedAside { before, request }) });
 }
 
 /// Leaves the cache of a thread that ends to who has the lock next.

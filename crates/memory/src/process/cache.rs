@@ -26,7 +26,7 @@ use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
 use super::aside::take_back;
-use super::parcels::Parcels;
+use super::parcels::ThreadParcels;
 use super::pot::{self, Answer};
 use crate::heap::Heap;
 use crate::heap::parcel::Parcel;
@@ -227,7 +227,7 @@ pub(crate) struct Cache {
     pub(crate) number: AtomicUsize,
     /// The one that was left before this one, where both wait to be retired.
     pub(crate) left: AtomicPtr<Cache>,
-    pub(crate) parcels: Parcels,
+    pub(crate) parcels: ThreadParcels,
     slots: [AtomicPtr<u8>; SLOTS],
 }
 
@@ -307,7 +307,7 @@ impl Cache {
                     limit: AtomicU32::new(0),
                 }
             }; CLASSES],
-            parcels: Parcels::none(),
+            parcels: ThreadParcels::none(),
             slots: [const { AtomicPtr::new(ptr::null_mut()) }; SLOTS],
         }
     }

@@ -6,7 +6,7 @@
 //! the child: its copy of a stack may be of another instant than its copy of the stack's top.
 #![allow(unsafe_code)]
 
-use super::shards::{self, Holding};
+use super::shards::{self, ForkHold};
 use super::threads::{self, CURRENT};
 use super::{CENTRAL, aside, leave_work, reach};
 use crate::os;
@@ -27,15 +27,15 @@ extern "C" fn in_parent() {
 }
 
 extern "C" fn in_child() {
-    match shards::holding() {
-        Holding::All => close(),
+    match shards::fork_hold() {
+        ForkHold::All => close(),
         // A signal's handler forked in the midst of a request, which goes on.
-        Holding::AllButMine => {
+        ForkHold::AllButMine => {
             BEREFT.store(true, Relaxed);
             leave_work();
         }
         // The handlers were registered between the one and the other.
-        Holding::None => {}
+        ForkHold::None => {}
     }
     shards::release_all();
 }

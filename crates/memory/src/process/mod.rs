@@ -29,7 +29,7 @@ use self::cache::{Cache, Tally};
 use self::errands::{keep_budget, once_more, pursue_all};
 use self::purger::Purger;
 use self::runs::{give_back_run, obtain_run, resize_run};
-use self::shards::{State, Visit, enter_home, owner};
+use self::shards::{ShardState, Visit, enter_home, owner};
 use self::threads::{CURRENT, Caches, current};
 use crate::heap::{Granted, Promotion};
 use crate::heap_config::HeapSettings;
@@ -266,7 +266,7 @@ fn refill(cache: &'static Cache, class: usize, request: Layout, is_last: bool) -
     };
     let Some(mut inside) = inside else { return aside::obtain(request).map(Some) };
     let counts = inside.shard.counts(cache);
-    let State { heap, tallies, .. } = &mut *inside;
+    let ShardState { heap, tallies, .. } = &mut *inside;
     let misses = heap.misses();
     let block = if is_of_parcel {
         let pages = class_pages(class);

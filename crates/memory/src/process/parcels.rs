@@ -33,7 +33,7 @@ const LEASE_ENDS: usize = 8;
 
 /// Changed by who is at the [leases](super::cache::AtLeases) of its cache.
 #[derive(Debug)]
-pub(crate) struct Parcels {
+pub(crate) struct ThreadParcels {
     count: AtomicUsize,
     /// Free pages in them, and all, as of the last look.
     free: AtomicUsize,
@@ -51,7 +51,7 @@ pub(crate) struct Parcels {
     parcels: [AtomicPtr<Parcel>; MOST],
 }
 
-impl Parcels {
+impl ThreadParcels {
     pub(crate) const fn none() -> Self {
         Self {
             count: AtomicUsize::new(0),

@@ -6,7 +6,7 @@ use std::ptr::{self, NonNull};
 
 use super::cache::{Cache, misuse};
 use super::errands::{keep_budget, let_others, meanwhile, once_more};
-use super::shards::{self, Inside, State, enter_home, owner};
+use super::shards::{self, Inside, ShardState, enter_home, owner};
 use super::{aside, current, promote_now, purger};
 use crate::heap::{Granted, Heap, Progress, Resize};
 use crate::layout::blocks::{self, Place, Run};
@@ -80,7 +80,7 @@ fn try_run(cache: &Cache, mut inside: Inside, pages: Run, size: usize) -> Option
         }
     }
     let counts = inside.shard.counts(cache);
-    let State { heap, tallies, .. } = &mut *inside;
+    let ShardState { heap, tallies, .. } = &mut *inside;
     let granted = heap.granted(&request);
     tallies.served(counts, None, pages.capacity(), size, request.missed());
     let promotion = heap.promotion_of(&mut request);
@@ -104,7 +104,7 @@ pub(super) fn give_back_run(request: Layout, start: NonNull<u8>) {
         return unsafe { aside::leave(start, request) };
     };
     let counts = inside.shard.counts(cache);
-    let State { heap, tallies, .. } = &mut *inside;
+    let ShardState { heap, tallies, .. } = &mut *inside;
     let Some(run) = run else { misuse(heap, start) };
     // SAFETY: the caller's word.
     unsafe { take_back_run(heap, run, start) };

@@ -36,7 +36,7 @@ const SHARDS: usize = 64;
 
 /// What a shard guards.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct ShardState {
     pub(super) heap: Heap<Linux>,
     pub(super) tallies: Tallies,
     /// Requests that have left the lock to others for a moment, and the thread of the last of them as long as it has.
@@ -44,7 +44,7 @@ pub(super) struct State {
     last: usize,
 }
 
-impl State {
+impl ShardState {
     /// A request leaves the lock to others.
     pub(super) fn begin(&mut self) {
         self.under_way += 1;
@@ -72,7 +72,7 @@ const GRAIN: u32 = 64;
 #[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct Shard {
-    state: Lock<State>,
+    state: Lock<ShardState>,
     /// Where requests count that have no cache of their thread's; used under the lock only.
     homeless: &'static Cache,
     /// For who does not have the lock, once there was a parcel.
@@ -87,7 +87,7 @@ pub(super) struct Shard {
 impl Shard {
     const fn new(homeless: &'static Cache) -> Self {
         Self {
-            state: Lock::new(State { heap: Heap::new(Linux), tallies: Tallies::new(), under_way: 0, last: 0 }),
+            state: Lock::new(ShardState { heap: Heap::new(Linux), tallies: Tallies::new(), under_way: 0, last: 0 }),
             homeless,
             view: OnceLock::new(),
             taker: AtomicPtr::new(ptr::null_mut()),
@@ -129,7 +129,7 @@ impl Shard {
 #[derive(Debug)]
 pub(super) struct Inside {
     pub(super) shard: &'static Shard,
-    state: LockGuard<'static, State>,
+    state: LockGuard<'static, ShardState>,
 }
 
 impl Inside {
@@ -165,17 +165,17 @@ impl Inside {
 }
 
 impl Deref for Inside {
-    type Target = State;
+    type Target = ShardState;
 
     #[inline]
-    fn deref(&self) -> &State {
+    fn deref(&self) -> &ShardState {
         &self.state
     }
 }
 
 impl DerefMut for Inside {
     #[inline]
-    fn deref_mut(&mut self) -> &mut State {
+    fn deref_mut(&mut self) -> &mut ShardState {
         &mut self.state
     }
 }
@@ -703,21 +703,21 @@ pub(super) fn release_all() {
 }
 
 /// What a thread has of the locks, at the end of a fork.
-pub(super) enum Holding {
+pub(super) enum ForkHold {
     All,
     /// All but one, with which it stands in the midst of a request.
     AllButMine,
     None,
 }
 
-pub(super) fn holding() -> Holding {
+pub(super) fn fork_hold() -> ForkHold {
     let is_mine = |shard: &'static Shard| shard.state.is_mine() && !shard.state.is_held_for_fork();
     if (CENTRAL.is_mine() && !CENTRAL.is_held_for_fork()) || all().any(is_mine) {
-        Holding::AllButMine
+        ForkHold::AllButMine
     } else if CENTRAL.is_held_for_fork() {
-        Holding::All
+        ForkHold::All
     } else {
-        Holding::None
+        ForkHold::None
     }
 }
 
@@ -753,7 +753,7 @@ pub(super) fn sum(cache: &Cache) -> Sums {
     left.iter().for_each(|left| sums.add(left));
     for shard in all() {
         let mut inside = shard.lock();
-        let State { tallies, heap, .. } = &mut *inside;
+        let ShardState { tallies, heap, .. } = &mut *inside;
         sums.add_shard(tallies, heap);
         sums.add_cache(shard.homeless);
     }

@@ -136,12 +136,12 @@ enum Now {
 
 /// Attempts that failed make the next ones rarer.
 #[derive(Debug)]
-struct Patience {
+struct Backoff {
     failures: u32,
     skip: u64,
 }
 
-impl Patience {
+impl Backoff {
     const fn new() -> Self {
         Self { failures: 0, skip: 0 }
     }
@@ -193,9 +193,9 @@ pub(crate) struct Space<O> {
     max_cuts: usize,
     /// A part of the mappings that the process may have: one of so many.
     share: usize,
-    moves: Patience,
-    unmaps: Patience,
-    purges: Patience,
+    moves: Backoff,
+    unmaps: Backoff,
+    purges: Backoff,
     page_size: u32,
 }
 
@@ -213,9 +213,9 @@ impl<O: Os> Space<O> {
             cuts: 0,
             max_cuts: 0,
             share: SHARE,
-            moves: Patience::new(),
-            unmaps: Patience::new(),
-            purges: Patience::new(),
+            moves: Backoff::new(),
+            unmaps: Backoff::new(),
+            purges: Backoff::new(),
             page_size: 1,
         }
     }

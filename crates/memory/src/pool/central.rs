@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::ptr::NonNull;
 
 use crate::layout::{BUCKETS, Fit, SizeClasses};
-use crate::stats::Kept;
+use crate::stats::FreeBuffers;
 
 /// A free buffer, as it goes back to the backing.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Free {
 }
 
 #[derive(Debug)]
-pub(super) struct Cache {
+pub(super) struct CentralList {
     classes: SizeClasses,
     /// The alignments seen so far, in order of appearance. Buffers of different alignments are never interchanged, as
     /// each has to go back to the backing with the alignment it came with.
@@ -28,7 +28,7 @@ pub(super) struct Cache {
     /// Where in `queues` those of an alignment, by its log2, begin: one for each class.
     first_queue: [u32; usize::BITS as usize],
     queues: Vec<VecDeque<Idle>>,
-    kept: [Kept; BUCKETS],
+    kept: [FreeBuffers; BUCKETS],
     bytes: usize,
     /// What is leased to the stocks of threads, whether it lies there or not.
     leased: [usize; BUCKETS],
@@ -49,14 +49,14 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug)]
 pub(super) struct Full;
 
-impl Cache {
+impl CentralList {
     pub(super) fn new(classes: SizeClasses) -> Self {
         Self {
             classes,
             alignments: Vec::new(),
             first_queue: [NONE; usize::BITS as usize],
             queues: Vec::new(),
-            kept: [Kept::default(); BUCKETS],
+            kept: [FreeBuffers::default(); BUCKETS],
             bytes: 0,
             leased: [0; BUCKETS],
             leased_bytes: 0,
@@ -67,7 +67,7 @@ impl Cache {
         self.bytes
     }
 
-    pub(super) fn kept(&self) -> &[Kept; BUCKETS] {
+    pub(super) fn kept(&self) -> &[FreeBuffers; BUCKETS] {
         &self.kept
     }
 
