@@ -18,27 +18,45 @@ mod backing;
 mod biased;
 mod buffer;
 mod error;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod global;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod heap;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod heap_config;
 pub mod layout;
+// The heap uses more of it than others do.
+#[cfg_attr(not(all(target_os = "linux", target_pointer_width = "64")), allow(dead_code))]
 mod os;
 #[cfg(feature = "plan")]
 mod planned;
 mod pool;
 mod pool_config;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod process;
 mod provider;
 mod retention;
 mod stats;
+// As above.
+#[cfg_attr(not(all(target_os = "linux", target_pointer_width = "64")), allow(dead_code))]
 mod sync;
+
+/// Where there is no heap.
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+mod process {
+    pub(crate) use crate::os::at_fork;
+}
 
 pub use allocator::{OwnedBuffer, PoolBuffer, TensorAllocator};
 pub use arena::{ArenaBuffer, ArenaUsage, ComputeArena, Scope, ScopeBuffer};
-pub use backing::{Backing, Failing, Fault, FromAllocator, Limited, Pages, Refused, System, Tracking};
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+pub use backing::Pages;
+pub use backing::{Backing, Failing, Fault, FromAllocator, Limited, Refused, System, Tracking};
 pub use buffer::{Buffer, Slots};
 pub use error::{AllocError, AllocErrorKind};
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub use global::TenzorMalloc;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub use heap_config::{Background, HeapConfig, HeapSettings, HugePages, Origin, Setting};
 #[cfg(feature = "plan")]
 pub use planned::{PlannedAllocator, PlannedStats, Step};

@@ -16,12 +16,8 @@ mod parcels;
 #[path = "../src/heap/parcel.rs"]
 mod parcel;
 
-#[path = "../src/layout/blocks.rs"]
-mod blocks;
-
-mod layout {
-    pub(crate) use crate::blocks;
-}
+#[path = "../src/heap/classes.rs"]
+mod classes;
 
 /// Nobody has more than a share of its own.
 mod pot {
@@ -52,6 +48,8 @@ mod aside {
 }
 
 mod os {
+    pub(crate) const PAGE: usize = 4096;
+
     pub trait Os {}
     pub struct NoOs;
     impl Os for NoOs {}
@@ -84,7 +82,7 @@ mod heap {
     use std::marker::PhantomData;
     use std::ptr::NonNull;
 
-    pub(crate) use crate::parcel;
+    pub(crate) use crate::{classes, parcel};
 
     #[derive(Default)]
     pub struct Heap<O> {
@@ -216,7 +214,7 @@ use parcel::{Parcel, bits};
 use sync::atomic::Ordering::Relaxed;
 
 /// The class of the largest blocks: four fill a stack.
-const CLASS: usize = blocks::CLASSES - 1;
+const CLASS: usize = classes::CLASSES - 1;
 const SIZE: usize = 10;
 
 /// Never used itself, so that its atomics are not made yet.

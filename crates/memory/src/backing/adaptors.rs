@@ -7,8 +7,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::{Backing, Refused};
-use crate::os;
-use crate::process::survive_forks;
+use crate::process;
 use crate::sync::Lock;
 
 /// Refuses what would bring the bytes granted and not returned above a limit.
@@ -136,8 +135,7 @@ impl<B: Backing> Tracking<B> {
         }
         HANDLERS.call_once(|| {
             // Ledgers take memory under their lock: the heap is to be held after it.
-            survive_forks();
-            os::at_fork(Some(before), Some(after), Some(after));
+            process::at_fork(Some(before), Some(after), Some(after));
         });
         Self { inner, ledger: NEXT.fetch_add(1, Ordering::Relaxed) }
     }

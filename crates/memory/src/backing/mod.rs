@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 mod adaptors;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod pages;
 
 use std::alloc::{GlobalAlloc, Layout};
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use allocator_api2::alloc::Allocator;
 
 pub use adaptors::{Failing, Fault, Limited, Tracking};
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub use pages::Pages;
 
 /// Where a pool or an arena gets its memory from.

@@ -59,7 +59,7 @@ impl Pages {
     }
 }
 
-// SAFETY: the heap grants disjoint ranges of memory that is never unmapped, as aligned as asked (`layout::blocks`), and
+// SAFETY: the heap grants disjoint ranges of memory that is never unmapped, as aligned as asked (`heap::classes`), and
 // what it does not name as dirty is zero (`heap::units`). It does not unwind and asks nobody above it.
 unsafe impl Backing for Pages {
     fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {

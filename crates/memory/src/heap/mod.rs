@@ -18,6 +18,7 @@
 #![allow(unsafe_code)]
 
 mod budget;
+pub(crate) mod classes;
 mod extents;
 mod filling;
 mod owners;
@@ -34,6 +35,7 @@ use std::ops::Range;
 use std::ptr::NonNull;
 
 pub(crate) use self::budget::Budget;
+use self::classes::{PAGE, Run, SLAB_CLASSES, class_pages};
 use self::filling::Seen;
 pub(crate) use self::owners::Holding;
 use self::owners::OwnersView;
@@ -44,7 +46,6 @@ use self::parcels::{Parcels, ParcelsView, first_page};
 use self::slabs::Slabs;
 use self::space::{Errand, Return, UNIT};
 use crate::heap_config::HugePages;
-use crate::layout::blocks::{self, PAGE, Run, SLAB_CLASSES, class_pages};
 use crate::os::Os;
 
 /// A granted block.
@@ -227,7 +228,7 @@ impl<O: Os> Heap<O> {
     /// Where the block of a run starts.
     #[inline]
     fn start_of(&mut self, page: u32, run: Run) -> NonNull<u8> {
-        let colour = if run.coloured { blocks::colour(page) } else { 0 };
+        let colour = if run.coloured { classes::colour(page) } else { 0 };
         self.pages.space().address(page).map_addr(|addr| addr.saturating_add(colour))
     }
 
@@ -259,7 +260,7 @@ impl<O: Os> Heap<O> {
     #[inline]
     fn page_of(&mut self, run: Run, start: NonNull<u8>) -> Option<u32> {
         let page = self.pages.space().page(start)?;
-        let colour = if run.coloured { blocks::colour(page) } else { 0 };
+        let colour = if run.coloured { classes::colour(page) } else { 0 };
         (start.addr().get() % PAGE == colour && self.pages.owners().is_run(page, run)).then_some(page)
     }
 

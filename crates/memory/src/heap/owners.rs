@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::space::{PAGES, Table, TableMemory, TableView};
-use crate::layout::blocks::{PAGE, Run, SLAB_CLASSES, class_capacity};
+use crate::heap::classes::{PAGE, Run, SLAB_CLASSES, class_capacity};
 use crate::os::Os;
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Relaxed;

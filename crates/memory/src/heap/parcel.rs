@@ -109,7 +109,7 @@ impl Parcel {
 
     /// The address of a page.
     pub(crate) fn address(&self, page: u32) -> usize {
-        self.address.load(Relaxed) + page as usize * crate::layout::blocks::PAGE
+        self.address.load(Relaxed) + page as usize * crate::heap::classes::PAGE
     }
 
     /// Its pages that are not the heap's.

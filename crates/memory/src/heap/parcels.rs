@@ -9,7 +9,7 @@ use super::owners::{Holding, Owners, SLABS};
 use super::pages::PageHeap;
 use super::parcel::{Parcel, bits};
 use super::space::{Atomic, Table, TableView};
-use crate::layout::blocks::PAGE;
+use crate::heap::classes::PAGE;
 use crate::os::Os;
 use crate::sync::atomic::Ordering::Relaxed;
 

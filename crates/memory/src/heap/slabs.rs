@@ -6,7 +6,7 @@
 use super::owners::{Holding, SLABS};
 use super::pages::PageHeap;
 use super::space::{Table, zeroable};
-use crate::layout::blocks::{PAGE, SLAB_BLOCKS, SLAB_CLASSES, class_capacity, class_pages};
+use crate::heap::classes::{PAGE, SLAB_BLOCKS, SLAB_CLASSES, class_capacity, class_pages};
 use crate::os::Os;
 
 const WORDS: usize = SLAB_BLOCKS / 64;

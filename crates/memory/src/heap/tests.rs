@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
 use super::*;
-use crate::layout::blocks::Place;
+use crate::heap::classes::Place;
 use crate::os::{HUGE, Linux, Map, Move, Purge};
 
 /// What a call to the system does when it fails.
@@ -309,7 +309,7 @@ impl<O: Caller> Heap<O> {
     }
 
     fn obtain_in_pieces(&mut self, layout: Layout, hold: impl Fn()) -> Option<Granted> {
-        match blocks::place(layout)? {
+        match classes::place(layout)? {
             Place::Run(run) => {
                 if let Some(granted) = self.obtain_at_once(run, layout.size()) {
                     return Some(granted);
@@ -350,7 +350,7 @@ impl<O: Caller> Heap<O> {
     fn give_back(&mut self, block: NonNull<u8>, layout: Layout) {
         // SAFETY: the test's word.
         assert!(unsafe {
-            match blocks::place(layout).unwrap() {
+            match classes::place(layout).unwrap() {
                 Place::Run(run) => self.give_back_run(run, block),
                 Place::Class(class) => self.give_back_block(class, block),
             }
@@ -477,7 +477,7 @@ fn filled<O: Caller>(heap: &mut Heap<O>, layout: Layout) -> NonNull<u8> {
 }
 
 fn run_of(layout: Layout) -> (Run, usize) {
-    match blocks::place(layout) {
+    match classes::place(layout) {
         Some(Place::Run(run)) => (run, layout.size()),
         _ => panic!("no run"),
     }
@@ -582,7 +582,7 @@ fn run(seed: u64, operations: u64, largest: u32, os: Faulty) -> usize {
                 let old = live[index].layout;
                 let size = random.usize(1..=2 * old.size());
                 let new = Layout::from_size_align(size, old.align()).unwrap();
-                let (Some(Place::Run(before)), Some(Place::Run(after))) = (blocks::place(old), blocks::place(new))
+                let (Some(Place::Run(before)), Some(Place::Run(after))) = (classes::place(old), classes::place(new))
                 else {
                     continue;
                 };
@@ -983,7 +983,7 @@ fn a_moved_block_is_as_aligned_as_before() {
         for _ in 0..others {
             heap.obtain(Layout::from_size_align(2 << 20, 4096).unwrap()).unwrap();
         }
-        let (Some(Place::Run(before)), Some(Place::Run(after))) = (blocks::place(old), blocks::place(new)) else {
+        let (Some(Place::Run(before)), Some(Place::Run(after))) = (classes::place(old), classes::place(new)) else {
             panic!("no runs");
         };
         if let Some(start) = heap.relocate_in_pieces(block, (before, old.size()), after, || {}) {
@@ -1050,7 +1050,7 @@ fn owners_tell_what_lies_at_an_address_without_the_lock() {
         scope.spawn(move || {
             for (address, layout) in blocks {
                 let block = NonNull::dangling().with_addr(address);
-                match (blocks::place(layout).unwrap(), view.at(block)) {
+                match (classes::place(layout).unwrap(), view.at(block)) {
                     (Place::Run(run), Holding::Run(found)) => assert_eq!(found, run),
                     (Place::Class(class), Holding::Slab { class: found, .. }) => assert_eq!(found, class),
                     (Place::Class(class), Holding::Run(found)) => assert_eq!(found, class_run(class)),
@@ -1067,7 +1067,7 @@ fn owners_tell_what_lies_at_an_address_without_the_lock() {
     }
     heap.check();
     for (block, layout) in blocks {
-        if matches!(blocks::place(layout), Some(Place::Run(_))) {
+        if matches!(classes::place(layout), Some(Place::Run(_))) {
             assert!(!matches!(view.at(block), Holding::Run(_)), "{layout:?} is free");
         }
     }
@@ -1082,7 +1082,7 @@ fn what_is_no_block_in_use_is_not_taken_back() {
             .map(|(size, align)| Layout::from_size_align(size, align).unwrap());
     // SAFETY: what is refused, nothing happens to; what is not, is used no more.
     let give = |heap: &mut Heap<Linux>, block: NonNull<u8>, layout| unsafe {
-        match blocks::place(layout).unwrap() {
+        match classes::place(layout).unwrap() {
             Place::Run(run) => heap.give_back_run(run, block),
             Place::Class(class) => heap.give_back_block(class, block),
         }
@@ -1091,13 +1091,13 @@ fn what_is_no_block_in_use_is_not_taken_back() {
         // There may be no machine so large.
         let Some(Granted { start, .. }) = heap.obtain(layout) else { continue };
         for other in layouts {
-            let place = |layout| blocks::place(layout).unwrap();
+            let place = |layout| classes::place(layout).unwrap();
             assert!(place(other) == place(layout) || !give(&mut heap, start, other), "{layout:?} freed as {other:?}");
         }
         for off in [1, 64, PAGE, 2 * PAGE + 16] {
             let inside = start.map_addr(|addr| addr.saturating_add(off));
             // In a slab, there may be a block there.
-            if blocks::class(layout).is_none_or(|class| !off.is_multiple_of(blocks::class_capacity(class))) {
+            if classes::class(layout).is_none_or(|class| !off.is_multiple_of(classes::class_capacity(class))) {
                 assert!(!give(&mut heap, inside, layout), "{off} bytes into {layout:?}");
             }
         }

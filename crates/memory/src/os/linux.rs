@@ -5,11 +5,14 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8};
 
+use super::PAGE;
 use super::{HUGE, Map, Move, Os, Purge, complain_once};
-use crate::layout::blocks::PAGE;
 
 const ACCESS: i32 = libc::PROT_READ | libc::PROT_WRITE;
 const PRIVATE: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+
+/// Linux 6.1; not every C library names it.
+const MADV_COLLAPSE: libc::c_int = 25;
 
 /// How many mappings a process may have where that is not told.
 const MAPPINGS: usize = 65_530;
@@ -160,7 +163,7 @@ unsafe impl Os for Linux {
 
     fn collapse(&self, start: NonNull<u8>) -> bool {
         // SAFETY: contents stay, whoever's they are.
-        allows_huge() && unsafe { libc::madvise(start.as_ptr().cast(), HUGE, libc::MADV_COLLAPSE) == 0 }
+        allows_huge() && unsafe { libc::madvise(start.as_ptr().cast(), HUGE, MADV_COLLAPSE) == 0 }
     }
 
     fn resident(&self, start: NonNull<u8>, bytes: usize) -> Option<usize> {

@@ -5,20 +5,33 @@
 //! call by call, and returned as a value: who calls never guesses.
 #![allow(unsafe_code)]
 
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod linux;
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+mod other;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod process;
 #[cfg(tenzor_serial)]
 pub(crate) mod serial;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod stderr;
 
 use std::ptr::NonNull;
 
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub(crate) use self::linux::{Linux, clear};
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+pub(crate) use self::other::{at_fork, can_fence_threads, fence_threads, sleep, wait_while, wake_one};
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub(crate) use self::process::{
-    Ends, Errno, at_fork, can_fence_threads, clock, environment, fence_threads, has_environment, processors,
+    Ends, Errno, Hook, at_fork, can_fence_threads, clock, environment, fence_threads, has_environment, processors,
     remember_processors, sleep, spawn, stay_loaded, wait_while, wake_one,
 };
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub(crate) use self::stderr::{be_quiet, complain, complain_once, die, remember_standard_error};
+
+/// The grain of the heap's bookkeeping in bytes: the page of x86-64, and a divisor of every other page size.
+pub(crate) const PAGE: usize = 4096;
 
 /// A huge page in bytes.
 pub(crate) const HUGE: usize = 2 << 20;

@@ -102,7 +102,7 @@ fn half(at: &AtomicUsize) -> *const u32 {
 /// Returns whether it was not the time.
 pub(crate) fn wait_while(at: &AtomicUsize, value: usize, at_most: Option<Duration>) -> bool {
     let at_most = at_most.map(|time| libc::timespec {
-        tv_sec: time.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
         tv_nsec: time.subsec_nanos().into(),
     });
     let at_most = at_most.as_ref().map_or(ptr::null(), ptr::from_ref);

@@ -30,7 +30,7 @@ use std::sync::Once;
 use super::state::PoolState;
 use super::threads;
 use crate::os;
-use crate::process::survive_forks;
+use crate::process;
 use crate::sync::{Hold, Lock};
 
 /// A pool's state at its place in the list. *Listed*: what is in the list lives, as it leaves before it is dropped.
@@ -63,12 +63,12 @@ static POOLS: Lock<Pools> = Lock::new(Pools { first: None });
 extern "C" fn survive() {
     static HANDLERS: Once = Once::new();
     HANDLERS.call_once(|| {
-        survive_forks();
-        os::at_fork(Some(before), Some(in_parent), Some(in_child));
+        process::at_fork(Some(before), Some(in_parent), Some(in_child));
     });
 }
 
 /// When the process starts, so that others' handlers come by before ours have the locks.
+#[cfg(target_os = "linux")]
 #[used]
 #[unsafe(link_section = ".init_array")]
 static EARLY: extern "C" fn() = survive;

@@ -13,7 +13,7 @@ use super::cache::{Cache, give_back};
 use super::runs::take_back_run;
 use super::shards::{Visit, owner};
 use super::{central, threads};
-use crate::layout::blocks::{self, PAGE, Place, class_capacity};
+use crate::heap::classes::{self, PAGE, Place, class_capacity};
 use crate::os::{Linux, Os};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicUsize};
@@ -53,7 +53,7 @@ fn unpack(request: usize) -> Option<Layout> {
 /// A block for a request that is not zero-sized. All of it is zero.
 #[cold]
 pub(super) fn obtain(request: Layout) -> Option<NonNull<u8>> {
-    let size = match blocks::place(request)? {
+    let size = match classes::place(request)? {
         // Caches take it for any other block of the class.
         Place::Class(class) => class_capacity(class),
         Place::Run(_) => request.size(),
@@ -176,7 +176,7 @@ pub(super) fn work_off() -> bool {
     let mut visit = Visit::default();
     for place in &SERVED {
         let Some(request) = unpack(place.request.load(Relaxed)) else { continue };
-        let Some(counted) = blocks::place(request) else { continue };
+        let Some(counted) = classes::place(request) else { continue };
         let Some(inside) = visit.to(owner(NonNull::dangling())) else { return true };
         // Others may look as well.
         if place.request.swap(0, Relaxed) != 0 {
@@ -201,7 +201,7 @@ pub(super) fn work_off() -> bool {
         // SAFETY: *Left*: `leave` wrote it, and it was taken from the list.
         let packed = unsafe { block.as_ref() }.request;
         let (block, Some(request)) = (block.cast(), unpack(packed)) else { continue };
-        let Some(place) = blocks::place(request) else { continue };
+        let Some(place) = classes::place(request) else { continue };
         let Some(inside) = visit.to(owner(block)) else {
             // SAFETY: as above.
             unsafe { leave_packed(block, packed) };

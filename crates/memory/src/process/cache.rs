@@ -29,8 +29,8 @@ use super::aside::take_back;
 use super::parcels::ThreadParcels;
 use super::pot::{self, Answer};
 use crate::heap::Heap;
+use crate::heap::classes::{CLASSES, SLAB_CLASSES, class_capacity};
 use crate::heap::parcel::Parcel;
-use crate::layout::blocks::{CLASSES, SLAB_CLASSES, class_capacity};
 use crate::os::{self, Os};
 use crate::sync::{BREATH, store_load_fence};
 

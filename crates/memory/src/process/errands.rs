@@ -4,7 +4,7 @@ use super::cache::Cache;
 use super::shards::{self, Inside};
 use super::yield_to_request;
 use crate::heap::Goal;
-use crate::layout::blocks::PAGE;
+use crate::heap::classes::PAGE;
 use crate::os;
 use crate::sync::BREATH;
 use crate::sync::atomic::AtomicU32;

@@ -31,9 +31,9 @@ use self::purger::Purger;
 use self::runs::{give_back_run, obtain_run, resize_run};
 use self::shards::{ShardState, Visit, enter_home, owner};
 use self::threads::{CURRENT, Caches, current};
+use crate::heap::classes::{self, SLAB_CLASSES, class_capacity, class_pages};
 use crate::heap::{Granted, Promotion};
 use crate::heap_config::HeapSettings;
-use crate::layout::blocks::{self, SLAB_CLASSES, class_capacity, class_pages};
 use crate::os::{self, Linux};
 use crate::stats::Stats;
 use crate::sync::{Lock, LockGuard};
@@ -101,10 +101,12 @@ fn catch_up() {
     shards::work_off_noted();
 }
 
-/// From now on the child of a fork finds the heap whole. Handlers around forks that are registered later take their locks before the
-/// heap's.
-pub(crate) fn survive_forks() {
+/// Calls the functions around each fork of the process from now on. Of what stands above the heap: in `before`, locks are taken while the
+/// heap still serves requests.
+pub(crate) fn at_fork(before: Option<os::Hook>, in_parent: Option<os::Hook>, in_child: Option<os::Hook>) {
+    // The heap's own come first, so that in `before` they are called last.
     prepare();
+    os::at_fork(before, in_parent, in_child);
 }
 
 /// Before the first request is served.
@@ -149,7 +151,7 @@ static EARLY: extern "C" fn() = {
 /// A block for a request that is not zero-sized.
 #[inline]
 pub(crate) fn obtain(request: Layout) -> Option<NonNull<u8>> {
-    if let Some(class) = blocks::class(request) {
+    if let Some(class) = classes::class(request) {
         return match CURRENT.get().pop(class, request.size()) {
             Some(block) => Some(block),
             None => obtain_class(class, request),
@@ -161,7 +163,7 @@ pub(crate) fn obtain(request: Layout) -> Option<NonNull<u8>> {
 /// As [`obtain`], all zero.
 #[inline]
 pub(crate) fn obtain_zeroed(request: Layout) -> Option<NonNull<u8>> {
-    let Granted { start, dirty } = match blocks::class(request) {
+    let Granted { start, dirty } = match classes::class(request) {
         Some(_) => Granted { start: obtain(request)?, dirty: 0..request.size() },
         None => obtain_run(request)?,
     };
@@ -174,7 +176,7 @@ pub(crate) fn obtain_zeroed(request: Layout) -> Option<NonNull<u8>> {
 #[inline]
 pub(crate) fn give_back(block: NonNull<u8>, request: Layout) {
     let cache = CURRENT.get();
-    let taken = blocks::class(request).is_some_and(|class| cache.push(class, request.size(), block));
+    let taken = classes::class(request).is_some_and(|class| cache.push(class, request.size(), block));
     if !taken || cache.is_due() {
         give_back_slowly(block, request, taken);
     }
@@ -183,7 +185,7 @@ pub(crate) fn give_back(block: NonNull<u8>, request: Layout) {
 /// One call for all that is not a hit, which keeps the path of these short.
 #[cold]
 fn give_back_slowly(block: NonNull<u8>, request: Layout, taken: bool) {
-    match blocks::class(request) {
+    match classes::class(request) {
         _ if taken => purger::visit(CURRENT.get()),
         Some(class) => give_back_class(class, request, block),
         None => give_back_run(request, block),
@@ -378,7 +380,7 @@ fn give_back_homeless(class: usize, request: Layout, block: NonNull<u8>) {
 /// size are zero.
 #[inline]
 pub(crate) fn resize(block: NonNull<u8>, old: Layout, new: Layout, zeroed: bool) -> bool {
-    let dirty = match (blocks::class(old), blocks::class(new)) {
+    let dirty = match (classes::class(old), classes::class(new)) {
         (Some(before), Some(after)) if before == after => {
             let cache = CURRENT.get();
             if cache.taken.load(Relaxed) {

@@ -8,8 +8,8 @@
 use std::ptr::{self, NonNull};
 
 use super::pot;
+use crate::heap::classes::PAGE;
 use crate::heap::parcel::{PARCEL, Parcel};
-use crate::layout::blocks::PAGE;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize};
 

@@ -8,15 +8,15 @@ use super::cache::{Cache, misuse};
 use super::errands::{keep_budget, let_others, meanwhile, once_more};
 use super::shards::{self, Inside, ShardState, enter_home, owner};
 use super::{aside, current, promote_now, purger};
+use crate::heap::classes::{self, Place, Run};
 use crate::heap::{Granted, Heap, Progress, Resize};
-use crate::layout::blocks::{self, Place, Run};
 use crate::os::Os;
 
 /// A run for a request that has no class.
 #[inline]
 pub(super) fn obtain_run(request: Layout) -> Option<Granted> {
     let cache = current();
-    let Some(run) = blocks::run(request) else { return too_large(cache) };
+    let Some(run) = classes::run(request) else { return too_large(cache) };
     let Some(mut inside) = enter_home(cache) else {
         return aside::obtain(request).map(|start| Granted { start, dirty: 0..0 });
     };
@@ -98,7 +98,7 @@ fn try_run(cache: &Cache, mut inside: Inside, pages: Run, size: usize) -> Option
 
 pub(super) fn give_back_run(request: Layout, start: NonNull<u8>) {
     let cache = current();
-    let run = blocks::run(request);
+    let run = classes::run(request);
     let Some(mut inside) = owner(start).enter_for(cache) else {
         // SAFETY: the caller's word.
         return unsafe { aside::leave(start, request) };
@@ -127,7 +127,7 @@ pub(super) unsafe fn take_back_run<O: Os>(heap: &mut Heap<O>, run: Run, start: N
 /// Makes a run fit another request of the same alignment where it stands, if it can. The bytes that may not be zero, at or beyond the
 /// least of both sizes, are these.
 pub(super) fn resize_run(block: NonNull<u8>, old: Layout, new: Layout) -> Option<Range<usize>> {
-    let (before, after) = (blocks::run(old)?, blocks::run(new)?);
+    let (before, after) = (classes::run(old)?, classes::run(new)?);
     let cache = current();
     let mut inside = owner(block).enter()?;
     if after.pages > before.pages && is_beyond(&inside, after) {
@@ -163,7 +163,7 @@ pub(super) fn resize_run(block: NonNull<u8>, old: Layout, new: Layout) -> Option
 /// Moves a large block to where another request of the same alignment fits, its memory rather than its bytes; `None` if that
 /// does not pay, or there is no memory.
 pub(crate) fn relocate(block: NonNull<u8>, old: Layout, new: Layout) -> Option<NonNull<u8>> {
-    let (Some(Place::Run(before)), Some(Place::Run(after))) = (blocks::place(old), blocks::place(new)) else {
+    let (Some(Place::Run(before)), Some(Place::Run(after))) = (classes::place(old), classes::place(new)) else {
         return None;
     };
     let cache = current();

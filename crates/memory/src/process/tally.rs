@@ -3,7 +3,7 @@
 use super::cache::{Cache, Tally};
 use super::shards;
 use crate::heap::Heap;
-use crate::layout::blocks::{CLASSES, class_capacity};
+use crate::heap::classes::{CLASSES, class_capacity};
 use crate::layout::{BUCKETS, bucket_of};
 use crate::os::Os;
 use crate::stats::{BucketStats, Stats};

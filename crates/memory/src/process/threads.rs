@@ -12,7 +12,7 @@ use super::cache::{Cache, Tally};
 use super::errands::keep_budget;
 use super::shards::{self, Inside, Visit, owner};
 use super::{Central, aside, central, purger};
-use crate::layout::blocks::{self, Run};
+use crate::heap::classes::{self, Run};
 use crate::os::{self, Ends};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicU32};
@@ -230,7 +230,7 @@ pub(super) fn see_all(
 
 /// What a cache takes of the heap: pages of its own, as most of them are never touched.
 fn run() -> Option<Run> {
-    blocks::run(Layout::new::<Cache>())
+    classes::run(Layout::new::<Cache>())
 }
 
 /// A new cache, made where it stays: it is larger than the stack that a thread may have.

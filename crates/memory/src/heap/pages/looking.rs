@@ -3,8 +3,8 @@
 use std::ptr::NonNull;
 
 use super::PageHeap;
+use crate::heap::classes::PAGE;
 use crate::heap::filling::{Seen, Watched, look};
-use crate::layout::blocks::PAGE;
 use crate::os::Os;
 
 /// A look at watched blocks. Whoever has them by then, what is told of them harms nobody.

@@ -52,8 +52,8 @@ use super::extents::{Extent, Extents, Side};
 use super::filling::Filling;
 use super::space::{Layout, STEP, Space, Table, UNIT, UnitSet, Unmapped, units, whole_units};
 use super::units::Units;
+use crate::heap::classes::{CLASS_PAGES, PAGE};
 use crate::heap_config::HugePages;
-use crate::layout::blocks::{CLASS_PAGES, PAGE};
 use crate::os::Os;
 
 /// What is mapped beyond what is asked for: a part of what is mapped, and at most so many units.

@@ -4,8 +4,8 @@ use std::ptr::NonNull;
 
 use super::PageHeap;
 use super::transit::Transit;
+use crate::heap::classes::PAGE;
 use crate::heap::space::{UNIT, UNITS};
-use crate::layout::blocks::PAGE;
 use crate::os::{HUGE, Os};
 
 /// Units that are looked at in one piece for one to promote.

@@ -23,7 +23,7 @@ use bytemuck::Zeroable;
 pub(crate) use self::errand::{Came, Errand, Return};
 pub(crate) use self::set::UnitSet;
 pub(crate) use self::table::{Atomic, Table, TableMemory, TableView, zeroable};
-use crate::layout::blocks::PAGE;
+use crate::heap::classes::PAGE;
 use crate::os::{HUGE, Map, Move, Os};
 
 /// Pages in a unit.

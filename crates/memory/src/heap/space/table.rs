@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use bytemuck::Zeroable;
 
-use crate::layout::blocks::PAGE;
+use crate::heap::classes::PAGE;
 use crate::os::Os;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU32};

@@ -4,8 +4,6 @@
 //! steps; every step is a size class, and its upper edge is its **capacity**: the size of each of its buffers. A request
 //! gets the least capacity that holds it, so any buffer of a class serves any request of that class.
 
-pub(crate) mod blocks;
-
 use std::alloc::Layout;
 
 /// The capacity of the smallest class, and the least alignment of every buffer, in bytes.

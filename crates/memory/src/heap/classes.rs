@@ -6,8 +6,7 @@
 
 use std::alloc::Layout;
 
-/// The grain of the heap's bookkeeping in bytes: the page of x86-64, and a divisor of every other page size.
-pub(crate) const PAGE: usize = 4096;
+pub(crate) use crate::os::PAGE;
 
 /// The largest block of a slab, in bytes.
 const SLAB_BLOCK: usize = 7 << 10;
