@@ -21,7 +21,7 @@ use bytemuck::Zeroable;
 use crate::backing::{Backing, Refused, System};
 use crate::buffer::Buffer;
 use crate::error::{AllocError, AllocErrorKind};
-use crate::layout::{MIN_ALIGNMENT, align_up};
+use crate::layout::{MIN_ALIGNMENT, align_up, dangling};
 use crate::provider::{Provider, typed_requests};
 use crate::stats::Bytes;
 
@@ -296,7 +296,7 @@ impl<B: Backing> ComputeArena<B> {
     #[inline]
     fn bump(&self, depth: usize, request: Layout, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
         if request.size() == 0 {
-            return Ok(request.dangling_ptr());
+            return Ok(dangling(request));
         }
         let block = self.current.get();
         let ptr = match place(block, self.cursor.get().offset, request) {

@@ -5,6 +5,7 @@
 //! gets the least capacity that holds it, so any buffer of a class serves any request of that class.
 
 use std::alloc::Layout;
+use std::ptr::{self, NonNull};
 
 /// The capacity of the smallest class, and the least alignment of every buffer, in bytes.
 pub const MIN_ALIGNMENT: usize = 64;
@@ -192,6 +193,15 @@ pub(crate) fn array<T>(count: usize, alignment: usize, least: usize) -> Option<L
         return None;
     }
     Layout::from_size_align(size, alignment.max(least).max(align_of::<T>())).ok()
+}
+
+/// Where what has no size lies: nowhere, aligned as asked.
+#[inline]
+pub(crate) const fn dangling(layout: Layout) -> NonNull<u8> {
+    match NonNull::new(ptr::without_provenance_mut(layout.align())) {
+        Some(address) => address,
+        None => NonNull::dangling(),
+    }
 }
 
 /// The least multiple of `alignment` (a power of two) that is at least `value`.

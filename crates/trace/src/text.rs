@@ -77,12 +77,18 @@ impl ParseError {
 
     /// The message without the line, for a caller that prints the place in a way of its own.
     pub fn problem(&self) -> impl fmt::Display + '_ {
-        fmt::from_fn(|f| {
-            if let Some(field) = self.field {
-                write!(f, "field '{field}': ")?;
-            }
-            write!(f, "expected {}, found {}", self.expected, self.found)
-        })
+        WithoutLine(self)
+    }
+}
+
+struct WithoutLine<'a>(&'a ParseError);
+
+impl fmt::Display for WithoutLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(field) = self.0.field {
+            write!(f, "field '{field}': ")?;
+        }
+        write!(f, "expected {}, found {}", self.0.expected, self.0.found)
     }
 }
 

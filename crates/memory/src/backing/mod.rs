@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use allocator_api2::alloc::Allocator;
 
+use crate::layout::dangling;
 pub use adaptors::{Failing, Fault, Limited, Tracking};
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub use pages::Pages;
@@ -86,7 +87,7 @@ pub struct System;
 unsafe impl Backing for System {
     fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
         if layout.size() == 0 {
-            return Ok(layout.dangling_ptr());
+            return Ok(dangling(layout));
         }
         // SAFETY: the layout is not zero-sized.
         NonNull::new(unsafe { std::alloc::System.alloc(layout) }).ok_or(Refused)
@@ -94,7 +95,7 @@ unsafe impl Backing for System {
 
     fn obtain_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
         if layout.size() == 0 {
-            return Ok(layout.dangling_ptr());
+            return Ok(dangling(layout));
         }
         // SAFETY: the layout is not zero-sized.
         NonNull::new(unsafe { std::alloc::System.alloc_zeroed(layout) }).ok_or(Refused)

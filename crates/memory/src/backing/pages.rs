@@ -5,6 +5,7 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 
 use super::{Backing, Refused};
+use crate::layout::dangling;
 use crate::process;
 use crate::stats::Stats;
 
@@ -64,14 +65,14 @@ impl Pages {
 unsafe impl Backing for Pages {
     fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
         if layout.size() == 0 {
-            return Ok(layout.dangling_ptr());
+            return Ok(dangling(layout));
         }
         process::obtain(layout).ok_or(Refused)
     }
 
     fn obtain_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
         if layout.size() == 0 {
-            return Ok(layout.dangling_ptr());
+            return Ok(dangling(layout));
         }
         process::obtain_zeroed(layout).ok_or(Refused)
     }

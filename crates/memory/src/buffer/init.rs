@@ -2,6 +2,7 @@
 
 use std::iter;
 use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use allocator_api2::alloc::Allocator;
@@ -72,7 +73,7 @@ impl<T, A: Allocator> Drop for Initialising<T, A> {
         // SAFETY: the guard goes away, so the buffer is taken once.
         let mut buffer = unsafe { ManuallyDrop::take(&mut self.buffer) };
         // SAFETY: exactly these elements are initialised, and nobody else will see them.
-        unsafe { buffer[..self.done].assume_init_drop() };
+        unsafe { (&raw mut buffer[..self.done] as *mut [T]).drop_in_place() };
     }
 }
 
@@ -191,6 +192,6 @@ impl<'a, T: Copy> Slots<'a, T> {
     pub unsafe fn assume_written(self) -> &'a mut [T] {
         self.written.fetch_add(self.slots.len(), Ordering::Release);
         // SAFETY: the caller's word.
-        unsafe { self.slots.assume_init_mut() }
+        unsafe { &mut *(ptr::from_mut(self.slots) as *mut [T]) }
     }
 }

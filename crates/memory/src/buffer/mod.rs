@@ -14,7 +14,7 @@ use allocator_api2::alloc::Allocator;
 use bytemuck::Zeroable;
 
 use crate::error::AllocError;
-use crate::layout::{self, MIN_ALIGNMENT};
+use crate::layout::{self, MIN_ALIGNMENT, dangling};
 
 pub use init::Slots;
 
@@ -73,7 +73,7 @@ impl<T, A: Allocator> Buffer<T, A> {
         alloc: A,
         request: impl FnOnce(&A, Layout) -> Result<NonNull<u8>, AllocError>,
     ) -> Result<Buffer<MaybeUninit<T>, A>, AllocError> {
-        let ptr = if layout.size() == 0 { layout.dangling_ptr() } else { request(&alloc, layout)? };
+        let ptr = if layout.size() == 0 { dangling(layout) } else { request(&alloc, layout)? };
         Ok(Buffer { block: Memory { ptr, layout, alloc }, len: count, owns: PhantomData })
     }
 

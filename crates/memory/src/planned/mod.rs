@@ -38,6 +38,7 @@ use crate::allocator::TensorAllocator;
 use crate::backing::{Backing, System};
 use crate::buffer::Buffer;
 use crate::error::{AllocError, AllocErrorKind};
+use crate::layout::dangling;
 use crate::provider::{Provider, typed_requests};
 
 /// The longest rest after a block was refused, in steps.
@@ -394,7 +395,7 @@ impl<B: Backing> PlannedAllocator<B> {
     #[cold]
     fn request_otherwise(&self, layout: Layout, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
         if layout.size() == 0 {
-            return Ok(layout.dangling_ptr());
+            return Ok(dangling(layout));
         }
         let mut borrowed = self.state.borrow_mut();
         let state = &mut *borrowed;

@@ -21,7 +21,7 @@ use std::ptr::{self, NonNull};
 
 use crate::backing::{Backing, Refused, System};
 use crate::error::{AllocError, AllocErrorKind};
-use crate::layout::{BUCKETS, Fit, SMALL, SizeClasses};
+use crate::layout::{BUCKETS, Fit, SMALL, SizeClasses, dangling};
 use crate::pool_config::PoolConfig;
 use crate::stats::Stats;
 
@@ -143,7 +143,7 @@ impl<B: Backing> BufferPool<B> {
     #[inline]
     fn find(&self, request: Layout, zeroed: bool) -> Result<(NonNull<u8>, bool), AllocError> {
         if request.size() == 0 {
-            return Ok((request.dangling_ptr(), true));
+            return Ok((dangling(request), true));
         }
         if let Some((member, class)) = self.nearby(request)
             // SAFETY: *Owned*: the stock is the calling thread's.

@@ -7,7 +7,7 @@
 #![allow(unsafe_code)]
 
 use super::shards::{self, ForkHold};
-use super::threads::{self, CURRENT};
+use super::threads::{self, at_hand};
 use super::{CENTRAL, aside, leave_work, reach};
 use crate::os;
 use crate::sync::atomic::AtomicBool;
@@ -55,7 +55,7 @@ pub(super) fn close() {
     reach::only_one_thread_is_left();
     // Caches that were left are among those of the others.
     while aside::work_off() {}
-    let mine = CURRENT.get();
+    let mine = at_hand();
     shards::abandon_others(mine);
     loop {
         let other = CENTRAL.lock().caches.iter().find(|cache| !std::ptr::eq(*cache, mine));

@@ -30,7 +30,7 @@ use self::errands::{keep_budget, once_more, pursue_all};
 use self::purger::Purger;
 use self::runs::{give_back_run, obtain_run, resize_run};
 use self::shards::{ShardState, Visit, enter_home, owner};
-use self::threads::{CURRENT, Caches, current};
+use self::threads::{Caches, at_hand, current};
 use crate::heap::classes::{self, SLAB_CLASSES, class_capacity, class_pages};
 use crate::heap::{Granted, Promotion};
 use crate::heap_config::HeapSettings;
@@ -152,7 +152,7 @@ static EARLY: extern "C" fn() = {
 #[inline]
 pub(crate) fn obtain(request: Layout) -> Option<NonNull<u8>> {
     if let Some(class) = classes::class(request) {
-        return match CURRENT.get().pop(class, request.size()) {
+        return match at_hand().pop(class, request.size()) {
             Some(block) => Some(block),
             None => obtain_class(class, request),
         };
@@ -175,7 +175,7 @@ pub(crate) fn obtain_zeroed(request: Layout) -> Option<NonNull<u8>> {
 /// Takes a block back that was granted for `request`, and is not used any more.
 #[inline]
 pub(crate) fn give_back(block: NonNull<u8>, request: Layout) {
-    let cache = CURRENT.get();
+    let cache = at_hand();
     let taken = classes::class(request).is_some_and(|class| cache.push(class, request.size(), block));
     if !taken || cache.is_due() {
         give_back_slowly(block, request, taken);
@@ -186,7 +186,7 @@ pub(crate) fn give_back(block: NonNull<u8>, request: Layout) {
 #[cold]
 fn give_back_slowly(block: NonNull<u8>, request: Layout, taken: bool) {
     match classes::class(request) {
-        _ if taken => purger::visit(CURRENT.get()),
+        _ if taken => purger::visit(at_hand()),
         Some(class) => give_back_class(class, request, block),
         None => give_back_run(request, block),
     }
@@ -327,7 +327,7 @@ fn drain_parcels(cache: &Cache, visit: &mut Visit) {
 
 /// Time has passed: what the only thread has in parcels, and asked for none of, goes back.
 fn tire() {
-    let cache = CURRENT.get();
+    let cache = at_hand();
     if cache.parcels.rest() {
         let _at_leases = cache.enter();
         drain_parcels(cache, &mut Visit::default());
@@ -382,7 +382,7 @@ fn give_back_homeless(class: usize, request: Layout, block: NonNull<u8>) {
 pub(crate) fn resize(block: NonNull<u8>, old: Layout, new: Layout, zeroed: bool) -> bool {
     let dirty = match (classes::class(old), classes::class(new)) {
         (Some(before), Some(after)) if before == after => {
-            let cache = CURRENT.get();
+            let cache = at_hand();
             if cache.taken.load(Relaxed) {
                 cache.resized(old.size(), new.size());
             }

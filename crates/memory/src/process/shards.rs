@@ -20,7 +20,7 @@ use std::sync::OnceLock;
 use super::cache::{Cache, give_back};
 use super::errands::pursue;
 use super::tally::{Sums, Tallies};
-use super::threads::CURRENT;
+use super::threads::at_hand;
 use super::{CENTRAL, aside, central_lock, leave_work, pot, prepare, purger, threads};
 use crate::heap::classes::{PAGE, SLAB_CLASSES, class_capacity, class_pages};
 use crate::heap::parcel::{Parcel, bits};
@@ -362,7 +362,7 @@ impl Visit {
     pub(super) fn to(&mut self, shard: &'static Shard) -> Option<&mut Inside> {
         if self.inside.as_ref().is_none_or(|inside| !ptr::eq(inside.shard, shard)) && !self.is_refused {
             self.leave();
-            self.inside = shard.enter_for(CURRENT.get());
+            self.inside = shard.enter_for(at_hand());
             self.is_refused = self.inside.is_none();
         }
         self.inside.as_mut()
@@ -401,7 +401,7 @@ impl Visit {
     /// Gives a block back to the parcel that it lies in, without a lock; if it does, and was granted, and somebody has that.
     fn give_to_parcel(&mut self, class: usize, block: NonNull<u8>) -> bool {
         let Some((parcel, first)) = owner(block).parcel(block) else { return false };
-        let cache = CURRENT.get();
+        let cache = at_hand();
         if parcel.owner() == mark(cache).as_ptr() {
             return self.give_to_own(cache, parcel, first, class);
         }

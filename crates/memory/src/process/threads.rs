@@ -23,7 +23,15 @@ static BARREN: Cache = Cache::barren();
 static GONE: Cache = Cache::barren();
 
 thread_local! {
-    pub(super) static CURRENT: Cell<&'static Cache> = const { Cell::new(&BARREN) };
+    /// *Ours*: made of a reference that is valid for ever. (Before Rust 1.90, a constant may not hold one to what changes.)
+    static CURRENT: Cell<*const Cache> = const { Cell::new(&raw const BARREN) };
+}
+
+/// The calling thread's cache as it is; a barren one before the first request, and after the end.
+#[inline]
+pub(super) fn at_hand() -> &'static Cache {
+    // SAFETY: *Ours*.
+    unsafe { &*CURRENT.get() }
 }
 
 /// How the end of a thread is seen; `None` if it cannot be.
@@ -258,7 +266,7 @@ pub(super) fn see_ends() {
 
 /// The calling thread's cache, given to it now if it has none; a barren one if it cannot have one.
 pub(super) fn current() -> &'static Cache {
-    let cache = CURRENT.get();
+    let cache = at_hand();
     if cache.taken.load(Relaxed) { cache } else { arrive(cache) }
 }
 
@@ -276,7 +284,7 @@ fn arrive(barren: &'static Cache) -> &'static Cache {
     };
     let Some(Some(ends)) = ENDS.get().copied() else {
         // It is served all the same.
-        CURRENT.set(&GONE);
+        CURRENT.set(&raw const GONE);
         static SAID: AtomicBool = AtomicBool::new(false);
         os::complain_once(&SAID, format_args!("the process has no thread-specific key left: threads have no caches"));
         return &GONE;
@@ -291,7 +299,7 @@ fn arrive(barren: &'static Cache) -> &'static Cache {
     // From here on it may make requests of its own: to watch its end may take memory.
     CURRENT.set(cache);
     if !ends.watch(cache) {
-        CURRENT.set(&GONE);
+        CURRENT.set(&raw const GONE);
         retire(cache);
         return &GONE;
     }
@@ -299,7 +307,7 @@ fn arrive(barren: &'static Cache) -> &'static Cache {
 }
 
 unsafe extern "C" fn leave(cache: *mut libc::c_void) {
-    CURRENT.set(&GONE);
+    CURRENT.set(&raw const GONE);
     // SAFETY: the value that the ending thread had set: its cache, which is *Listed*.
     if let Some(cache) = unsafe { cache.cast::<Cache>().cast_const().as_ref::<'static>() } {
         retire(cache);
