@@ -1,21 +1,26 @@
-//! Where memory comes from: the `Backing` trait, the process's malloc, any std-style allocator.
+//! Where memory comes from: the `Backing` trait, and an adaptor a file.
 #![allow(unsafe_code)]
 
-mod adaptors;
+mod failing;
+mod from_allocator;
+mod limited;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod pages;
+mod system;
+mod tracking;
 
-use std::alloc::{GlobalAlloc, Layout};
+use std::alloc::Layout;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use allocator_api2::alloc::Allocator;
-
-use crate::layout::dangling;
-pub use adaptors::{Failing, Fault, Limited, Tracking};
+pub use failing::Failing;
+pub use from_allocator::FromAllocator;
+pub use limited::Limited;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub use pages::Pages;
+pub use system::System;
+pub use tracking::{Fault, Tracking};
 
 /// Where a pool or an arena gets its memory from.
 ///
@@ -77,81 +82,6 @@ impl fmt::Display for Refused {
 }
 
 impl std::error::Error for Refused {}
-
-/// The process's malloc.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct System;
-
-// SAFETY: the standard library's `System` keeps these promises for layouts that are not zero-sized, and those are the only
-// ones that reach it.
-unsafe impl Backing for System {
-    fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-        if layout.size() == 0 {
-            return Ok(dangling(layout));
-        }
-        // SAFETY: the layout is not zero-sized.
-        NonNull::new(unsafe { std::alloc::System.alloc(layout) }).ok_or(Refused)
-    }
-
-    fn obtain_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-        if layout.size() == 0 {
-            return Ok(dangling(layout));
-        }
-        // SAFETY: the layout is not zero-sized.
-        NonNull::new(unsafe { std::alloc::System.alloc_zeroed(layout) }).ok_or(Refused)
-    }
-
-    unsafe fn give_back(&self, block: NonNull<u8>, layout: Layout) {
-        if layout.size() != 0 {
-            // SAFETY: the block came from `alloc` or `alloc_zeroed` above with this layout (the caller's word).
-            unsafe { std::alloc::System.dealloc(block.as_ptr(), layout) };
-        }
-    }
-}
-
-/// Any std-style allocator (allocator-api2 0.2) as a backing. A panic in it aborts the process.
-///
-/// ```
-/// use tenzor_memory::allocator_api2::alloc::Global;
-/// use tenzor_memory::{FromAllocator, TensorAllocator};
-///
-/// let alloc = TensorAllocator::new_in(FromAllocator(Global));
-/// let buffer = alloc.alloc_zeroed::<f32>(1024)?;
-/// # Ok::<(), tenzor_memory::AllocError>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default)]
-pub struct FromAllocator<A>(pub A);
-
-/// Turns a panic into an abort, for code that may panic where nobody can go on after it.
-fn without_unwinding<R>(f: impl FnOnce() -> R) -> R {
-    struct Abort;
-    impl Drop for Abort {
-        fn drop(&mut self) {
-            std::process::abort();
-        }
-    }
-    let abort = Abort;
-    let result = f();
-    std::mem::forget(abort);
-    result
-}
-
-// SAFETY: `Allocator` promises the same: it may grant more than asked, and a block fits the layout it was asked with. Its
-// blocks outlive moves of the allocator. It may panic, though; then the process aborts.
-unsafe impl<A: Allocator> Backing for FromAllocator<A> {
-    fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-        without_unwinding(|| self.0.allocate(layout).map(NonNull::cast).map_err(|_| Refused))
-    }
-
-    fn obtain_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-        without_unwinding(|| self.0.allocate_zeroed(layout).map(NonNull::cast).map_err(|_| Refused))
-    }
-
-    unsafe fn give_back(&self, block: NonNull<u8>, layout: Layout) {
-        // SAFETY: `Backing::give_back` and `Allocator::deallocate` ask the same of the caller.
-        without_unwinding(|| unsafe { self.0.deallocate(block, layout) });
-    }
-}
 
 macro_rules! backing_by_pointer {
     ($($pointer:ty),*) => {$(

@@ -10,26 +10,28 @@
 mod central;
 mod forks;
 mod limits;
+mod put;
 mod state;
 mod stock;
+mod take;
+#[cfg(test)]
+mod tests;
 mod threads;
 
 use std::alloc::Layout;
 use std::fmt;
-use std::hint::black_box;
 use std::ptr::{self, NonNull};
 
-use crate::backing::{Backing, Refused, System};
-use crate::error::{AllocError, AllocErrorKind};
-use crate::layout::{BUCKETS, Fit, SMALL, SizeClasses, dangling};
+use crate::backing::{Backing, System};
+use crate::error::AllocError;
+use crate::layout::SizeClasses;
 use crate::pool_config::PoolConfig;
 use crate::stats::Stats;
 
-use central::{CentralList, Free, Idle};
+use central::CentralList;
 use forks::Listed;
 use limits::Limits;
-use state::{Evicted, Held, PoolState};
-use stock::Stock;
+use state::{Held, PoolState};
 use threads::Member;
 
 /// A pool of buffers by size class, over a backing. Thread-safe.
@@ -60,9 +62,6 @@ pub struct BufferPool<B: Backing = System> {
     state: Listed,
     backing: B,
 }
-
-/// All leases are called in every so many times: it costs as much as a hundred hits.
-const PATIENCE: u32 = 32;
 
 impl BufferPool {
     /// A pool with the default configuration over the process's malloc.
@@ -129,43 +128,6 @@ impl<B: Backing> BufferPool<B> {
         self.serve(request, true)
     }
 
-    #[inline]
-    fn serve(&self, request: Layout, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
-        let (ptr, is_zero) = self.find(request, zeroed)?;
-        if zeroed && !is_zero {
-            // SAFETY: the block has at least `request.size()` bytes and belongs to the caller alone.
-            unsafe { ptr.write_bytes(0, request.size()) };
-        }
-        Ok(ptr)
-    }
-
-    /// A buffer, and whether it is known to be all zero. If it has to come from the backing, it is asked for as `zeroed`.
-    #[inline]
-    fn find(&self, request: Layout, zeroed: bool) -> Result<(NonNull<u8>, bool), AllocError> {
-        if request.size() == 0 {
-            return Ok((dangling(request), true));
-        }
-        if let Some((member, class)) = self.nearby(request)
-            // SAFETY: *Owned*: the stock is the calling thread's.
-            && let Some(ptr) = unsafe { member.stock.enter(|stock| stock.pop(class, request.size())) }
-        {
-            return Ok((ptr, self.config.zero_on_free));
-        }
-        self.find_shared(request, zeroed)
-    }
-
-    #[inline(never)]
-    fn find_shared(&self, request: Layout, zeroed: bool) -> Result<(NonNull<u8>, bool), AllocError> {
-        let Some(fit) = self.classes.fit(request) else {
-            return Err(self.never_fits(request.size(), request.align()));
-        };
-        let mut state = self.lock();
-        match state.hit(request, &fit) {
-            Some(ptr) => Ok((ptr, self.config.zero_on_free)),
-            None => self.miss(state, request, &fit, zeroed),
-        }
-    }
-
     /// The calling thread's stock, and the class of a request for which it may serve.
     #[inline]
     fn nearby(&self, request: Layout) -> Option<(&Member, (usize, usize))> {
@@ -183,135 +145,6 @@ impl<B: Backing> BufferPool<B> {
         let mine = threads::mine(self.identity).map(|mine| unsafe { mine.as_ref() });
         // SAFETY: *Owned*: the stock is the calling thread's.
         unsafe { Held::new(self.state.lock(), mine) }
-    }
-
-    /// Asks the backing, within the limit. What is pooled, or on its way to the backing in any thread, never stands in the way
-    /// of a request: it is given back, or waited for, and the backing is asked once more.
-    #[cold]
-    fn miss<'a>(
-        &'a self,
-        mut state: Held<'a>,
-        request: Layout,
-        fit: &Fit,
-        zeroed: bool,
-    ) -> Result<(NonNull<u8>, bool), AllocError> {
-        let capacity = fit.capacity;
-        let Some(block) = fit.block() else {
-            drop(state);
-            return Err(self.never_fits(request.size(), request.align()));
-        };
-        if !self.limits.allow(0, capacity) {
-            return Err(self.refuse(state, AllocErrorKind::NeverFits, request, fit));
-        }
-        if state.adopt()
-            && let Some(ptr) = state.hit(request, fit)
-        {
-            return Ok((ptr, self.config.zero_on_free));
-        }
-        while self.limits.exceeds_working_set(&state.cache, &state.counters, capacity) {
-            state.close_own(0..BUCKETS);
-            let evicted = Evicted::gather(&mut state, |state| {
-                let exceeds = self.limits.exceeds_working_set(&state.cache, &state.counters, capacity);
-                if exceeds { state.cache.take_oldest() } else { None }
-            });
-            if evicted.is_empty() {
-                break;
-            }
-            state = self.give_back(state, evicted, None);
-        }
-        let mut refusals = 0;
-        loop {
-            if refusals > 0 {
-                state = self.release(state, 0).0;
-            }
-            if self.limits.allow(state.counters.reserved(), capacity) {
-                state.counters.miss_begins(capacity);
-                let (slack, forks) = (state.slack(), state.forks());
-                drop(state);
-                let granted = self.ask_backing(block, zeroed);
-                state = self.lock();
-                if state.forks() != forks {
-                    state.counters.miss_begins(capacity);
-                }
-                if let Ok(ptr) = granted {
-                    let pooled = state.cache.bytes();
-                    state.counters.miss_served(fit.bucket, request.size(), capacity, pooled);
-                    return Ok((ptr, zeroed));
-                }
-                state.counters.miss_failed(capacity);
-                refusals += 1;
-                state.close_all();
-                // A last word only if nothing was free all the while.
-                if refusals > 1 && slack.free == 0 && slack == state.slack() {
-                    return Err(self.refuse(state, AllocErrorKind::BackingRefused, request, fit));
-                }
-            } else {
-                state.close_all();
-                if let Some(ptr) = state.hit(request, fit) {
-                    return Ok((ptr, self.config.zero_on_free));
-                }
-                if !self.limits.allow(state.standing(), capacity) {
-                    return Err(self.refuse(state, AllocErrorKind::OverLimit, request, fit));
-                }
-                let evicted = Evicted::gather(&mut state, |state| {
-                    let staying = state.counters.reserved() - state.coming();
-                    if self.limits.allow(staying, capacity) { None } else { state.cache.take_oldest() }
-                });
-                state = self.give_back(state, evicted, None);
-            }
-            // Meanwhile another thread may have freed just what is asked for.
-            if let Some(ptr) = state.hit(request, fit) {
-                return Ok((ptr, self.config.zero_on_free));
-            }
-        }
-    }
-
-    fn ask_backing(&self, block: Layout, zeroed: bool) -> Result<NonNull<u8>, Refused> {
-        if zeroed { self.backing.obtain_zeroed(block) } else { self.backing.obtain(block) }
-    }
-
-    /// A block of exactly this layout from the backing, as a request of its own class: never pooled, but counted, and within the limit.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
-    #[cfg(feature = "plan")]
-    pub(crate) fn get_apart(&self, block: Layout) -> Result<NonNull<u8>, AllocError> {
-        self.miss(self.lock(), block, &Fit::apart(block), false).map(|(ptr, _)| ptr)
-    }
-
-    /// Gives such a block back.
-    ///
-    /// # Safety
-    /// `ptr` came from [`get_apart`](Self::get_apart) with the layout `block`, was not given back since, and is not used afterwards.
-    #[cfg(feature = "plan")]
-    pub(crate) unsafe fn put_apart(&self, ptr: NonNull<u8>, block: Layout) {
-        let fit = Fit::apart(block);
-        let mut state = self.lock();
-        state.counters.freed(fit.bucket, block.size(), fit.capacity);
-        let mut free = Some(Free { ptr, block, bucket: fit.bucket });
-        let evicted = Evicted::gather(&mut state, |_| free.take());
-        drop(self.give_back(state, evicted, None));
-    }
-
-    /// Counts and explains a request that no layout or no class can express.
-    #[cold]
-    pub(crate) fn never_fits(&self, requested: usize, alignment: usize) -> AllocError {
-        self.explain(self.lock(), AllocError::never_fits(requested, alignment))
-    }
-
-    fn refuse(&self, state: Held<'_>, kind: AllocErrorKind, request: Layout, fit: &Fit) -> AllocError {
-        let (requested, alignment) = (request.size(), request.align());
-        let rounded = Some(fit.capacity);
-        self.explain(state, AllocError { kind, rounded, ..AllocError::never_fits(requested, alignment) })
-    }
-
-    fn explain(&self, mut state: Held<'_>, error: AllocError) -> AllocError {
-        state.counters.refused();
-        state.visit(|_, _| ());
-        let held = state.counters.in_use_or_stocked();
-        let in_use = state.counters.in_use_rounded().min(held);
-        let pooled = state.cache.bytes() + held - in_use;
-        AllocError { in_use, pooled, limit: self.config.limit, ..error }
     }
 
     /// Takes a buffer back: it is kept for reuse if it may be, and what has been idle longest makes room for it.
@@ -337,154 +170,10 @@ impl<B: Backing> BufferPool<B> {
         self.put_shared(ptr, request);
     }
 
-    #[cold]
-    fn wipe(&self, ptr: NonNull<u8>, request: Layout) {
-        let Some(capacity) = self.classes.capacity_for(request.size()) else { return };
-        // SAFETY: the block has that many writable bytes, and the caller of `put` gives up all of them.
-        unsafe { ptr.write_bytes(0, capacity) };
-        // Keeps the writes from being seen as dead where the memory goes straight back to the backing.
-        black_box(ptr);
-    }
-
-    #[inline(never)]
-    fn put_shared(&self, ptr: NonNull<u8>, request: Layout) {
-        let Some(fit) = self.classes.fit(request) else { return };
-        let fit = &fit;
-        let mut state = self.lock();
-        state.counters.freed(fit.bucket, request.size(), fit.capacity);
-        if let Some((state, stock)) = state.own() {
-            state.counters.set_clock(&mut stock.tab);
-        }
-        let idle = Idle { ptr, since: state.counters.frees() };
-        // A tick may have passed: what the stock takes is within the working set only as long as that does not shrink.
-        if fit.capacity <= SMALL
-            && !self.limits.exceeds_working_set(&state.cache, &state.counters, fit.capacity)
-            && state.lay(fit, idle)
-        {
-            return;
-        }
-        let keeps = (!self.is_full(&state, fit) || self.find_room(&mut state, fit))
-            && (self.stow(&mut state, fit, idle) || state.cache.insert(fit, idle).is_ok());
-        if !keeps {
-            self.put_when_full(state, idle, fit);
-        }
-    }
-
-    /// Takes back the room of a full pool that is leased. Returns whether it is enough for a buffer more.
-    #[cold]
-    fn find_room(&self, held: &mut Held<'_>, fit: &Fit) -> bool {
-        held.adopt();
-        for buckets in [fit.bucket..fit.bucket + 1, 0..BUCKETS] {
-            held.close_own(buckets);
-            if !self.is_full(held, fit) {
-                return true;
-            }
-        }
-        // The rest is leased to other threads, which may not use it.
-        if held.cache.bytes_leased() > 0 {
-            held.crowded += 1;
-            if held.crowded.is_multiple_of(PATIENCE) {
-                held.close_all();
-            }
-        }
-        !self.is_full(held, fit)
-    }
-
-    /// Whether a buffer of this class more, kept or in a stock, would be too many.
-    fn is_full(&self, state: &PoolState, fit: &Fit) -> bool {
-        self.limits.is_bucket_full(&state.cache, fit.bucket)
-            || self.limits.is_pool_full(&state.cache, &state.counters, fit.capacity)
-    }
-
-    /// Puts a buffer into the calling thread's stock, on a new lease or in the place of older ones of its class, while the pool is not
-    /// full. Returns whether it is there.
-    fn stow<'a>(&'a self, held: &mut Held<'a>, fit: &Fit, idle: Idle) -> bool {
-        if fit.capacity > SMALL || (!held.has_stock() && !self.enlist(held)) {
-            return false;
-        }
-        if let Some((state, stock)) = held.own()
-            && !stock.widen(&mut state.cache, &mut state.counters, fit)
-        {
-            for _ in 0..stock.len(fit).div_ceil(2) {
-                if self.is_full(state, fit) || !stock.send_home(&mut state.cache, &mut state.counters, fit) {
-                    break;
-                }
-            }
-        }
-        held.lay(fit, idle)
-    }
-
-    /// Gives the calling thread a stock, if there is memory for it.
-    #[cold]
-    fn enlist<'a>(&'a self, held: &mut Held<'a>) -> bool {
-        if !threads::can_enlist(self.identity) {
-            return false;
-        }
-        held.adopt();
-        let Some(mut stock) = Stock::new(&self.config, self.classes) else { return false };
-        held.counters.settle(&mut stock.tab);
-        let Some(member) = held.members.make(stock) else { return false };
-        if !threads::enlist(self.identity, &member) {
-            return false;
-        }
-        held.members.keep(member);
-        // SAFETY: valid as long as the pool; and *Owned*, as it was given to the calling thread.
-        unsafe { held.receive(threads::mine(self.identity).map(|mine| mine.as_ref())) };
-        true
-    }
-
-    #[cold]
-    fn put_when_full<'a>(&'a self, mut state: Held<'a>, idle: Idle, fit: &Fit) {
-        // A buffer that was granted has a block; see `miss`.
-        let Some(block) = fit.block() else { return };
-        let mine = Free { ptr: idle.ptr, block, bucket: fit.bucket };
-        let keepable = self.limits.allow_keeping(fit.capacity);
-        let mut pending = Some(mine);
-        while pending.is_some() {
-            let evicted = Evicted::gather(&mut state, |state| {
-                if keepable && pending.is_some() {
-                    // Without any to evict, the room is leased to other threads.
-                    if self.limits.is_bucket_full(&state.cache, fit.bucket) {
-                        return state.cache.take_oldest_of(fit.bucket).or_else(|| pending.take());
-                    }
-                    if self.limits.is_pool_full(&state.cache, &state.counters, fit.capacity) {
-                        return state.cache.take_oldest().or_else(|| pending.take());
-                    }
-                    if state.cache.insert(fit, idle).is_ok() {
-                        pending = None;
-                    }
-                }
-                pending.take()
-            });
-            state = self.give_back(state, evicted, pending);
-        }
-    }
-
     /// Gives the buffers that have been idle longest back to the backing until at most `keep_bytes` (rounded) are pooled.
     /// Returns how many bytes were released.
     pub fn trim(&self, keep_bytes: usize) -> usize {
         self.release(self.lock(), keep_bytes).1
-    }
-
-    /// Gives back what is pooled now beyond `keep` bytes; what other threads free meanwhile is not waited for.
-    fn release<'a>(&'a self, mut state: Held<'a>, keep: usize) -> (Held<'a>, usize) {
-        state.close_all();
-        let goal = state.cache.bytes().saturating_sub(keep);
-        let mut released = 0;
-        loop {
-            let evicted = Evicted::gather(&mut state, |state| {
-                if released < goal && state.cache.bytes() > keep {
-                    state.cache.take_oldest().inspect(|free| released += free.block.size())
-                } else {
-                    None
-                }
-            });
-            let done = evicted.is_empty();
-            state = self.give_back(state, evicted, None);
-            if done {
-                return (state, released);
-            }
-        }
     }
 
     /// Gives everything pooled back to the backing.
@@ -543,35 +232,6 @@ impl<B: Backing> BufferPool<B> {
         }
         Ok(result)
     }
-
-    /// Hands evicted buffers to the backing, with the lock released, and accounts for them when they are gone; one that waits for their
-    /// room counts as on its way back meanwhile. Without any, lets other threads go on, so that a loop around this waits for what is on
-    /// its way.
-    fn give_back<'a>(&'a self, mut state: Held<'a>, evicted: Evicted, waiting: Option<Free>) -> Held<'a> {
-        if let Some(free) = waiting {
-            state.counters.return_begins(free.bucket, free.block.size());
-        }
-        let others_are_busy = state.counters.asked() + state.leaving() > 0;
-        let forks = state.forks();
-        drop(state);
-        for free in evicted.buffers[..evicted.len].iter().flatten() {
-            // SAFETY: the block came from the backing with this layout (`miss` is the only source, and the cache keeps
-            // the layout of each alignment apart), and the cache, its only owner, gave it up.
-            unsafe { self.backing.give_back(free.ptr, free.block) };
-        }
-        if evicted.is_empty() && others_are_busy {
-            std::thread::yield_now();
-        }
-        let mut state = self.lock();
-        if state.forks() != forks {
-            state.counters.reopen_return(evicted.bytes + waiting.map_or(0, |free| free.block.size()));
-        }
-        state.counters.returned(evicted.bytes);
-        if let Some(free) = waiting {
-            state.counters.return_ends(free.bucket, free.block.size());
-        }
-        state
-    }
 }
 
 impl<B: Backing> Drop for BufferPool<B> {
@@ -592,70 +252,5 @@ impl<B: Backing> Drop for BufferPool<B> {
 impl<B: Backing> fmt::Debug for BufferPool<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BufferPool").field("config", &self.config).field("stats", &self.stats()).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::thread;
-
-    use super::*;
-
-    /// Gets so many buffers, puts them back, and returns how many of them lie in the thread's stock then.
-    fn stocked(pool: &BufferPool, size: usize, count: usize) -> usize {
-        let layout = Layout::from_size_align(size, 64).unwrap();
-        let buffers: Vec<_> = (0..count).map(|_| pool.get(layout).unwrap()).collect();
-        // SAFETY: just got with this layout.
-        buffers.into_iter().for_each(|ptr| unsafe { pool.put(ptr, layout) });
-        let fit = pool.classes.fit(layout).unwrap();
-        pool.lock().own().map_or(0, |(_, stock)| stock.len(&fit))
-    }
-
-    #[test]
-    fn what_is_used_now_takes_over_the_room_of_what_was_used_before() {
-        let pool = BufferPool::new();
-        for size in [520, 600, 700, 520] {
-            assert_eq!(stocked(&pool, size, 1), 1, "{size} bytes");
-        }
-        assert_eq!(stocked(&pool, 65 << 10, 1), 0);
-        let pool = BufferPool::with_config(PoolConfig::default().with_max_buffers_per_bucket(1000));
-        assert_eq!(stocked(&pool, 60 << 10, 8), 4);
-        assert_eq!(stocked(&pool, 40 << 10, 1), 1);
-        assert_eq!(stocked(&pool, 1000, 8), 8);
-    }
-
-    #[test]
-    fn a_stock_that_ran_empty_is_filled_ahead() {
-        let pool = BufferPool::with_config(PoolConfig::adaptive());
-        let at_hand = stocked(&pool, 1000, 30);
-        let layout = Layout::from_size_align(1000, 64).unwrap();
-        let buffers: Vec<_> = (0..=at_hand).map(|_| pool.get(layout).unwrap()).collect();
-        let member = threads::nearby(pool.identity).unwrap();
-        // SAFETY: the stock is this thread's, and the pool lives.
-        let next = unsafe { member.as_ref().stock.enter(|stock| stock.pop(pool.classes.small(layout).unwrap(), 1000)) };
-        assert!(next.is_some(), "the next request takes the lock");
-        // SAFETY: just got with this layout.
-        buffers.into_iter().chain(next).for_each(|ptr| unsafe { pool.put(ptr, layout) });
-    }
-
-    #[test]
-    fn stocks_of_threads_that_ended_do_not_pile_up() {
-        let pool = Arc::new(BufferPool::with_config(PoolConfig::adaptive()));
-        // Enough for all, so that nobody misses.
-        assert!(stocked(&pool, 320, 1100) > 0);
-        let layout = Layout::from_size_align(320, 64).unwrap();
-        for _ in 0..1000 {
-            let pool_there = Arc::clone(&pool);
-            let thread = thread::spawn(move || {
-                let ptr = pool_there.get(layout).unwrap();
-                // SAFETY: just got with this layout.
-                unsafe { pool_there.put(ptr, layout) };
-            });
-            thread.join().unwrap();
-            assert!(pool.state.lock().members.all.len() <= 3);
-        }
-        let stats = pool.stats();
-        assert_eq!((stats.pool_misses, stats.pool_hits, stats.deallocations), (1100, 1000, 2100));
     }
 }

@@ -1,71 +1,15 @@
-//! Small adaptors that stack over any backing: a limit, a ledger, injected failures.
+//! A ledger.
+#![allow(unsafe_code)]
 
 use std::alloc::Layout;
 use std::collections::{BTreeMap, HashMap};
 use std::ptr::NonNull;
 use std::sync::Once;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Backing, Refused};
 use crate::process;
 use crate::sync::Lock;
-
-/// Refuses what would bring the bytes granted and not returned above a limit.
-///
-/// ```
-/// use tenzor_memory::{Limited, System, TensorAllocator};
-///
-/// let alloc = TensorAllocator::new_in(Limited::new(System, 1 << 20));
-/// assert!(alloc.alloc::<u8>(1 << 20).is_ok());
-/// assert!(alloc.alloc::<u8>((1 << 20) + 1).is_err());
-/// ```
-#[derive(Debug)]
-pub struct Limited<B> {
-    inner: B,
-    limit: usize,
-    granted: AtomicUsize,
-}
-
-impl<B: Backing> Limited<B> {
-    /// Grants at most `limit` bytes at any time.
-    pub fn new(inner: B, limit: usize) -> Self {
-        Self { inner, limit, granted: AtomicUsize::new(0) }
-    }
-
-    /// The bytes granted and not returned.
-    pub fn granted(&self) -> usize {
-        self.granted.load(Ordering::Relaxed)
-    }
-
-    fn grant(
-        &self,
-        layout: Layout,
-        ask: impl FnOnce(Layout) -> Result<NonNull<u8>, Refused>,
-    ) -> Result<NonNull<u8>, Refused> {
-        let within_limit = |granted: usize| granted.checked_add(layout.size()).filter(|&sum| sum <= self.limit);
-        self.granted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within_limit).map_err(|_| Refused)?;
-        ask(layout).inspect_err(|_| {
-            self.granted.fetch_sub(layout.size(), Ordering::Relaxed);
-        })
-    }
-}
-
-// SAFETY: what is granted is granted by `inner`.
-unsafe impl<B: Backing> Backing for Limited<B> {
-    fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-        self.grant(layout, |layout| self.inner.obtain(layout))
-    }
-
-    fn obtain_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-        self.grant(layout, |layout| self.inner.obtain_zeroed(layout))
-    }
-
-    unsafe fn give_back(&self, block: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller's word, passed on.
-        unsafe { self.inner.give_back(block, layout) };
-        self.granted.fetch_sub(layout.size(), Ordering::Relaxed);
-    }
-}
 
 /// A ledger of every live block: what was granted, with which layout, and what was returned wrongly.
 ///
@@ -138,6 +82,11 @@ impl<B: Backing> Tracking<B> {
             process::at_fork(Some(before), Some(after), Some(after));
         });
         Self { inner, ledger: NEXT.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// What it stands over.
+    pub fn inner(&self) -> &B {
+        &self.inner
     }
 
     fn ledger<R>(&self, look: impl FnOnce(&mut Ledger) -> R) -> R {
@@ -240,86 +189,5 @@ unsafe impl<B: Backing> Backing for Tracking<B> {
             // SAFETY: the ledger had this block live with this layout.
             unsafe { self.inner.give_back(block, layout) };
         }
-    }
-}
-
-/// Refuses chosen requests, to test what stands above it.
-///
-/// ```
-/// use tenzor_memory::{Failing, System, TensorAllocator};
-///
-/// let alloc = TensorAllocator::new_in(Failing::once(System, 2));
-/// let first = alloc.alloc::<f32>(1000)?; // the 1st request
-/// let second = alloc.alloc::<f32>(2000)?; // the 2nd is refused, its retry is the 3rd
-/// # Ok::<(), tenzor_memory::AllocError>(())
-/// ```
-#[derive(Debug)]
-pub struct Failing<B> {
-    inner: B,
-    rule: Rule,
-    requests: AtomicU64,
-}
-
-#[derive(Debug)]
-enum Rule {
-    Every(u64),
-    Once(u64),
-    From(u64),
-}
-
-impl<B: Backing> Failing<B> {
-    /// Refuses every `k`-th request; with 0, none.
-    pub fn every(inner: B, k: u64) -> Self {
-        Self::with_rule(inner, Rule::Every(k))
-    }
-
-    /// Refuses the `k`-th request only, counted from 1.
-    pub fn once(inner: B, k: u64) -> Self {
-        Self::with_rule(inner, Rule::Once(k))
-    }
-
-    /// Refuses the `k`-th request and all after it, counted from 1.
-    pub fn from(inner: B, k: u64) -> Self {
-        Self::with_rule(inner, Rule::From(k))
-    }
-
-    fn with_rule(inner: B, rule: Rule) -> Self {
-        Self { inner, rule, requests: AtomicU64::new(0) }
-    }
-
-    /// The number of requests so far, refused ones included, zero-sized ones not.
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
-    }
-
-    fn check(&self, layout: Layout) -> Result<(), Refused> {
-        if layout.size() == 0 {
-            return Ok(());
-        }
-        let request = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
-        let refuse = match self.rule {
-            Rule::Every(k) => k != 0 && request.is_multiple_of(k),
-            Rule::Once(k) => request == k,
-            Rule::From(k) => request >= k,
-        };
-        if refuse { Err(Refused) } else { Ok(()) }
-    }
-}
-
-// SAFETY: what is granted is granted by `inner`.
-unsafe impl<B: Backing> Backing for Failing<B> {
-    fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-        self.check(layout)?;
-        self.inner.obtain(layout)
-    }
-
-    fn obtain_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-        self.check(layout)?;
-        self.inner.obtain_zeroed(layout)
-    }
-
-    unsafe fn give_back(&self, block: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller's word, passed on.
-        unsafe { self.inner.give_back(block, layout) };
     }
 }
