@@ -4,58 +4,74 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+use tenzor::memory::{Bytes, NoBytes};
 
 use crate::contender::Task;
 
 #[derive(Debug, Parser)]
-#[command(name = "tenzor", version, about = ABOUT, long_about = LONG_ABOUT, after_long_help = JSON)]
+#[command(name = "tenzor", version, about = ABOUT, long_about = LONG_ABOUT)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
-
-    /// Print one JSON object in place of tables
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-
-    /// How often each allocator replays each trace for its times
-    #[arg(long, global = true, value_name = "N", default_value_t = 5)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) rounds: u32,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Replay traces of your own
-    #[command(long_about = REPLAY)]
-    Replay {
-        /// Trace files: CSV, plain or compressed by gzip
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-    },
-    /// Compute with expressions: a repeated chain, a perceptron, a transformer's layer
-    #[command(long_about = DEMO)]
-    Demo,
+    /// Replay recorded allocations: what each allocator takes in time and memory
+    #[command(long_about = REPLAY, after_long_help = REPLAY_JSON)]
+    Replay(ReplayTask),
     /// Place buffers with known lifetimes in as little memory as possible
-    #[command(long_about = PLAN)]
+    #[command(long_about = PLAN, after_long_help = PLAN_JSON)]
     Plan(PlanTask),
+    /// Compute with expressions: a repeated chain, a perceptron, a transformer's layer
+    #[command(long_about = DEMO, after_long_help = DEMO_JSON)]
+    Demo {
+        /// Print one JSON value in place of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a script that completes this program's command line in a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print this program's manual page, as troff
+    Man,
     /// Let one allocator replay one trace: what the program starts for each row and round
     #[command(hide = true)]
     Contend(Task),
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct ReplayTask {
+    /// Trace files: CSV, plain or compressed by gzip; - is standard input. Without any, three embedded ones
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// How often each allocator replays each trace for its times
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+
+    /// Print one JSON value in place of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct PlanTask {
-    /// Problems or traces: CSV, plain or compressed by gzip
+    /// Problems or traces: CSV, plain or compressed by gzip; - is standard input
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
 
     /// What every space holds; without it, plans are made as low as possible
     #[arg(long, value_name = "BYTES")]
-    pub(crate) capacity: Option<u64>,
+    pub(crate) capacity: Option<Bytes>,
 
     /// What one space holds; can be given for several
     #[arg(long = "space", value_name = "SPACE=BYTES", value_parser = space)]
-    pub(crate) spaces: Vec<(u32, u64)>,
+    pub(crate) spaces: Vec<(u32, Bytes)>,
 
     /// Stop after so long, with the best plan found; 0.5 is half a second
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
@@ -77,12 +93,16 @@ pub(crate) struct PlanTask {
     /// Draw the plan: time across, addresses up; a folder if there are several files
     #[arg(long, value_name = "OUT")]
     pub(crate) svg: Option<PathBuf>,
+
+    /// Print one JSON value in place of a table
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
-fn space(text: &str) -> Result<(u32, u64), String> {
+fn space(text: &str) -> Result<(u32, Bytes), String> {
     let (space, capacity) = text.split_once('=').ok_or("expected the form SPACE=BYTES, as 1=65536")?;
     let space = space.parse().map_err(|_| format!("{space} is no number of a space"))?;
-    Ok((space, capacity.parse().map_err(|_| format!("{capacity} is no number of bytes"))?))
+    Ok((space, capacity.parse().map_err(|error: NoBytes| format!("{capacity}: {error}"))?))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -90,25 +110,25 @@ fn seconds(text: &str) -> Result<Duration, String> {
     seconds.ok_or_else(|| "expected a number of seconds".to_owned())
 }
 
-const ABOUT: &str = "Shows what Tenzor's allocators save and cost on real allocation traces";
+const ABOUT: &str = "Shows what allocators take in time and memory, and plans memory";
 
 const LONG_ABOUT: &str = "\
-Shows what Tenzor's allocators save and cost on real allocation traces.
+Shows what allocators take in time and memory on recorded allocations of real
+programs, and plans memory for buffers whose lifetimes are known.
 
-Without a command it replays three embedded traces, recorded from a BERT-base
-encoder, a ResNet-50 inference and a training loop, over the process's malloc,
-over TensorAllocator, over PlannedAllocator, and over ComputeArena (which serves
-the buffers that live within a step, and malloc the others). Every byte of every buffer is written
-when it is taken, as a tensor program does. Each allocator runs in processes of
-its own, in turns with the others.";
+Numbers of bytes are shown in powers of 1024, and read as digits with K, M, G or T
+(or KiB, MiB, GiB, TiB, which are the same) after them, or nothing.";
 
 const DEMO: &str = "\
 Computes with expressions, and prints what they need and what the allocator did:
 a chain of element-wise operations a thousand times, a perceptron of two layers,
 and twelve layers of a transformer's encoder as large as BERT-base's.";
 
-const JSON: &str = "\
-Keys of the JSON object:
+const DEMO_JSON: &str = "\
+With --json, an array: of each example its title, and what it printed (text).";
+
+const REPLAY_JSON: &str = "\
+Keys of the JSON object of --json:
   version, rounds
   traces                      an array, of each trace:
     name, description         description is null for a file
@@ -121,8 +141,8 @@ Keys of the JSON object:
     activation_bytes          peak_live_bytes - setup_live_bytes
     contenders                an array, of each allocator (without ComputeArena
                               if its steps need more memory than there is):
-      name                    malloc, TensorAllocator, PlannedAllocator
-                              or ComputeArena
+      name                    malloc, TenzorMalloc (on Linux), TensorAllocator,
+                              PlannedAllocator or ComputeArena
       step_ns                 time of a step, median
       time_to_malloc          step_ns / malloc's, median of the rounds' ratios
       minor_faults_per_step   median
@@ -159,8 +179,20 @@ gets the same plan each time.
 
 The exit status is 0 only if every file has a plan within its capacity.";
 
+const PLAN_JSON: &str = "\
+With --json, an array; of each file and space: file, space, buffers, lower_bound,
+height (bytes), gap (a share), status, reason, seconds, nodes.";
+
 const REPLAY: &str = "\
-Replay traces of your own.
+Replay recorded allocations: what each allocator takes in time and memory.
+
+Without files it replays three embedded traces, recorded from a BERT-base
+encoder, a ResNet-50 inference and a training loop, over the process's malloc,
+over TenzorMalloc (the process's heap, on Linux), over TensorAllocator, over
+PlannedAllocator, and over ComputeArena (which serves the buffers that live
+within a step, and malloc the others). Every byte of every buffer is written
+when it is taken, as a tensor program does. Each allocator runs in processes of
+its own, in turns with the others.
 
 A trace is a CSV file, plain or compressed by gzip. Its first line is
 

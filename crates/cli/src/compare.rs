@@ -61,7 +61,7 @@ fn compare(source: &Source, trace: &Trace, rounds: u32, progress: &Progress) -> 
         table::bytes(trace.peak_live_bytes())
     );
     let mut contenders = Vec::new();
-    for contender in Contender::ALL.into_iter().filter(fits) {
+    for contender in Contender::ALL.iter().copied().filter(fits) {
         let footprint = progress.replay(source, contender, || contender.footprint(source))?;
         contenders.push((contender, footprint, Vec::new()));
     }

@@ -11,11 +11,15 @@ use tenzor::trace::{Event, Trace};
 
 use crate::replay::{self, Footprint, Times};
 use crate::source::{self, Source};
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+use crate::sys;
 use crate::sys::{Arena, Heap, Malloc, Planned, Pool};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Contender {
     Malloc,
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    Heap,
     Pool,
     Planned,
     Arena,
@@ -23,11 +27,20 @@ pub(crate) enum Contender {
 
 impl Contender {
     /// In the order of the rows; malloc, which the others are compared with, comes first.
-    pub(crate) const ALL: [Self; 4] = [Self::Malloc, Self::Pool, Self::Planned, Self::Arena];
+    pub(crate) const ALL: &[Self] = &[
+        Self::Malloc,
+        #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+        Self::Heap,
+        Self::Pool,
+        Self::Planned,
+        Self::Arena,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Malloc => "malloc",
+            #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+            Self::Heap => "TenzorMalloc",
             Self::Pool => "TensorAllocator",
             Self::Planned => "PlannedAllocator",
             Self::Arena => "ComputeArena",
@@ -44,11 +57,11 @@ impl Contender {
             sizes.fold(0, u64::saturating_add)
         };
         match self {
-            Self::Malloc | Self::Pool | Self::Planned => trace.peak_live_bytes(),
             Self::Arena => {
                 let step = trace.steps().map(requested).max().unwrap_or(0);
                 trace.peak_live_bytes().max(trace.setup_live_bytes().saturating_add(step))
             }
+            _ => trace.peak_live_bytes(),
         }
     }
 
@@ -109,6 +122,8 @@ pub(crate) fn run(task: &Task) -> Result<()> {
     let _held = std::hint::black_box(ballast(task.round));
     match task.contender {
         Contender::Malloc => replay_over(Malloc::default(), &trace, task.what),
+        #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+        Contender::Heap => replay_over(sys::ProcessHeap::default(), &trace, task.what),
         Contender::Pool => replay_over(Pool::default(), &trace, task.what),
         Contender::Planned => replay_over(Planned::default(), &trace, task.what),
         Contender::Arena => replay_over(Arena::default(), &trace, task.what),

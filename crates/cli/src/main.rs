@@ -1,4 +1,4 @@
-//! The program `tenzor`: replays allocation traces of real programs and compares the process's malloc with Tenzor's allocators.
+//! The program `tenzor`: replays recorded allocations of real programs over malloc and Tenzor's allocators, and plans memory.
 
 mod args;
 mod compare;
@@ -18,9 +18,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
-use args::{Args, Command};
+use args::{Args, Command, ReplayTask};
 use source::Source;
 
 fn main() -> ExitCode {
@@ -36,14 +36,35 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
-    let sources: Vec<Result<Source>> = match args.command {
-        None => Source::embedded().map(Ok).collect(),
-        Some(Command::Replay { files }) => files.iter().map(|file| Source::file(file)).collect(),
-        Some(Command::Demo) => return demo::run(),
-        Some(Command::Plan(task)) => return plan::run(&task, args.json),
-        Some(Command::Contend(task)) => return contender::run(&task),
-    };
-    compare::run(sources, args.rounds, args.json)
+    let mut out = io::stdout().lock();
+    match args.command {
+        None => write!(out, "{}", Args::command().render_long_help())?,
+        Some(Command::Replay(ReplayTask { files, rounds, json })) => {
+            drop(out);
+            let sources: Vec<_> = match &files[..] {
+                [] => Source::embedded().map(Ok).collect(),
+                files => files.iter().map(|file| Source::file(file)).collect(),
+            };
+            return compare::run(sources, rounds, json);
+        }
+        Some(Command::Plan(task)) => return plan::run(&task, out),
+        Some(Command::Demo { json }) => return demo::run(json, out),
+        Some(Command::Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "tenzor", &mut script);
+            out.write_all(&script)?;
+        }
+        Some(Command::Man) => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Args::command()).render(&mut page)?;
+            out.write_all(&page)?;
+        }
+        Some(Command::Contend(task)) => {
+            drop(out);
+            return contender::run(&task);
+        }
+    }
+    Ok(out.flush()?)
 }
 
 /// Whoever read our output has seen enough, as in `tenzor | head`: no failure.

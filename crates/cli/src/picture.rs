@@ -41,7 +41,7 @@ fn draw_to(svg: &mut String, title: &str, problem: &Problem, plan: &Plan) -> Res
             .build_cartesian_2d(first as f64..last as f64, 0.0..top as f64 * 1.02)?;
         let mesh = &mut chart.configure_mesh();
         mesh.disable_mesh().x_desc("time").x_label_formatter(&|time| format!("{time:.0}"));
-        mesh.y_label_formatter(&|bytes| table::bytes(*bytes as u64)).draw()?;
+        mesh.y_label_formatter(&|bytes| table::bytes(*bytes as u64).to_string()).draw()?;
         for (index, (spec, &offset)) in own().enumerate() {
             // Neighbours get hues far from each other: steps of the golden ratio.
             let fill = HSLColor((index as f64 * 0.618_034).fract(), 0.55, 0.72).filled();

@@ -1,24 +1,25 @@
 //! `tenzor plan`: places the buffers of problems and traces.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use comfy_table::{CellAlignment, Table, presets};
-use flate2::bufread::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde::Serialize;
+use tenzor::memory::Bytes;
 use tenzor::plan::{Plan, Planner, Problem, SpacePlan, Status, read_csv, write_csv};
 use tenzor::trace::{self, Trace};
 
 use crate::args::PlanTask;
-use crate::{picture, table};
+use crate::{picture, source};
 
 /// A file to be planned.
 struct Input {
     path: PathBuf,
+    name: String,
     problem: Problem,
     /// The buffers' names; those of a trace have none.
     ids: Option<Vec<String>>,
@@ -42,7 +43,7 @@ struct Row {
 const EFFORT: u64 = 1 << 27;
 
 /// Plans all files, and prints what came of it.
-pub(crate) fn run(task: &PlanTask, json: bool) -> Result<()> {
+pub(crate) fn run(task: &PlanTask, mut out: impl Write) -> Result<()> {
     let (inputs, problems): (Vec<_>, Vec<_>) = task.files.iter().map(|path| read(path, task)).partition(Result::is_ok);
     let problems: Vec<String> =
         problems.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
@@ -64,8 +65,7 @@ pub(crate) fn run(task: &PlanTask, json: bool) -> Result<()> {
         let spaces = (0..).zip(buffers).zip(plan.spaces());
         rows.extend(spaces.map(|((space, buffers), result)| Row::new(input, space, buffers, result, seconds)));
     }
-    let mut out = io::stdout().lock();
-    if json {
+    if task.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&rows)?)?;
     } else {
         write!(out, "{}", text(&rows))?;
@@ -76,23 +76,15 @@ pub(crate) fn run(task: &PlanTask, json: bool) -> Result<()> {
 }
 
 fn read(path: &Path, task: &PlanTask) -> Result<Input> {
-    const GZIP: [u8; 2] = [0x1f, 0x8b];
-    let name = path.display();
-    let file = fs::File::open(path).with_context(|| name.to_string())?;
-    let mut file = BufReader::new(file);
-    let start = file.fill_buf().with_context(|| name.to_string())?;
-    let (mut problem, ids) = if start.starts_with(&GZIP) {
-        parse(BufReader::new(MultiGzDecoder::new(file)), &name.to_string())
-    } else {
-        parse(file, &name.to_string())
-    }?;
+    let name = source::name(path);
+    let (mut problem, ids) = parse(source::plain(source::open(path)?, &name)?, &name)?;
     for space in 0..problem.spaces() {
-        problem.set_capacity(space, task.capacity)?;
+        problem.set_capacity(space, task.capacity.map(|Bytes(bytes)| bytes as u64))?;
     }
-    for &(space, capacity) in &task.spaces {
-        problem.set_capacity(space, Some(capacity))?;
+    for &(space, Bytes(capacity)) in &task.spaces {
+        problem.set_capacity(space, Some(capacity as u64))?;
     }
-    Ok(Input { path: path.to_owned(), problem, ids })
+    Ok(Input { path: path.to_owned(), name, problem, ids })
 }
 
 /// A problem, or a trace, as the first line tells.
@@ -116,8 +108,8 @@ fn plan(planner: &Planner<'_>, input: &Input) -> Plan {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     bar.enable_steady_tick(Duration::from_millis(200));
     let plan = planner.plan_with(&input.problem, &mut |progress| {
-        let (height, lower) = (table::bytes(progress.height), table::bytes(progress.lower_bound));
-        bar.set_message(format!("{}: {height}, at least {lower}", input.path.display()));
+        let (height, lower) = (Bytes(progress.height as usize), Bytes(progress.lower_bound as usize));
+        bar.set_message(format!("{}: {height}, at least {lower}", input.name));
     });
     bar.finish_and_clear();
     plan
@@ -159,7 +151,7 @@ impl Row {
             Status::Unknown { .. } => "unknown",
         };
         Self {
-            file: input.path.display().to_string(),
+            file: input.name.clone(),
             space,
             buffers,
             lower_bound: plan.lower_bound,

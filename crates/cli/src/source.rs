@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use flate2::bufread::MultiGzDecoder;
 use tenzor::trace::{Limits, Trace};
 
@@ -35,12 +35,11 @@ impl Source {
     }
 
     pub(crate) fn file(path: &Path) -> Result<Self> {
-        let name = path.display().to_string();
+        let name = name(path);
         // One byte more than the parser takes, so that it says what is wrong with a file that is too long.
         let most = Limits::default().max_bytes + 1;
         let mut bytes = Vec::new();
-        let read = File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
-        read.with_context(|| name.clone())?;
+        open(path)?.take(most).read_to_end(&mut bytes).with_context(|| name.clone())?;
         Ok(Self { name, description: None, bytes: Cow::Owned(bytes) })
     }
 
@@ -52,15 +51,42 @@ impl Source {
 
 /// Reads a trace, plain or compressed. The parser bounds what it takes, so a small file that decompresses without end is stopped,
 /// too.
-pub(crate) fn parse(mut input: impl BufRead, name: &str) -> Result<Trace> {
-    const GZIP: [u8; 2] = [0x1f, 0x8b];
-    let start = input.fill_buf().with_context(|| name.to_owned())?;
-    let parsed = if start.starts_with(&GZIP) {
-        Trace::parse(BufReader::new(MultiGzDecoder::new(input)))
-    } else {
-        Trace::parse(input)
-    };
+pub(crate) fn parse(input: impl BufRead, name: &str) -> Result<Trace> {
+    let parsed = Trace::parse(plain(input, name)?);
     let trace = parsed.map_err(|error| anyhow!("{name}:{}: {}", error.line(), error.problem()))?;
     ensure!(trace.requests_per_step() > 0, "{name}: expected a step with requests in it, found none");
     Ok(trace)
+}
+
+/// What stands for standard input in the place of a file.
+const STANDARD_INPUT: &str = "-";
+
+/// What a file is called in what is printed.
+pub(crate) fn name(path: &Path) -> String {
+    if path == Path::new(STANDARD_INPUT) { "standard input".to_owned() } else { path.display().to_string() }
+}
+
+/// A file, or standard input.
+pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead>> {
+    if path == Path::new(STANDARD_INPUT) {
+        return Ok(Box::new(BufReader::new(io::stdin())));
+    }
+    Ok(Box::new(BufReader::new(File::open(path).with_context(|| name(path))?)))
+}
+
+/// How compressed files begin that are not read here.
+const OTHERS: [(&str, &[u8]); 3] =
+    [("xz", &[0xfd, b'7', b'z', b'X', b'Z']), ("zstd", &[0x28, 0xb5, 0x2f, 0xfd]), ("bzip2", b"BZh")];
+
+/// A file's text, decompressed if it is compressed by gzip, as its first bytes tell.
+pub(crate) fn plain<'a>(mut input: impl BufRead + 'a, name: &str) -> Result<Box<dyn BufRead + 'a>> {
+    const GZIP: [u8; 2] = [0x1f, 0x8b];
+    let start = input.fill_buf().with_context(|| name.to_owned())?;
+    if let Some((format, _)) = OTHERS.iter().find(|(_, magic)| start.starts_with(magic)) {
+        bail!("{name}: compressed by {format}; only gzip is read: try `{format} -dc FILE | tenzor … -`");
+    }
+    if start.starts_with(&GZIP) {
+        return Ok(Box::new(BufReader::new(MultiGzDecoder::new(input))));
+    }
+    Ok(Box::new(input))
 }

@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use comfy_table::{CellAlignment, ColumnConstraint, Table, Width, presets};
 
+use tenzor::memory::Bytes;
+
 use crate::contender::Contender;
 use crate::report::{ContenderReport, Report, TraceReport};
 
@@ -29,6 +31,7 @@ less set-up      the same without the bytes in use when the first step begins,
 resident / live  peak of the memory that the process really held / peak live
 pool hits        share of the steps' requests that pooled memory served
 
+TenzorMalloc is the heap that a program gets by its #[global_allocator].
 PlannedAllocator has a plan of each step from the start, made from the trace: it
 serves what is freed within its step from one block, and the rest from a pool.
 ComputeArena serves what is taken and freed within a step, and takes it all back
@@ -92,8 +95,8 @@ fn row(contender: &ContenderReport) -> [String; 8] {
 
 /// What the columns mean, and what they amount to.
 pub(crate) fn legend(report: &Report) -> String {
-    let mut text = format!("{LEGEND}\n{}; MB is 10^6 bytes.\n\n", count(report.rounds as usize, "round"));
-    for contender in Contender::ALL.into_iter().skip(1) {
+    let mut text = format!("{LEGEND}\n{}.\n\n", count(report.rounds as usize, "round"));
+    for contender in Contender::ALL.iter().skip(1) {
         let _ = write!(text, "{}", verdict(report, contender.name()));
     }
     text
@@ -132,9 +135,9 @@ fn count(number: usize, of: &str) -> String {
     format!("{number} {of}{}", if number == 1 { "" } else { "s" })
 }
 
-/// A number of bytes as a person reads it; MB is 10^6 of them.
-pub(crate) fn bytes(bytes: u64) -> String {
-    scaled(bytes as f64, &[("B", 0), ("kB", 1), ("MB", 1), ("GB", 1), ("TB", 1)])
+/// A number of bytes as a person reads it.
+pub(crate) fn bytes(bytes: u64) -> Bytes {
+    Bytes(usize::try_from(bytes).unwrap_or(usize::MAX))
 }
 
 fn time(nanoseconds: f64) -> String {

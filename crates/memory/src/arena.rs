@@ -20,10 +20,10 @@ use bytemuck::Zeroable;
 
 use crate::backing::{Backing, Refused, System};
 use crate::buffer::Buffer;
+use crate::bytes::Bytes;
 use crate::error::{AllocError, AllocErrorKind};
 use crate::layout::{MIN_ALIGNMENT, align_up, dangling};
 use crate::provider::{Provider, typed_requests};
-use crate::stats::Bytes;
 
 /// The least size of a block that the arena adds when it grows, in bytes.
 const MIN_BLOCK: usize = 64 << 10;

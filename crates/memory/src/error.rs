@@ -3,7 +3,7 @@
 use std::alloc::Layout;
 use std::fmt;
 
-use crate::stats::Bytes;
+use crate::bytes::Bytes;
 
 /// Why a request for memory failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

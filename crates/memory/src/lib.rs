@@ -17,6 +17,7 @@ mod arena;
 mod backing;
 mod biased;
 mod buffer;
+mod bytes;
 mod error;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod global;
@@ -53,6 +54,7 @@ pub use arena::{ArenaBuffer, ArenaUsage, ComputeArena, Scope, ScopeBuffer};
 pub use backing::Pages;
 pub use backing::{Backing, Failing, Fault, FromAllocator, Limited, Refused, System, Tracking};
 pub use buffer::{Buffer, Slots};
+pub use bytes::{Bytes, NoBytes};
 pub use error::{AllocError, AllocErrorKind};
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub use global::TenzorMalloc;

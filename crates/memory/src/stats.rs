@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::bytes::Bytes;
 use crate::layout::{BUCKETS, bucket_range};
 use crate::retention::Retention;
 
@@ -152,20 +153,6 @@ impl fmt::Display for Stats {
             )?;
         }
         Ok(())
-    }
-}
-
-/// A size for people: `0 B`, `640 B`, `1.5 KiB`, `64 MiB`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bytes(pub(crate) usize);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-        let unit = self.0.max(1).ilog2() / 10;
-        let value = self.0 as f64 / (1u64 << (10 * unit)) as f64;
-        let name = UNITS[unit as usize];
-        if value.fract() == 0.0 { write!(f, "{value} {name}") } else { write!(f, "{value:.1} {name}") }
     }
 }
 

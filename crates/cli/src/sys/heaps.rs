@@ -1,8 +1,7 @@
 //! The contenders as sources of memory.
 
 use tenzor::memory::allocator_api2::alloc::{Allocator, System};
-use tenzor::memory::{ComputeArena, PoolConfig, System as Malloced, TensorAllocator};
-use tenzor::memory::{PlannedAllocator, Step};
+use tenzor::memory::{ComputeArena, PlannedAllocator, PoolConfig, Step, System as Malloced, TensorAllocator};
 use tenzor::trace::Trace;
 
 use super::process;

@@ -4,7 +4,11 @@
 mod blocks;
 mod heaps;
 mod process;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod process_heap;
 
 pub(crate) use blocks::{Blocks, OutOfMemory};
 pub(crate) use heaps::{Arena, Heap, Malloc, Planned, Pool};
 pub(crate) use process::{available, minor_faults, peak_resident, resident};
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+pub(crate) use process_heap::ProcessHeap;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::stats::Bytes;
+use crate::bytes::Bytes;
 
 /// What a [`PlannedAllocator`] did.
 ///

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::threads::current;
 use super::{Central, central_lock, purger, shards};
+use crate::bytes::{FORM, number, parse};
 use crate::heap_config::{HeapConfig, HeapSettings, HugePages};
 use crate::os;
 
@@ -47,8 +48,8 @@ impl Central {
                 digits => number(digits).map(|ms| Some(Duration::from_millis(ms as u64))),
             },
         ));
-        settings.limit.set_by_environment(variable(c"TENZOR_LIMIT", SIZE, |text| bytes(text).map(Some)));
-        settings.idle_limit.set_by_environment(variable(c"TENZOR_IDLE_LIMIT", SIZE, |text| bytes(text).map(Some)));
+        settings.limit.set_by_environment(variable(c"TENZOR_LIMIT", FORM, |text| parse(text).map(Some)));
+        settings.idle_limit.set_by_environment(variable(c"TENZOR_IDLE_LIMIT", FORM, |text| parse(text).map(Some)));
         settings.huge_pages.set_by_environment(variable(
             c"TENZOR_HUGE_PAGES",
             "auto, always or never",
@@ -67,8 +68,6 @@ impl Central {
     }
 }
 
-const SIZE: &str = "bytes, with K, M or G after them for their multiples";
-
 /// Reads a variable without allocating.
 fn variable<T>(name: &CStr, expected: &str, parse: fn(&[u8]) -> Option<T>) -> Option<T> {
     let text = os::environment(name)?.to_bytes();
@@ -81,38 +80,4 @@ fn variable<T>(name: &CStr, expected: &str, parse: fn(&[u8]) -> Option<T>) -> Op
         ));
     }
     value
-}
-
-fn bytes(text: &[u8]) -> Option<usize> {
-    let (digits, shift) = match text {
-        [digits @ .., b'K' | b'k'] => (digits, 10),
-        [digits @ .., b'M' | b'm'] => (digits, 20),
-        [digits @ .., b'G' | b'g'] => (digits, 30),
-        digits => (digits, 0),
-    };
-    number(digits)?.checked_mul(1 << shift)
-}
-
-fn number(digits: &[u8]) -> Option<usize> {
-    let text = str::from_utf8(digits).ok()?;
-    // The standard library's parser would take a sign.
-    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_read_strictly() {
-        let good: [(&[u8], usize); 5] =
-            [(b"0", 0), (b"4096", 4096), (b"64K", 64 << 10), (b"3m", 3 << 20), (b"2G", 2 << 30)];
-        for (text, size) in good {
-            assert_eq!(bytes(text), Some(size));
-        }
-        let bad: [&[u8]; 8] = [b"", b"K", b"-1", b"+1", b"1.5G", b"1 K", b"99999999999999999999", b"99999999999999G"];
-        for text in bad {
-            assert_eq!(bytes(text), None);
-        }
-    }
 }
