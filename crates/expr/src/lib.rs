@@ -63,5 +63,10 @@ pub use shape::{Axes, IntoShape, MAX_RANK, Shape, ShapeError};
 pub use source::Item;
 pub use tensor::{Tensor, View};
 
+/// Its examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(test)]
 mod tests;

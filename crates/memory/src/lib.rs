@@ -83,3 +83,8 @@ pub use allocator_api2::alloc::Allocator;
 pub use allocator_api2_04;
 /// Types whose value may be all zero bytes; implement it by bytemuck's derive or by hand.
 pub use bytemuck::Zeroable;
+
+/// Its examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

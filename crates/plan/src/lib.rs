@@ -47,3 +47,8 @@ pub use step::{Action, ELSEWHERE, StepPlan};
 /// Why a file is no problem.
 pub use tenzor_trace::ParseError;
 pub use validate::{Violation, validate};
+
+/// Its examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -43,5 +43,10 @@ pub use event::Event;
 pub use text::{Limits, ParseError};
 pub use trace::{HEADER, Trace};
 
+/// Its examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(test)]
 mod tests;

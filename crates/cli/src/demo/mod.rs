@@ -5,11 +5,8 @@ use std::io::Write;
 use anyhow::{Error, Result};
 use serde::Serialize;
 
-#[path = "../../expr/examples/mlp.rs"]
 mod mlp;
-#[path = "../../expr/examples/repeated.rs"]
 mod repeated;
-#[path = "../../expr/examples/transformer.rs"]
 mod transformer;
 
 type Example = fn(&mut dyn Write) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;

@@ -1,0 +1,1 @@
+../../../expr/examples/repeated.rs
