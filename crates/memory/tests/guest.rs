@@ -68,29 +68,58 @@ fn main() {
         println!("to the end");
         return;
     }
-    let wanted = |case: &&Case| {
-        let mut filters = arguments.iter().filter(|argument| !argument.starts_with('-')).peekable();
-        filters.peek().is_none() || filters.any(|filter| case.name.contains(filter.as_str()))
-    };
-    let here = env::current_exe().expect("this program");
-    let mut failed = 0;
-    for case in CASES.iter().filter(wanted) {
-        print!("case {} ... ", case.name);
-        io::Write::flush(&mut io::stdout()).expect("a standard output");
-        let mut command = Command::new(&here);
-        let start = Instant::now();
-        let end = run(command.args(["--case", case.name]).envs(case.environment.iter().copied()));
-        if panic::catch_unwind(|| (case.end)(&end)).is_err() {
-            println!("FAILED");
-            failed += 1;
-            continue;
+    let wanted = wanted(&arguments);
+    let cases: Vec<&Case> = CASES.iter().filter(|case| wanted(case.name)).collect();
+    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    // They wait most of the time.
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Relaxed)) {
+                    let line = judge(case).unwrap_or_else(|| {
+                        failed.fetch_add(1, Relaxed);
+                        "FAILED".to_owned()
+                    });
+                    println!("case {} ... {line}", case.name);
+                }
+            });
         }
-        for line in String::from_utf8_lossy(&end.stdout).lines().filter(|line| line.ends_with("not tried")) {
-            print!("{line} ... ");
+    });
+    assert_eq!(failed.into_inner(), 0, "cases failed");
+}
+
+/// So many cases run at the same time.
+const AT_ONCE: usize = 3;
+
+/// As the harness of tests does: names that contain one of the words are run, and none that contains a word after `--skip`. All are called
+/// `guest::…`.
+fn wanted(arguments: &[String]) -> impl Fn(&str) -> bool {
+    let (mut words, mut skipped) = (vec![], vec![]);
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--skip" => skipped.extend(arguments.next()),
+            flag if flag.starts_with('-') => {}
+            _ => words.push(argument),
         }
-        println!("ok, {:.1} s", start.elapsed().as_secs_f64());
     }
-    assert_eq!(failed, 0, "cases failed");
+    move |name| {
+        let name = format!("guest::{name}");
+        let contains = |word: &&String| name.contains(word.as_str());
+        (words.is_empty() || words.iter().any(|word| contains(word))) && !skipped.iter().any(|word| contains(word))
+    }
+}
+
+/// Runs a case in a process of its own; what is to be said of it, or nothing if it failed.
+fn judge(case: &Case) -> Option<String> {
+    let mut command = Command::new(env::current_exe().expect("this program"));
+    let start = Instant::now();
+    let end = run(command.args(["--case", case.name]).envs(case.environment.iter().copied()));
+    panic::catch_unwind(|| (case.end)(&end)).ok()?;
+    let said = String::from_utf8_lossy(&end.stdout);
+    let untried: String =
+        said.lines().filter(|line| line.ends_with("not tried")).map(|line| format!("{line} ... ")).collect();
+    Some(format!("{untried}ok, {:.1} s", start.elapsed().as_secs_f64()))
 }
 
 fn run(command: &mut Command) -> Output {

@@ -1,12 +1,9 @@
 //! The laws of the design, each with a test named after it. Randomised checks of the same laws: `model.rs`, `threads.rs`.
-#![allow(unsafe_code, missing_docs, clippy::expect_used, clippy::panic)]
-
-mod common;
 
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
-use common::{capacity, layout};
+use crate::common::{capacity, layout};
 use tenzor_memory::allocator_api2::alloc::Allocator;
 use tenzor_memory::{
     AllocErrorKind, ArenaUsage, Backing, Buffer, BufferPool, ComputeArena, Failing, Limited, PoolConfig, Refused,

@@ -1,6 +1,4 @@
 //! Configuration, statistics and usage survive a round trip; what a file leaves out has its default.
-#![cfg(feature = "serde")]
-#![allow(missing_docs, clippy::expect_used, clippy::panic)]
 
 use tenzor_memory::{ArenaUsage, ComputeArena, PoolConfig, Stats, TensorAllocator};
 

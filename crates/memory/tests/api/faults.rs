@@ -1,6 +1,5 @@
 //! Fault injection: every scenario with its k-th backing request refused, for every k, once and from there on. After each:
 //! either it worked, or an error said why; the ledger and the statistics agree; nothing is lost.
-#![allow(unsafe_code, missing_docs, clippy::expect_used, clippy::panic)]
 
 use tenzor_memory::allocator_api2::vec::Vec as PoolVec;
 use tenzor_memory::{AllocError, ComputeArena, Failing, PoolConfig, System, TensorAllocator, Tracking};

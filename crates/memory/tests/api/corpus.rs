@@ -1,14 +1,11 @@
 //! What the fuzzer found worth keeping (`fuzz/`), and random inputs.
-#![allow(missing_docs, unsafe_code, clippy::expect_used, clippy::panic)]
 
-mod common;
-
-#[path = "common/operations.rs"]
+#[path = "../common/operations.rs"]
 mod operations;
 
 use std::path::Path;
 
-use common::ops;
+use crate::common::ops;
 
 /// The bytes of each input; shorter ones end with operations that do nothing, which are `7, 0, 0, 2`.
 const INPUT: usize = 320;

@@ -1,13 +1,10 @@
 //! The arena: against a naive model of nested scopes, and its promises one by one.
-#![allow(unsafe_code, missing_docs, clippy::expect_used, clippy::panic)]
-
-mod common;
 
 use std::alloc::Layout;
 use std::cell::RefCell;
 use std::ptr::NonNull;
 
-use common::{layout, ops, random_size};
+use crate::common::{layout, ops, random_size};
 use tenzor_memory::{
     Allocator, Backing, Buffer, ComputeArena, Limited, Refused, Scope, System, TensorAllocator, Tracking,
 };

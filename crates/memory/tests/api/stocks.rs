@@ -1,14 +1,11 @@
 //! What threads keep of a pool for themselves: it counts, it stands in nobody's way, and nobody loses it.
-#![allow(unsafe_code, missing_docs, clippy::expect_used, clippy::panic)]
-
-mod common;
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 
-use common::{ops, random_size};
+use crate::common::{ops, random_size};
 use tenzor_memory::{Buffer, BufferPool, Limited, OwnedBuffer, PoolConfig, Stats, System, TensorAllocator, Tracking};
 
 type Alloc = TensorAllocator<Arc<Tracking<System>>>;
@@ -334,7 +331,7 @@ fn the_child_of_a_fork_has_the_stocks_of_all_threads() {
 #[test]
 fn over_aligned_buffers_are_never_mixed_with_others() {
     let pool = BufferPool::new();
-    let [plain, aligned] = [64, 4096].map(|align| common::layout(1000, align));
+    let [plain, aligned] = [64, 4096].map(|align| crate::common::layout(1000, align));
     for _ in 0..100 {
         for layout in [plain, aligned, aligned, plain] {
             let ptr = pool.get(layout).expect("memory");

@@ -1,5 +1,4 @@
 //! Initialisation in parts: a buffer of values only once every element is written.
-#![allow(missing_docs, clippy::expect_used, clippy::panic)]
 
 use std::thread;
 

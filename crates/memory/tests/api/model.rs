@@ -1,14 +1,11 @@
 //! The pool against a naive model of it: after every operation, the same addresses, the same statistics, the same blocks
 //! held from the backing, and in every buffer the bytes that its owner wrote.
-#![allow(unsafe_code, missing_docs, clippy::expect_used, clippy::panic)]
-
-mod common;
 
 use std::alloc::Layout;
 use std::collections::{BTreeMap, HashMap};
 use std::ptr::NonNull;
 
-use common::{bucket, capacity, layout, ops, random_size};
+use crate::common::{bucket, capacity, layout, ops, random_size};
 use tenzor_memory::{AllocErrorKind, BufferPool, PoolConfig, Stats, System, Tracking};
 
 const LARGEST: usize = 100_000;

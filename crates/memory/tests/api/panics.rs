@@ -1,5 +1,4 @@
 //! Panics in the user's code: nothing leaks, nothing is dropped twice, everything stays usable.
-#![allow(missing_docs, clippy::expect_used, clippy::panic)]
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

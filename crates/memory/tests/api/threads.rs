@@ -1,7 +1,4 @@
 //! Threads that allocate and free across each other: nothing is lost, and at the end every number is exact.
-#![allow(unsafe_code, missing_docs, clippy::expect_used, clippy::panic)]
-
-mod common;
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
@@ -10,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use common::{ops, random_size};
+use crate::common::{ops, random_size};
 use tenzor_memory::{Backing, Limited, OwnedBuffer, PoolConfig, Refused, System, TensorAllocator, Tracking};
 
 const THREADS: usize = 8;

@@ -1,13 +1,10 @@
 //! One suite for every backing, and for every allocator as a backing: what the trait promises, and nothing else.
-#![allow(unsafe_code, missing_docs, clippy::expect_used, clippy::panic)]
-
-mod common;
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use common::{layout, ops, random_size};
+use crate::common::{layout, ops, random_size};
 use tenzor_memory::allocator_api2::alloc::Global;
 use tenzor_memory::{
     Backing, ComputeArena, Failing, Fault, FromAllocator, Limited, Pages, PoolConfig, System, TensorAllocator, Tracking,

@@ -1,5 +1,4 @@
 //! Std-style containers over every allocator, for each version of the interface.
-#![allow(missing_docs, clippy::expect_used, clippy::panic)]
 
 use hashbrown::{DefaultHashBuilder, HashMap};
 use tenzor_memory::{ComputeArena, System, TensorAllocator, Tracking};

@@ -1,8 +1,5 @@
 //! Sizes and alignments over the boundary lattice: (0, 2^k ± 1, isize::MAX ± align) × (1 … 4 MiB). Every request is granted
 //! as asked or refused with an error; continuous integration runs this in debug and in optimised builds.
-#![allow(unsafe_code, missing_docs, clippy::expect_used, clippy::panic)]
-
-mod common;
 
 use std::alloc::Layout;
 use std::ptr::NonNull;

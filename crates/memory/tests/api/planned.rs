@@ -1,10 +1,5 @@
 //! `PlannedAllocator`: what it serves, and that nothing overlaps whatever a program does.
 
-#![cfg(feature = "plan")]
-#![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use std::alloc::Layout;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -12,7 +7,7 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
-use common::ops;
+use crate::common::ops;
 use fastrand::Rng;
 use tenzor_memory::PlannedAllocator;
 use tenzor_memory::allocator_api2::vec::Vec as AllocVec;

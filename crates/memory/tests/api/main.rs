@@ -1,0 +1,22 @@
+//! What the crate promises, tested through its public interface: whatever needs no process of its own.
+#![allow(unsafe_code, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod arena;
+mod conformance;
+mod containers;
+mod corpus;
+mod faults;
+mod init;
+mod lattice;
+mod laws;
+mod model;
+mod panics;
+#[cfg(feature = "plan")]
+mod planned;
+#[cfg(feature = "serde")]
+mod serde;
+mod stocks;
+mod threads;
