@@ -11,12 +11,18 @@ use crate::layout::dangling;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct System;
 
+/// The greatest alignment that is asked for. What musl 1.2 grants beyond some GiB, its `free` crashes on.
+const MOST: usize = if cfg!(target_env = "musl") { 1 << 30 } else { usize::MAX };
+
 // SAFETY: the standard library's `System` keeps these promises for layouts that are not zero-sized, and those are the only
 // ones that reach it.
 unsafe impl Backing for System {
     fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
         if layout.size() == 0 {
             return Ok(dangling(layout));
+        }
+        if layout.align() > MOST {
+            return Err(Refused);
         }
         // SAFETY: the layout is not zero-sized.
         NonNull::new(unsafe { std::alloc::System.alloc(layout) }).ok_or(Refused)
@@ -25,6 +31,9 @@ unsafe impl Backing for System {
     fn obtain_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
         if layout.size() == 0 {
             return Ok(dangling(layout));
+        }
+        if layout.align() > MOST {
+            return Err(Refused);
         }
         // SAFETY: the layout is not zero-sized.
         NonNull::new(unsafe { std::alloc::System.alloc_zeroed(layout) }).ok_or(Refused)

@@ -77,7 +77,8 @@ extern "C" fn life(seed: *mut libc::c_void) -> *mut libc::c_void {
 /// So many threads that allocate from their first step to their last. They are not of the standard library, where one would
 /// allocate before we could.
 pub(crate) fn wave(threads: usize) {
-    let mut wave: Vec<libc::pthread_t> = vec![0; threads];
+    // SAFETY: a number or a pointer, neither of which is looked at before it was written.
+    let mut wave: Vec<libc::pthread_t> = vec![unsafe { std::mem::zeroed() }; threads];
     for (seed, thread) in wave.iter_mut().enumerate() {
         // SAFETY: the function is one for threads, and takes any pointer for a number.
         let failed = unsafe { libc::pthread_create(thread, ptr::null(), life, ptr::without_provenance_mut(seed)) };

@@ -32,8 +32,14 @@ pub(crate) fn alone_with<F: FnOnce()>(variable: &str, value: &str, body: F) {
     succeeds(in_child(0, |command| _ = command.env(variable, value), body));
 }
 
+/// What a C library calls a resource by.
+#[cfg(target_env = "gnu")]
+pub(crate) type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+pub(crate) type Resource = libc::c_int;
+
 /// As [`alone`], in a process that cannot have more of a resource than so many bytes.
-pub(crate) fn alone_within<F: FnOnce()>(resource: libc::__rlimit_resource_t, bytes: u64, body: F) {
+pub(crate) fn alone_within<F: FnOnce()>(resource: Resource, bytes: u64, body: F) {
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
     let prepare = |command: &mut Command| {
         // SAFETY: between fork and exec, it makes a single system call.
