@@ -11,8 +11,10 @@ use crate::layout::dangling;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct System;
 
-/// The greatest alignment that is asked for. What musl 1.2 grants beyond some GiB, its `free` crashes on.
-const MOST: usize = if cfg!(target_env = "musl") { 1 << 30 } else { usize::MAX };
+/// Whether such an alignment is asked for. What musl 1.2 grants beyond some GiB, its `free` crashes on.
+fn may_ask(layout: Layout) -> bool {
+    !cfg!(target_env = "musl") || layout.align() <= 1 << 30
+}
 
 // SAFETY: the standard library's `System` keeps these promises for layouts that are not zero-sized, and those are the only
 // ones that reach it.
@@ -21,7 +23,7 @@ unsafe impl Backing for System {
         if layout.size() == 0 {
             return Ok(dangling(layout));
         }
-        if layout.align() > MOST {
+        if !may_ask(layout) {
             return Err(Refused);
         }
         // SAFETY: the layout is not zero-sized.
@@ -32,7 +34,7 @@ unsafe impl Backing for System {
         if layout.size() == 0 {
             return Ok(dangling(layout));
         }
-        if layout.align() > MOST {
+        if !may_ask(layout) {
             return Err(Refused);
         }
         // SAFETY: the layout is not zero-sized.
