@@ -2,8 +2,11 @@
 //!
 //! Each small class has a stack here, freed last on top. How many buffers it may hold is **leased** from the pool's caps, one by
 //! one as there is need, so that the caps hold without a look at other threads. Under pressure, and where the caps are reached,
-//! the buffers go **home** to the pool's cache, each with the time of its free: with one thread, everything is as if there were
+//! the buffers go **home** to the pool's central list, each with the time of its free: with one thread, everything is as if there were
 //! no stock.
+//!
+//! It is not the heap's thread cache (`process/cache`): that one promises no cap on single buffers and no order of eviction, so its leases are bytes alone, and it
+//! can be read and called in at any instant without a lock. Here every buffer counts against caps that hold exactly, so others reach it by shutting its thread out.
 #![allow(unsafe_code)]
 
 use std::ops::Range;

@@ -5,6 +5,9 @@
 //! top. How many a stack may hold is **leased** from the cache's total: a class starts with nothing, doubles its lease each time
 //! it runs empty or full, and takes from the leases of other classes once the total is given out.
 //!
+//! It is not a pool's stock (`pool/stock`): a pool's caps on bytes and buffers are exact and its evictions in order, for which a stock is shut to its thread whenever
+//! others look. Here the heap's budget is approximate by design, and a look, or a call for what lies here, never stops the thread.
+//!
 //! All zero bytes are a cache that holds nothing and never will, *barren*: so one begins its life in place, in memory that is zero.
 //!
 //! # What a thread that makes no requests keeps
