@@ -43,7 +43,7 @@ impl Live {
                 Event::Free { slot } => {
                     self.buffers.remove(&slot);
                 }
-                Event::Mark { .. } => {}
+                _ => {}
             }
         }
     }

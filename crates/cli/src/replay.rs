@@ -118,7 +118,7 @@ fn apply<H: Heap>(blocks: &mut Blocks<H>, event: &Event, part: Part) -> Result<(
             blocks.release(slot);
             Ok(())
         }
-        Event::Mark { .. } => Ok(()),
+        _ => Ok(()),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::shape::{Shape, ShapeError};
 
 /// What [`explain`] tells. It prints as a list of the passes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Explanation {
     /// In the order in which they run.
     pub passes: Vec<Pass>,
@@ -25,6 +26,7 @@ pub struct Explanation {
 
 /// One pass over memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Pass {
     /// The number of the block that it writes, which stands as `%1` in the formulas of later passes.
     pub id: usize,

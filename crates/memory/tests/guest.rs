@@ -106,7 +106,7 @@ fn wanted(arguments: &[String]) -> impl Fn(&str) -> bool {
     move |name| {
         let name = format!("guest::{name}");
         let contains = |word: &&String| name.contains(word.as_str());
-        (words.is_empty() || words.iter().any(|word| contains(word))) && !skipped.iter().any(|word| contains(word))
+        (words.is_empty() || words.iter().any(&contains)) && !skipped.iter().any(&contains)
     }
 }
 

@@ -41,7 +41,7 @@ const COLUMNS: [&str; 9] = ["id", "lower", "upper", "size", "alignment", "offset
 /// # Errors
 /// The first line that is not as the format demands, or beyond 1 GiB, 64 KiB a line, or 2^24 buffers.
 pub fn read_csv(input: impl BufRead) -> Result<(Problem, Vec<String>), ParseError> {
-    let limits = Limits { max_bytes: 1 << 30, max_line_bytes: 1 << 16, max_rows: 1 << 24 };
+    let limits = Limits::default().with_max_bytes(1 << 30).with_max_line_bytes(1 << 16).with_max_rows(1 << 24);
     let mut rows = Rows::new(input, limits);
     let columns = Columns::named(&rows.header("a line that names the columns")?)?;
     let (mut problem, mut ids) = (Problem::new(), Vec::new());

@@ -88,6 +88,7 @@ pub enum Proof {
 
 /// The placement of a space.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct SpacePlan {
     /// Where the highest buffer ends.
     pub height: u64,
@@ -148,6 +149,7 @@ impl Plan {
 
 /// How far planning has come.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Progress {
     /// The space that is planned.
     pub space: u32,

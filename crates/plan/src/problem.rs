@@ -19,6 +19,7 @@ use super::core::{Core, Piece, lcm};
 /// assert_eq!(spec.size, 4096);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BufferSpec {
     /// The size.
     pub size: u64,
@@ -263,7 +264,8 @@ impl Problem {
                         end(&mut problem, old, time)?;
                     }
                 }
-                Event::Mark { .. } => {}
+                // A mark, or what says nothing of memory.
+                _ => {}
             }
         }
         let mut rest: Vec<_> = live.into_iter().collect();

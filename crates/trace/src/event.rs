@@ -4,9 +4,10 @@ use std::alloc::Layout;
 
 /// One event of a trace.
 ///
-/// A `slot` is the buffer's dense number, below [`Trace::slots`]: no two buffers that live at the same time share one, so a replay
+/// A `slot` is the buffer's dense number, below [`Trace::slots`](crate::Trace::slots): no two buffers that live at the same time share one, so a replay
 /// keeps its buffers in a plain vector. A slot is taken again once its buffer is freed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Event {
     /// A buffer is requested.
     Allocate {

@@ -17,6 +17,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// A [`Trace`](crate::Trace) takes 24 bytes per event, up to three times that while their vector grows, and about 150 bytes more per
 /// buffer that is live at the same time. Of the input, one line at a time is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// Bytes of the whole input.
     pub max_bytes: u64,
@@ -30,6 +31,26 @@ impl Default for Limits {
     /// 256 MiB, 256 bytes a line, 2²² rows.
     fn default() -> Self {
         Self { max_bytes: 1 << 28, max_line_bytes: 256, max_rows: 1 << 22 }
+    }
+}
+
+impl Limits {
+    /// Sets [`max_bytes`](Self::max_bytes).
+    #[must_use]
+    pub fn with_max_bytes(self, max_bytes: u64) -> Self {
+        Self { max_bytes, ..self }
+    }
+
+    /// Sets [`max_line_bytes`](Self::max_line_bytes).
+    #[must_use]
+    pub fn with_max_line_bytes(self, max_line_bytes: usize) -> Self {
+        Self { max_line_bytes, ..self }
+    }
+
+    /// Sets [`max_rows`](Self::max_rows).
+    #[must_use]
+    pub fn with_max_rows(self, max_rows: u32) -> Self {
+        Self { max_rows, ..self }
     }
 }
 

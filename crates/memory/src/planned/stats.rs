@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::bytes::Bytes;
 
-/// What a [`PlannedAllocator`] did.
+/// What a [`PlannedAllocator`](super::PlannedAllocator) did.
 ///
 /// ```
 /// let planned = tenzor_memory::PlannedAllocator::default();
@@ -14,6 +14,7 @@ use crate::bytes::Bytes;
 /// assert_eq!(planned.stats().to_string(), "steps: 10, followed: 8, departed: 0; plans: 1, 4 KiB high; blocks refused: 0");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PlannedStats {
     /// Steps that ended.
     pub steps: u64,

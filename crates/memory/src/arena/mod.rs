@@ -9,6 +9,9 @@
 //! and has to survive its end: the **floor** is the cursor below which no inner scope may rewind.
 #![allow(unsafe_code)]
 
+mod scope;
+mod usage;
+
 use std::alloc::Layout;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -18,9 +21,10 @@ use std::ptr::{self, NonNull};
 
 use bytemuck::Zeroable;
 
+pub use self::scope::Scope;
+pub use self::usage::ArenaUsage;
 use crate::backing::{Backing, Refused, System};
 use crate::buffer::Buffer;
-use crate::bytes::Bytes;
 use crate::error::{AllocError, AllocErrorKind};
 use crate::layout::{MIN_ALIGNMENT, align_up, dangling};
 use crate::provider::{Provider, typed_requests};
@@ -96,50 +100,6 @@ struct Cursor {
 struct Floor {
     cursor: Cursor,
     depth: usize,
-}
-
-/// How much of an arena is used. All fields count bytes, but for `blocks` and `allocations`.
-///
-/// `reserved_bytes = bytes_in_use + pooled_bytes + overhead_bytes` always holds.
-///
-/// ```
-/// let arena = tenzor_memory::ComputeArena::with_capacity(64 << 10);
-/// let buffer = arena.alloc::<f32>(1000)?;
-/// let usage = arena.usage();
-/// assert_eq!((usage.bytes_in_use, usage.reserved_bytes, usage.blocks), (4000, 64 << 10, 1));
-/// assert_eq!(usage.to_string(), "3.9 KiB in use by 1 requests (peak 3.9 KiB), 0 B overhead; 64 KiB reserved in 1 block");
-/// # Ok::<(), tenzor_memory::AllocError>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
-#[non_exhaustive]
-pub struct ArenaUsage {
-    /// Requested since the last reset and not rewound since, dropped buffers included.
-    pub bytes_in_use: usize,
-    /// The largest `bytes_in_use` so far.
-    pub peak_bytes_in_use: usize,
-    /// Held from the backing.
-    pub reserved_bytes: usize,
-    /// The largest `reserved_bytes` so far.
-    pub peak_reserved_bytes: usize,
-    /// Free for requests to come.
-    pub pooled_bytes: usize,
-    /// Spent on alignment, and at the ends of blocks where the next request did not fit.
-    pub overhead_bytes: usize,
-    /// The number of blocks from the backing: 1 once the arena has settled.
-    pub blocks: usize,
-    /// Requests since the last reset and not rewound since.
-    pub allocations: usize,
-}
-
-impl fmt::Display for ArenaUsage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [in_use, peak, reserved, overhead] =
-            [self.bytes_in_use, self.peak_bytes_in_use, self.reserved_bytes, self.overhead_bytes].map(Bytes);
-        let (requests, blocks) = (self.allocations, self.blocks);
-        write!(f, "{in_use} in use by {requests} requests (peak {peak}), {overhead} overhead; ")?;
-        write!(f, "{reserved} reserved in {blocks} block{}", if blocks == 1 { "" } else { "s" })
-    }
 }
 
 // What the cells hold is valid after every single step, so a panic elsewhere leaves nothing half done behind it.
@@ -503,56 +463,6 @@ fn place(block: Block, offset: usize, request: Layout) -> Option<usize> {
 
 fn block_layout(bytes: usize, alignment: usize) -> Option<Layout> {
     Layout::from_size_align(align_up(bytes, MIN_ALIGNMENT)?, alignment).ok()
-}
-
-/// A stretch of an arena's life: what is requested from it is reclaimed when it ends. See [`ComputeArena::scope`].
-///
-/// It offers the same requests as the arena. Scopes nest; each may be used while inner ones are open, and what it hands
-/// out then is reclaimed when it ends itself. (The memory between is then reclaimed with it, too.)
-pub struct Scope<'a, B: Backing = System> {
-    arena: &'a ComputeArena<B>,
-    start: Cursor,
-    /// Open scopes have distinct depths, none above `arena.depth`.
-    depth: usize,
-}
-
-impl<B: Backing> Scope<'_, B> {
-    typed_requests!("let arena = tenzor_memory::ComputeArena::new(); let alloc = arena.checkpoint();");
-
-    /// The allocator that [`alloc`](Self::alloc)'s buffers carry, for std-style containers.
-    pub fn allocator(&self) -> &Self {
-        self
-    }
-
-    /// An inner scope; see [`ComputeArena::scope`].
-    pub fn scope<R>(&self, f: impl FnOnce(&Scope<'_, B>) -> R) -> R {
-        self.arena.scope(f)
-    }
-
-    /// An inner scope; see [`ComputeArena::checkpoint`].
-    pub fn checkpoint(&self) -> Scope<'_, B> {
-        self.arena.checkpoint()
-    }
-
-    /// Ends the scope: the same as dropping it.
-    pub fn rewind(self) {}
-
-    /// How much of the whole arena is used.
-    pub fn usage(&self) -> ArenaUsage {
-        self.arena.usage()
-    }
-}
-
-impl<B: Backing> Drop for Scope<'_, B> {
-    fn drop(&mut self) {
-        self.arena.end_scope(self.depth, self.start);
-    }
-}
-
-impl<B: Backing> fmt::Debug for Scope<'_, B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scope").field("depth", &self.depth).field("usage", &self.usage()).finish_non_exhaustive()
-    }
 }
 
 macro_rules! provide_by_bumping {
