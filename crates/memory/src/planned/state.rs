@@ -83,6 +83,7 @@ impl Plans {
         self.stats.plans += 1;
     }
 
+    #[inline]
     pub(super) fn is_at_rest(&self) -> bool {
         self.stats.steps < self.rested
     }
@@ -95,12 +96,14 @@ impl Plans {
     }
 
     /// The number of the move of the first plan that is next.
+    #[inline]
     pub(super) fn position(&self, next: *const Expected) -> usize {
         let first = self.plans.first().map_or(next, |script| script.moves.as_ptr());
         next.addr().wrapping_sub(first.addr()) / size_of::<Expected>()
     }
 
     /// Makes the plan the first that begins as the first did for `done` moves, and goes on with one that suits. Returns whether there is one.
+    #[inline]
     pub(super) fn goes_on(&mut self, done: usize, suits: impl Fn(&Expected) -> bool) -> bool {
         let begins = |script: &Script| {
             ptr::eq(script, &raw const self.plans[0]) || script.moves[..done] == self.plans[0].moves[..done]
