@@ -36,35 +36,30 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
-    let mut out = io::stdout().lock();
-    match args.command {
-        None => write!(out, "{}", Args::command().render_long_help())?,
+    let text = match args.command {
+        None => Args::command().render_long_help().to_string().into_bytes(),
         Some(Command::Replay(ReplayTask { files, rounds, json })) => {
-            drop(out);
             let sources: Vec<_> = match &files[..] {
                 [] => Source::embedded().map(Ok).collect(),
                 files => files.iter().map(|file| Source::file(file)).collect(),
             };
             return compare::run(sources, rounds, json);
         }
-        Some(Command::Plan(task)) => return plan::run(&task, out),
-        Some(Command::Demo { json }) => return demo::run(json, out),
+        Some(Command::Plan(task)) => return plan::run(&task),
+        Some(Command::Demo { json }) => return demo::run(json),
+        Some(Command::Contend(task)) => return contender::run(&task),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "tenzor", &mut script);
-            out.write_all(&script)?;
+            script
         }
         Some(Command::Man) => {
             let mut page = Vec::new();
             clap_mangen::Man::new(Args::command()).render(&mut page)?;
-            out.write_all(&page)?;
+            page
         }
-        Some(Command::Contend(task)) => {
-            drop(out);
-            return contender::run(&task);
-        }
-    }
-    Ok(out.flush()?)
+    };
+    Ok(io::stdout().lock().write_all(&text)?)
 }
 
 /// Whoever read our output has seen enough, as in `tenzor | head`: no failure.

@@ -1,7 +1,7 @@
 //! `tenzor plan`: places the buffers of problems and traces.
 
 use std::fs;
-use std::io::{BufRead, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use tenzor::plan::{Plan, Planner, Problem, SpacePlan, Status, read_csv, write_cs
 use tenzor::trace::{self, Trace};
 
 use crate::args::PlanTask;
-use crate::{picture, source};
+use crate::{picture, source, table};
 
 /// A file to be planned.
 struct Input {
@@ -43,7 +43,7 @@ struct Row {
 const EFFORT: u64 = 1 << 27;
 
 /// Plans all files, and prints what came of it.
-pub(crate) fn run(task: &PlanTask, mut out: impl Write) -> Result<()> {
+pub(crate) fn run(task: &PlanTask) -> Result<()> {
     let (inputs, problems): (Vec<_>, Vec<_>) = task.files.iter().map(|path| read(path, task)).partition(Result::is_ok);
     let problems: Vec<String> =
         problems.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
@@ -65,6 +65,7 @@ pub(crate) fn run(task: &PlanTask, mut out: impl Write) -> Result<()> {
         let spaces = (0..).zip(buffers).zip(plan.spaces());
         rows.extend(spaces.map(|((space, buffers), result)| Row::new(input, space, buffers, result, seconds)));
     }
+    let mut out = io::stdout().lock();
     if task.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&rows)?)?;
     } else {
@@ -108,7 +109,7 @@ fn plan(planner: &Planner<'_>, input: &Input) -> Plan {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     bar.enable_steady_tick(Duration::from_millis(200));
     let plan = planner.plan_with(&input.problem, &mut |progress| {
-        let (height, lower) = (Bytes(progress.height as usize), Bytes(progress.lower_bound as usize));
+        let (height, lower) = (table::bytes(progress.height), table::bytes(progress.lower_bound));
         bar.set_message(format!("{}: {height}, at least {lower}", input.name));
     });
     bar.finish_and_clear();

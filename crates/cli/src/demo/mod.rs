@@ -1,6 +1,6 @@
 //! The examples of `tenzor-expr`, one after the other.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use anyhow::{Error, Result};
 use serde::Serialize;
@@ -18,12 +18,13 @@ struct Shown {
 }
 
 /// Each under its title.
-pub(crate) fn run(json: bool, mut out: impl Write) -> Result<()> {
+pub(crate) fn run(json: bool) -> Result<()> {
     let examples: [(&str, Example); 3] = [
         ("a·b + c − a/2, a thousand times", repeated::run),
         ("a perceptron of two layers", mlp::run),
         ("a transformer's encoder", transformer::run),
     ];
+    let mut out = io::stdout().lock();
     let mut all = Vec::new();
     for (title, example) in examples {
         let mut printed = Vec::new();

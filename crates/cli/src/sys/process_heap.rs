@@ -24,21 +24,13 @@ struct OfHeap;
 // for what has a size, and nothing else reaches the heap.
 unsafe impl Allocator for OfHeap {
     fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-        if layout.size() == 0 {
-            return System.allocate(layout);
-        }
-        // SAFETY: it has a size.
-        let block = NonNull::new(unsafe { HEAP.alloc(layout) }).ok_or(AllocError)?;
-        Ok(NonNull::slice_from_raw_parts(block, layout.size()))
+        // SAFETY: it is asked for what has a size.
+        granted(layout, |layout| unsafe { HEAP.alloc(layout) })
     }
 
     fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-        if layout.size() == 0 {
-            return System.allocate(layout);
-        }
-        // SAFETY: it has a size.
-        let block = NonNull::new(unsafe { HEAP.alloc_zeroed(layout) }).ok_or(AllocError)?;
-        Ok(NonNull::slice_from_raw_parts(block, layout.size()))
+        // SAFETY: as above.
+        granted(layout, |layout| unsafe { HEAP.alloc_zeroed(layout) })
     }
 
     unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
@@ -59,6 +51,15 @@ unsafe impl Allocator for OfHeap {
     }
 }
 
+/// What the heap is asked for, unless it has no size.
+fn granted(layout: Layout, ask: impl FnOnce(Layout) -> *mut u8) -> Result<NonNull<[u8]>, AllocError> {
+    if layout.size() == 0 {
+        return System.allocate(layout);
+    }
+    let block = NonNull::new(ask(layout)).ok_or(AllocError)?;
+    Ok(NonNull::slice_from_raw_parts(block, layout.size()))
+}
+
 /// # Safety
 /// As [`Allocator::grow`] and [`Allocator::shrink`].
 unsafe fn resize(block: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<[u8]>, AllocError> {
@@ -72,8 +73,7 @@ unsafe fn resize(block: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull
         return Ok(moved);
     }
     // SAFETY: the caller's word; both have a size.
-    let block = NonNull::new(unsafe { HEAP.realloc(block.as_ptr(), old, new.size()) }).ok_or(AllocError)?;
-    Ok(NonNull::slice_from_raw_parts(block, new.size()))
+    granted(new, |new| unsafe { HEAP.realloc(block.as_ptr(), old, new.size()) })
 }
 
 // SAFETY: the heap is the process's, whichever value of this is used.
