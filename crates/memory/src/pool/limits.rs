@@ -34,24 +34,24 @@ impl Limits {
 
     /// Whether one more buffer in this bucket would be too many.
     #[inline]
-    pub(super) fn is_bucket_full(&self, cache: &CentralList, bucket: usize) -> bool {
-        cache.buffers_kept_or_leased(bucket) >= self.max_buffers_per_bucket
+    pub(super) fn is_bucket_full(&self, central: &CentralList, bucket: usize) -> bool {
+        central.buffers_kept_or_leased(bucket) >= self.max_buffers_per_bucket
     }
 
     /// Whether `capacity` bytes more would be too many to keep.
     #[inline]
-    pub(super) fn is_pool_full(&self, cache: &CentralList, counters: &Counters, capacity: usize) -> bool {
-        capacity > self.max_pool_size - cache.bytes_kept_or_leased()
-            || self.exceeds_working_set(cache, counters, capacity)
+    pub(super) fn is_pool_full(&self, central: &CentralList, counters: &Counters, capacity: usize) -> bool {
+        capacity > self.max_pool_size - central.bytes_kept_or_leased()
+            || self.exceeds_working_set(central, counters, capacity)
     }
 
     /// Whether `capacity` bytes more, in use or pooled, would be more than the recent working set had in use at once, and a
     /// sixteenth. Never unless the pool is adaptive.
     #[inline]
-    pub(super) fn exceeds_working_set(&self, cache: &CentralList, counters: &Counters, capacity: usize) -> bool {
+    pub(super) fn exceeds_working_set(&self, central: &CentralList, counters: &Counters, capacity: usize) -> bool {
         self.adaptive && {
             let peak = counters.recent_peak().max(counters.in_use_rounded());
-            cache.bytes() + counters.in_use_or_stocked() + capacity > peak + peak / 16
+            central.bytes() + counters.in_use_or_stocked() + capacity > peak + peak / 16
         }
     }
 }

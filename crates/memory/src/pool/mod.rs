@@ -184,8 +184,8 @@ impl<B: Backing> BufferPool<B> {
     /// The statistics of this instant.
     pub fn stats(&self) -> Stats {
         let mut state = self.lock();
-        let mut kept = *state.cache.kept();
-        let mut untold = *state.cache.leased();
+        let mut kept = *state.central.kept();
+        let mut untold = *state.central.leased();
         state.visit(|state, stock| {
             stock.report(&mut state.counters, &mut kept);
             stock.leases().iter().zip(&mut untold).for_each(|(leased, untold)| *untold -= leased);

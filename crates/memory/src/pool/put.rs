@@ -36,13 +36,13 @@ impl<B: Backing> BufferPool<B> {
         let idle = Idle { ptr, since: state.counters.frees() };
         // A tick may have passed: what the stock takes is within the working set only as long as that does not shrink.
         if fit.capacity <= SMALL
-            && !self.limits.exceeds_working_set(&state.cache, &state.counters, fit.capacity)
+            && !self.limits.exceeds_working_set(&state.central, &state.counters, fit.capacity)
             && state.lay(fit, idle)
         {
             return;
         }
         let keeps = (!self.is_full(&state, fit) || self.find_room(&mut state, fit))
-            && (self.stow(&mut state, fit, idle) || state.cache.insert(fit, idle).is_ok());
+            && (self.stow(&mut state, fit, idle) || state.central.insert(fit, idle).is_ok());
         if !keeps {
             self.put_when_full(state, idle, fit);
         }
@@ -59,7 +59,7 @@ impl<B: Backing> BufferPool<B> {
             }
         }
         // The rest is leased to other threads, which may not use it.
-        if held.cache.bytes_leased() > 0 {
+        if held.central.bytes_leased() > 0 {
             held.crowded += 1;
             if held.crowded.is_multiple_of(PATIENCE) {
                 held.close_all();
@@ -70,8 +70,8 @@ impl<B: Backing> BufferPool<B> {
 
     /// Whether a buffer of this class more, kept or in a stock, would be too many.
     pub(super) fn is_full(&self, state: &PoolState, fit: &Fit) -> bool {
-        self.limits.is_bucket_full(&state.cache, fit.bucket)
-            || self.limits.is_pool_full(&state.cache, &state.counters, fit.capacity)
+        self.limits.is_bucket_full(&state.central, fit.bucket)
+            || self.limits.is_pool_full(&state.central, &state.counters, fit.capacity)
     }
 
     /// Puts a buffer into the calling thread's stock, on a new lease or in the place of older ones of its class, while the pool is not
@@ -81,10 +81,10 @@ impl<B: Backing> BufferPool<B> {
             return false;
         }
         if let Some((state, stock)) = held.own()
-            && !stock.widen(&mut state.cache, &mut state.counters, fit)
+            && !stock.widen(&mut state.central, &mut state.counters, fit)
         {
             for _ in 0..stock.len(fit).div_ceil(2) {
-                if self.is_full(state, fit) || !stock.send_home(&mut state.cache, &mut state.counters, fit) {
+                if self.is_full(state, fit) || !stock.send_home(&mut state.central, &mut state.counters, fit) {
                     break;
                 }
             }
@@ -122,13 +122,13 @@ impl<B: Backing> BufferPool<B> {
             let evicted = Evicted::gather(&mut state, |state| {
                 if keepable && pending.is_some() {
                     // Without any to evict, the room is leased to other threads.
-                    if self.limits.is_bucket_full(&state.cache, fit.bucket) {
-                        return state.cache.take_oldest_of(fit.bucket).or_else(|| pending.take());
+                    if self.limits.is_bucket_full(&state.central, fit.bucket) {
+                        return state.central.take_oldest_of(fit.bucket).or_else(|| pending.take());
                     }
-                    if self.limits.is_pool_full(&state.cache, &state.counters, fit.capacity) {
-                        return state.cache.take_oldest().or_else(|| pending.take());
+                    if self.limits.is_pool_full(&state.central, &state.counters, fit.capacity) {
+                        return state.central.take_oldest().or_else(|| pending.take());
                     }
-                    if state.cache.insert(fit, idle).is_ok() {
+                    if state.central.insert(fit, idle).is_ok() {
                         pending = None;
                     }
                 }
@@ -141,12 +141,12 @@ impl<B: Backing> BufferPool<B> {
     /// Gives back what is pooled now beyond `keep` bytes; what other threads free meanwhile is not waited for.
     pub(super) fn release<'a>(&'a self, mut state: Held<'a>, keep: usize) -> (Held<'a>, usize) {
         state.close_all();
-        let goal = state.cache.bytes().saturating_sub(keep);
+        let goal = state.central.bytes().saturating_sub(keep);
         let mut released = 0;
         loop {
             let evicted = Evicted::gather(&mut state, |state| {
-                if released < goal && state.cache.bytes() > keep {
-                    state.cache.take_oldest().inspect(|free| released += free.block.size())
+                if released < goal && state.central.bytes() > keep {
+                    state.central.take_oldest().inspect(|free| released += free.block.size())
                 } else {
                     None
                 }
@@ -184,8 +184,8 @@ impl<B: Backing> BufferPool<B> {
         let forks = state.forks();
         drop(state);
         for free in evicted.buffers[..evicted.len].iter().flatten() {
-            // SAFETY: the block came from the backing with this layout (`miss` is the only source, and the cache keeps
-            // the layout of each alignment apart), and the cache, its only owner, gave it up.
+            // SAFETY: the block came from the backing with this layout (`miss` is the only source, and the central list keeps
+            // the layout of each alignment apart), and the list, their only owner, gave it up.
             unsafe { self.backing.give_back(free.ptr, free.block) };
         }
         if evicted.is_empty() && others_are_busy {

@@ -18,7 +18,7 @@ use crate::sync::LockGuard;
 
 #[derive(Debug)]
 pub(super) struct PoolState {
-    pub(super) cache: CentralList,
+    pub(super) central: CentralList,
     pub(super) counters: Counters,
     pub(super) members: Members,
     /// How often there was no room for a buffer beside the leases of other threads.
@@ -31,7 +31,7 @@ pub(super) struct PoolState {
     pub(super) still: bool,
 }
 
-// SAFETY: the pointers in `cache` and in stocks are the only ones to their blocks (the invariant of `put`), and memory has no
+// SAFETY: the pointers in `central` and in stocks are the only ones to their blocks (the invariant of `put`), and memory has no
 // home thread; where the backing needs one, `B` is not `Send`, and so neither is the pool.
 unsafe impl Send for PoolState {}
 
@@ -45,9 +45,9 @@ pub(super) struct Slack {
 }
 
 impl PoolState {
-    pub(super) fn new(cache: CentralList) -> Self {
+    pub(super) fn new(central: CentralList) -> Self {
         Self {
-            cache,
+            central,
             counters: Counters::new(),
             members: Members::new(),
             crowded: 0,
@@ -65,7 +65,7 @@ impl PoolState {
     /// Bytes on their way back to the backing: held, but neither in use, nor asked for, nor pooled.
     pub(super) fn leaving(&self) -> usize {
         let counters = &self.counters;
-        counters.reserved() - counters.in_use_or_stocked() - counters.asked() - self.cache.bytes()
+        counters.reserved() - counters.in_use_or_stocked() - counters.asked() - self.central.bytes()
     }
 
     /// The process is about to fork, and the calling thread holds the lock meanwhile.
@@ -88,22 +88,22 @@ impl PoolState {
     pub(super) fn close_in_child(&mut self) {
         self.process = process::id();
         self.forks = self.forks.wrapping_add(1);
-        let Self { cache, counters, members, .. } = self;
+        let Self { central, counters, members, .. } = self;
         let torn = members.stay_behind(self.still);
         if torn {
-            cache.forget_leases();
-            let mut kept = *cache.kept();
+            central.forget_leases();
+            let mut kept = *central.kept();
             for member in &members.all {
                 // SAFETY: *Owned* and *Locked*: it is our own, or one of a thread that is no more.
                 let stock = unsafe { member.stock.locked() };
                 counters.settle(&mut stock.tab);
                 stock.report(counters, &mut kept);
-                stock.renew_leases(cache);
+                stock.renew_leases(central);
             }
-            let stocked = kept.iter().map(|kept| kept.bytes).sum::<usize>() - cache.bytes();
+            let stocked = kept.iter().map(|kept| kept.bytes).sum::<usize>() - central.bytes();
             counters.keep_only(&kept, stocked);
         }
-        counters.close_journeys(cache.bytes());
+        counters.close_journeys(central.bytes());
         self.still = true;
     }
 }
@@ -201,7 +201,7 @@ impl<'a> Held<'a> {
     pub(super) fn slack(&self) -> Slack {
         // Who has a stock still when all are to be given up does not come by for this request.
         let stocked = if threads::given_up() { 0 } else { self.counters.stocked() };
-        Slack { free: self.cache.bytes() + stocked + self.coming(), returns: self.counters.returns() }
+        Slack { free: self.central.bytes() + stocked + self.coming(), returns: self.counters.returns() }
     }
 
     /// Bytes on their way back to the backing that will get there while the calling thread waits.
@@ -211,7 +211,7 @@ impl<'a> Held<'a> {
 
     /// Bytes that stand in the way of a request when all stocks were closed, whatever it evicts or waits for.
     pub(super) fn standing(&self) -> usize {
-        if self.passed() { self.counters.reserved() - self.cache.bytes() } else { self.counters.in_use_or_stocked() }
+        if self.passed() { self.counters.reserved() - self.central.bytes() } else { self.counters.in_use_or_stocked() }
     }
 
     /// Serves a request from what is pooled here.
@@ -227,12 +227,12 @@ impl<'a> Held<'a> {
         {
             return stock.pop((fit.class, fit.capacity), request.size());
         }
-        let ptr = self.cache.take_newest(fit)?.ptr;
+        let ptr = self.central.take_newest(fit)?.ptr;
         self.counters.hit(fit.bucket, request.size(), fit.capacity);
         if fit.capacity <= SMALL
             && let Some((state, stock)) = self.own()
         {
-            stock.refill(&mut state.cache, &mut state.counters, fit);
+            stock.refill(&mut state.central, &mut state.counters, fit);
         }
         Some(ptr)
     }
@@ -245,15 +245,15 @@ impl<'a> Held<'a> {
     /// Sends what lies in the calling thread's stock home.
     pub(super) fn close_own(&mut self, buckets: Range<usize>) {
         if let Some((state, stock)) = self.own() {
-            stock.close(&mut state.cache, &mut state.counters, buckets);
+            stock.close(&mut state.central, &mut state.counters, buckets);
         }
     }
 
     /// Sends what lies in all stocks home.
     pub(super) fn close_all(&mut self) {
         // Without leases nothing lies there, and nothing was counted since the last one ended.
-        if self.cache.bytes_leased() > 0 {
-            self.visit(|state, stock| stock.close(&mut state.cache, &mut state.counters, 0..BUCKETS));
+        if self.central.bytes_leased() > 0 {
+            self.visit(|state, stock| stock.close(&mut state.central, &mut state.counters, 0..BUCKETS));
         }
     }
 
@@ -296,16 +296,16 @@ impl<'a> Held<'a> {
 
     /// Sends what threads that ended left behind home. Returns whether there were any.
     pub(super) fn adopt(&mut self) -> bool {
-        let PoolState { cache, counters, members, .. } = &mut *self.state;
+        let PoolState { central, counters, members, .. } = &mut *self.state;
         members.adopt(|stock| {
             counters.settle(&mut stock.tab);
-            stock.close(cache, counters, 0..BUCKETS);
+            stock.close(central, counters, 0..BUCKETS);
             stock.retire(counters)
         })
     }
 }
 
-/// A handful of buffers between the cache and the backing: in neither, so that the lock can be let go meanwhile.
+/// A handful of buffers between the central list and the backing: in neither, so that the lock can be let go meanwhile.
 pub(super) struct Evicted {
     pub(super) buffers: [Option<Free>; 16],
     pub(super) len: usize,

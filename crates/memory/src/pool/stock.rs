@@ -148,13 +148,13 @@ impl Stock {
 
     /// Leases a buffer more of this class, which the pool's caps allow, unless that is too many for one stock. A class without any
     /// takes over from others.
-    pub(super) fn widen(&mut self, cache: &mut CentralList, counters: &mut Counters, fit: &Fit) -> bool {
+    pub(super) fn widen(&mut self, central: &mut CentralList, counters: &mut Counters, fit: &Fit) -> bool {
         let Some(limit) = self.stacks.of(fit).map(|stack| stack.limit) else { return false };
         if limit == 0 && self.buffers[fit.bucket] == self.most_buffers {
-            self.close(cache, counters, fit.bucket..fit.bucket + 1);
+            self.close(central, counters, fit.bucket..fit.bucket + 1);
         }
         if limit == 0 && fit.capacity > self.most_bytes - self.bytes {
-            self.close(cache, counters, 0..BUCKETS);
+            self.close(central, counters, 0..BUCKETS);
         }
         let allowed = limit < DEPTH
             && self.buffers[fit.bucket] < self.most_buffers
@@ -163,7 +163,7 @@ impl Stock {
         stack.limit += 1;
         self.bytes += fit.capacity;
         self.buffers[fit.bucket] += 1;
-        cache.lease(fit.bucket, fit.capacity);
+        central.lease(fit.bucket, fit.capacity);
         true
     }
 
@@ -177,9 +177,9 @@ impl Stock {
     }
 
     /// Sends the buffer of this class home that was freed first. Returns whether there was one, and memory to account for it.
-    pub(super) fn send_home(&mut self, cache: &mut CentralList, counters: &mut Counters, fit: &Fit) -> bool {
+    pub(super) fn send_home(&mut self, central: &mut CentralList, counters: &mut Counters, fit: &Fit) -> bool {
         let Some(stack) = self.stacks.of(fit) else { return false };
-        let sent = stack.first().is_some_and(|idle| cache.insert(fit, idle).is_ok());
+        let sent = stack.first().is_some_and(|idle| central.insert(fit, idle).is_ok());
         if sent {
             stack.remove_first();
             counters.unstock(fit.capacity);
@@ -187,13 +187,13 @@ impl Stock {
         sent
     }
 
-    /// Moves buffers of this class here from the cache, for requests to come: half as many as there is room for.
-    pub(super) fn refill(&mut self, cache: &mut CentralList, counters: &mut Counters, fit: &Fit) {
+    /// Moves buffers of this class here from the central list, for requests to come: half as many as there is room for.
+    pub(super) fn refill(&mut self, central: &mut CentralList, counters: &mut Counters, fit: &Fit) {
         let Some(stack) = self.stacks.of(fit) else { return };
         let ahead = stack.limit / 2;
         let mut newest = [None; DEPTH];
         for slot in newest.iter_mut().take(ahead) {
-            *slot = cache.take_newest(fit);
+            *slot = central.take_newest(fit);
         }
         for idle in newest.into_iter().rev().flatten() {
             stack.lay(idle);
@@ -202,7 +202,7 @@ impl Stock {
     }
 
     /// Sends everything of some buckets home, and ends their leases.
-    pub(super) fn close(&mut self, cache: &mut CentralList, counters: &mut Counters, buckets: Range<usize>) {
+    pub(super) fn close(&mut self, central: &mut CentralList, counters: &mut Counters, buckets: Range<usize>) {
         for bucket in buckets {
             if self.buffers[bucket] == 0 {
                 continue;
@@ -210,14 +210,14 @@ impl Stock {
             for class in self.classes.of_bucket(bucket) {
                 let (_, capacity) = self.classes.capacity_of(class);
                 let fit = Fit { capacity, alignment: self.stacks.alignment, class, bucket };
-                while self.send_home(cache, counters, &fit) {}
+                while self.send_home(central, counters, &fit) {}
                 // What found no memory to be accounted for stays.
                 let Some(stack) = self.stacks.of(&fit) else { continue };
                 let ended = stack.limit - stack.len();
                 stack.limit -= ended;
                 self.bytes -= ended * capacity;
                 self.buffers[bucket] -= ended;
-                cache.end_leases(bucket, capacity, ended);
+                central.end_leases(bucket, capacity, ended);
             }
         }
     }
@@ -227,11 +227,11 @@ impl Stock {
         &self.buffers
     }
 
-    /// Takes what is leased to it from the caps again, when the cache has forgotten all leases.
-    pub(super) fn renew_leases(&self, cache: &mut CentralList) {
+    /// Takes what is leased to it from the caps again, when the central list has forgotten all leases.
+    pub(super) fn renew_leases(&self, central: &mut CentralList) {
         for (class, stack) in self.stacks.by_class.iter().enumerate() {
             let (bucket, capacity) = self.classes.capacity_of(class);
-            (0..stack.limit).for_each(|_| cache.lease(bucket, capacity));
+            (0..stack.limit).for_each(|_| central.lease(bucket, capacity));
         }
     }
 

@@ -80,7 +80,7 @@ impl<B: Backing> BufferPool<B> {
                 let granted;
                 (state, granted) = self.ask_backing(state, block, fit.capacity, zeroed);
                 if let Ok(ptr) = granted {
-                    let pooled = state.cache.bytes();
+                    let pooled = state.central.bytes();
                     state.counters.miss_served(fit.bucket, request.size(), fit.capacity, pooled);
                     return Ok((ptr, zeroed));
                 }
@@ -110,11 +110,11 @@ impl<B: Backing> BufferPool<B> {
 
     /// Evicts what the recent working set does not need beside so many bytes more, as far as it is not leased to others.
     fn shrink_to_working_set<'a>(&'a self, mut state: Held<'a>, capacity: usize) -> Held<'a> {
-        while self.limits.exceeds_working_set(&state.cache, &state.counters, capacity) {
+        while self.limits.exceeds_working_set(&state.central, &state.counters, capacity) {
             state.close_own(0..BUCKETS);
             let evicted = Evicted::gather(&mut state, |state| {
-                let exceeds = self.limits.exceeds_working_set(&state.cache, &state.counters, capacity);
-                if exceeds { state.cache.take_oldest() } else { None }
+                let exceeds = self.limits.exceeds_working_set(&state.central, &state.counters, capacity);
+                if exceeds { state.central.take_oldest() } else { None }
             });
             if evicted.is_empty() {
                 break;
@@ -128,7 +128,7 @@ impl<B: Backing> BufferPool<B> {
     fn make_room<'a>(&'a self, mut state: Held<'a>, capacity: usize) -> Held<'a> {
         let evicted = Evicted::gather(&mut state, |state| {
             let staying = state.counters.reserved() - state.coming();
-            if self.limits.allow(staying, capacity) { None } else { state.cache.take_oldest() }
+            if self.limits.allow(staying, capacity) { None } else { state.central.take_oldest() }
         });
         self.give_back(state, evicted, None)
     }
@@ -178,7 +178,7 @@ impl<B: Backing> BufferPool<B> {
         state.visit(|_, _| ());
         let held = state.counters.in_use_or_stocked();
         let in_use = state.counters.in_use_rounded().min(held);
-        let pooled = state.cache.bytes() + held - in_use;
+        let pooled = state.central.bytes() + held - in_use;
         AllocError { in_use, pooled, limit: self.config.limit, ..error }
     }
 }
