@@ -106,7 +106,11 @@ impl<R: Read> Summed<R> {
 ///
 /// # Errors
 /// What the writer reports; and [`InvalidInput`](io::ErrorKind::InvalidInput), before anything is written, if there are more than 64.
-pub fn write_plans(plans: &[StepPlan], out: impl Write) -> io::Result<()> {
+pub fn write_plans<'p>(
+    plans: impl IntoIterator<Item = &'p StepPlan, IntoIter: ExactSizeIterator>,
+    out: impl Write,
+) -> io::Result<()> {
+    let plans = plans.into_iter();
     if plans.len() > MAX_PLANS as usize {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("a file has at most {MAX_PLANS} plans")));
     }

@@ -229,8 +229,7 @@ impl<B: Backing> PlannedAllocator<B> {
     /// # Errors
     /// What the writer reports.
     pub fn save(&self, out: impl Write) -> io::Result<()> {
-        let plans: Vec<_> = self.state.borrow().plans.iter().map(|script| script.plan.clone()).collect();
-        write_plans(&plans, out)
+        write_plans(self.state.borrow().plans.iter().map(|script| &script.plan), out)
     }
 
     /// Takes over saved plans, and returns how many. Steps are then planned from the first one on. Plans that are known already are left out,
