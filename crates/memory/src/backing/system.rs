@@ -11,34 +11,29 @@ use crate::layout::dangling;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct System;
 
-/// Whether such an alignment is asked for. What musl 1.2 grants beyond some GiB, its `free` crashes on.
-fn may_ask(layout: Layout) -> bool {
-    !cfg!(target_env = "musl") || layout.align() <= 1 << 30
+/// What malloc is asked for, unless it has no size, or an alignment at which malloc fails: what musl 1.2 grants beyond some GiB, its `free`
+/// crashes on.
+fn granted(layout: Layout, ask: impl FnOnce(Layout) -> *mut u8) -> Result<NonNull<u8>, Refused> {
+    if layout.size() == 0 {
+        return Ok(dangling(layout));
+    }
+    if cfg!(target_env = "musl") && layout.align() > 1 << 30 {
+        return Err(Refused);
+    }
+    NonNull::new(ask(layout)).ok_or(Refused)
 }
 
 // SAFETY: the standard library's `System` keeps these promises for layouts that are not zero-sized, and those are the only
 // ones that reach it.
 unsafe impl Backing for System {
     fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-        if layout.size() == 0 {
-            return Ok(dangling(layout));
-        }
-        if !may_ask(layout) {
-            return Err(Refused);
-        }
-        // SAFETY: the layout is not zero-sized.
-        NonNull::new(unsafe { std::alloc::System.alloc(layout) }).ok_or(Refused)
+        // SAFETY: it is asked for what has a size.
+        granted(layout, |layout| unsafe { std::alloc::System.alloc(layout) })
     }
 
     fn obtain_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-        if layout.size() == 0 {
-            return Ok(dangling(layout));
-        }
-        if !may_ask(layout) {
-            return Err(Refused);
-        }
-        // SAFETY: the layout is not zero-sized.
-        NonNull::new(unsafe { std::alloc::System.alloc_zeroed(layout) }).ok_or(Refused)
+        // SAFETY: as above.
+        granted(layout, |layout| unsafe { std::alloc::System.alloc_zeroed(layout) })
     }
 
     unsafe fn give_back(&self, block: NonNull<u8>, layout: Layout) {

@@ -23,7 +23,7 @@ static BARREN: Cache = Cache::barren();
 static GONE: Cache = Cache::barren();
 
 thread_local! {
-    /// *Ours*: made of a reference that is valid for ever. (Before Rust 1.90, a constant may not hold one to what changes.)
+    /// *Ours*: made of a reference that is valid for ever. (In Rust 1.88, no constant may hold one to what changes.)
     static CURRENT: Cell<*const Cache> = const { Cell::new(&raw const BARREN) };
 }
 
