@@ -40,6 +40,7 @@ macro_rules! implement_allocator {
                 old: Layout,
                 new: Layout,
             ) -> Result<NonNull<[u8]>, $version::alloc::AllocError> {
+                debug_assert!(new.size() >= old.size());
                 // SAFETY: the caller's word, passed on.
                 let grown = unsafe { self.resize(ptr, old, new, false) }?;
                 Ok(NonNull::slice_from_raw_parts(grown, new.size()))
@@ -51,6 +52,7 @@ macro_rules! implement_allocator {
                 old: Layout,
                 new: Layout,
             ) -> Result<NonNull<[u8]>, $version::alloc::AllocError> {
+                debug_assert!(new.size() >= old.size());
                 // SAFETY: the caller's word, passed on.
                 let grown = unsafe { self.resize(ptr, old, new, true) }?;
                 Ok(NonNull::slice_from_raw_parts(grown, new.size()))
@@ -62,6 +64,7 @@ macro_rules! implement_allocator {
                 old: Layout,
                 new: Layout,
             ) -> Result<NonNull<[u8]>, $version::alloc::AllocError> {
+                debug_assert!(new.size() <= old.size());
                 // SAFETY: the caller's word, passed on.
                 let shrunk = unsafe { self.resize(ptr, old, new, false) }?;
                 Ok(NonNull::slice_from_raw_parts(shrunk, new.size()))

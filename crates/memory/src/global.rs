@@ -130,6 +130,7 @@ impl<Inner> TenzorMalloc<Inner> {
 unsafe impl<Inner: GlobalAlloc> GlobalAlloc for TenzorMalloc<Inner> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        debug_assert!(layout.size() != 0);
         if layout.size() < self.threshold {
             // SAFETY: the caller's word, passed on.
             return unsafe { self.inner_alloc(layout) };
@@ -139,6 +140,7 @@ unsafe impl<Inner: GlobalAlloc> GlobalAlloc for TenzorMalloc<Inner> {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        debug_assert!(layout.size() != 0);
         if layout.size() < self.threshold {
             // SAFETY: the caller's word, passed on.
             return unsafe { self.inner.alloc_zeroed(layout) };
@@ -148,6 +150,7 @@ unsafe impl<Inner: GlobalAlloc> GlobalAlloc for TenzorMalloc<Inner> {
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        debug_assert!(!block.is_null() && layout.size() != 0);
         if layout.size() < self.threshold {
             // SAFETY: the caller's word, passed on; the layout says that the block came from there.
             return unsafe { self.inner_dealloc(block, layout) };
@@ -157,6 +160,7 @@ unsafe impl<Inner: GlobalAlloc> GlobalAlloc for TenzorMalloc<Inner> {
     }
 
     unsafe fn realloc(&self, block: *mut u8, old: Layout, size: usize) -> *mut u8 {
+        debug_assert!(!block.is_null() && old.size() != 0 && size != 0);
         // SAFETY: the caller promises that the size, rounded up to the alignment, does not overflow.
         let new = unsafe { Layout::from_size_align_unchecked(size, old.align()) };
         let inner = (old.size() < self.threshold, size < self.threshold);

@@ -65,6 +65,7 @@ unsafe impl<B: Backing> Backing for Limited<B> {
     unsafe fn give_back(&self, block: NonNull<u8>, layout: Layout) {
         // SAFETY: the caller's word, passed on.
         unsafe { self.inner.give_back(block, layout) };
-        self.granted.fetch_sub(layout.size(), Ordering::Relaxed);
+        let granted = self.granted.fetch_sub(layout.size(), Ordering::Relaxed);
+        debug_assert!(granted >= layout.size());
     }
 }

@@ -37,6 +37,7 @@ unsafe impl Backing for System {
     }
 
     unsafe fn give_back(&self, block: NonNull<u8>, layout: Layout) {
+        debug_assert!(block.addr().get().is_multiple_of(layout.align()));
         if layout.size() != 0 {
             // SAFETY: the block came from `alloc` or `alloc_zeroed` above with this layout (the caller's word).
             unsafe { std::alloc::System.dealloc(block.as_ptr(), layout) };

@@ -45,6 +45,7 @@ impl<T, A: Allocator> Buffer<MaybeUninit<T>, A> {
             unsafe { first.add(i).write(MaybeUninit::new(value)) };
             guard.done = i + 1;
         }
+        debug_assert!(guard.done == guard.buffer.len);
         let mut guard = ManuallyDrop::new(guard);
         // SAFETY: the guard is not dropped, so the buffer is taken once; every element was written, as there were values
         // enough (the caller's word).
@@ -70,6 +71,7 @@ struct Initialising<T, A: Allocator> {
 
 impl<T, A: Allocator> Drop for Initialising<T, A> {
     fn drop(&mut self) {
+        debug_assert!(self.done <= self.buffer.len);
         // SAFETY: the guard goes away, so the buffer is taken once.
         let mut buffer = unsafe { ManuallyDrop::take(&mut self.buffer) };
         // SAFETY: exactly these elements are initialised, and nobody else will see them.

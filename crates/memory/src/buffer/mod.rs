@@ -73,7 +73,9 @@ impl<T, A: Allocator> Buffer<T, A> {
         alloc: A,
         request: impl FnOnce(&A, Layout) -> Result<NonNull<u8>, AllocError>,
     ) -> Result<Buffer<MaybeUninit<T>, A>, AllocError> {
+        debug_assert!(layout.size() == count * size_of::<T>());
         let ptr = if layout.size() == 0 { dangling(layout) } else { request(&alloc, layout)? };
+        debug_assert!(ptr.addr().get().is_multiple_of(layout.align()));
         Ok(Buffer { block: Memory { ptr, layout, alloc }, len: count, owns: PhantomData })
     }
 
@@ -191,6 +193,8 @@ impl<T, A: Allocator> Buffer<T, A> {
     /// bytes aligned to `alignment` (if that is zero-sized: `ptr` is merely aligned), and nothing else owns any of it.
     /// `alignment` is a power of two, and at least `align_of::<T>()`.
     pub unsafe fn from_raw_parts(ptr: NonNull<T>, len: usize, alignment: usize, alloc: A) -> Self {
+        debug_assert!(alignment.is_power_of_two() && alignment >= align_of::<T>());
+        debug_assert!(ptr.addr().get().is_multiple_of(alignment));
         // SAFETY: the caller says that a block of this layout exists, so its size is in range and its alignment valid.
         let layout = unsafe { Layout::from_size_align_unchecked(len * size_of::<T>(), alignment) };
         Self { block: Memory { ptr: ptr.cast(), layout, alloc }, len, owns: PhantomData }
