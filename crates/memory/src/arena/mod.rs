@@ -273,7 +273,9 @@ impl<B: Backing> ComputeArena<B> {
     /// Moves the cursor past a request placed at `start` in the current block.
     #[inline]
     fn hand_out(&self, depth: usize, block: Block, start: usize, request: Layout) -> NonNull<u8> {
+        debug_assert!(start.is_multiple_of(request.align()) && start + request.size() <= block.layout.size());
         let cursor = self.cursor.get();
+        debug_assert!(start >= cursor.offset);
         let (requested, allocations) = (cursor.requested + request.size(), cursor.allocations + 1);
         self.advance_to(depth, Cursor { offset: start + request.size(), requested, allocations, ..cursor });
         // SAFETY: `place` found `start + request.size()` within the block.
@@ -368,6 +370,7 @@ impl<B: Backing> ComputeArena<B> {
         self.blocks.borrow_mut().try_reserve(1).map_err(|_| Refused)?;
         // No borrow is held here: the backing is not ours, and may come back to this arena.
         let ptr = self.backing.obtain(layout)?;
+        debug_assert!(ptr.addr().get().is_multiple_of(layout.align()));
         let block = Block { ptr, layout };
         self.blocks.borrow_mut().push(block);
         self.reserved.set(self.reserved.get() + layout.size());
@@ -407,6 +410,7 @@ impl<B: Backing> ComputeArena<B> {
         new: Layout,
         zeroed: bool,
     ) -> Result<NonNull<u8>, AllocError> {
+        debug_assert!(ptr.addr().get().is_multiple_of(old.align()) && depth <= self.depth.get());
         let aligned = new.align() <= old.align();
         let result = if aligned && (new.size() <= old.size() || self.extend(depth, ptr, old, new)) {
             ptr
@@ -431,6 +435,7 @@ impl<B: Backing> ComputeArena<B> {
         if old.size() == 0 || ptr.addr().get() + old.size() != end || block.layout.size() - cursor.offset < growth {
             return false;
         }
+        debug_assert!(cursor.offset >= old.size());
         let (offset, requested) = (cursor.offset + growth, cursor.requested + growth);
         self.advance_to(depth, Cursor { offset, requested, ..cursor });
         true

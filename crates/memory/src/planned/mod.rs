@@ -380,6 +380,7 @@ impl<B: Backing> PlannedAllocator<B> {
 
     /// Gives a block back in which nothing is alive, or nothing that anybody can use any more.
     fn give_back(&self, PlannedBlock { base, layout, .. }: PlannedBlock) {
+        debug_assert!(base.addr().get().is_multiple_of(layout.align()));
         // SAFETY: the block came from there with this layout.
         unsafe {
             if self.zero_on_free {
@@ -456,6 +457,7 @@ impl<B: Backing> PlannedAllocator<B> {
     /// As [`Provider::release`].
     #[cold]
     unsafe fn release_otherwise(&self, ptr: NonNull<u8>, layout: Layout) {
+        debug_assert!(ptr.addr().get().is_multiple_of(layout.align()));
         if layout.size() == 0 {
             return;
         }
@@ -464,6 +466,7 @@ impl<B: Backing> PlannedAllocator<B> {
         let offset = state.block.as_ref().and_then(|block| block.offset(ptr));
         let mut retired = state.retired.iter().enumerate();
         let retired = retired.find_map(|(index, block)| Some((index, block.offset(ptr)?)));
+        debug_assert!(offset.is_none_or(|offset| state.has_in_block(offset, layout)));
         if self.zero_on_free && (offset.is_some() || retired.is_some()) {
             // SAFETY: as in `release`.
             unsafe { wipe(ptr, layout) };
@@ -482,10 +485,12 @@ impl<B: Backing> PlannedAllocator<B> {
             recording.freed(ptr.addr().get());
         }
         if let Some((block, offset)) = state.block.as_mut().zip(offset) {
-            block.live.remove(&offset);
+            let end = block.live.remove(&offset);
+            debug_assert!(end == Some(offset + layout.size()));
         } else if let Some((index, offset)) = retired {
             let block = &mut state.retired[index];
-            block.live.remove(&offset);
+            let end = block.live.remove(&offset);
+            debug_assert!(end == Some(offset + layout.size()));
             if block.live.is_empty() {
                 self.give_back(state.retired.swap_remove(index));
             }
@@ -539,6 +544,7 @@ unsafe impl<B: Backing> Provider for PlannedAllocator<B> {
         }
         // SAFETY: its size is that of a request, so it is not the last of the plan.
         self.next.set(unsafe { next.add(1) });
+        debug_assert!(self.state.try_borrow().is_ok_and(|state| state.has_in_block(planned.offset, layout)));
         // SAFETY: the plan's offsets lie within the block.
         let ptr = unsafe { self.base.get().add(planned.offset) };
         if zeroed {
@@ -558,6 +564,7 @@ unsafe impl<B: Backing> Provider for PlannedAllocator<B> {
         if is_free && ptr.addr().get() == self.base.get().addr().get().wrapping_add(planned.offset) {
             // SAFETY: it is a free, so it is not the last of the plan.
             self.next.set(unsafe { next.add(1) });
+            debug_assert!(self.state.try_borrow().is_ok_and(|state| state.has_in_block(planned.offset, layout)));
             if self.zero_on_free {
                 // SAFETY: it was granted with this layout, and the caller gives it up.
                 unsafe { wipe(ptr, layout) };
@@ -575,6 +582,7 @@ unsafe impl<B: Backing> Provider for PlannedAllocator<B> {
         new: Layout,
         zeroed: bool,
     ) -> Result<NonNull<u8>, AllocError> {
+        debug_assert!(ptr.addr().get().is_multiple_of(old.align()));
         let moved = self.request(new, zeroed)?;
         // SAFETY: both have at least that many bytes, and are distinct, as the old one was not released; it is the caller's to release.
         unsafe {

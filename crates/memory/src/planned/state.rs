@@ -95,6 +95,14 @@ impl Plans {
         Layout::from_size_align(size, align).ok()
     }
 
+    /// Whether what lies there is within the block, and aligned as asked.
+    pub(super) fn has_in_block(&self, offset: usize, request: Layout) -> bool {
+        self.block.as_ref().is_some_and(|PlannedBlock { base, layout, .. }| {
+            let end = offset.saturating_add(request.size());
+            end <= layout.size() && (base.addr().get() + offset).is_multiple_of(request.align())
+        })
+    }
+
     /// The number of the move of the first plan that is next.
     #[inline]
     pub(super) fn position(&self, next: *const Expected) -> usize {
