@@ -45,6 +45,7 @@ impl<T> Biased<T> {
     /// *Owned*: the caller is the owner, and neither at the value nor holding the lock.
     #[inline]
     pub(crate) unsafe fn enter<R>(&self, body: impl FnOnce(&mut T) -> Option<R>) -> Option<R> {
+        debug_assert!(!self.busy.load(Relaxed), "the owner is at the value already");
         self.busy.store(true, Relaxed);
         store_load_fence();
         let result = if self.shut.load(Acquire) {
@@ -73,6 +74,7 @@ impl<T> Biased<T> {
     /// # Safety
     /// *Owned* and *Locked*: the caller is the owner, and holds the lock.
     pub(crate) unsafe fn leave(&self) {
+        debug_assert!(!self.busy.load(Relaxed), "the owner is at the value");
         // What a thread stored itself, it sees.
         self.shut.store(true, Relaxed);
         self.left.store(true, Relaxed);

@@ -262,6 +262,7 @@ impl<T> Deref for LockGuard<'_, T> {
 impl<T> DerefMut for LockGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
+        debug_assert!(self.lock.is_mine());
         // SAFETY: *Exclusive*.
         unsafe { &mut *self.lock.value.get() }
     }
@@ -270,6 +271,7 @@ impl<T> DerefMut for LockGuard<'_, T> {
 impl<T> Drop for LockGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
+        debug_assert!(self.lock.is_mine());
         if self.lock.passed.get() {
             self.lock.passed.set(false);
         } else {

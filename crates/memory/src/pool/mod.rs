@@ -134,7 +134,7 @@ impl<B: Backing> BufferPool<B> {
         let class = self.classes.small(request)?;
         // SAFETY: valid as long as the pool.
         let member = unsafe { threads::nearby(self.identity)?.as_ref() };
-        debug_assert!(!member.is_gone(), "a stock that its thread left");
+        debug_assert!(member.is_mine(), "another thread's stock, or one that its thread left");
         Some((member, class))
     }
 
@@ -158,6 +158,7 @@ impl<B: Backing> BufferPool<B> {
         if request.size() == 0 {
             return;
         }
+        debug_assert!(ptr.addr().get().is_multiple_of(request.align().max(self.config.alignment)));
         if self.config.zero_on_free {
             self.wipe(ptr, request);
         }
@@ -211,6 +212,7 @@ impl<B: Backing> BufferPool<B> {
         new: Layout,
         zeroed: bool,
     ) -> Result<NonNull<u8>, AllocError> {
+        debug_assert!(ptr.addr().get().is_multiple_of(old.align()));
         // What was granted has a fit, so that two of them are not equal for want of one.
         let in_place = old.size() != 0 && new.size() != 0 && self.classes.fit(old) == self.classes.fit(new);
         let (result, is_zero) = if in_place {

@@ -18,6 +18,7 @@ impl<B: Backing> BufferPool<B> {
     #[cold]
     pub(super) fn wipe(&self, ptr: NonNull<u8>, request: Layout) {
         let Some(capacity) = self.classes.capacity_for(request.size()) else { return };
+        debug_assert!(capacity >= request.size());
         // SAFETY: the block has that many writable bytes, and the caller of `put` gives up all of them.
         unsafe { ptr.write_bytes(0, capacity) };
         // Keeps the writes from being seen as dead where the memory goes straight back to the backing.
@@ -165,6 +166,7 @@ impl<B: Backing> BufferPool<B> {
     /// `ptr` came from [`get_apart`](Self::get_apart) with the layout `block`, was not given back since, and is not used afterwards.
     #[cfg(feature = "plan")]
     pub(crate) unsafe fn put_apart(&self, ptr: NonNull<u8>, block: Layout) {
+        debug_assert!(ptr.addr().get().is_multiple_of(block.align()));
         let fit = Fit::apart(block);
         let mut state = self.lock();
         state.counters.freed(fit.bucket, block.size(), fit.capacity);

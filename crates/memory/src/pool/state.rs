@@ -137,6 +137,7 @@ impl<'a> Held<'a> {
     /// *Owned*: the stock is the calling thread's, and of this pool.
     #[inline]
     pub(super) unsafe fn new(state: LockGuard<'a, PoolState>, mine: Option<&'a Member>) -> Self {
+        debug_assert!(mine.is_none_or(Member::is_mine));
         let mut held = Self { state, mine };
         if held.passed() || threads::given_up() {
             held.come_through();
@@ -181,6 +182,7 @@ impl<'a> Held<'a> {
     /// # Safety
     /// As for [`new`](Self::new).
     pub(super) unsafe fn receive(&mut self, mine: Option<&'a Member>) {
+        debug_assert!(mine.is_none_or(Member::is_mine));
         self.mine = mine;
     }
 

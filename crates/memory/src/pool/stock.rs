@@ -49,6 +49,7 @@ impl ClassStock {
 
     /// Puts a buffer on top whose free is counted elsewhere.
     fn lay(&mut self, idle: Idle) {
+        debug_assert!(self.len() < DEPTH);
         self.slots[self.len() % DEPTH] = Some(idle);
         self.pushed = self.pushed.wrapping_add(1);
         self.base = self.base.wrapping_add(1);
@@ -122,6 +123,7 @@ impl Stock {
         if len == 0 {
             return None;
         }
+        debug_assert!(len <= stack.limit && stack.limit <= DEPTH);
         let idle = stack.slots[(len - 1) % DEPTH]?;
         stack.popped += 1;
         self.tab.handed_out(requested, capacity);
@@ -133,6 +135,7 @@ impl Stock {
     pub(super) fn push(&mut self, ptr: NonNull<u8>, (class, capacity): (usize, usize), requested: usize) -> Option<()> {
         let stack = self.stacks.by_class.get_mut(class)?;
         let len = stack.len();
+        debug_assert!(len <= stack.limit && stack.limit <= DEPTH);
         if len == stack.limit || self.tab.is_due() {
             return None;
         }

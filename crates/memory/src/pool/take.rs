@@ -145,6 +145,7 @@ impl<B: Backing> BufferPool<B> {
         let forks = state.forks();
         drop(state);
         let granted = if zeroed { self.backing.obtain_zeroed(block) } else { self.backing.obtain(block) };
+        debug_assert!(granted.is_err() || granted.is_ok_and(|ptr| ptr.addr().get().is_multiple_of(block.align())));
         let mut state = self.lock();
         if state.forks() != forks {
             state.counters.miss_begins(capacity);

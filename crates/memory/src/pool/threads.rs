@@ -113,9 +113,11 @@ impl Members {
         // SAFETY: a member of ours: it is kept until it came by here.
         while let Some(member) = unsafe { next.as_ref() } {
             next = member.next.load(Relaxed);
+            debug_assert!(member.is_gone());
             // SAFETY: *Owned* and *Locked*: there is no owner any more, and who has the members holds the pool's lock.
             if adopt(unsafe { member.stock.locked() }) {
                 let place = member.place.load(Relaxed);
+                debug_assert!(self.all.get(place).is_some_and(|at| ptr::eq(&raw const **at, member)));
                 self.all.swap_remove(place);
                 if let Some(moved) = self.all.get(place) {
                     moved.place.store(place, Relaxed);
