@@ -66,6 +66,7 @@ unsafe impl Os for Linux {
     }
 
     fn map_anywhere(&self, bytes: usize, align: usize) -> Option<NonNull<u8>> {
+        debug_assert!(align.is_power_of_two());
         // The system aligns to its pages.
         let spare = if align <= PAGE { 0 } else { align };
         let whole = bytes.checked_add(spare)?;
@@ -76,6 +77,7 @@ unsafe impl Os for Linux {
         }
         let start = start.cast::<u8>();
         let before = start.align_offset(align);
+        debug_assert!(before <= spare);
         // SAFETY: what lies before and after the aligned part belongs to the mapping just made, and nobody knows of it; what cannot
         // be unmapped stays unused.
         unsafe {
@@ -92,11 +94,13 @@ unsafe impl Os for Linux {
     }
 
     unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        debug_assert!(are_pages(start, bytes));
         // SAFETY: the range is ours and unused (the caller's word).
         changes(|| unsafe { libc::munmap(start.as_ptr().cast(), bytes) == 0 })
     }
 
     unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> Purge {
+        debug_assert!(are_pages(start, bytes));
         if !ADVICE_FAILS.load(Relaxed) {
             // Emulators act on some ranges and not on others: none of it may be resident still. Where that is not told, the word of
             // another page has to do. Small pages that came onto a huge one meanwhile are resident again.
@@ -133,6 +137,8 @@ unsafe impl Os for Linux {
     }
 
     unsafe fn remap(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Move {
+        debug_assert!(are_pages(from, bytes) && are_pages(to, bytes));
+        debug_assert!(from.addr().get().abs_diff(to.addr().get()) >= bytes, "they overlap");
         // SAFETY: the range is ours (the caller's word).
         if !known(&MOVES, moves_are_true) || unsafe { !is_one_mapping(from, bytes) } {
             return Move::Kept;
@@ -155,6 +161,7 @@ unsafe impl Os for Linux {
     }
 
     unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, huge: bool) {
+        debug_assert!((start.addr().get() | bytes).is_multiple_of(HUGE));
         let advice = if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
         // A kernel without huge pages refuses; then the pages are small.
         // SAFETY: the range is ours (the caller's word), and advice changes no contents.
@@ -222,6 +229,11 @@ unsafe impl Os for Linux {
     }
 }
 
+/// Whether a range consists of some whole pages.
+fn are_pages(start: NonNull<u8>, bytes: usize) -> bool {
+    bytes > 0 && (start.addr().get() | bytes).is_multiple_of(PAGE)
+}
+
 fn errno() -> i32 {
     // SAFETY: the calling thread's own.
     unsafe { *libc::__errno_location() }
@@ -241,6 +253,7 @@ const ELSEWHERE: i32 = -1;
 
 /// Maps memory where nothing lies; the error otherwise, `EEXIST` or `ELSEWHERE` if something does.
 fn map_at(start: NonNull<u8>, bytes: usize) -> Result<(), i32> {
+    debug_assert!(are_pages(start, bytes));
     // SAFETY: nothing that exists is replaced. Kernels before 4.17 do not know the flag, and take the address for a hint.
     let map = |flag| changes(|| unsafe { libc::mmap(start.as_ptr().cast(), bytes, ACCESS, PRIVATE | flag, -1, 0) });
     let mut mapped = map(libc::MAP_FIXED_NOREPLACE);
@@ -305,6 +318,7 @@ unsafe fn unlock(start: NonNull<u8>, bytes: usize) {
 /// # Safety
 /// The range is ours, and nobody needs its contents.
 unsafe fn drop_pages(start: NonNull<u8>, bytes: usize) -> bool {
+    debug_assert!(are_pages(start, bytes));
     let at = start.as_ptr().cast();
     // SAFETY: the caller's word. Locked pages are refused.
     unsafe {
@@ -315,6 +329,7 @@ unsafe fn drop_pages(start: NonNull<u8>, bytes: usize) -> bool {
 
 /// Asks which pages of a range are resident: those whose bytes are odd then. `pages` has a byte for each. Returns whether it was told.
 fn look(at: *mut libc::c_void, bytes: usize, pages: &mut [u8]) -> bool {
+    debug_assert!(pages.len() >= bytes.div_ceil(Linux.page_size()));
     // Whoever says that it looked, and did not, has seen nothing go.
     pages.fill(1);
     // SAFETY: the system writes a byte a page, of which there are as many; it only looks at the addresses.
@@ -331,11 +346,17 @@ const GAP: usize = 64 << 10;
 /// # Safety
 /// The range is the caller's alone.
 pub(crate) unsafe fn clear(start: NonNull<u8>, bytes: usize) {
-    // SAFETY: within the range, as all that follows.
-    let write = |from: usize, to: usize| unsafe { start.add(from).write_bytes(0, to - from) };
+    let write = |from: usize, to: usize| {
+        debug_assert!(from <= to && to <= bytes);
+        // SAFETY: within the range, as all that follows.
+        unsafe { start.add(from).write_bytes(0, to - from) };
+    };
     let at = |from: usize| start.as_ptr().wrapping_add(from).cast();
-    // SAFETY: what is there is to be zero.
-    let drop = |from: usize, to: usize| unsafe { libc::madvise(at(from), to - from, libc::MADV_DONTNEED) == 0 };
+    let drop = |from: usize, to: usize| {
+        debug_assert!(from < to && to <= bytes);
+        // SAFETY: what is there is to be zero.
+        unsafe { libc::madvise(at(from), to - from, libc::MADV_DONTNEED) == 0 }
+    };
     let page = Linux.page_size();
     let first = start.align_offset(page);
     if bytes < SPARSE || ADVICE_FAILS.load(Relaxed) {
@@ -391,6 +412,7 @@ fn advice_zeroes() -> bool {
 /// # Safety
 /// The range is ours.
 unsafe fn is_one_mapping(start: NonNull<u8>, bytes: usize) -> bool {
+    debug_assert!(are_pages(start, bytes));
     // SAFETY: without MREMAP_MAYMOVE nothing moves; what it grew by is ours, and taken away again.
     unsafe {
         let grown = libc::mremap(start.as_ptr().cast(), bytes, bytes + PAGE, 0);

@@ -76,7 +76,9 @@ pub(crate) fn remember_processors() {
         let mut set = [0_u64; 128];
         // SAFETY: the set is as large as said. Without an answer, no byte of it counts, and setting that is refused.
         let bytes = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&set), set.as_mut_ptr()) };
-        (set, usize::try_from(bytes).unwrap_or(0))
+        let bytes = usize::try_from(bytes).unwrap_or(0);
+        debug_assert!(bytes <= size_of_val(&set));
+        (set, bytes)
     });
 }
 

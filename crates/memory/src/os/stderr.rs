@@ -86,6 +86,7 @@ fn say(what: fmt::Arguments<'_>) {
     _ = line.write_fmt(format_args!("tenzor: {what}"));
     // What follows was never written.
     line.end += 1;
+    debug_assert!(line.end <= line.text.len());
     without_a_signal(|| {
         let mut room = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
         // SAFETY: the line is as long as it says, and is only read. What cannot be written, nobody can be told.
