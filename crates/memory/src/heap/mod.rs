@@ -35,7 +35,7 @@ use std::ops::Range;
 use std::ptr::NonNull;
 
 pub(crate) use self::budget::Budget;
-use self::classes::{PAGE, Run, SLAB_CLASSES, class_pages};
+use self::classes::{CLASSES, PAGE, Run, SLAB_CLASSES, class_pages};
 use self::filling::Seen;
 pub(crate) use self::owners::Holding;
 use self::owners::OwnersView;
@@ -306,6 +306,7 @@ impl<O: Os> Heap<O> {
     /// # Safety
     /// If it was granted, nobody uses it any more.
     pub(crate) unsafe fn give_back_block(&mut self, class: usize, block: NonNull<u8>) -> bool {
+        debug_assert!(class < CLASSES);
         if class < SLAB_CLASSES {
             let Some(page) = self.pages.space().page(block) else { return false };
             self.slabs.give(&mut self.pages, class, page, block.addr().get() % PAGE)
@@ -346,6 +347,8 @@ impl<O: Os> Heap<O> {
     /// # Safety
     /// The parcel is this heap's, and nobody uses or grants the pages any more.
     pub(crate) unsafe fn give_back_pages(&mut self, parcel: &Parcel, these: u64) {
+        let view = self.parcels.view();
+        debug_assert!(view.get(parcel.number()).is_some_and(|found| std::ptr::eq(found, parcel)), "another heap's");
         self.parcels.give(&mut self.pages, parcel.number(), these);
     }
 
@@ -371,6 +374,7 @@ impl<O: Os> Heap<O> {
     /// The block is the caller's, and it uses nothing of it beyond the least of both sizes.
     pub(crate) unsafe fn resize(&mut self, block: NonNull<u8>, old: (Run, usize), new: (Run, usize)) -> Resize {
         let ((old, old_size), (new, size)) = (old, new);
+        debug_assert!(old_size <= old.capacity() && size <= new.capacity());
         let Some(start) = self.page_of(old, block) else { return Resize::Nowhere };
         if (old.align, old.coloured) != (new.align, new.coloured) {
             return Resize::Refused;
@@ -406,6 +410,7 @@ impl<O: Os> Heap<O> {
     /// The block is the caller's, and nobody uses it until it [arrived](Self::arrive) or the move was [called off](Self::call_off).
     pub(crate) unsafe fn relocate(&mut self, block: NonNull<u8>, old: (Run, usize), new: Run) -> Option<Moving> {
         let (run, size) = old;
+        debug_assert!(size <= run.capacity());
         let alike = (run.align, run.coloured) == (new.align, new.coloured) && run.align == 1;
         if run.pages < WORTHWHILE || new.pages < run.pages || !alike {
             return None;

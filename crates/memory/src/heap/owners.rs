@@ -106,6 +106,7 @@ impl Owners {
     /// A run is in use from now on.
     #[inline]
     pub(crate) fn set_run(&self, start: u32, run: Run) {
+        debug_assert!(run.pages != 0 && run.align.is_power_of_two());
         self.set(start, tag_of(run));
         if run.pages >= LONG {
             self.set(start + 1, run.pages & !KIND);
@@ -149,6 +150,7 @@ impl Owners {
 
     /// Pages are those of a slab from now on.
     pub(crate) fn set_slab(&self, pages: Range<u32>, class: usize, number: u32) {
+        debug_assert!(class <= PARCEL && (number as usize) < SLABS);
         pages.for_each(|page| self.set(page, SLAB | (class as u32) << CLASS_SHIFT | number));
     }
 

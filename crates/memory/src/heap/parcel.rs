@@ -59,6 +59,7 @@ fn doubled(set: u64) -> [u64; 5] {
 /// The first of so many set bits side by side, below 32. The way is the same whatever the bits are: what differs cannot be foreseen.
 #[inline]
 fn find(set: u64, pages: u32) -> Option<u32> {
+    debug_assert!(0 < pages && pages < 32);
     let (mut left, mut found) = (u64::MAX, 0);
     for (power, begin) in doubled(set).into_iter().enumerate().rev() {
         let (with, step) = (left & begin >> found, pages & 1 << power);

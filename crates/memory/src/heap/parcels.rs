@@ -78,6 +78,7 @@ impl Parcels {
     pub(crate) fn give<O: Os>(&mut self, heap: &mut PageHeap<O>, number: u32, these: u64) {
         let parcel = &self.parcels[number];
         let these = these | if parcel.is_abandoned() { parcel.take_noted() } else { 0 };
+        debug_assert!(parcel.pages() & these == these, "the heap has some of them already");
         let left = parcel.pages() & !these;
         parcel.pages.store(left, Relaxed);
         for part in parts(these) {

@@ -125,6 +125,7 @@ impl<O: Os> Space<O> {
     }
 
     fn errand(&mut self, what: What, pages: Range<u32>, resident: u32) -> Errand<O> {
+        debug_assert!(!pages.is_empty() && resident as usize <= pages.len());
         self.lend(pages.clone());
         parts(pages.clone()).for_each(|(unit, part)| self.frames[unit].away += part.len() as u32);
         Errand { os: self.os.clone(), what, start: self.address(pages.start), pages, resident }

@@ -386,6 +386,7 @@ impl<O: Os> Space<O> {
         let bytes = units as usize * HUGE;
         let start = self.os.map_anywhere(bytes, HUGE)?;
         let address = start.addr().get();
+        debug_assert!(address.is_multiple_of(HUGE));
         if !self.is_started() {
             self.origin = address - (address - HUGE).min(PAGES / 2 * PAGE);
         }
@@ -430,6 +431,7 @@ impl<O: Os> Space<O> {
     /// # Safety
     /// `from` is mapped. Its contents are looked for at `to` if they were moved.
     unsafe fn move_unit(&mut self, from: u32, to: u32) -> Move {
+        debug_assert!(from != to && self.is_mapped(from));
         self.expect_mapped_and_not_lent(pages_of(to));
         let (source, target) = (self.address(from * UNIT), self.address(to * UNIT));
         // SAFETY: both units are mapped, they are not the same (one of them would be lent), and of what is not lent nobody needs the
@@ -552,6 +554,7 @@ impl<O: Os> Space<O> {
                 Now::AsBefore => {}
             }
             change(frame, part);
+            debug_assert!(frame.taken <= UNIT);
             if (before == 0) != (frame.taken == 0) {
                 if before == 0 {
                     self.taken.insert(unit);
@@ -679,6 +682,7 @@ fn expect(right: bool) {
 /// Does something with each word that holds bits of some pages of one unit, and these bits.
 #[inline]
 pub(crate) fn each_mask(pages: Range<u32>, mut act: impl FnMut(usize, u64)) {
+    debug_assert!(pages.start <= pages.end && pages.end <= UNIT);
     let (first, last) = (pages.start as usize / 64, pages.end as usize / 64);
     let mut mask = u64::MAX << (pages.start % 64);
     for word in first..last {

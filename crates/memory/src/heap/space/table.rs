@@ -61,6 +61,7 @@ impl TableMemory {
             self.mappings += 1;
         }
         let start = self.next;
+        debug_assert!(start.addr().get().is_multiple_of(PAGE) && bytes <= self.left);
         self.left -= bytes;
         // SAFETY: so many bytes were left from there.
         self.next = unsafe { start.add(bytes) };
@@ -126,6 +127,8 @@ unsafe impl<T: Send, const LEN: usize, const PIECE: usize> Send for Table<T, LEN
 
 impl<T: Zeroable, const LEN: usize, const PIECE: usize> Table<T, LEN, PIECE> {
     pub(crate) const fn empty() -> Self {
+        const { assert!(LEN.is_power_of_two() && PIECE.is_power_of_two() && PIECE <= LEN) };
+        const { assert!(align_of::<T>() <= PAGE && align_of::<AtomicPtr<T>>() <= PAGE) };
         Self(TableView { pieces: NonNull::dangling(), len: 0, items: PhantomData })
     }
 
@@ -144,6 +147,7 @@ impl<T: Zeroable, const LEN: usize, const PIECE: usize> Table<T, LEN, PIECE> {
             return false;
         }
         for piece in range.start as usize / PIECE..(range.end as usize).min(LEN).div_ceil(PIECE) {
+            debug_assert!(piece < LEN / PIECE);
             // SAFETY: one of the table's pieces.
             let at = unsafe { self.0.pieces.add(piece).as_ref() };
             if at.load(Relaxed).is_null() {
