@@ -350,6 +350,7 @@ impl Cache {
             return None;
         }
         self.count_allocated(size);
+        debug_assert!(bottom >= BOTTOMS[class] && top <= BOTTOMS[class + 1] as usize);
         // SAFETY: *Filled*: the slots from bottom to top hold blocks that were pushed.
         Some(unsafe { NonNull::new_unchecked(self.slots.get_unchecked(top - 1).load(Relaxed)) })
     }
@@ -362,6 +363,7 @@ impl Cache {
         if top >= stack.limit.load(Relaxed) as usize {
             return false;
         }
+        debug_assert!(top >= BOTTOMS[class] as usize && top < BOTTOMS[class + 1] as usize);
         // SAFETY: *Filled*: the top lies below the limit here, and that within the slots.
         unsafe { self.slots.get_unchecked(top) }.store(block.as_ptr(), Relaxed);
         // Who sees that it is there sees the block. Who does not, as others empty the stack just now, leaves the slot alone: the block is
@@ -702,6 +704,7 @@ impl Cache {
                 top += 1;
             }
         });
+        debug_assert!(top <= stack.limit());
         stack.set_top(top);
         first
     }
@@ -718,6 +721,7 @@ impl Cache {
             self.give_back(class, stack.lease().div_ceil(2), &mut give);
         }
         let top = stack.top();
+        debug_assert!(top < stack.limit());
         self.slots[top].store(block.as_ptr(), Relaxed);
         stack.set_top(top + 1);
     }
@@ -726,6 +730,7 @@ impl Cache {
     fn give_back(&self, class: usize, count: usize, give: &mut impl FnMut(usize, NonNull<u8>)) {
         let stack = &self.stacks[class];
         let (bottom, top) = (stack.bottom(), stack.top());
+        debug_assert!(bottom + count <= top && top <= stack.limit());
         for slot in &self.slots[bottom..bottom + count] {
             if let Some(block) = NonNull::new(slot.load(Relaxed)) {
                 give(class, block);
@@ -780,6 +785,7 @@ impl Cache {
 
     fn set_limit(&self, class: usize, limit: usize) {
         let stack = &self.stacks[class];
+        debug_assert!(stack.bottom() <= limit && limit <= BOTTOMS[class + 1] as usize);
         stack.set_limit(limit);
         let others = self.leasing.load(Relaxed) & !(1 << class);
         self.leasing.store(others | u64::from(limit > stack.bottom()) << class, Relaxed);

@@ -151,6 +151,7 @@ static EARLY: extern "C" fn() = {
 /// A block for a request that is not zero-sized.
 #[inline]
 pub(crate) fn obtain(request: Layout) -> Option<NonNull<u8>> {
+    debug_assert!(request.size() != 0);
     if let Some(class) = classes::class(request) {
         return match at_hand().pop(class, request.size()) {
             Some(block) => Some(block),
@@ -167,6 +168,7 @@ pub(crate) fn obtain_zeroed(request: Layout) -> Option<NonNull<u8>> {
         Some(_) => Granted { start: obtain(request)?, dirty: 0..request.size() },
         None => obtain_run(request)?,
     };
+    debug_assert!(dirty.start <= dirty.end && dirty.end <= request.size());
     // SAFETY: the range lies within the block just granted, which is the caller's alone.
     unsafe { os::clear(start.add(dirty.start), dirty.len()) };
     Some(start)
@@ -397,6 +399,7 @@ pub(crate) fn resize(block: NonNull<u8>, old: Layout, new: Layout, zeroed: bool)
         },
         _ => return false,
     };
+    debug_assert!(dirty.start >= old.size().min(new.size()) && dirty.end <= new.size());
     if zeroed && dirty.start < dirty.end {
         // SAFETY: the range lies within the block, beyond what the caller has there.
         unsafe { os::clear(block.add(dirty.start), dirty.len()) };

@@ -178,6 +178,7 @@ impl ThreadParcels {
     /// One more.
     pub(crate) fn add(&self, parcel: NonNull<Parcel>) {
         let place = self.count.load(Relaxed);
+        debug_assert!(place < MOST);
         let Some(slot) = self.parcels.get(place) else { return };
         slot.store(parcel.as_ptr(), Relaxed);
         self.count.store(place + 1, Relaxed);

@@ -178,6 +178,7 @@ pub(crate) fn relocate(block: NonNull<u8>, old: Layout, new: Layout) -> Option<N
     }
     let (start, moved) = (moving.to(), moving.moved());
     let copy = |from: NonNull<u8>, to: NonNull<u8>, range: Range<usize>| {
+        debug_assert!(range.start <= range.end && range.end <= old.size());
         // SAFETY: the range lies within both blocks, of which one is the caller's and the other on its way to it.
         unsafe { from.add(range.start).copy_to_nonoverlapping(to.add(range.start), range.len()) };
     };

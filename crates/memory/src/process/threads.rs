@@ -151,6 +151,7 @@ impl Caches {
     /// A spare cache.
     fn take_spare(&mut self) -> Option<&'static Cache> {
         let cache = self.spare?;
+        debug_assert!(!cache.taken.load(Relaxed));
         // SAFETY: spare caches are linked to each other.
         self.spare = unsafe { cache.next.load(Relaxed).as_ref() };
         self.spares -= 1;
@@ -159,6 +160,7 @@ impl Caches {
 
     /// Puts a cache into the list, for a thread that has it from now on.
     fn list(&mut self, cache: &'static Cache) {
+        debug_assert!(!cache.taken.load(Relaxed));
         if let Some(first) = self.first {
             first.before.store(link(Some(cache)), Relaxed);
         }
@@ -173,6 +175,7 @@ impl Caches {
 
     /// Takes a cache out of the list that is empty, and whose thread is no more; adds what it counted. It is returned if it is not kept.
     fn leave(&mut self, cache: &'static Cache, retired: &mut Tally) -> Option<&'static Cache> {
+        debug_assert!(cache.taken.load(Relaxed));
         cache.add_to(retired);
         for walk in self.walks.iter_mut().flatten() {
             walk.at = walk.at.filter(|at| !ptr::eq(*at, cache));
@@ -187,6 +190,8 @@ impl Caches {
         }
         // SAFETY: *Listed*: so are its neighbours.
         let (before, next) = unsafe { (cache.before.load(Relaxed).as_ref(), cache.next.load(Relaxed).as_ref()) };
+        debug_assert!(before.map_or(link(self.first), |before| before.next.load(Relaxed)) == link(Some(cache)));
+        debug_assert!(next.is_none_or(|next| next.before.load(Relaxed) == link(Some(cache))));
         match before {
             Some(before) => before.next.store(link(next), Relaxed),
             None => self.first = next,
@@ -249,6 +254,8 @@ fn fresh(mut inside: Inside) -> Option<&'static Cache> {
         inside = keep_budget(inside);
     }
     drop(inside);
+    debug_assert!(granted.start.addr().get().is_multiple_of(align_of::<Cache>()));
+    debug_assert!(granted.dirty.start <= granted.dirty.end && granted.dirty.end <= size_of::<Cache>());
     // SAFETY: the range was just granted for a cache, and is the caller's alone until it is given back. All zero bytes are a barren
     // cache.
     let cache: &'static Cache = unsafe {
