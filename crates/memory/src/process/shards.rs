@@ -324,9 +324,10 @@ fn open_next(mut first: Inside) {
 impl Shard {
     /// A new one with addresses of its own; `None` if there is no memory, or others have them.
     fn make(origin: usize, room: usize, policy: HugePages) -> Option<NonNull<Self>> {
+        const { assert!(align_of::<Self>() <= PAGE && align_of::<Cache>() <= PAGE) };
         // What a new shard looks like: it is larger than the stack that a thread may have.
         static PATTERN: Shard = Shard::new(&HOMELESS);
-        let bytes = size_of::<Self>().next_multiple_of(PAGE) + size_of::<Cache>();
+        let bytes = size_of::<Self>().next_multiple_of(PAGE) + size_of::<Cache>().next_multiple_of(PAGE);
         let shard = Linux.map_anywhere(bytes, PAGE)?.cast::<Self>();
         // SAFETY: it was just mapped, large enough for both, and is nobody else's; nobody ever uses the pattern, so it is as it was
         // made; and all zero bytes are a barren cache.
