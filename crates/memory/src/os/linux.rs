@@ -300,7 +300,7 @@ impl Linux {
 /// The range was just mapped: nobody needs its contents.
 unsafe fn unlock(start: NonNull<u8>, bytes: usize) {
     let size = Linux.page_size();
-    let last = start.as_ptr().wrapping_add(bytes - size).cast();
+    let last = start.as_ptr().wrapping_add(bytes.saturating_sub(size)).cast();
     let mut page = 0_u8;
     // SAFETY: the system looks at the range, and writes a byte; it is ours, so that advice and locks on it are.
     unsafe {
