@@ -7,7 +7,7 @@
 #[path = "../src/biased.rs"]
 mod biased;
 
-#[path = "../src/process/cache.rs"]
+#[path = "../src/process/cache/mod.rs"]
 mod cache;
 
 #[path = "../src/process/parcels.rs"]

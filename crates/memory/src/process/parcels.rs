@@ -31,7 +31,7 @@ const TOPS: u64 = u64::MAX / 0xff * 0x80;
 /// One of so many requests that stacks did not serve ends a lease of these.
 const LEASE_ENDS: usize = 8;
 
-/// Changed by who is at the [leases](super::cache::AtLeases) of its cache.
+/// Changed by who is at the [leases](super::cache::Cache::enter) of its cache.
 #[derive(Debug)]
 pub(crate) struct ThreadParcels {
     count: AtomicUsize,
