@@ -11,79 +11,28 @@
 #![allow(unsafe_code)]
 
 mod errand;
+mod lending;
+mod place;
+mod ranges;
 mod set;
 mod table;
 
-use std::iter;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 
 use bytemuck::Zeroable;
 
 pub(crate) use self::errand::{Came, Errand, Return};
+pub(crate) use self::place::Layout;
+use self::ranges::any;
+pub(crate) use self::ranges::{PAGES, STEP, UNIT, UNITS, WORDS, each_mask, mask, pages_of, parts, units, whole_units};
 pub(crate) use self::set::UnitSet;
 pub(crate) use self::table::{Atomic, Table, TableMemory, TableView, zeroable};
 use crate::heap::classes::PAGE;
 use crate::os::{HUGE, Map, Move, Os};
 
-/// Pages in a unit.
-pub(crate) const UNIT: u32 = (HUGE / PAGE) as u32;
-
-/// Words of bits, one a page, in a unit.
-pub(crate) const WORDS: usize = UNIT as usize / 64;
-
-/// The most pages and units there can be: 4 TiB.
-pub(crate) const PAGES: usize = 1 << 30;
-pub(crate) const UNITS: usize = PAGES / UNIT as usize;
-
-/// Pages that are mapped at a time where a unit is much: 128 KiB.
-pub(crate) const STEP: u32 = 32;
-
 /// Mappings that others need at least; so many parts of all there may be are ours at most.
 const SHARE: usize = 4;
-
-/// Places that are tried for the heap.
-const TRIES: u64 = 4;
-
-/// Where the system's own choice is below this, it does not begin at the top, or there is not much room.
-const SPACIOUS: usize = 1 << 36;
-
-/// The bits of one word that belong to pages of one unit.
-pub(crate) fn mask(word: usize, pages: &Range<u32>) -> u64 {
-    let start = word as u32 * 64;
-    let low = pages.start.clamp(start, start + 64) - start;
-    let high = pages.end.clamp(start, start + 64) - start;
-    if low == high { 0 } else { (u64::MAX >> (64 - (high - low))) << low }
-}
-
-/// The parts of a range by unit: the unit, and which of its pages.
-#[inline]
-pub(crate) fn parts(mut pages: Range<u32>) -> impl Iterator<Item = (u32, Range<u32>)> {
-    iter::from_fn(move || {
-        let (start, unit) = (pages.start, pages.start / UNIT);
-        let first = unit * UNIT;
-        pages.start = pages.end.min(first + UNIT);
-        (start < pages.end).then(|| (unit, start - first..pages.start - first))
-    })
-}
-
-/// The units that a range has a part of.
-#[inline]
-pub(crate) fn units(pages: &Range<u32>) -> Range<u32> {
-    pages.start / UNIT..pages.end.div_ceil(UNIT)
-}
-
-/// The units that lie in a range as a whole.
-#[inline]
-pub(crate) fn whole_units(pages: &Range<u32>) -> Range<u32> {
-    let first = pages.start.div_ceil(UNIT);
-    first..(pages.end / UNIT).max(first)
-}
-
-/// The pages of a unit.
-pub(crate) fn pages_of(unit: u32) -> Range<u32> {
-    unit * UNIT..unit * UNIT + UNIT
-}
 
 /// What the system is asked for in a unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,14 +75,6 @@ impl Frame {
     }
 }
 
-/// What pages are after a change.
-#[derive(Clone, Copy)]
-enum Now {
-    Taken,
-    Free,
-    AsBefore,
-}
-
 /// Attempts that failed make the next ones rarer.
 #[derive(Debug)]
 struct Backoff {
@@ -155,15 +96,6 @@ impl Backoff {
         self.failures = if well { 0 } else { (self.failures + 1).min(20) };
         self.skip = if well { 0 } else { 1 << self.failures };
     }
-}
-
-/// Where the heap's memory may lie, by page.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Layout {
-    /// Anywhere up to here, as it is needed; small runs before the border.
-    Open { border: u32, end: u32 },
-    /// Where the system puts it.
-    Closed,
 }
 
 /// Why pages are not mapped.
@@ -222,77 +154,6 @@ impl<O: Os> Space<O> {
 
     pub(crate) fn is_started(&self) -> bool {
         self.origin != 0
-    }
-
-    /// From the start on, this is its place, and it is one of so many that share the process's mappings.
-    pub(crate) fn open_at(&mut self, origin: usize, bytes: usize, of: usize) {
-        self.place = Some((origin, u32::try_from(bytes / PAGE).unwrap_or(u32::MAX)));
-        self.share = SHARE * 2 * of;
-    }
-
-    /// Where there may be addresses for other heaps, and how many bytes of them. `None` where the system chooses the places.
-    pub(crate) fn neighbourhood(&mut self) -> Option<(usize, usize)> {
-        let Some(Layout::Open { end, .. }) = self.layout else { return None };
-        // From now on others need some mappings.
-        self.max_cuts = self.os.max_mappings() / SHARE / 2;
-        let mine = end as usize * PAGE;
-        Some((self.origin + mine, self.room.checked_sub(mine)?))
-    }
-
-    /// Chooses the place; `None` if there is no memory.
-    pub(crate) fn start(&mut self) -> Option<Layout> {
-        if let Some(layout) = self.layout {
-            return Some(layout);
-        }
-        self.frames.open(&self.os, &mut self.memory)?;
-        self.taken.open(&self.os, &mut self.memory)?;
-        self.max_cuts = self.os.max_mappings() / self.share;
-        self.page_size = (self.os.page_size() / PAGE).max(1) as u32;
-        if let Some((origin, end)) = self.place {
-            self.origin = origin;
-            self.map(0..STEP).ok()?;
-            let border = (end / 16).next_multiple_of(UNIT);
-            self.layout = Some(Layout::Open { border, end });
-            return self.layout;
-        }
-        // The system puts mappings near the top of the addresses that there are, and programs from two thirds of them on, both at
-        // random. Above the programs is nothing, and memory and thread sanitizer, which want much of the rest, allow it.
-        let near_top = self.memory.address();
-        let room = (near_top / 8).min(PAGES * PAGE);
-        let tries = if near_top >= SPACIOUS { TRIES } else { 0 };
-        for attempt in 1..=tries {
-            let random = (near_top as u64 / PAGE as u64 * attempt).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-            let origin = (near_top / 128 * 87 + (random as usize * HUGE) % (near_top / 128)) / HUGE * HUGE;
-            let end = ((room / HUGE) as u32).saturating_mul(UNIT).max(2 * UNIT) & !(UNIT - 1);
-            let border = (end / 16).next_multiple_of(UNIT);
-            self.origin = origin;
-            if self.map(0..STEP).is_ok() {
-                self.room = near_top / 8;
-                self.layout = Some(Layout::Open { border, end });
-                return self.layout;
-            }
-            // What is known of the pages there is true of that place only.
-            if self.frames.get(0).is_some() {
-                self.frames[0] = Frame::zeroed();
-                self.taken.remove(0);
-            }
-        }
-        self.origin = 0;
-        self.layout = Some(Layout::Closed);
-        self.layout
-    }
-
-    /// Whether the system chooses the heap's places: one that is given back is anybody's.
-    pub(crate) fn is_closed(&self) -> bool {
-        matches!(self.layout, Some(Layout::Closed))
-    }
-
-    /// The most pages that a run may have.
-    pub(crate) fn largest(&self) -> u32 {
-        match self.layout {
-            Some(Layout::Open { border, end }) => end - border,
-            _ => PAGES as u32,
-        }
     }
 
     pub(crate) fn os(&self) -> &O {
@@ -477,157 +338,6 @@ impl<O: Os> Space<O> {
         }
     }
 
-    /// Others use pages from now on, which were free.
-    pub(crate) fn lend(&mut self, pages: Range<u32>) {
-        self.take(pages, |frame| &mut frame.lent);
-    }
-
-    /// Nobody uses pages any more, which were lent.
-    pub(crate) fn reclaim(&mut self, pages: Range<u32>) {
-        self.each_frame(pages, Now::Free, |frame, part| {
-            each_mask(part, |word, mask| {
-                expect(!frame.lent[word] & mask == 0);
-                frame.lent[word] &= !mask;
-            });
-        });
-    }
-
-    /// Free pages are set aside.
-    pub(crate) fn set_aside(&mut self, pages: Range<u32>) {
-        self.take(pages, |frame| &mut frame.aside);
-    }
-
-    /// Marks free pages.
-    #[inline]
-    fn take(&mut self, pages: Range<u32>, as_what: impl Fn(&mut Frame) -> &mut [u64; WORDS]) {
-        self.each_frame(pages, Now::Taken, |frame, part| {
-            expect(part.end <= frame.mapped);
-            each_mask(part, |word, mask| {
-                expect(frame.not_free(word) & mask == 0);
-                as_what(frame)[word] |= mask;
-            });
-        });
-    }
-
-    /// Others use pages from now on that were set aside.
-    pub(crate) fn lend_aside(&mut self, pages: Range<u32>) {
-        self.each_frame(pages, Now::AsBefore, |frame, part| {
-            each_mask(part, |word, mask| {
-                expect(!frame.aside[word] & mask == 0 && frame.lent[word] & mask == 0);
-                frame.aside[word] &= !mask;
-                frame.lent[word] |= mask;
-            });
-        });
-    }
-
-    /// Pages that were set aside are free again, but for those that were withdrawn meanwhile.
-    pub(crate) fn put_back(&mut self, pages: Range<u32>) {
-        self.each_frame(pages, Now::Free, |frame, part| {
-            each_mask(part, |word, mask| {
-                expect(!frame.aside[word] & mask == 0);
-                frame.aside[word] &= !mask;
-                frame.taken = frame.taken.wrapping_add((mask & frame.lent[word]).count_ones());
-            });
-        });
-    }
-
-    /// Pages are nobody's from now on: what lies there is not known.
-    pub(crate) fn withdraw(&mut self, pages: Range<u32>) {
-        self.each_frame(pages, Now::Taken, |frame, part| {
-            each_mask(part, |word, mask| {
-                frame.taken = frame.taken.wrapping_sub((mask & frame.not_free(word)).count_ones());
-                frame.lent[word] |= mask;
-            });
-            frame.has_hole = true;
-        });
-    }
-
-    /// Changes the frames of some pages, which are so from then on.
-    #[inline]
-    fn each_frame(&mut self, pages: Range<u32>, now: Now, change: impl Fn(&mut Frame, Range<u32>)) {
-        for (unit, part) in parts(pages) {
-            let frame = &mut self.frames[unit];
-            let before = frame.taken;
-            match now {
-                Now::Taken => frame.taken = before.wrapping_add(part.end - part.start),
-                Now::Free => frame.taken = before.wrapping_sub(part.end - part.start),
-                Now::AsBefore => {}
-            }
-            change(frame, part);
-            debug_assert!(frame.taken <= UNIT);
-            if (before == 0) != (frame.taken == 0) {
-                if before == 0 {
-                    self.taken.insert(unit);
-                } else {
-                    self.taken.remove(unit);
-                }
-            }
-        }
-    }
-
-    /// Whether some of these pages are lent, or withdrawn.
-    pub(crate) fn is_lent(&self, pages: Range<u32>) -> bool {
-        parts(pages).any(|(unit, part)| self.frames.get(unit).is_some_and(|frame| any(part, |word| frame.lent[word])))
-    }
-
-    /// Whether all of these pages are free.
-    fn is_free(&self, pages: Range<u32>) -> bool {
-        parts(pages).all(|(unit, part)| {
-            self.frames.get(unit).is_none_or(|frame| frame.taken == 0 || !any(part, |word| frame.not_free(word)))
-        })
-    }
-
-    /// The first of the free pages that end with this one; `None` if it is not free itself.
-    pub(crate) fn free_from(&self, page: u32) -> Option<u32> {
-        // The last page up to a bound that is not free, in a unit.
-        let last = |unit: u32, upto: u32| {
-            let frame = self.frames.get(unit).filter(|frame| frame.taken > 0)?;
-            (0..=upto as usize / 64).rev().find_map(|word| {
-                let shift = 63 - upto.saturating_sub(word as u32 * 64).min(63);
-                let bits = frame.not_free(word) & u64::MAX >> shift;
-                bits.checked_ilog2().map(|bit| unit * UNIT + word as u32 * 64 + bit)
-            })
-        };
-        let unit = page / UNIT;
-        let before = last(unit, page % UNIT).or_else(|| {
-            let before = self.taken.last_before(unit);
-            before.and_then(|unit| last(unit, UNIT - 1))
-        });
-        let from = before.map_or(0, |before| before + 1);
-        // Where the system chose the places, what is not mapped is not free.
-        let mapped = || (from / UNIT..unit).rev().take_while(|&unit| self.is_mapped(unit)).last().unwrap_or(unit);
-        let from = if self.is_closed() { from.max(mapped() * UNIT) } else { from };
-        (from <= page).then_some(from)
-    }
-
-    /// The first of some pages, all within one unit, that are free, and those that follow it.
-    pub(crate) fn free_within(&self, pages: Range<u32>) -> Option<Range<u32>> {
-        let Some(frame) = self.frames.get(pages.start / UNIT) else {
-            return Some(pages).filter(|pages| !pages.is_empty());
-        };
-        // The first page at or behind one that is free, or is not.
-        let next = |from: u32, free: bool| {
-            if from >= pages.end {
-                return None;
-            }
-            let unit = from / UNIT * UNIT;
-            let mut found = None;
-            each_mask(from - unit..pages.end - unit, |word, mask| {
-                let bits = if free { !frame.not_free(word) } else { frame.not_free(word) } & mask;
-                if found.is_none() && bits != 0 {
-                    found = Some(unit + word as u32 * 64 + bits.trailing_zeros());
-                }
-            });
-            found
-        };
-        let start = next(pages.start, true)?;
-        Some(start..next(start, false).unwrap_or(pages.end))
-    }
-
-    fn expect_mapped_and_not_lent(&self, pages: Range<u32>) {
-        expect(self.are_mapped(&pages) && !self.is_lent(pages));
-    }
-
     /// Changes frames, and counts the mappings that the system keeps for them.
     fn set(&mut self, units: Range<u32>, change: impl Fn(u32, &mut Frame)) {
         let borders = || units.start..units.end + 1;
@@ -677,27 +387,4 @@ fn expect(right: bool) {
     if !right {
         std::process::abort();
     }
-}
-
-/// Does something with each word that holds bits of some pages of one unit, and these bits.
-#[inline]
-pub(crate) fn each_mask(pages: Range<u32>, mut act: impl FnMut(usize, u64)) {
-    debug_assert!(pages.start <= pages.end && pages.end <= UNIT);
-    let (first, last) = (pages.start as usize / 64, pages.end as usize / 64);
-    let mut mask = u64::MAX << (pages.start % 64);
-    for word in first..last {
-        act(word, mask);
-        mask = u64::MAX;
-    }
-    if !pages.end.is_multiple_of(64) {
-        act(last, mask & !(u64::MAX << (pages.end % 64)));
-    }
-}
-
-/// Whether some bits for pages of one unit are set, in words of which `bits` tells.
-#[inline]
-fn any(pages: Range<u32>, bits: impl Fn(usize) -> u64) -> bool {
-    let mut found = 0;
-    each_mask(pages, |word, mask| found |= bits(word) & mask);
-    found != 0
 }
