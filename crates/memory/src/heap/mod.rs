@@ -10,6 +10,7 @@
 //! | `filling` | where huge pages pay |
 //! | `pages` | which pages serve a request, which are given back |
 //! | `slabs` | which block serves a small request |
+//! | `resizing` | how a large block grows, shrinks, moves |
 //! | `parcel`, `parcels` | which pages a thread has for itself, to serve requests for a few |
 //!
 //! A request for many pages is served in pieces, so that no one who waits for the lock waits long: [`Heap::obtain_run`] begins, and
@@ -25,6 +26,7 @@ mod owners;
 mod pages;
 pub(crate) mod parcel;
 mod parcels;
+mod resizing;
 mod slabs;
 mod space;
 #[cfg(test)]
@@ -40,11 +42,12 @@ use self::filling::Seen;
 pub(crate) use self::owners::Holding;
 use self::owners::OwnersView;
 pub(crate) use self::pages::{Goal, Look, Progress, Promotion};
-use self::pages::{PageHeap, Relocation, Transit};
+use self::pages::{PageHeap, Transit};
 use self::parcel::{PARCEL, Parcel};
 use self::parcels::{Parcels, ParcelsView, first_page};
+pub(crate) use self::resizing::Resize;
 use self::slabs::Slabs;
-use self::space::{Errand, Return, UNIT};
+use self::space::{Errand, Return};
 use crate::heap_config::HugePages;
 use crate::os::Os;
 
@@ -70,81 +73,6 @@ impl Request {
         self.transit.missed()
     }
 }
-
-/// A run that is to change its size where it stands.
-#[derive(Debug)]
-pub(crate) enum Resize {
-    /// It has it; the bytes that may not be zero, at or beyond the least of both sizes, are these.
-    Done(Range<usize>),
-    /// It grows by pages that are on their way.
-    Growing(Growth),
-    /// The neighbourhood is taken.
-    Refused,
-    /// There is no such run in use; nothing happened.
-    Nowhere,
-}
-
-/// A run that grows.
-#[derive(Debug)]
-pub(crate) struct Growth {
-    start: u32,
-    /// Where the block starts in its first page, what it had and what it shall have.
-    offset: usize,
-    old: (u32, usize),
-    new: (Run, usize),
-    transit: Transit,
-}
-
-impl Growth {
-    /// Whether memory was taken from the system for it.
-    pub(crate) fn missed(&self) -> bool {
-        self.transit.missed()
-    }
-
-    /// Once it is grown, the bytes that may not be zero, beyond those it had.
-    pub(crate) fn dirty(&self) -> Range<usize> {
-        let ((pages, old), (_, size)) = (self.old, self.new);
-        let dirty = self.transit.dirty();
-        // The rest of the last page was never cleared.
-        let end = if dirty.is_empty() { self.start + pages } else { dirty.end };
-        let end = ((end - self.start) as usize * PAGE).saturating_sub(self.offset);
-        old..end.clamp(old.min(size), size)
-    }
-}
-
-/// A block on its way to where it has room.
-#[derive(Debug)]
-pub(crate) struct Moving {
-    page: u32,
-    run: Run,
-    size: usize,
-    new: Run,
-    offset: usize,
-    to: NonNull<u8>,
-    relocation: Relocation,
-}
-
-impl Moving {
-    /// Whether memory was taken from the system for it.
-    pub(crate) fn missed(&self) -> bool {
-        self.relocation.transit.missed()
-    }
-
-    /// Where it will start.
-    pub(crate) fn to(&self) -> NonNull<u8> {
-        self.to
-    }
-
-    /// Its bytes that are there already; the others are to be copied.
-    pub(crate) fn moved(&self) -> Range<usize> {
-        let moved = self.relocation.moved();
-        let byte = |page: u32| (page as usize * PAGE).saturating_sub(self.offset).min(self.size);
-        byte(moved.start)..byte(moved.end)
-    }
-}
-
-/// Runs of fewer pages are copied as fast as their whole units are moved.
-const WORTHWHILE: u32 = 4 * UNIT;
 
 #[derive(Debug)]
 pub(crate) struct Heap<O> {
@@ -366,89 +294,6 @@ impl<O: Os> Heap<O> {
     pub(crate) fn view(&mut self) -> View {
         let origin = self.pages.space().address(0).addr().get();
         View { owners: self.pages.owners().view(origin), parcels: self.parcels.view() }
-    }
-
-    /// Makes what was granted for `old` fit a request of `size` bytes that needs `new`, in place.
-    ///
-    /// # Safety
-    /// The block is the caller's, and it uses nothing of it beyond the least of both sizes.
-    pub(crate) unsafe fn resize(&mut self, block: NonNull<u8>, old: (Run, usize), new: (Run, usize)) -> Resize {
-        let ((old, old_size), (new, size)) = (old, new);
-        debug_assert!(old_size <= old.capacity() && size <= new.capacity());
-        let Some(start) = self.page_of(old, block) else { return Resize::Nowhere };
-        if (old.align, old.coloured) != (new.align, new.coloured) {
-            return Resize::Refused;
-        }
-        let (before, after) = (old.pages, new.pages);
-        let offset = block.addr().get() - self.pages.space().address(start).addr().get();
-        if after > before {
-            let Some(transit) = self.pages.extend(start, before, after) else { return Resize::Refused };
-            return Resize::Growing(Growth { start, offset, old: (before, old_size), new: (new, size), transit });
-        }
-        if after < before {
-            self.pages.owners().set_run(start, new);
-            self.pages.cut(start + after, before - after);
-        }
-        // The rest of the last page was never cleared.
-        let end = (before as usize * PAGE).saturating_sub(offset);
-        Resize::Done(old_size..end.clamp(old_size.min(size), size))
-    }
-
-    /// Goes on with a run that grows, by a piece of work. Where the pages behind it were lost, it stays as it was.
-    pub(crate) fn grow(&mut self, growth: &mut Growth) -> Progress {
-        let progress = self.pages.proceed(&mut growth.transit);
-        if progress == Progress::Ready {
-            self.pages.extended();
-            self.pages.owners().set_run(growth.start, growth.new.0);
-        }
-        progress
-    }
-
-    /// Moves what was granted for `old` to where `new` fits, without copying what can be moved instead: takes the pages.
-    ///
-    /// # Safety
-    /// The block is the caller's, and nobody uses it until it [arrived](Self::arrive) or the move was [called off](Self::call_off).
-    pub(crate) unsafe fn relocate(&mut self, block: NonNull<u8>, old: (Run, usize), new: Run) -> Option<Moving> {
-        let (run, size) = old;
-        debug_assert!(size <= run.capacity());
-        let alike = (run.align, run.coloured) == (new.align, new.coloured) && run.align == 1;
-        if run.pages < WORTHWHILE || new.pages < run.pages || !alike {
-            return None;
-        }
-        let page = self.page_of(run, block)?;
-        let offset = block.addr().get() - self.pages.space().address(page).addr().get();
-        let relocation = self.pages.relocate(page, run.pages, new.pages)?;
-        // Pages that differ by whole units have the same colour.
-        let to = self.pages.space().address(relocation.transit.start()).map_addr(|addr| addr.saturating_add(offset));
-        Some(Moving { page, run, size, new, offset, to, relocation })
-    }
-
-    /// Moves a unit; returns whether there may be more of them.
-    pub(crate) fn move_on(&mut self, moving: &mut Moving) -> bool {
-        let Some((from, to)) = self.pages.next_move(&moving.relocation) else { return false };
-        // SAFETY: the pages are lent to the caller of `relocate`, who looks for what `moved` names at the new place.
-        let moved = unsafe { self.pages.space().move_lent(from, to) };
-        self.pages.moved(&mut moving.relocation, (from, to), moved)
-    }
-
-    /// Goes on with pages that memory was moved to, by a piece of work. Where some were lost meanwhile, what was moved is there still, and
-    /// is to be copied back before the move is called off.
-    pub(crate) fn settle(&mut self, moving: &mut Moving) -> Progress {
-        let progress = self.pages.settle(&mut moving.relocation);
-        if progress == Progress::Ready {
-            self.pages.owners().set_run(moving.relocation.transit.start(), moving.new);
-        }
-        progress
-    }
-
-    /// What was not moved was copied: the old place is free.
-    pub(crate) fn arrive(&mut self, moving: &Moving) {
-        self.pages.leave(moving.page, moving.run.pages);
-    }
-
-    /// The block stays where it is.
-    pub(crate) fn call_off(&mut self, moving: &Moving) {
-        self.pages.cancel_relocation(&moving.relocation);
     }
 
     /// See [`PageHeap::tick`].
