@@ -1,4 +1,5 @@
 //! The ways from uninitialised memory to a buffer of values.
+#![allow(unsafe_code)]
 
 use std::iter;
 use std::mem::{ManuallyDrop, MaybeUninit};

@@ -1,4 +1,5 @@
 //! All parcels, and how their pages come from the heap and go back: at once or by and by, whoever has them.
+#![allow(unsafe_code)]
 
 use std::ops::Range;
 use std::ptr::NonNull;

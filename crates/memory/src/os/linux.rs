@@ -1,4 +1,5 @@
 //! Linux.
+#![allow(unsafe_code)]
 
 use std::ffi::CStr;
 use std::ptr::NonNull;

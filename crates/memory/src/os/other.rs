@@ -1,4 +1,5 @@
 //! What every platform has.
+#![allow(unsafe_code)]
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;

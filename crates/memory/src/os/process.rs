@@ -1,5 +1,6 @@
 //! What of the process is used besides its addresses: threads, their ends, handlers around forks, fences, the environment, clocks, and
 //! the library's own place in memory.
+#![allow(unsafe_code)]
 
 use std::ffi::CStr;
 use std::ptr;

@@ -1,5 +1,6 @@
 //! What only one thread at a time can do, in a build that measures it (`--cfg tenzor_serial`): how long locks are held, and calls take that
 //! change the process's mappings.
+#![allow(unsafe_code)]
 
 use crate::os;
 use std::sync::atomic::AtomicU64;

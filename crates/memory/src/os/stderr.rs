@@ -2,6 +2,8 @@
 //!
 //! A line goes to descriptor 2 only while that is the file that it was when the process started: a program may have closed it, and
 //! have a file of its own under that number. Nothing is allocated, no signal is raised, and nobody waits for a reader.
+#![allow(unsafe_code)]
+
 use std::fmt::{self, Write};
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};

@@ -1,4 +1,5 @@
 //! A free: the buffer is kept, by the thread or by the pool, or goes back to the backing, or others do in its place.
+#![allow(unsafe_code)]
 
 use std::alloc::Layout;
 use std::hint::black_box;

@@ -1,4 +1,5 @@
 //! A request: the thread's own buffers, then the pool's, then the backing.
+#![allow(unsafe_code)]
 
 use std::alloc::Layout;
 use std::ptr::NonNull;

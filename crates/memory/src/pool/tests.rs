@@ -1,3 +1,5 @@
+#![allow(unsafe_code)]
+
 use std::sync::Arc;
 use std::thread;
 

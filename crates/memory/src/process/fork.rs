@@ -4,7 +4,6 @@
 //! before ours or after them, can allocate. Other threads wait; but not for long, as the fork may wait for what one of them has:
 //! see [`aside`]. What lay in the caches of other threads stays where it is, lost to
 //! the child: its copy of a stack may be of another instant than its copy of the stack's top.
-#![allow(unsafe_code)]
 
 use super::shards::{self, ForkHold};
 use super::threads::{self, at_hand};

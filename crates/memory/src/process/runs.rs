@@ -1,4 +1,5 @@
 //! Requests for runs of pages: each a few short pieces of work under the heap's lock, with all that takes long in between.
+#![allow(unsafe_code)]
 
 use std::alloc::Layout;
 use std::ops::Range;

@@ -2,6 +2,7 @@
 //!
 //! Such a call takes long, and others would wait for it. So its pages are lent to the errand, as others' are to their users: nothing else
 //! is done to them until it [comes back](Space::returned).
+#![allow(unsafe_code)]
 
 use std::ops::Range;
 use std::ptr::NonNull;

@@ -1,4 +1,5 @@
 //! Arrays of the heap's own, in pieces: each is mapped when it is first reached for, and none ever moves or goes.
+#![allow(unsafe_code)]
 
 use std::marker::PhantomData;
 use std::ops::{Index, IndexMut, Range};
