@@ -1,4 +1,5 @@
-//! Linux.
+//! Linux. It stands in one file, as each call is right only with what is known from the others: whether advice is acted upon, whether moves
+//! are true, whether memory is locked.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
