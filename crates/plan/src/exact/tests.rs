@@ -2,6 +2,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::*;
+use crate::core::{Item, Piece};
 
 fn core(sections: u32, items: &[(u32, u32, u64)]) -> Core {
     let mut core = Core::new(sections);
@@ -164,7 +165,7 @@ fn more_bounds_than_can_be_remembered_end_the_search() {
     let mut search = Search::new(&core, count * (count + 1) / 2).unwrap();
     let mut budget = Quota::new(u64::MAX);
     assert_eq!(search.solve(0, items.len(), &mut budget), None);
-    assert!(search.trail.capacity() < 3 * RAISED);
+    assert!(search.state.trail.capacity() < 3 * RAISED);
 }
 
 #[test]
