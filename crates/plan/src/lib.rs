@@ -27,21 +27,26 @@ mod bound;
 mod clock;
 mod core;
 mod csv;
+mod events;
 mod exact;
 mod file;
 mod improve;
+mod lowered;
 mod peak;
+mod plan;
 mod planner;
 mod problem;
 mod random;
 mod settle;
 mod skyline;
+mod space;
 mod step;
 mod validate;
 
 pub use csv::{read_csv, write_csv};
 pub use file::{PlanFileError, read_plans, write_plans};
-pub use planner::{Plan, Planner, Progress, Proof, SpacePlan, Status};
+pub use plan::{Plan, Progress, Proof, SpacePlan, Status};
+pub use planner::Planner;
 pub use problem::{BufferSpec, MAX_BUFFERS, MAX_REACH, MAX_SPACES, Problem, ProblemError};
 pub use step::{Action, ELSEWHERE, StepPlan};
 /// Why a file is no problem.

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 
-use tenzor_trace::{Event, Trace};
-
-use super::core::{Core, Piece, lcm};
+use super::core::lcm;
 
 /// A buffer to be placed. Sizes, offsets and alignments are in bytes, or whatever else the problem counts in; times in anything that only
 /// grows, such as the number of an operation.
@@ -226,70 +224,17 @@ impl Problem {
         self.spaces.get(space as usize)?.capacity
     }
 
-    /// The buffers of some events of a trace, each event an instant. A resize keeps the place of its buffer.
-    ///
-    /// Buffers that were requested before the first of the events are not among them, and those that are not freed by the last are alive to the end.
-    /// A request for a slot that is taken, as no [`Trace`] has it, ends the buffer there.
-    ///
-    /// # Errors
-    /// [`ProblemError`] if their sizes are too much for one space.
-    pub fn from_events(events: &[Event]) -> Result<Self, ProblemError> {
-        let mut problem = Self::new();
-        // Of each slot the buffer in it, the group of its resized forms, and since when it is as it is.
-        let mut live = HashMap::new();
-        let mut groups = 0;
-        let end = |problem: &mut Self, (layout, alias, start): (std::alloc::Layout, Option<u32>, u64), end: u64| {
-            let spec = BufferSpec::new(layout.size() as u64, start..end).with_alignment(layout.align() as u64);
-            problem.push(BufferSpec { alias, ..spec }).map(drop)
-        };
-        for (time, event) in (0_u64..).zip(events) {
-            match *event {
-                Event::Allocate { slot, layout, .. } => {
-                    if let Some(old) = live.insert(slot, (layout, None, time)) {
-                        end(&mut problem, old, time)?;
-                    }
-                }
-                Event::Resize { slot, layout } => {
-                    if let Some(old) = live.get_mut(&slot) {
-                        if old.1.is_none() {
-                            old.1 = Some(groups);
-                            groups += 1;
-                        }
-                        let alias = old.1;
-                        end(&mut problem, std::mem::replace(old, (layout, alias, time)), time)?;
-                    }
-                }
-                Event::Free { slot } => {
-                    if let Some(old) = live.remove(&slot) {
-                        end(&mut problem, old, time)?;
-                    }
-                }
-                // A mark, or what says nothing of memory.
-                _ => {}
-            }
+    /// What the offset of a buffer has to be a multiple of, and where it has to be if that is given: for a whole group, what any member says.
+    pub(super) fn demands(&self, spec: &BufferSpec) -> (u64, Option<u64>) {
+        match spec.alias.and_then(|alias| self.groups.get(&alias)) {
+            Some(group) => (group.alignment, group.offset),
+            None => (spec.alignment, spec.offset),
         }
-        let mut rest: Vec<_> = live.into_iter().collect();
-        rest.sort_unstable_by_key(|&(slot, _)| slot);
-        for (_, old) in rest {
-            end(&mut problem, old, events.len() as u64)?;
-        }
-        Ok(problem)
-    }
-
-    /// The buffers of a whole trace, as [`from_events`](Self::from_events).
-    ///
-    /// # Errors
-    /// As [`from_events`](Self::from_events).
-    pub fn from_trace(trace: &Trace) -> Result<Self, ProblemError> {
-        Self::from_events(trace.events())
     }
 
     /// Those of some buffers whose offsets are given, be it that of another one of their group, and these offsets.
     pub(super) fn fixed(&self, own: &[u32]) -> impl Iterator<Item = (usize, u64)> {
-        own.iter().filter_map(|&index| {
-            let spec = &self.buffers[index as usize];
-            Some((index as usize, spec.offset.or_else(|| self.groups.get(&spec.alias?)?.offset)?))
-        })
+        own.iter().filter_map(|&index| Some((index as usize, self.demands(&self.buffers[index as usize]).1?)))
     }
 
     /// The indices of the buffers of each space.
@@ -300,120 +245,6 @@ impl Problem {
         }
         spaces
     }
-
-    /// What the solvers see of the buffers of a space, and the buffers of each item.
-    pub(super) fn lower(&self, own: &[u32]) -> Lowered {
-        let own = || own.iter().map(|&index| (index, &self.buffers[index as usize]));
-        // Buffers of a group follow each other.
-        let mut order: Vec<(u64, u32)> = own()
-            .map(|(index, spec)| (spec.alias.map_or(u64::from(index) << 32, |alias| u64::from(alias) << 32 | 1), index))
-            .collect();
-        order.sort_unstable();
-        let mut times = Vec::new();
-        for (_, spec) in own() {
-            spec.uses().for_each(|range| times.extend([range.start, range.end]));
-        }
-        times.sort_unstable();
-        times.dedup();
-        let section = sections(&times);
-        let mut core = Core::new(times.len().saturating_sub(1) as u32);
-        let (mut members, mut firsts) = (Vec::with_capacity(order.len()), vec![0]);
-        let (mut free, mut pieces) = (Vec::new(), Vec::new());
-        for group in order.chunk_by(|a, b| a.0 == b.0) {
-            for spec in group.iter().map(|&(_, index)| &self.buffers[index as usize]).filter(|spec| spec.size > 0) {
-                pieces.extend(spec.uses().map(|Range { start, end }| Piece {
-                    start: section(start),
-                    end: section(end),
-                    size: spec.size,
-                }));
-            }
-            make_disjoint(&mut pieces);
-            let buffers = group.iter().map(|&(_, index)| index);
-            let Some(&(_, first)) = group.first() else { continue };
-            let first = &self.buffers[first as usize];
-            let (alignment, offset) = match first.alias.and_then(|alias| self.groups.get(&alias)) {
-                Some(group) => (group.alignment, group.offset),
-                None => (first.alignment, first.offset),
-            };
-            if pieces.is_empty() {
-                // Nothing is ever there: it may be anywhere.
-                free.extend(buffers.map(|index| (index, offset.unwrap_or(0))));
-            } else {
-                members.extend(buffers);
-                firsts.push(members.len());
-                core.push(pieces.drain(..), alignment, offset);
-            }
-        }
-        drop(section);
-        Lowered { core, members, firsts, free, times }
-    }
-}
-
-/// A space as the solvers see it.
-#[derive(Debug)]
-pub(super) struct Lowered {
-    pub(super) core: Core,
-    /// The buffers of all items, and where those of each begin, and the last end.
-    members: Vec<u32>,
-    firsts: Vec<usize>,
-    /// Buffers that take no room, and their offsets.
-    pub(super) free: Vec<(u32, u64)>,
-    /// When each section begins, and when the last ends.
-    pub(super) times: Vec<u64>,
-}
-
-impl Lowered {
-    /// The buffers of each item.
-    pub(super) fn members(&self) -> impl Iterator<Item = &[u32]> {
-        self.firsts.windows(2).map(|bounds| &self.members[bounds[0]..bounds[1]])
-    }
-}
-
-/// The number of the section that begins at a time, which is one of these. Where times are dense, a table saves the search.
-fn sections(times: &[u64]) -> impl Fn(u64) -> u32 {
-    let first = times.first().copied().unwrap_or(0);
-    let span = times.last().copied().unwrap_or(0) - first;
-    let mut table = Vec::new();
-    if span <= 8 * times.len() as u64 {
-        table.resize(span as usize + 1, 0);
-        for (section, &time) in (0..).zip(times) {
-            table[(time - first) as usize] = section;
-        }
-    }
-    move |time| match table.get((time - first) as usize) {
-        Some(&section) => section,
-        None => times.partition_point(|&other| other < time) as u32,
-    }
-}
-
-/// Makes disjoint ones of pieces that may overlap in time: the larger counts.
-fn make_disjoint(pieces: &mut Vec<Piece>) {
-    if pieces.len() < 2 {
-        return;
-    }
-    let mut times: Vec<u32> = pieces.iter().flat_map(|piece| [piece.start, piece.end]).collect();
-    times.sort_unstable();
-    times.dedup();
-    pieces.sort_unstable_by_key(|piece| piece.start);
-    // Those that have begun, the largest on top.
-    let mut open = std::collections::BinaryHeap::new();
-    let mut next = pieces.iter().peekable();
-    let mut disjoint: Vec<Piece> = Vec::new();
-    for window in times.windows(2) {
-        let &[start, end] = window else { continue };
-        while let Some(piece) = next.next_if(|piece| piece.start <= start) {
-            open.push((piece.size, piece.end));
-        }
-        while open.peek().is_some_and(|&(_, end)| end <= start) {
-            open.pop();
-        }
-        let Some(&(size, _)) = open.peek() else { continue };
-        match disjoint.last_mut().filter(|last| last.end == start && last.size == size) {
-            Some(last) => last.end = end,
-            None => disjoint.push(Piece { start, end, size }),
-        }
-    }
-    *pieces = disjoint;
 }
 
 /// Why a buffer cannot be part of a problem.
