@@ -13,6 +13,7 @@ use std::collections::BinaryHeap;
 
 use super::core::{Core, Piece};
 use super::random::Random;
+use super::tuning::{BLOCKS_FEWER_PART, CROWD};
 
 /// A core with blocks for items.
 #[derive(Debug)]
@@ -60,7 +61,7 @@ impl Blocks {
         }
         roots.extend(open.starts.iter().flatten().filter(|&&node| open.is_open[node as usize]));
         roots.sort_unstable();
-        if roots.len() > count - count / 4 {
+        if roots.len() > count - count / BLOCKS_FEWER_PART {
             return None;
         }
         let mut blocks = Core::new(core.sections());
@@ -92,9 +93,6 @@ impl Blocks {
         }
     }
 }
-
-/// Where more begin and end than this, what fits does so by chance.
-const CROWD: u32 = 32;
 
 /// The nodes, and those of them that are not part of another, by where they start and end.
 #[derive(Debug)]

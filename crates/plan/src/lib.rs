@@ -41,6 +41,7 @@ mod settle;
 mod skyline;
 mod space;
 mod step;
+mod tuning;
 mod validate;
 
 pub use csv::{read_csv, write_csv};

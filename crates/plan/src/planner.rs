@@ -8,6 +8,7 @@ use super::lowered::Lowered;
 use super::plan::{Plan, Progress, Proof};
 use super::problem::Problem;
 use super::space::{SpaceSearch, Turn};
+use super::tuning::DEFAULT_EFFORT;
 use super::validate::check;
 
 /// Places buffers.
@@ -38,9 +39,6 @@ pub struct Planner<'a> {
     stop: Option<&'a AtomicBool>,
 }
 
-/// The effort of planning without a word about it. See [`Planner::with_effort`].
-const EFFORT: u64 = 1 << 24;
-
 impl<'a> Planner<'a> {
     /// One that ends after an effort of 2^24: see [`with_effort`](Self::with_effort).
     pub fn new() -> Self {
@@ -60,7 +58,7 @@ impl<'a> Planner<'a> {
     }
 
     fn effort(&self) -> u64 {
-        self.effort.unwrap_or(if self.deadline.is_some() { u64::MAX } else { EFFORT })
+        self.effort.unwrap_or(if self.deadline.is_some() { u64::MAX } else { DEFAULT_EFFORT })
     }
 
     /// Another seed leads the search elsewhere.
@@ -136,9 +134,9 @@ mod tests {
     #[test]
     fn a_deadline_is_the_only_limit_unless_there_is_another() {
         let second = Duration::from_secs(1);
-        assert_eq!(Planner::new().effort(), EFFORT);
+        assert_eq!(Planner::new().effort(), DEFAULT_EFFORT);
         assert_eq!(Planner::new().with_deadline(second).effort(), u64::MAX);
-        assert_eq!(Planner::new().with_deadline(second).with_effort(EFFORT).effort(), EFFORT);
-        assert_eq!(Planner::new().with_effort(EFFORT).with_deadline(second).effort(), EFFORT);
+        assert_eq!(Planner::new().with_deadline(second).with_effort(DEFAULT_EFFORT).effort(), DEFAULT_EFFORT);
+        assert_eq!(Planner::new().with_effort(DEFAULT_EFFORT).with_deadline(second).effort(), DEFAULT_EFFORT);
     }
 }

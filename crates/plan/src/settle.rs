@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::clock::Clock;
 use super::core::{Core, Piece, align_up};
+use super::tuning::LOOKS_BETWEEN_ASKING;
 
 /// What falling may take.
 #[derive(Debug)]
@@ -15,13 +16,10 @@ pub(crate) struct Effort<'a> {
     pub(crate) clock: Clock<'a>,
 }
 
-/// So many looks pass between two at the clock.
-const PATIENCE: u64 = 1 << 14;
-
 impl Effort<'_> {
     fn spend(&mut self, looks: u64) -> Option<()> {
         let left = self.looks.checked_sub(looks)?;
-        let is_time = left / PATIENCE < self.looks / PATIENCE;
+        let is_time = left / LOOKS_BETWEEN_ASKING < self.looks / LOOKS_BETWEEN_ASKING;
         self.looks = left;
         if is_time && self.clock.has_run_out() { None } else { Some(()) }
     }

@@ -9,6 +9,9 @@ use super::exact::{self, Verdict};
 use super::improve::{self, Placement, improve};
 use super::lowered::Lowered;
 use super::plan::{Progress, Proof, SpacePlan, Status};
+use super::tuning::{
+    FAILED_SEARCHES, FIRST_SHARE, FIRST_SHARE_PASSES, PASSES_PART, SHORTER_STRIDE, UNIT_LOOKS, UNIT_NANOSECONDS,
+};
 
 /// What a space may spend until it is the next one's turn, and who wants to know what it finds.
 pub(super) struct Turn<'a> {
@@ -21,7 +24,8 @@ impl Turn<'_> {
     /// The effort that it comes to, by the clock as well.
     fn reach(&self) -> u64 {
         let time = self.clock.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        self.left.min(time.map_or(u64::MAX, |time| u64::try_from(time.as_nanos() / UNIT).unwrap_or(u64::MAX)))
+        self.left
+            .min(time.map_or(u64::MAX, |time| u64::try_from(time.as_nanos() / UNIT_NANOSECONDS).unwrap_or(u64::MAX)))
     }
 
     fn goes_on(&self) -> bool {
@@ -50,16 +54,6 @@ pub(super) struct SpaceSearch<'a> {
     share: u64,
 }
 
-/// The unit of effort is as many looks of the exact search, and no less than so many nanoseconds.
-const LOOKS: u64 = 64;
-const UNIT: u128 = 256;
-
-/// The first share of the effort.
-const PASSES: u64 = 1 << 16;
-
-/// How many exact searches may end without a result before each gets more effort.
-const FAILURES: u32 = 4;
-
 impl<'a> SpaceSearch<'a> {
     /// One that has placed nothing yet. `proof` says why nothing fits, if that is known.
     pub(super) fn new(
@@ -81,7 +75,7 @@ impl<'a> SpaceSearch<'a> {
             Some(capacity) if lower > capacity => Some(Proof::Bound { least: lower }),
             _ => None,
         });
-        let dive = dive(core) / LOOKS;
+        let dive = dive(core) / UNIT_LOOKS;
         let (offsets, height) = (Vec::new(), if core.items().is_empty() { 0 } else { u64::MAX });
         let (peak_time, nodes, share) = (time, 0, 0);
         Self { space, core, capacity, seed, proof, offsets, height, lower, unit, peak_time, nodes, dive, share }
@@ -92,7 +86,7 @@ impl<'a> SpaceSearch<'a> {
         let (count, dive) = (self.core.items().len() as u64, self.dive);
         if self.share == 0 && count > 0 {
             // What an exact search cannot even come to the bottom of is for passes alone.
-            self.share = if turn.reach() < dive { turn.left } else { PASSES.max(32 * count) };
+            self.share = if turn.reach() < dive { turn.left } else { FIRST_SHARE.max(FIRST_SHARE_PASSES * count) };
             self.pass(turn, if self.proof.is_some() { 0 } else { self.share }, self.seed);
         }
         // More each time, now for exact searches, now for passes, until something is known for sure.
@@ -102,7 +96,7 @@ impl<'a> SpaceSearch<'a> {
                 self.search(turn, share);
             }
             if !self.is_done() {
-                self.pass(turn, if share >= dive { share / 8 } else { share }, self.seed ^ share);
+                self.pass(turn, if share >= dive { share / PASSES_PART } else { share }, self.seed ^ share);
             }
             self.share = share.saturating_mul(2);
         }
@@ -158,7 +152,7 @@ impl<'a> SpaceSearch<'a> {
         }
         let mut stride = u64::MAX;
         let mut failures = 0;
-        while self.height > self.lower && failures < FAILURES && turn.goes_on() {
+        while self.height > self.lower && failures < FAILED_SEARCHES && turn.goes_on() {
             let steps = (self.height - self.lower).div_ceil(unit);
             let goal = self.height.saturating_sub(stride.min(steps).saturating_mul(unit)).max(self.lower);
             match self.fit(goal, turn, effort) {
@@ -169,7 +163,7 @@ impl<'a> SpaceSearch<'a> {
                 }
                 Verdict::GaveUp => {
                     failures += 1;
-                    stride = if stride == u64::MAX { steps / 8 } else { stride / 2 }.max(1);
+                    stride = if stride == u64::MAX { steps / SHORTER_STRIDE } else { stride / 2 }.max(1);
                 }
             }
         }
@@ -183,13 +177,13 @@ impl<'a> SpaceSearch<'a> {
     }
 
     fn fit(&mut self, goal: u64, turn: &mut Turn<'_>, effort: u64) -> Verdict {
-        let looks = effort.min(turn.left).saturating_mul(LOOKS);
+        let looks = effort.min(turn.left).saturating_mul(UNIT_LOOKS);
         // Another way each time; the very first one without any chance is the best on average.
         let seed = if self.nodes == 0 { self.seed } else { self.seed ^ effort };
         let mut budget = exact::Quota { nodes: 0, looks, clock: turn.clock, seed };
         let verdict = exact::fit(self.core, goal, &mut budget);
         self.nodes += budget.nodes;
-        turn.left -= ((looks - budget.looks) / LOOKS + 1).min(turn.left);
+        turn.left -= ((looks - budget.looks) / UNIT_LOOKS + 1).min(turn.left);
         if let Verdict::Placed(offsets) = &verdict {
             let tops =
                 (0..offsets.len()).flat_map(|item| self.core.pieces(item).iter().map(move |piece| (item, piece.size)));

@@ -44,6 +44,7 @@ use self::state::{Component, NONE, State};
 use crate::clock::Clock;
 use crate::core::Core;
 use crate::random::mix;
+use crate::tuning::{BOUNDS_KEPT, BOUNDS_KEPT_EACH, RANKS_SPREAD, SHORTEST_RUN, WEIGHT_KEPT};
 
 /// What a search may spend. Without a deadline and a flag, its outcome depends on nothing but the problem and what is given here.
 #[derive(Clone, Debug)]
@@ -99,19 +100,6 @@ pub(crate) fn fit(core: &Core, capacity: u64, budget: &mut Quota<'_>) -> Verdict
     Verdict::Placed(search.state.bounds)
 }
 
-/// Nodes of the shortest runs.
-const RUN: u64 = 600;
-
-/// The most raised bounds that are remembered: 64 MiB of them, or so many for each item.
-const RAISED: usize = 1 << 22;
-const RAISED_EACH: usize = 1 << 6;
-
-/// The width of the random factors by which ranks differ between runs.
-const SPREAD: f64 = 0.1;
-
-/// What a section keeps of its weight from one run to the next.
-const MEMORY: f64 = 0.8;
-
 /// The placement of an item at its bound.
 #[derive(Clone, Copy, Debug)]
 struct Move {
@@ -145,10 +133,10 @@ impl<'a> Search<'a> {
     fn solve(&mut self, first: usize, last: usize, budget: &mut Quota<'_>) -> Option<bool> {
         for run in 0.. {
             let policy = if run % 2 == 0 { Policy::Lowest } else { Policy::Tightest };
-            let spread = if run < 2 && budget.seed == 0 { 0.0 } else { SPREAD };
+            let spread = if run < 2 && budget.seed == 0 { 0.0 } else { RANKS_SPREAD };
             let members = &self.state.members[first..last];
             self.choice.rank(&self.state, members, policy, mix(mix(budget.seed) ^ run), spread);
-            let found = self.run(first, last, budget, RUN * luby(run / 2 + 1));
+            let found = self.run(first, last, budget, SHORTEST_RUN * luby(run / 2 + 1));
             if found.is_none() {
                 while self.undo().is_some() {}
                 self.state.restore(0);
@@ -160,7 +148,7 @@ impl<'a> Search<'a> {
                 return found;
             }
             for weight in &mut self.state.weights {
-                *weight = 1.0 + (*weight - 1.0) * MEMORY;
+                *weight = 1.0 + (*weight - 1.0) * WEIGHT_KEPT;
             }
         }
         None
@@ -174,7 +162,7 @@ impl<'a> Search<'a> {
             return Some(false);
         }
         while part != NONE {
-            self.remembers &= self.state.trail.len() <= RAISED.max(RAISED_EACH * self.state.facts.len());
+            self.remembers &= self.state.trail.len() <= BOUNDS_KEPT.max(BOUNDS_KEPT_EACH * self.state.facts.len());
             if budget.nodes >= end || !self.remembers || !budget.pay(self.state.looks.take()) {
                 return None;
             }

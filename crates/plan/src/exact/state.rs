@@ -4,12 +4,10 @@ use std::cell::Cell;
 
 use super::facts::{Fact, facts};
 use crate::core::{Core, align_up};
+use crate::tuning::SORT_LOOKS;
 
 /// No item, no part, no move.
 pub(super) const NONE: u32 = u32::MAX;
-
-/// Sorting an item by its bound is as dear as so many looks.
-const SORT: u64 = 8;
 
 /// Items to be solved for themselves: `members[first..last]`.
 #[derive(Clone, Copy, Debug)]
@@ -141,7 +139,7 @@ impl<'a> State<'a> {
         let bounds = &self.bounds;
         self.order.extend(self.members[first as usize..last].iter().map(|&item| (bounds[item as usize], item)));
         self.order.sort_unstable();
-        let mut looks = SORT * self.order.len() as u64 + u64::from(end - start);
+        let mut looks = SORT_LOOKS * self.order.len() as u64 + u64::from(end - start);
         self.sections[start as usize..end as usize].fill(EMPTY);
         for &(bound, item) in self.order.iter().rev() {
             let room = self.capacity - bound;

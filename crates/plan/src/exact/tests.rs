@@ -165,7 +165,7 @@ fn more_bounds_than_can_be_remembered_end_the_search() {
     let mut search = Search::new(&core, count * (count + 1) / 2).unwrap();
     let mut budget = Quota::new(u64::MAX);
     assert_eq!(search.solve(0, items.len(), &mut budget), None);
-    assert!(search.state.trail.capacity() < 3 * RAISED);
+    assert!(search.state.trail.capacity() < 3 * BOUNDS_KEPT);
 }
 
 #[test]

@@ -9,6 +9,11 @@ use crate::peak::Peak;
 use crate::random::Random;
 use crate::settle::{Effort, fall, settle};
 use crate::skyline::{Outcome, Skyline};
+use crate::tuning::{
+    BLOCKS_PASSES, FAILED_PEAK, FALL_LOOKS, FALL_LOOKS_AN_ITEM, FALL_LOOKS_EACH, FALL_LOOKS_FOR_PADDING, FAR_PART,
+    FEW_BLOCKS_PART, HUGE, LARGE, PEAK_LOOKS_AN_ITEM, PEAK_PART, PEAK_PASSES, STALLED_PASSES, STEP_BACK_PART,
+    WALK_SHIFT, WALK_SHIFT_FAILURES,
+};
 
 /// The best placement so far, and what there was to try.
 #[derive(Debug, Default)]
@@ -31,41 +36,8 @@ const ORDERS: usize = 20;
 /// What an item gets wanted more for, at the most: so many ranks, of as many as there are items.
 const MANY: u64 = 1 << 32;
 
-/// So many items have many good orders that are much alike, and few passes are made: then every second one is in a known order,
-/// shaken a little: lengths that differ by less than one section are taken for the same.
-const LARGE: usize = 1 << 14;
+/// Steps of an item's length for each section. Lengths that differ by less than one section are taken for the same in a shaken order.
 const SHAKE: u64 = 1 << 8;
-
-/// With so many items, what is fastest comes first: the order by length, which keeps valleys wide and finds its items soon, without
-/// aiming.
-const HUGE: usize = 1 << 18;
-
-/// After so many passes that came no farther, the way begins anew at the best order.
-const PATIENCE: u32 = 2000;
-
-/// An attempt may come this part less far than the one before it, and be kept.
-const SLACK: u128 = 64;
-
-/// How many looks at a neighbour letting items fall may take: so many for each item, and at most so many; or few, where only padding can
-/// be had. And how many are as dear as placing an item.
-const LOOKS: u64 = 1 << 12;
-const MUCH: u64 = 1 << 26;
-const FEW: u64 = 1 << 20;
-const CHEAP: u64 = 16;
-
-/// So much may blocks cost at first, and a peak, in passes over all items that they are of. At most this part of all items is a peak.
-const BLOCKS: u64 = 100;
-const PEAK: u64 = 40;
-const HALF: usize = 2;
-
-/// Where items make blocks that are at most this part of their number, blocks get as much effort as items.
-const FEW_BLOCKS: u64 = 4;
-
-/// A look at an item costs this part of what placing it costs.
-const LOOK: usize = 8;
-
-/// A peak that came out no lower counts so many times what it cost, where there are few items.
-const FAILED: u64 = 3;
 
 /// Where the order of a pass comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,9 +93,9 @@ impl<'a> Solver<'a> {
         let is_level = floor.iter().all(|height| *height == floor[0]);
         let looks = match has_fixed || has_gaps {
             _ if !is_level => None,
-            true => Some((LOOKS * items.len() as u64).min(MUCH)),
+            true => Some((FALL_LOOKS_EACH * items.len() as u64).min(FALL_LOOKS)),
             false if is_even => None,
-            false => Some(FEW),
+            false => Some(FALL_LOOKS_FOR_PADDING),
         };
         Self {
             core,
@@ -194,7 +166,7 @@ impl<'a> Solver<'a> {
                 if better.is_some() {
                     return better;
                 }
-                let factor = if self.order.len() < LARGE { FAILED } else { 1 };
+                let factor = if self.order.len() < LARGE { FAILED_PEAK } else { 1 };
                 self.best.peaks = self.best.peaks.saturating_add(factor * (before - budget.items));
                 continue;
             }
@@ -220,7 +192,7 @@ impl<'a> Solver<'a> {
                 (_, Way::Shaken) => self.failed += 1,
                 (Outcome::Placed(reached), Way::Walk) => {
                     // Nobody is known to be to blame. An attempt is kept if it is not far above the best.
-                    let is_far = reached - height > height / 16;
+                    let is_far = reached - height > height / FAR_PART;
                     self.judge(if is_far { 0 } else { self.reached });
                     blame(&mut self.wanted, |_| true, random);
                 }
@@ -251,21 +223,21 @@ impl<'a> Solver<'a> {
         self.rearrange();
         self.aims = self.walk_aims;
         // First much lower; then, the more passes fail, the less.
-        let shift = 4 + self.failed / 32;
+        let shift = WALK_SHIFT + self.failed / WALK_SHIFT_FAILURES;
         (Way::Walk, height - 1 - (height - 1 - lower).checked_shr(shift).unwrap_or(0))
     }
 
     /// Places blocks of items, and returns the height if that is better. Which blocks there are is left to chance where it can be.
     fn blocks(&mut self, height: u64, lower: u64, budget: &mut Budget<'_>, random: &mut Random) -> Option<u64> {
         let count = self.order.len() as u64;
-        let cost = (BLOCKS * count).max(self.best.passes);
+        let cost = (BLOCKS_PASSES * count).max(self.best.passes);
         self.best.blocks = u64::MAX;
         let unit = self.core.items().iter().try_fold(1, |unit, item| lcm(unit, item.align))?;
         let blocks = Blocks::new(self.core, unit, random)?;
         if !self.floor.is_multiple_of(unit) {
             return None;
         }
-        if blocks.core.items().len() as u64 <= count / FEW_BLOCKS {
+        if blocks.core.items().len() as u64 <= count / FEW_BLOCKS_PART {
             self.best.blocks = 2 * cost;
         }
         let items = cost.min(budget.items);
@@ -286,7 +258,7 @@ impl<'a> Solver<'a> {
     /// Takes a peak of the best placement off and places it anew; returns the height if that is better, and not only this peak lower.
     fn peak(&mut self, height: u64, lower: u64, budget: &mut Budget<'_>, random: &mut Random) -> Option<u64> {
         let (core, offsets) = (self.core, &mut self.best.offsets);
-        budget.spend(core.items().len() / LOOK + 1);
+        budget.spend(core.items().len() / PEAK_LOOKS_AN_ITEM + 1);
         // Any of those that reach up to the height, and any section of it.
         let (mut highest, mut count) = (None, 0);
         for (item, offset) in offsets.iter().enumerate() {
@@ -301,7 +273,9 @@ impl<'a> Solver<'a> {
         let section = piece.start + random.below(u64::from(piece.end - piece.start)) as u32;
         self.depth = self.depth.max(height - offset);
         let base = height.saturating_sub(self.depth).max(self.floor);
-        let Some(peak) = Peak::new(core, offsets, section, base, (core.items().len() / HALF).max(LARGE / HALF)) else {
+        let Some(peak) =
+            Peak::new(core, offsets, section, base, (core.items().len() / PEAK_PART).max(LARGE / PEAK_PART))
+        else {
             self.depth = 0;
             return None;
         };
@@ -311,7 +285,7 @@ impl<'a> Solver<'a> {
         order.sort_unstable_by_key(|&item| (offsets[peak.items[item as usize] as usize], item));
         let mut solver = Solver::new(&peak.core, peak.floor, Best { order, ..Best::default() });
         let lower = lower.max(solver.skyline.tightest());
-        solver.inside(height, lower, PEAK * peak.items.len() as u64, budget, random)?;
+        solver.inside(height, lower, PEAK_PASSES * peak.items.len() as u64, budget, random)?;
         copy(&solver.best.offsets, &peak.items, offsets);
         self.depth /= 4;
         let tops = offsets
@@ -361,7 +335,7 @@ impl<'a> Solver<'a> {
     /// Lets the items fall, from where they are or in the current order, and returns the height; `None` if they need not, or it takes too
     /// much. Then it is not tried again, as it would the next time.
     fn fall(&mut self, from_here: bool, budget: &mut Budget<'_>) -> Option<u64> {
-        let looks = self.looks?.min(budget.items.saturating_mul(CHEAP));
+        let looks = self.looks?.min(budget.items.saturating_mul(FALL_LOOKS_AN_ITEM));
         let mut effort = Effort { looks, clock: budget.clock };
         let mut offsets = self.offsets.clone();
         let height = if from_here {
@@ -369,7 +343,7 @@ impl<'a> Solver<'a> {
         } else {
             fall(self.core, self.floor, &self.order, &mut offsets, &mut effort)
         };
-        budget.spend(((looks - effort.looks) / CHEAP) as usize);
+        budget.spend(((looks - effort.looks) / FALL_LOOKS_AN_ITEM) as usize);
         if height.is_some() {
             self.offsets = offsets;
         } else {
@@ -385,12 +359,12 @@ impl<'a> Solver<'a> {
         if reached > self.reached {
             self.stalled = 0;
         }
-        if self.stalled > PATIENCE {
+        if self.stalled > STALLED_PASSES {
             self.walk_aims = !self.walk_aims;
             self.stalled = 0;
             self.reached = 0;
             self.want_best();
-        } else if reached >= self.reached - self.reached / SLACK {
+        } else if reached >= self.reached - self.reached / STEP_BACK_PART {
             self.reached = reached;
             self.kept.clone_from(&self.wanted);
         } else {

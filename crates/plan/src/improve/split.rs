@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::solver::Best;
 use crate::core::{Core, lcm};
 use crate::peak::cut;
+use crate::tuning::PEELS;
 
 /// Items that are placed without a look at any other, above `floor`.
 #[derive(Debug)]
@@ -16,10 +17,6 @@ pub(super) struct Part {
     pub(super) height: u64,
     pub(super) best: Best,
 }
-
-/// How often what an item holds together is split again. Items that nest like dolls could be peeled one by one, each time with a look
-/// at all that are left.
-const PEELS: usize = 8;
 
 /// Parts the items in time; those at the bottom of everything get their offsets. Returns how high these reach, too.
 pub(super) fn split(core: &Core, offsets: &mut [u64]) -> (Vec<Part>, u64) {

@@ -23,6 +23,7 @@ use self::prospects::Prospects;
 use self::wanted::Wanted;
 use crate::bound::{live, maxima};
 use crate::core::{Core, align_up};
+use crate::tuning::{ITEMS_TO_COME, PLACED_BETWEEN_ASKING};
 
 /// No segment.
 const NONE: u32 = u32::MAX;
@@ -64,12 +65,6 @@ pub(crate) struct Skyline<'a> {
     soon: u64,
 }
 
-/// How many items of the mean size are soon placed.
-const SOON: u64 = 10;
-
-/// After how many items a pass asks whether to go on.
-const PATIENCE: usize = 1 << 12;
-
 impl<'a> Skyline<'a> {
     /// Every section is filled up to its `floor`, or to the highest item with a fixed offset; these are not placed by a pass.
     pub(crate) fn new(core: &'a Core, mut floor: Vec<u64>) -> Self {
@@ -87,7 +82,7 @@ impl<'a> Skyline<'a> {
         let count = core.items().len();
         let sum: u128 = (0..count).map(|item| u128::from(core.tallest(item))).sum();
         let mean = sum / count.max(1) as u128;
-        let soon = u64::try_from(mean).unwrap_or(u64::MAX).saturating_mul(SOON);
+        let soon = u64::try_from(mean).unwrap_or(u64::MAX).saturating_mul(ITEMS_TO_COME);
         Self { core, floor, prospect, segments, wanted, prospects, placed: 0, soon }
     }
 
@@ -175,7 +170,7 @@ impl<'a> Skyline<'a> {
                 let Some(reach) = self.put(item, at, watches, offsets) else { return Outcome::Stuck(at) };
                 top = top.max(reach);
                 left -= 1;
-                if left.is_multiple_of(PATIENCE) && !go_on() {
+                if left.is_multiple_of(PLACED_BETWEEN_ASKING) && !go_on() {
                     return Outcome::Stopped;
                 }
             } else {

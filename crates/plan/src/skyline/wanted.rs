@@ -3,15 +3,10 @@
 //! Which item is where is the same in all passes. The tree is complete, so that it needs no links: below node `i` are `2i` and `2i + 1`.
 
 use crate::core::Core;
+use crate::tuning::{LEAF_ITEMS, LOOKS_FOR_SMALL};
 
 /// The rank of an item that is not left.
 const NONE: u32 = u32::MAX;
-
-/// The tree is not made to find small items: after a look at so many nodes, what is found by then will do.
-const LOOKS: usize = 64;
-
-/// How many items a leaf of [`Wanted`] has.
-const LEAF: usize = 8;
 
 /// The items that are left.
 #[derive(Debug)]
@@ -64,11 +59,11 @@ impl Wanted {
         let count = core.items().len();
         let mut points: Vec<(u32, u32, u32)> = Vec::with_capacity(count);
         points.extend((0..count).map(|item| (core.span(item).start, core.span(item).end, item as u32)));
-        let leaves = count.div_ceil(LEAF).next_power_of_two();
+        let leaves = count.div_ceil(LEAF_ITEMS).next_power_of_two();
         // Level by level, halves are parted by the start and by the end in turn; the left one is as full as can be.
-        let mut width = leaves * LEAF;
+        let mut width = leaves * LEAF_ITEMS;
         let mut by_start = true;
-        while width > LEAF {
+        while width > LEAF_ITEMS {
             for part in points.chunks_mut(width).filter(|part| part.len() > width / 2) {
                 if by_start {
                     part.select_nth_unstable(width / 2);
@@ -85,7 +80,7 @@ impl Wanted {
         }
         let slots: Vec<Slot> = points.iter().map(|&(start, end, _)| Slot { start, end, rank: NONE }).collect();
         let mut nodes = vec![Node::EMPTY; 2 * leaves];
-        for (node, slots) in nodes[leaves..].iter_mut().zip(slots.chunks(LEAF)) {
+        for (node, slots) in nodes[leaves..].iter_mut().zip(slots.chunks(LEAF_ITEMS)) {
             for &Slot { start, end, rank } in slots {
                 let point = Node { rank, first_start: start, last_start: start, first_end: end, last_end: end };
                 *node = Node::around(*node, point);
@@ -93,7 +88,7 @@ impl Wanted {
         }
         let sizes: Vec<u64> = points.iter().map(|&(_, _, item)| core.tallest(item as usize)).collect();
         let mut smallest = vec![u64::MAX; 2 * leaves];
-        for (node, sizes) in smallest[leaves..].iter_mut().zip(sizes.chunks(LEAF)) {
+        for (node, sizes) in smallest[leaves..].iter_mut().zip(sizes.chunks(LEAF_ITEMS)) {
             *node = sizes.iter().fold(u64::MAX, |least, &size| least.min(size));
         }
         for number in (1..leaves).rev() {
@@ -113,7 +108,7 @@ impl Wanted {
             self.slots[slot as usize].rank = rank as u32;
             self.slot_of_rank[rank] = slot;
         }
-        for (node, slots) in self.nodes[self.leaves..].iter_mut().zip(self.slots.chunks(LEAF)) {
+        for (node, slots) in self.nodes[self.leaves..].iter_mut().zip(self.slots.chunks(LEAF_ITEMS)) {
             node.rank = least(slots);
         }
         for number in (1..self.leaves).rev() {
@@ -126,7 +121,7 @@ impl Wanted {
     }
 
     fn leaf(&self, leaf: usize) -> &[Slot] {
-        &self.slots[leaf * LEAF..self.slots.len().min((leaf + 1) * LEAF)]
+        &self.slots[leaf * LEAF_ITEMS..self.slots.len().min((leaf + 1) * LEAF_ITEMS)]
     }
 
     /// Takes out the most wanted of the items that start and end in these ranges, last ones included, and are no larger than `most`.
@@ -137,7 +132,7 @@ impl Wanted {
         // One node is popped where two are pushed, so that no level has more than one here, and the last has two.
         let mut stack = [1u32; 34];
         let mut depth = 1;
-        let mut looks = if is_any { usize::MAX } else { LOOKS };
+        let mut looks = if is_any { usize::MAX } else { LOOKS_FOR_SMALL };
         while depth > 0 && looks > 0 {
             depth -= 1;
             looks -= 1;
@@ -160,7 +155,7 @@ impl Wanted {
             {
                 best = node.rank;
             } else if number >= self.leaves {
-                let first = (number - self.leaves) * LEAF;
+                let first = (number - self.leaves) * LEAF_ITEMS;
                 for (at, slot) in (first..).zip(self.leaf(number - self.leaves)) {
                     if slot.rank < best
                         && (is_any || self.sizes[at] <= most)
@@ -186,8 +181,8 @@ impl Wanted {
         }
         let slot = self.slot_of_rank[best as usize] as usize;
         self.slots[slot].rank = NONE;
-        let mut rank = least(self.leaf(slot / LEAF));
-        let mut number = self.leaves + slot / LEAF;
+        let mut rank = least(self.leaf(slot / LEAF_ITEMS));
+        let mut number = self.leaves + slot / LEAF_ITEMS;
         // As soon as a node stays as it is, so do those above it. Node 0 is none: it has the rank of no item.
         while number > 0 && self.nodes[number].rank != rank {
             self.nodes[number].rank = rank;
