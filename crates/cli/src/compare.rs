@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use anyhow::{Result, ensure};
 use tenzor::trace::Trace;
 
+use crate::bytes::bytes;
 use crate::contender::Contender;
 use crate::progress::Progress;
 use crate::report::{ContenderReport, Report, TraceReport};
@@ -58,7 +59,7 @@ fn compare(source: &Source, trace: &Trace, rounds: u32, progress: &Progress) -> 
         fits(&Contender::Malloc),
         "{}: its buffers take {} at once, more than this machine has to spare",
         source.name,
-        table::bytes(trace.peak_live_bytes())
+        bytes(trace.peak_live_bytes())
     );
     let mut contenders = Vec::new();
     for contender in Contender::ALL.iter().copied().filter(fits) {

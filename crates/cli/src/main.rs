@@ -1,6 +1,7 @@
 //! The program `tenzor`: replays recorded allocations of real programs over malloc and Tenzor's allocators, and plans memory.
 
 mod args;
+mod bytes;
 mod compare;
 mod contender;
 mod cycle;

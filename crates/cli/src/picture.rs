@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use tenzor::plan::{Plan, Problem};
 
-use crate::table;
+use crate::bytes::bytes;
 
 /// In pixels, of each space.
 const WIDTH: u32 = 1200;
@@ -30,8 +30,8 @@ fn draw_to(svg: &mut String, title: &str, problem: &Problem, plan: &Plan) -> Res
         let capacity = problem.capacity(number);
         let top = space.height.max(capacity.unwrap_or(0)).max(1);
         let caption = match spaces {
-            1 => format!("{title}: {}, {}", table::bytes(space.height), space.status),
-            _ => format!("{title}, space {number}: {}, {}", table::bytes(space.height), space.status),
+            1 => format!("{title}: {}, {}", bytes(space.height), space.status),
+            _ => format!("{title}, space {number}: {}, {}", bytes(space.height), space.status),
         };
         let mut chart = ChartBuilder::on(area)
             .caption(caption, ("sans-serif", 18))
@@ -41,7 +41,7 @@ fn draw_to(svg: &mut String, title: &str, problem: &Problem, plan: &Plan) -> Res
             .build_cartesian_2d(first as f64..last as f64, 0.0..top as f64 * 1.02)?;
         let mesh = &mut chart.configure_mesh();
         mesh.disable_mesh().x_desc("time").x_label_formatter(&|time| format!("{time:.0}"));
-        mesh.y_label_formatter(&|bytes| table::bytes(*bytes as u64).to_string()).draw()?;
+        mesh.y_label_formatter(&|height| bytes(*height as u64).to_string()).draw()?;
         for (index, (spec, &offset)) in own().enumerate() {
             // Neighbours get hues far from each other: steps of the golden ratio.
             let fill = HSLColor((index as f64 * 0.618_034).fract(), 0.55, 0.72).filled();
@@ -65,7 +65,7 @@ fn draw_to(svg: &mut String, title: &str, problem: &Problem, plan: &Plan) -> Res
         let peak = (space.peak_time as f64, 0.0);
         let line = PathElement::new(vec![peak, (peak.0, space.lower_bound as f64)], RED.stroke_width(2));
         chart.plotting_area().draw(&line)?;
-        let label = format!("peak: {}", table::bytes(space.lower_bound));
+        let label = format!("peak: {}", bytes(space.lower_bound));
         chart.plotting_area().draw(&Text::new(
             label,
             (peak.0, space.lower_bound as f64),

@@ -14,7 +14,8 @@ use tenzor::plan::{Plan, Planner, Problem, SpacePlan, Status, read_csv, write_cs
 use tenzor::trace::{self, Trace};
 
 use crate::args::PlanTask;
-use crate::{picture, source, table};
+use crate::bytes::bytes;
+use crate::{picture, source};
 
 /// A file to be planned.
 struct Input {
@@ -109,7 +110,7 @@ fn plan(planner: &Planner<'_>, input: &Input) -> Plan {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     bar.enable_steady_tick(Duration::from_millis(200));
     let plan = planner.plan_with(&input.problem, &mut |progress| {
-        let (height, lower) = (table::bytes(progress.height), table::bytes(progress.lower_bound));
+        let (height, lower) = (bytes(progress.height), bytes(progress.lower_bound));
         bar.set_message(format!("{}: {height}, at least {lower}", input.name));
     });
     bar.finish_and_clear();

@@ -4,8 +4,7 @@ use std::fmt::Write;
 
 use comfy_table::{CellAlignment, ColumnConstraint, Table, Width, presets};
 
-use tenzor::memory::Bytes;
-
+use crate::bytes::bytes;
 use crate::contender::Contender;
 use crate::report::{ContenderReport, Report, TraceReport};
 
@@ -133,11 +132,6 @@ fn or_none<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
 
 fn count(number: usize, of: &str) -> String {
     format!("{number} {of}{}", if number == 1 { "" } else { "s" })
-}
-
-/// A number of bytes as a person reads it.
-pub(crate) fn bytes(bytes: u64) -> Bytes {
-    Bytes(usize::try_from(bytes).unwrap_or(usize::MAX))
 }
 
 fn time(nanoseconds: f64) -> String {

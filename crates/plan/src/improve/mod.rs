@@ -20,9 +20,9 @@ use std::mem;
 
 use self::solver::{Best, Solver};
 use self::split::split;
-use super::clock::Clock;
-use super::core::Core;
-use super::random::Random;
+use crate::clock::Clock;
+use crate::core::Core;
+use crate::random::Random;
 
 /// Where the items are, and how high that is.
 #[derive(Clone, Debug, PartialEq, Eq)]
