@@ -3,20 +3,19 @@
 #![allow(unsafe_code, missing_docs, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "common/pools.rs"]
+mod pools;
 #[path = "global/process.rs"]
 #[allow(dead_code)]
 mod process;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
 use common::ops;
+use pools::{at_work, check_caps, one_of, tracked};
 use process::alone;
-use tenzor_memory::{
-    AllocErrorKind, Backing, Limited, OwnedBuffer, PoolConfig, Stats, System, TensorAllocator, Tracking,
-};
+use tenzor_memory::{AllocErrorKind, Limited, OwnedBuffer, PoolConfig, System, TensorAllocator};
 
 /// From now on the calling thread, or all threads, may not use the fence.
 fn refuse_fences(of_all_threads: bool) {
@@ -71,24 +70,6 @@ impl Worker {
     }
 }
 
-fn one_of<B: Backing>(alloc: &TensorAllocator<B>, bytes: usize) {
-    drop(alloc.alloc::<u8>(bytes).expect("memory"));
-}
-
-/// The numbers add up, and are within the caps.
-fn check(stats: &Stats, config: &PoolConfig) {
-    assert!(stats.pooled_bytes <= config.max_pool_size, "{stats}");
-    assert!(stats.buckets.iter().all(|row| row.pooled_buffers <= config.max_buffers_per_bucket), "{stats}");
-    assert!(stats.bytes_in_use <= stats.bytes_in_use_rounded, "{stats}");
-    assert_eq!(stats.bytes_in_use_rounded + stats.pooled_bytes + stats.overhead_bytes, stats.reserved_bytes, "{stats}");
-    assert_eq!(stats.bytes_allocated.wrapping_sub(stats.bytes_freed), stats.bytes_in_use, "{stats}");
-    let in_use: u64 = stats.buckets.iter().map(|row| row.buffers_in_use).sum();
-    assert_eq!(stats.allocations - stats.deallocations, in_use, "{stats}");
-    for row in &stats.buckets {
-        assert_eq!(row.misses - row.released, row.buffers_in_use + row.pooled_buffers as u64, "{stats}");
-    }
-}
-
 #[test]
 fn what_a_thread_did_not_tell_is_not_claimed() {
     alone(|| {
@@ -104,14 +85,14 @@ fn what_a_thread_did_not_tell_is_not_claimed() {
         drop(receiver.recv());
         refuse_fences(true);
         let stats = alloc.stats();
-        check(&stats, alloc.config());
+        check_caps(&stats, alloc.config());
         assert_eq!((stats.bytes_in_use, stats.pooled_bytes, stats.reserved_bytes), (0, 1024, 1024), "{stats}");
         assert_eq!((stats.allocations, stats.deallocations), (2, 2), "{stats}");
         assert_eq!(alloc.trim(0), 1024);
-        check(&alloc.stats(), alloc.config());
+        check_caps(&alloc.stats(), alloc.config());
         there.end();
         let stats = alloc.stats();
-        check(&stats, alloc.config());
+        check_caps(&stats, alloc.config());
         assert_eq!((stats.allocations, stats.deallocations, stats.reserved_bytes), (2, 2, 0), "{stats}");
     });
 }
@@ -119,8 +100,7 @@ fn what_a_thread_did_not_tell_is_not_claimed() {
 #[test]
 fn a_stock_is_handed_over_when_its_thread_comes_by_or_ends() {
     alone(|| {
-        let ledger = Arc::new(Tracking::new(System));
-        let alloc = TensorAllocator::new_in(ledger.clone());
+        let (ledger, alloc) = tracked(PoolConfig::default());
         let workers = [(); 2].map(|()| Worker::new());
         for worker in &workers {
             let alloc = alloc.clone();
@@ -130,14 +110,14 @@ fn a_stock_is_handed_over_when_its_thread_comes_by_or_ends() {
         let all = ledger.live_bytes();
         assert_eq!(alloc.trim(0), 0);
         let stats = alloc.stats();
-        check(&stats, alloc.config());
+        check_caps(&stats, alloc.config());
         assert_eq!((stats.pooled_bytes, stats.bytes_in_use, stats.pool_hits), (all, 0, 0), "{stats}");
         let [comes_by, ends] = workers;
         let alloc_there = alloc.clone();
         comes_by.run(move || one_of(&alloc_there, 1000));
         assert_eq!(alloc.stats().pool_hits, 1);
         assert_eq!(alloc.trim(0), all / 2);
-        check(&alloc.stats(), alloc.config());
+        check_caps(&alloc.stats(), alloc.config());
         ends.end();
         // What it left serves the others.
         [100, 1000, 10_000].iter().for_each(|&size| one_of(&alloc, size));
@@ -169,14 +149,14 @@ fn nobody_waits_for_what_a_thread_keeps() {
         for (pool, kind) in pools.iter().zip([AllocErrorKind::OverLimit, AllocErrorKind::BackingRefused]) {
             let error = pool.alloc::<u8>(100 << 10).expect_err("no room");
             assert_eq!((error.kind(), error.in_use() + error.pooled()), (kind, 120 << 10));
-            check(&pool.stats(), pool.config());
+            check_caps(&pool.stats(), pool.config());
             one_of(pool, 8 << 10);
         }
         let pools_there = pools.clone();
         there.run(move || pools_there.iter().for_each(|pool| one_of(pool, 60 << 10)));
         for pool in &pools {
             one_of(pool, 100 << 10);
-            check(&pool.stats(), pool.config());
+            check_caps(&pool.stats(), pool.config());
         }
         there.end();
     });
@@ -185,8 +165,7 @@ fn nobody_waits_for_what_a_thread_keeps() {
 #[test]
 fn a_pool_that_is_dropped_takes_everything_along() {
     alone(|| {
-        let ledger = Arc::new(Tracking::new(System));
-        let alloc = TensorAllocator::new_in(ledger.clone());
+        let (ledger, alloc) = tracked(PoolConfig::default());
         let there = Worker::new();
         let alloc_there = alloc.clone();
         there.run(move || [100, 1000, 10_000].iter().for_each(|&size| one_of(&alloc_there, size)));
@@ -199,55 +178,20 @@ fn a_pool_that_is_dropped_takes_everything_along() {
 
 /// Threads at work when the fence is refused to one of them that looks, or to all.
 fn refused_in_the_midst(of_all_threads: bool) {
+    let looks = ops(2_000_000) / 1000;
     for config in [
         PoolConfig::default(),
         PoolConfig::default().with_max_pool_size(256 << 10).with_max_buffers_per_bucket(5),
         PoolConfig::default().with_max_buffers_per_bucket(2).with_limit(Some(8 << 20)),
     ] {
-        let ledger = Arc::new(Tracking::new(System));
-        let alloc = TensorAllocator::with_config_in(config, ledger.clone());
-        let busy = AtomicBool::new(true);
-        thread::scope(|scope| {
-            for id in 0..4 {
-                let (alloc, busy) = (&alloc, &busy);
-                scope.spawn(move || {
-                    let mut random = fastrand::Rng::with_seed(id);
-                    let mut own = Vec::new();
-                    while busy.load(Ordering::Relaxed) {
-                        let size = 1 << random.u32(6..17);
-                        let mut buffer = alloc.alloc::<u8>(size).expect("memory").init_with(|_| 0);
-                        (buffer[0], buffer[size - 1]) = (id as u8, id as u8);
-                        own.push(buffer);
-                        if own.len() > 10 {
-                            for buffer in own.drain(..) {
-                                assert_eq!(
-                                    (buffer[0], buffer[buffer.len() - 1]),
-                                    (id as u8, id as u8),
-                                    "somebody else wrote here"
-                                );
-                            }
-                        }
-                    }
-                });
+        at_work(config, looks, 0, |alloc, look| {
+            if look == looks / 4 {
+                refuse_fences(of_all_threads);
             }
-            let rounds = ops(2_000_000) / 1000;
-            for i in 0..rounds {
-                if i == rounds / 4 {
-                    refuse_fences(of_all_threads);
-                }
-                check(&alloc.stats(), alloc.config());
-                if i % 100 == 99 {
-                    alloc.trim(10_000);
-                }
-                thread::yield_now();
+            if look % 100 == 99 {
+                alloc.trim(10_000);
             }
-            busy.store(false, Ordering::Relaxed);
         });
-        let stats = alloc.stats();
-        check(&stats, alloc.config());
-        assert_eq!((stats.bytes_in_use, stats.overhead_bytes, stats.pooled_bytes), (0, 0, ledger.live_bytes()));
-        drop(alloc);
-        assert_eq!((ledger.live_blocks(), ledger.faults().len()), (0, 0));
     }
 }
 
@@ -279,12 +223,12 @@ fn a_child_counts_as_in_use_what_it_cannot_know() {
         let child = unsafe { libc::fork() };
         if child == 0 {
             let stats = alloc.stats();
-            check(&stats, alloc.config());
+            check_caps(&stats, alloc.config());
             assert_eq!((stats.bytes_in_use_rounded, stats.pooled_bytes), (512 + 1024, 0), "{stats}");
             assert!(buffer.iter().all(|&byte| byte == 1));
             drop(buffer);
             let stats = alloc.stats();
-            check(&stats, alloc.config());
+            check_caps(&stats, alloc.config());
             assert_eq!((stats.bytes_in_use_rounded, stats.pooled_bytes), (512, 1024), "{stats}");
             assert_eq!(alloc.trim(0), 1024);
             // SAFETY: ends the process; a panic ends it otherwise.
@@ -294,7 +238,7 @@ fn a_child_counts_as_in_use_what_it_cannot_know() {
         // SAFETY: it is our child.
         assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
         assert_eq!(status, 0, "the child's end");
-        check(&alloc.stats(), alloc.config());
+        check_caps(&alloc.stats(), alloc.config());
         there.end();
     });
 }

@@ -1,23 +1,15 @@
 //! What threads keep of a pool for themselves: it counts, it stands in nobody's way, and nobody loses it.
 
+#[path = "../common/pools.rs"]
+mod pools;
+
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 
-use crate::common::{ops, random_size};
-use tenzor_memory::{Buffer, BufferPool, Limited, OwnedBuffer, PoolConfig, Stats, System, TensorAllocator, Tracking};
-
-type Alloc = TensorAllocator<Arc<Tracking<System>>>;
-
-fn tracked(config: PoolConfig) -> (Arc<Tracking<System>>, Alloc) {
-    let ledger = Arc::new(Tracking::new(System));
-    (ledger.clone(), TensorAllocator::with_config_in(config, ledger))
-}
-
-fn one_of<B: tenzor_memory::Backing>(alloc: &TensorAllocator<B>, bytes: usize) {
-    drop(alloc.alloc::<u8>(bytes).expect("memory"));
-}
+use crate::common::ops;
+use pools::{at_work, one_of, tracked};
+use tenzor_memory::{BufferPool, Limited, OwnedBuffer, PoolConfig, System, TensorAllocator, Tracking};
 
 /// What comes of `then` while another thread, which did `first` and keeps what came of it, is idle.
 fn meanwhile<K, T>(first: impl FnOnce() -> K + Send, then: impl FnOnce() -> T) -> T {
@@ -139,16 +131,6 @@ fn threads_that_idle_do_not_keep_the_room_of_one_that_works() {
     });
 }
 
-/// Never more than the caps, at any moment, and never numbers that do not add up.
-fn check(stats: &Stats, config: &PoolConfig) {
-    assert!(stats.pooled_bytes <= config.max_pool_size, "{stats}");
-    assert!(stats.buckets.iter().all(|row| row.pooled_buffers <= config.max_buffers_per_bucket), "{stats}");
-    assert!(stats.bytes_in_use <= stats.bytes_in_use_rounded, "{stats}");
-    assert_eq!(stats.bytes_in_use_rounded + stats.pooled_bytes + stats.overhead_bytes, stats.reserved_bytes, "{stats}");
-    let in_use: u64 = stats.buckets.iter().map(|row| row.buffers_in_use).sum();
-    assert_eq!(stats.allocations - stats.deallocations, in_use, "{stats}");
-}
-
 #[test]
 fn caps_and_sums_hold_at_every_moment() {
     for config in [
@@ -157,53 +139,7 @@ fn caps_and_sums_hold_at_every_moment() {
         PoolConfig::adaptive().with_classes_per_bucket(64),
         PoolConfig::default().with_max_buffers_per_bucket(1).with_limit(Some(4 << 20)),
     ] {
-        let (ledger, alloc) = tracked(config);
-        let busy = AtomicBool::new(true);
-        let (sender, receiver) = mpsc::sync_channel::<Buffer<u8, &Alloc>>(16);
-        let receiver = Mutex::new(receiver);
-        let received = || receiver.lock().expect("no panics").try_recv();
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                while busy.load(Ordering::Relaxed) {
-                    check(&alloc.stats(), alloc.config());
-                    thread::yield_now();
-                }
-            });
-            let workers: Vec<_> = (0..4)
-                .map(|id| {
-                    let (alloc, sender, received) = (&alloc, sender.clone(), &received);
-                    scope.spawn(move || {
-                        let mut rng = fastrand::Rng::with_seed(id);
-                        let mut own = Vec::new();
-                        for _ in 0..ops(200_000) / 16 {
-                            let size = random_size(&mut rng, 100 << 10).max(1);
-                            let mut buffer = alloc.alloc::<u8>(size).expect("memory").init_with(|_| 0);
-                            (buffer[0], buffer[size - 1]) = (id as u8, id as u8);
-                            match rng.u8(..) {
-                                0..80 => drop(sender.try_send(buffer)),
-                                80..160 => own.push(buffer),
-                                _ => drop(buffer),
-                            }
-                            if let Ok(other) = received() {
-                                assert_eq!(other.first(), other.last(), "somebody else wrote here");
-                            }
-                            if own.len() > 20 {
-                                own.clear();
-                            }
-                        }
-                    })
-                })
-                .collect();
-            workers.into_iter().for_each(|worker| worker.join().expect("no panic"));
-            while received().is_ok() {}
-            busy.store(false, Ordering::Relaxed);
-        });
-        drop((sender, receiver));
-        let stats = alloc.stats();
-        check(&stats, alloc.config());
-        assert_eq!((stats.bytes_in_use, stats.overhead_bytes, stats.pooled_bytes), (0, 0, ledger.live_bytes()));
-        drop(alloc);
-        assert_eq!((ledger.live_blocks(), ledger.faults().len()), (0, 0));
+        at_work(config, 1, ops(200_000) / 4, |_, _| ());
     }
 }
 
