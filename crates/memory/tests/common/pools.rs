@@ -1,4 +1,5 @@
 //! Pools, what their numbers say at every moment, and threads that are at work with one meanwhile.
+#![allow(dead_code)]
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, mpsc};
@@ -32,6 +33,12 @@ pub(crate) fn check(stats: &Stats) {
     for row in &stats.buckets {
         assert_eq!(row.misses - row.released, row.buffers_in_use + row.pooled_buffers as u64, "{stats}");
     }
+}
+
+/// As [`check`], where nothing is on its way.
+pub(crate) fn check_at_rest(stats: &Stats) {
+    check(stats);
+    assert_eq!(stats.overhead_bytes, 0, "{stats}");
 }
 
 /// The numbers add up, and are within the caps.
