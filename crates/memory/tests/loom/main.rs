@@ -1,0 +1,57 @@
+//! What threads have of their own, under loom: every interleaving of what they share. `ci/loom` runs it.
+//!
+//! The files are compiled here once more, over atomics that loom watches and a heap behind loom's lock.
+#![cfg(loom)]
+#![allow(missing_docs, unsafe_code, unreachable_pub, dead_code, clippy::expect_used)]
+
+#[path = "../../src/biased.rs"]
+mod biased;
+
+#[path = "../../src/process/cache/mod.rs"]
+mod cache;
+
+#[path = "../../src/process/parcels.rs"]
+mod parcels;
+
+#[path = "../../src/heap/parcel.rs"]
+mod parcel;
+
+#[path = "../../src/heap/classes.rs"]
+mod classes;
+
+/// Nobody has more than a share of its own.
+mod pot {
+    pub(crate) enum Answer {
+        Portion(usize),
+        Empty,
+        Overdrawn(usize),
+    }
+
+    pub(crate) fn ask() -> Answer {
+        Answer::Empty
+    }
+
+    pub(crate) fn give_back(_: usize) {}
+
+    pub(crate) fn tell(_: usize) {}
+
+    pub(crate) fn tell_less(_: usize) {}
+}
+
+/// Nothing is served aside.
+mod aside {
+    /// # Safety
+    /// None is needed.
+    pub(crate) unsafe fn take_back(_: std::ptr::NonNull<u8>) -> bool {
+        false
+    }
+}
+
+mod heap;
+mod os;
+mod sync;
+
+mod caches;
+mod cells;
+mod leaving;
+mod owners;
