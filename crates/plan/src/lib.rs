@@ -2,7 +2,7 @@
 //!
 //! A [`Problem`] has buffers: sizes, lifetimes, alignments, offsets that are fixed, gaps, groups that share an offset, and spaces with capacities.
 //! A [`Planner`] places them, within an effort, a deadline, or until it is stopped; the [`Plan`] says what is known of how good it is.
-//! [`validate`] judges any placement, by whomever. Nothing here touches memory: the offsets are numbers, and what they are offsets into is
+//! [`validate()`] judges any placement, by whomever. Nothing here touches memory: the offsets are numbers, and what they are offsets into is
 //! yours.
 //!
 //! ```
