@@ -8,10 +8,11 @@ use std::rc::Rc;
 
 use tenzor_memory::{Allocator, Buffer, Slots};
 
+use crate::block::{Block, Planned};
 use crate::error::EvalError;
-use crate::explain::Ledger;
+use crate::item::Item;
+use crate::ledger::Ledger;
 use crate::shape::Shape;
-use crate::source::Item;
 
 /// What an evaluation works with.
 #[derive(Debug)]
@@ -22,57 +23,6 @@ pub struct Context<A> {
     ledger: Option<Rc<RefCell<Ledger>>>,
     /// Why there is no result. Nothing is computed any more then.
     failure: RefCell<Option<EvalError>>,
-}
-
-/// Materialised elements.
-#[derive(Debug)]
-pub enum Block<T: Item, A: Allocator> {
-    /// Memory.
-    Live(Buffer<T, A>),
-    /// None, for explanations.
-    Planned(Planned),
-    /// None, as something failed.
-    Missing,
-}
-
-/// A block that is only thought of.
-#[derive(Debug)]
-pub struct Planned {
-    id: usize,
-    len: usize,
-    bytes: usize,
-    ledger: Rc<RefCell<Ledger>>,
-}
-
-impl Drop for Planned {
-    fn drop(&mut self) {
-        self.ledger.borrow_mut().frees(self.bytes);
-    }
-}
-
-impl<T: Item, A: Allocator> Block<T, A> {
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Live(buffer) => buffer.len(),
-            Self::Planned(planned) => planned.len,
-            Self::Missing => 0,
-        }
-    }
-
-    pub(crate) fn as_slice(&self) -> &[T] {
-        match self {
-            Self::Live(buffer) => buffer,
-            Self::Planned(_) | Self::Missing => &[],
-        }
-    }
-
-    /// What explanations call it.
-    pub(crate) fn id(&self) -> usize {
-        match self {
-            Self::Live(_) | Self::Missing => 0,
-            Self::Planned(planned) => planned.id,
-        }
-    }
 }
 
 impl<A> Context<A> {
@@ -107,13 +57,10 @@ impl<A: Allocator + Clone> Context<A> {
         if self.failure.borrow().is_some() {
             return Block::Missing;
         }
-        let len = shape.elements();
         if let Some(ledger) = &self.ledger {
-            let bytes = len * size_of::<T>();
-            let id = ledger.borrow_mut().produces(text(), T::NAME, shape, bytes);
-            return Block::Planned(Planned { id, len, bytes, ledger: Rc::clone(ledger) });
+            return Block::Planned(Planned::new::<T>(ledger, text(), shape));
         }
-        let error = match Buffer::<T, A>::uninit_in(len, self.alloc.clone()) {
+        let error = match Buffer::<T, A>::uninit_in(shape.elements(), self.alloc.clone()) {
             Ok(buffer) => match buffer.init_parts(write) {
                 Ok(buffer) => return Block::Live(buffer),
                 Err(_) => EvalError::Unfinished,
@@ -137,9 +84,7 @@ impl<A: Allocator + Clone> Context<A> {
         }
         match &mut block {
             Block::Live(buffer) => write(buffer),
-            Block::Planned(planned) => {
-                planned.id = planned.ledger.borrow_mut().rewrites(planned.id, text(), T::NAME, shape);
-            }
+            Block::Planned(planned) => planned.rewrite::<T>(text(), shape),
             Block::Missing => {}
         }
         block

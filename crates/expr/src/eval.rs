@@ -3,10 +3,12 @@
 use tenzor_memory::allocator_api2::alloc::Global;
 use tenzor_memory::{Allocator, Buffer};
 
-use crate::context::{Block, Context};
+use crate::block::Block;
+use crate::context::Context;
 use crate::error::EvalError;
 use crate::expr::Expr;
-use crate::fill::{overwrite, overwrite_row, write, write_row};
+use crate::fill::{overwrite, overwrite_row, write_row};
+use crate::node::materialise;
 use crate::shape::{Shape, ShapeError};
 use crate::source::Source;
 use crate::tensor::Tensor;
@@ -141,22 +143,4 @@ const SHORT: usize = 1 << 14;
 #[inline(always)]
 fn short<'e, E: Expr>(expr: &'e E, shape: &Shape) -> Option<E::Row<'e>> {
     if shape.elements() <= SHORT { expr.as_row(shape) } else { None }
-}
-
-/// Puts the values of a source into memory: in the place of what it gives up, or else in a new block.
-pub(crate) fn materialise<A: Allocator + Clone, S: Source<A>>(
-    context: &Context<A>,
-    mut source: S,
-    shape: &Shape,
-) -> Block<S::Item, A> {
-    match source.take_over(shape) {
-        Some(block) if source.is_here() => block,
-        Some(block) => {
-            let write = |out: &mut [S::Item]| overwrite(out, &source.reader(), shape, context.parallel);
-            context.reuse(block, shape, || source.text(), write)
-        }
-        None => {
-            context.produce(shape, || source.text(), |slots| write(slots, &source.reader(), shape, context.parallel))
-        }
-    }
 }

@@ -7,9 +7,10 @@ use std::rc::Rc;
 use tenzor_memory::allocator_api2::alloc::Global;
 
 use crate::context::Context;
-use crate::eval::materialise;
 use crate::expr::Expr;
-use crate::shape::{Shape, ShapeError};
+use crate::ledger::{Ledger, Pass};
+use crate::node::materialise;
+use crate::shape::ShapeError;
 
 /// What [`explain`] tells. It prints as a list of the passes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,24 +23,6 @@ pub struct Explanation {
     pub peak_bytes: usize,
     /// The bytes of the result.
     pub output_bytes: usize,
-}
-
-/// One pass over memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Pass {
-    /// The number of the block that it writes, which stands as `%1` in the formulas of later passes.
-    pub id: usize,
-    /// What is computed.
-    pub formula: String,
-    /// Of the result.
-    pub shape: Shape,
-    /// The type of the result's elements.
-    pub element: &'static str,
-    /// What is requested for the result: 0 where it is written in the place of block `in_place`.
-    pub bytes: usize,
-    /// The block that the result replaces.
-    pub in_place: Option<usize>,
 }
 
 impl Explanation {
@@ -59,37 +42,6 @@ impl fmt::Display for Explanation {
             }
         }
         write!(f, "peak: {} bytes, result: {} bytes", self.peak_bytes, self.output_bytes)
-    }
-}
-
-/// What is noted while an expression is explained.
-#[derive(Debug, Default)]
-pub(crate) struct Ledger {
-    passes: Vec<Pass>,
-    live: usize,
-    peak: usize,
-}
-
-impl Ledger {
-    /// Returns the new block's number.
-    pub(crate) fn produces(&mut self, formula: String, element: &'static str, shape: &Shape, bytes: usize) -> usize {
-        self.live = self.live.saturating_add(bytes);
-        self.peak = self.peak.max(self.live);
-        self.push(Pass { id: 0, formula, shape: *shape, element, bytes, in_place: None })
-    }
-
-    pub(crate) fn rewrites(&mut self, old: usize, formula: String, element: &'static str, shape: &Shape) -> usize {
-        self.push(Pass { id: 0, formula, shape: *shape, element, bytes: 0, in_place: Some(old) })
-    }
-
-    pub(crate) fn frees(&mut self, bytes: usize) {
-        self.live = self.live.saturating_sub(bytes);
-    }
-
-    fn push(&mut self, pass: Pass) -> usize {
-        let id = self.passes.len() + 1;
-        self.passes.push(Pass { id, ..pass });
-        id
     }
 }
 

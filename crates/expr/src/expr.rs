@@ -2,24 +2,24 @@
 
 use tenzor_memory::Allocator;
 
-use crate::context::Context;
+use crate::item::Item;
 use crate::math::Element;
-use crate::ops::{Binary, Operand, Pair, Select, Unary, binary_table, comparison_table, operator_table, unary_table};
-use crate::product::MatMul;
-use crate::reduce::{self, Reduce};
-use crate::rows::{LayerNorm, Softmax};
+use crate::node::Node;
+use crate::nodes::{
+    Binary, BroadcastTo, LayerNorm, MatMul, Permute, Reduce, Relaid, Reshape, Scalar, Select, Slice, Softmax, Unary,
+};
+use crate::ops::{self, binary_table, comparison_table, operator_table, unary_table};
 use crate::shape::{Axes, IntoShape, Shape, ShapeError};
-use crate::source::{Item, Row, Source};
-use crate::view::{BroadcastTo, Permute, Relaid, Reshape, Slice};
+use crate::tensor::{Tensor, View};
 
 macro_rules! unary_methods {
     ($($(#[$doc:meta])* $method:ident $op:ident [$cost:literal] |$x:ident| $value:expr;)*) => {$(
         $(#[$doc])*
-        fn $method(self) -> Unary<crate::ops::$op, Self>
+        fn $method(self) -> Unary<ops::$op, Self>
         where
             Self::Elem: Element,
         {
-            Unary { op: crate::ops::$op, x: self }
+            Unary { op: ops::$op, x: self }
         }
     )*};
 }
@@ -27,11 +27,11 @@ macro_rules! unary_methods {
 macro_rules! binary_methods {
     ($($(#[$doc:meta])* $method:ident $op:ident [$cost:literal] |$x:ident, $y:ident| $value:expr;)*) => {$(
         $(#[$doc])*
-        fn $method<R: Operand<Self::Elem>>(self, other: R) -> Binary<crate::ops::$op, Self, R::Expr>
+        fn $method<R: Operand<Self::Elem>>(self, other: R) -> Binary<ops::$op, Self, R::Expr>
         where
             Self::Elem: Element,
         {
-            Binary::new(crate::ops::$op, self, other.into_expr())
+            Binary::new(ops::$op, self, other.into_expr())
         }
     )*};
 }
@@ -39,11 +39,11 @@ macro_rules! binary_methods {
 macro_rules! operator_methods {
     ($($method:ident $op:ident $sign:literal |$x:ident, $y:ident| $value:expr;)*) => {$(
         #[doc = concat!("`x ", $sign, " y`, for where the type is not known.")]
-        fn $method<R: Operand<Self::Elem>>(self, other: R) -> Binary<crate::ops::$op, Self, R::Expr>
+        fn $method<R: Operand<Self::Elem>>(self, other: R) -> Binary<ops::$op, Self, R::Expr>
         where
             Self::Elem: Element,
         {
-            Binary::new(crate::ops::$op, self, other.into_expr())
+            Binary::new(ops::$op, self, other.into_expr())
         }
     )*};
 }
@@ -51,11 +51,11 @@ macro_rules! operator_methods {
 macro_rules! comparison_methods {
     ($($(#[$doc:meta])* $method:ident $op:ident $sign:literal |$x:ident, $y:ident| $holds:expr;)*) => {$(
         $(#[$doc])*
-        fn $method<R: Operand<Self::Elem>>(self, other: R) -> Binary<crate::ops::$op, Self, R::Expr>
+        fn $method<R: Operand<Self::Elem>>(self, other: R) -> Binary<ops::$op, Self, R::Expr>
         where
             Self::Elem: Element,
         {
-            Binary::new(crate::ops::$op, self, other.into_expr())
+            Binary::new(ops::$op, self, other.into_expr())
         }
     )*};
 }
@@ -80,43 +80,14 @@ macro_rules! comparison_methods {
 /// assert_eq!(wrong.shape().unwrap_err().to_string(), "+: the shapes [2, 2] and [3] do not go together");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub trait Expr: Sized {
-    /// The elements of its value.
-    type Elem: Item;
-
-    /// What it is read from when it is evaluated.
-    #[doc(hidden)]
-    type Source<'e, A: Allocator>: Source<A, Item = Self::Elem>
-    where
-        Self: 'e;
-
-    /// Its values as a row.
-    #[doc(hidden)]
-    type Row<'e>: Row<Item = Self::Elem>
-    where
-        Self: 'e;
-
+pub trait Expr: Node {
     /// The shape of its value.
     ///
     /// # Errors
     /// [`ShapeError`] where shapes did not go together.
-    fn shape(&self) -> Result<Shape, ShapeError>;
-
-    /// Materialises what has to be.
-    #[doc(hidden)]
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
-    where
-        Self: 'e;
-
-    /// All values as one row, where nothing has to be prepared: all tensors have this very shape and lie in its order.
-    #[doc(hidden)]
     #[inline(always)]
-    fn as_row<'e>(&'e self, shape: &Shape) -> Option<Self::Row<'e>>
-    where
-        Self: 'e,
-    {
-        let _ = shape;
-        None
+    fn shape(&self) -> Result<Shape, ShapeError> {
+        self.checked_shape()
     }
 
     unary_table!(unary_methods);
@@ -126,11 +97,11 @@ pub trait Expr: Sized {
     operator_table!(operator_methods);
 
     /// `-x`, for where the type is not known.
-    fn neg(self) -> Unary<crate::ops::Neg, Self>
+    fn neg(self) -> Unary<ops::Neg, Self>
     where
         Self::Elem: Element,
     {
-        Unary { op: crate::ops::Neg, x: self }
+        Unary { op: ops::Neg, x: self }
     }
 
     /// Where this is true the elements of `yes`, elsewhere those of `no`.
@@ -168,7 +139,7 @@ pub trait Expr: Sized {
     where
         Self::Elem: Element,
     {
-        MatMul::new(Pair { left: self, right: other })
+        MatMul::new(self, other)
     }
 
     /// The last two axes exchanged. Nothing is moved.
@@ -253,7 +224,7 @@ pub trait Expr: Sized {
     /// assert_eq!(x.sum([0, 1]).keep_dims().shape()?[..], [1, 1]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    fn sum(self, axes: impl Into<Axes>) -> Reduce<reduce::Sum, Self>
+    fn sum(self, axes: impl Into<Axes>) -> Reduce<ops::Sum, Self>
     where
         Self::Elem: Element,
     {
@@ -261,7 +232,7 @@ pub trait Expr: Sized {
     }
 
     /// The mean along some axes, as [`sum`](Self::sum); NaN of no elements.
-    fn mean(self, axes: impl Into<Axes>) -> Reduce<reduce::Mean, Self>
+    fn mean(self, axes: impl Into<Axes>) -> Reduce<ops::Mean, Self>
     where
         Self::Elem: Element,
     {
@@ -269,7 +240,7 @@ pub trait Expr: Sized {
     }
 
     /// The product along some axes, as [`sum`](Self::sum).
-    fn prod(self, axes: impl Into<Axes>) -> Reduce<reduce::Prod, Self>
+    fn prod(self, axes: impl Into<Axes>) -> Reduce<ops::Prod, Self>
     where
         Self::Elem: Element,
     {
@@ -277,7 +248,7 @@ pub trait Expr: Sized {
     }
 
     /// The largest element along some axes; NaN if there is one.
-    fn max(self, axes: impl Into<Axes>) -> Reduce<reduce::Max, Self>
+    fn max(self, axes: impl Into<Axes>) -> Reduce<ops::Max, Self>
     where
         Self::Elem: Element,
     {
@@ -285,7 +256,7 @@ pub trait Expr: Sized {
     }
 
     /// The smallest element along some axes; NaN if there is one.
-    fn min(self, axes: impl Into<Axes>) -> Reduce<reduce::Min, Self>
+    fn min(self, axes: impl Into<Axes>) -> Reduce<ops::Min, Self>
     where
         Self::Elem: Element,
     {
@@ -329,6 +300,41 @@ pub trait Expr: Sized {
     }
 }
 
+impl<N: Node> Expr for N {}
+
+/// What can stand beside an expression of elements `T`: another expression, or a number.
+pub trait Operand<T> {
+    /// The expression that it is.
+    type Expr: Node<Elem = T>;
+
+    /// As an expression.
+    fn into_expr(self) -> Self::Expr;
+}
+
+impl<E: Node> Operand<E::Elem> for E {
+    type Expr = E;
+
+    fn into_expr(self) -> E {
+        self
+    }
+}
+
+impl Operand<f32> for f32 {
+    type Expr = Scalar<f32>;
+
+    fn into_expr(self) -> Scalar<f32> {
+        Scalar(self)
+    }
+}
+
+impl Operand<f64> for f64 {
+    type Expr = Scalar<f64>;
+
+    fn into_expr(self) -> Scalar<f64> {
+        Scalar(self)
+    }
+}
+
 /// The operators of the language, for every type of expression.
 macro_rules! operators {
     ($($generics:tt $expr:ty;)*) => {$(
@@ -343,7 +349,7 @@ macro_rules! operators {
         where
             $expr: Expr<Elem: Element>,
         {
-            type Output = Unary<crate::ops::Neg, Self>;
+            type Output = Unary<ops::Neg, Self>;
 
             fn neg(self) -> Self::Output {
                 Expr::neg(self)
@@ -354,9 +360,9 @@ macro_rules! operators {
         impl<$($generics)* Rhs> std::ops::$op<Rhs> for $expr
         where
             $expr: Expr<Elem: Element>,
-            Rhs: Operand<<$expr as Expr>::Elem>,
+            Rhs: Operand<<$expr as Node>::Elem>,
         {
-            type Output = Binary<crate::ops::$op, Self, Rhs::Expr>;
+            type Output = Binary<ops::$op, Self, Rhs::Expr>;
 
             fn $method(self, other: Rhs) -> Self::Output {
                 Expr::$method(self, other)
@@ -371,19 +377,19 @@ macro_rules! operators {
         where
             $expr: Expr<Elem = $scalar>,
         {
-            type Output = Binary<crate::ops::$op, crate::ops::Scalar<$scalar>, $expr>;
+            type Output = Binary<ops::$op, Scalar<$scalar>, $expr>;
 
             fn $method(self, other: $expr) -> Self::Output {
-                Expr::$method(crate::ops::Scalar(self), other)
+                Expr::$method(Scalar(self), other)
             }
         }
     };
 }
 
 operators! {
-    ['t, T: Item, B: Allocator,] &'t crate::tensor::Tensor<T, B>;
-    ['t, T: Item,] crate::tensor::View<'t, T>;
-    [T,] crate::ops::Scalar<T>;
+    ['t, T: Item, B: Allocator,] &'t Tensor<T, B>;
+    ['t, T: Item,] View<'t, T>;
+    [T,] Scalar<T>;
     [O, X,] Unary<O, X>;
     [O, L, R,] Binary<O, L, R>;
     [C, L, R,] Select<C, L, R>;

@@ -20,47 +20,32 @@
 //! # Ok::<(), tenzor_expr::EvalError>(())
 //! ```
 
+mod block;
 mod context;
 mod error;
 mod eval;
 mod explain;
 mod expr;
 mod fill;
+mod item;
+mod ledger;
 mod math;
+mod node;
+pub mod nodes;
 pub mod ops;
-mod product;
-mod reduce;
-mod rows;
+mod settled;
 mod shape;
 mod source;
 mod tensor;
-mod view;
-
-/// The types of expressions, for who has to name them.
-pub mod nodes {
-    pub use crate::ops::{Binary, Scalar, Select, Unary};
-    pub use crate::product::MatMul;
-    pub use crate::reduce::Reduce;
-    pub use crate::rows::{LayerNorm, Softmax};
-    pub use crate::view::{BroadcastTo, Permute, Relaid, Reshape, Slice};
-
-    /// `left + right`.
-    pub type Add<L, R> = Binary<crate::ops::Add, L, R>;
-    /// `left - right`.
-    pub type Sub<L, R> = Binary<crate::ops::Sub, L, R>;
-    /// `left * right`.
-    pub type Mul<L, R> = Binary<crate::ops::Mul, L, R>;
-    /// `left / right`.
-    pub type Div<L, R> = Binary<crate::ops::Div, L, R>;
-}
 
 pub use error::EvalError;
 pub use eval::{Eval, eval, eval_into};
-pub use explain::{Explanation, Pass, explain};
-pub use expr::Expr;
+pub use explain::{Explanation, explain};
+pub use expr::{Expr, Operand};
+pub use item::Item;
+pub use ledger::Pass;
 pub use math::Element;
 pub use shape::{Axes, IntoShape, MAX_RANK, Shape, ShapeError};
-pub use source::Item;
 pub use tensor::{Tensor, View};
 
 /// Its examples are tests.

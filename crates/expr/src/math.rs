@@ -5,7 +5,7 @@
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use crate::source::Item;
+use crate::item::Item;
 
 /// The numbers that can be computed with: `f32` and `f64`.
 ///
@@ -58,10 +58,6 @@ macro_rules! polynomial {
         $(let value = value * $x + $coefficient;)*
         value
     }};
-}
-
-impl Item for f32 {
-    const NAME: &'static str = "f32";
 }
 
 impl Element for f32 {
@@ -181,10 +177,6 @@ impl Element for f32 {
     fn is_nan(self) -> bool {
         self.is_nan()
     }
-}
-
-impl Item for f64 {
-    const NAME: &'static str = "f64";
 }
 
 impl Element for f64 {

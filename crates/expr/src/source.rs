@@ -8,32 +8,15 @@
 //! is stretched, copies them to a **tile** first, a piece of scratch memory that stays in the first-level cache. A leaf whose
 //! memory was **taken over** for the output reads what stands there (`here`), of which a tile holds a copy as well.
 
-use std::fmt::Debug;
-
 use tenzor_memory::Allocator;
 
-use crate::context::{Block, Context};
+use crate::block::Block;
+use crate::context::Context;
+use crate::item::Item;
 use crate::shape::{MAX_RANK, Shape, Strides};
 
 /// The elements in a tile: large enough to hide what a row costs, and a few of them fit into the first-level cache.
 pub(crate) const TILE: usize = 512;
-
-/// What an expression can have for elements: `f32`, `f64` and `bool`.
-pub trait Item: Sealed + Copy + Default + Send + Sync + Debug + 'static {
-    /// The type's name, as `f32`.
-    const NAME: &'static str;
-}
-
-/// Keeps others from adding types that the kernels do not know.
-pub trait Sealed {}
-
-impl Sealed for bool {}
-impl Sealed for f32 {}
-impl Sealed for f64 {}
-
-impl Item for bool {
-    const NAME: &'static str = "bool";
-}
 
 /// Values that are ready to be read, and what was materialised for them.
 pub trait Source<A: Allocator> {
@@ -227,6 +210,12 @@ pub struct LeafReader<'s, T> {
     pub(crate) data: &'s [T],
     pub(crate) strides: &'s Strides,
     is_here: bool,
+}
+
+impl<'s, T> LeafReader<'s, T> {
+    pub(crate) fn new(data: &'s [T], strides: &'s Strides) -> Self {
+        Self { data, strides, is_here: false }
+    }
 }
 
 /// A copy of elements that do not lie in a row.

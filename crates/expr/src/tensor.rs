@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-use tenzor_memory::allocator_api2::alloc::Global;
 use tenzor_memory::{Allocator, Buffer};
 
 use crate::context::Context;
 use crate::error::EvalError;
-use crate::eval::Eval;
-use crate::expr::Expr;
+use crate::fill::overwrite;
+use crate::item::Item;
+use crate::node::Node;
 use crate::shape::{IntoShape, Shape, ShapeError, Strides};
-use crate::source::{Item, Leaf, Slice};
+use crate::source::{Leaf, LeafReader, Slice};
 
 /// Elements in row-major order, the last axis's next to each other, in memory from the allocator `A`.
 ///
@@ -99,7 +99,7 @@ impl<T: Item, A: Allocator> fmt::Debug for Tensor<T, A> {
     }
 }
 
-impl<T: Item, B: Allocator> Expr for &Tensor<T, B> {
+impl<T: Item, B: Allocator> Node for &Tensor<T, B> {
     type Elem = T;
     type Source<'e, A: Allocator>
         = Leaf<'e, T, A>
@@ -111,7 +111,7 @@ impl<T: Item, B: Allocator> Expr for &Tensor<T, B> {
         Self: 'e;
 
     #[inline(always)]
-    fn shape(&self) -> Result<Shape, ShapeError> {
+    fn checked_shape(&self) -> Result<Shape, ShapeError> {
         Ok(self.shape)
     }
 
@@ -169,13 +169,13 @@ impl<T: Item> fmt::Debug for View<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // In the order of the shape, not of the memory.
         let mut elements = vec![T::default(); self.shape.elements()];
-        Eval::new(Global).sequential().eval_into(self, &mut elements).map_err(|_| fmt::Error)?;
+        overwrite(&mut elements, &LeafReader::new(self.elements, &self.strides), &self.shape, false);
         write!(f, "{}{} ", T::NAME, self.shape)?;
         f.debug_list().entries(elements).finish()
     }
 }
 
-impl<T: Item> Expr for View<'_, T> {
+impl<T: Item> Node for View<'_, T> {
     type Elem = T;
     type Source<'e, A: Allocator>
         = Leaf<'e, T, A>
@@ -187,7 +187,7 @@ impl<T: Item> Expr for View<'_, T> {
         Self: 'e;
 
     #[inline(always)]
-    fn shape(&self) -> Result<Shape, ShapeError> {
+    fn checked_shape(&self) -> Result<Shape, ShapeError> {
         Ok(self.shape)
     }
 

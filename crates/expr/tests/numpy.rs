@@ -93,7 +93,7 @@ fn check<T: Number>(precision: &Precision) {
     let get = |name: &str| inputs[name].view();
     let (wide, positive, m, o, row) = (get("wide"), get("positive"), get("matrix"), get("other"), get("row"));
     let (column, one, cube, tall, none) = (get("column"), get("one"), get("cube"), get("tall"), get("none"));
-    let number = |x: f64| tenzor_expr::ops::Scalar(T::from_f64(x));
+    let number = |x: f64| tenzor_expr::nodes::Scalar(T::from_f64(x));
 
     check.is("exp", wide.exp(), 4.0, false);
     check.is("ln", positive.ln(), 4.0, false);

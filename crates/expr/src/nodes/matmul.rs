@@ -5,16 +5,15 @@
 
 use tenzor_memory::{Allocator, Slots};
 
+use super::pair::Pair;
 use crate::context::Context;
-use crate::eval::materialise;
-use crate::expr::Expr;
 use crate::math::Element;
-use crate::ops::{Pair, known};
+use crate::node::{Node, known, materialise};
+use crate::settled::Settled;
 use crate::shape::{MAX_RANK, Shape, ShapeError};
 use crate::source::{At, Leaf, LeafReader, Slice, Source, Space};
-use crate::view::Settled;
 
-/// See [`Expr::matmul`].
+/// See [`Expr::matmul`](crate::Expr::matmul).
 #[derive(Clone, Copy, Debug)]
 pub struct MatMul<L, R> {
     pair: Pair<L, R>,
@@ -57,14 +56,15 @@ impl Shapes {
     }
 }
 
-impl<L: Expr, R: Expr<Elem = L::Elem>> MatMul<L, R> {
-    pub(crate) fn new(pair: Pair<L, R>) -> Self {
-        let shapes = pair.left.shape().and_then(|left| Shapes::new(left, pair.right.shape()?));
+impl<L: Node, R: Node<Elem = L::Elem>> MatMul<L, R> {
+    pub(crate) fn new(left: L, right: R) -> Self {
+        let pair = Pair { left, right };
+        let shapes = pair.left.checked_shape().and_then(|left| Shapes::new(left, pair.right.checked_shape()?));
         Self { pair, shapes }
     }
 }
 
-impl<L: Expr<Elem: Element>, R: Expr<Elem = L::Elem>> Expr for MatMul<L, R> {
+impl<L: Node<Elem: Element>, R: Node<Elem = L::Elem>> Node for MatMul<L, R> {
     type Elem = L::Elem;
     type Source<'e, A: Allocator>
         = Leaf<'e, L::Elem, A>
@@ -75,7 +75,7 @@ impl<L: Expr<Elem: Element>, R: Expr<Elem = L::Elem>> Expr for MatMul<L, R> {
     where
         Self: 'e;
 
-    fn shape(&self) -> Result<Shape, ShapeError> {
+    fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.shapes.map(|shapes| shapes.result)
     }
 
@@ -97,11 +97,11 @@ impl<L: Expr<Elem: Element>, R: Expr<Elem = L::Elem>> Expr for MatMul<L, R> {
     }
 }
 
-type InMemory<'e, E, A> = Settled<<E as Expr>::Source<'e, A>, Leaf<'e, <E as Expr>::Elem, A>>;
+type InMemory<'e, E, A> = Settled<<E as Node>::Source<'e, A>, Leaf<'e, <E as Node>::Elem, A>>;
 
 /// The values of an expression, stretched to a shape, as they stand in memory; put there if they do not.
-fn in_memory<'e, E: Expr, A: Allocator + Clone>(expr: &'e E, context: &Context<A>, to: &Shape) -> InMemory<'e, E, A> {
-    let from = expr.shape();
+fn in_memory<'e, E: Node, A: Allocator + Clone>(expr: &'e E, context: &Context<A>, to: &Shape) -> InMemory<'e, E, A> {
+    let from = expr.checked_shape();
     let from = known(&from);
     let source = expr.prepare(context);
     let mut settled = match source.leaf() {

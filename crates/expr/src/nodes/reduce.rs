@@ -3,76 +3,19 @@
 //! The axes are brought into the order *kept, reduced, inner*: `inner` are the kept axes behind the last reduced one. Without those,
 //! each result is a fold over rows; with them, rows are added to rows. The order of the operations depends on shapes alone.
 
-use std::fmt::Debug;
 use std::marker::PhantomData;
 
 use tenzor_memory::{Allocator, Slots};
 
 use crate::context::Context;
-use crate::expr::Expr;
 use crate::fill::{Kernel, grain, vectorised};
 use crate::math::Element;
-use crate::ops::{BinaryOp, Maximum, Minimum, known};
+use crate::node::{Node, known};
+use crate::ops::Reduction;
 use crate::shape::{Axes, MAX_RANK, Shape, ShapeError};
 use crate::source::{At, Leaf, Reader, Row, Slice, Source, Space, TILE, Tile};
 
-/// How values become one.
-pub trait Reduction<T>: Copy + Send + Sync + Debug {
-    /// As it stands in formulas.
-    const NAME: &'static str;
-    /// The result of no values; `None` where there is none.
-    const OF_NONE: Option<T>;
-    /// What changes nothing.
-    const START: T;
-
-    /// The result of two.
-    fn combine(x: T, y: T) -> T;
-
-    /// The result, from what came of `count` values.
-    fn finish(total: T, count: usize) -> T {
-        let _ = count;
-        total
-    }
-}
-
-macro_rules! reductions {
-    ($($(#[$doc:meta])* $op:ident $name:literal, $start:expr, $of_none:expr, |$x:ident, $y:ident| $combined:expr $(, |$total:ident, $count:ident| $finished:expr)?;)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug)]
-        pub struct $op;
-
-        impl<T: Element> Reduction<T> for $op {
-            const NAME: &'static str = $name;
-            const OF_NONE: Option<T> = $of_none;
-            const START: T = $start;
-
-            #[inline(always)]
-            fn combine($x: T, $y: T) -> T {
-                $combined
-            }
-
-            $(#[inline(always)]
-            fn finish($total: T, $count: usize) -> T {
-                $finished
-            })?
-        }
-    )*};
-}
-
-reductions! {
-    /// The sum.
-    Sum "sum", T::ZERO, Some(T::ZERO), |x, y| x + y;
-    /// The sum, divided by the number.
-    Mean "mean", T::ZERO, Some(T::ZERO), |x, y| x + y, |total, count| total / T::from_count(count);
-    /// The product.
-    Prod "prod", T::ONE, Some(T::ONE), |x, y| x * y;
-    /// The largest.
-    Max "max", T::LEAST, None, |x, y| Maximum.apply(x, y);
-    /// The smallest.
-    Min "min", T::MOST, None, |x, y| Minimum.apply(x, y);
-}
-
-/// A reduction along some axes; see [`Expr::sum`].
+/// A reduction along some axes; see [`Expr::sum`](crate::Expr::sum).
 #[derive(Clone, Copy, Debug)]
 pub struct Reduce<O, X> {
     x: X,
@@ -82,10 +25,10 @@ pub struct Reduce<O, X> {
     op: PhantomData<O>,
 }
 
-impl<O: Reduction<X::Elem>, X: Expr> Reduce<O, X> {
+impl<O: Reduction<X::Elem>, X: Node> Reduce<O, X> {
     pub(crate) fn new(x: X, axes: Axes) -> Self {
         let mut set = 0;
-        let shape = x.shape().and_then(|shape| {
+        let shape = x.checked_shape().and_then(|shape| {
             set = axes.of(&shape, O::NAME)?;
             if O::OF_NONE.is_none() && shape.iter().enumerate().any(|(axis, &size)| size == 0 && is_in(set, axis)) {
                 return Err(ShapeError::Empty { operation: O::NAME, shape });
@@ -107,7 +50,7 @@ impl<O: Reduction<X::Elem>, X: Expr> Reduce<O, X> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn keep_dims(self) -> Self {
-        let kept = self.x.shape().map(|shape| kept(&shape, self.axes));
+        let kept = self.x.checked_shape().map(|shape| kept(&shape, self.axes));
         Self { shape: self.shape.and(kept), ..self }
     }
 }
@@ -121,7 +64,7 @@ fn kept(shape: &Shape, axes: u8) -> Shape {
     (0..shape.rank()).filter(|&axis| is_in(axes, axis)).fold(*shape, |shape, axis| shape.with_size(axis, 1))
 }
 
-impl<O: Reduction<X::Elem>, X: Expr<Elem: Element>> Expr for Reduce<O, X> {
+impl<O: Reduction<X::Elem>, X: Node<Elem: Element>> Node for Reduce<O, X> {
     type Elem = X::Elem;
     type Source<'e, A: Allocator>
         = Leaf<'e, X::Elem, A>
@@ -132,7 +75,7 @@ impl<O: Reduction<X::Elem>, X: Expr<Elem: Element>> Expr for Reduce<O, X> {
     where
         Self: 'e;
 
-    fn shape(&self) -> Result<Shape, ShapeError> {
+    fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.shape
     }
 
@@ -140,7 +83,7 @@ impl<O: Reduction<X::Elem>, X: Expr<Elem: Element>> Expr for Reduce<O, X> {
     where
         Self: 'e,
     {
-        let (from, to) = (*known(&self.x.shape()), *known(&self.shape));
+        let (from, to) = (*known(&self.x.checked_shape()), *known(&self.shape));
         let mut source = self.x.prepare(context);
         let order = Order::new(&from, self.axes);
         source.relayout(&mut |strides| strides.permute(&order.axes[..from.rank()]));

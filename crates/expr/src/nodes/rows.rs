@@ -3,15 +3,14 @@
 use tenzor_memory::Allocator;
 
 use crate::context::Context;
-use crate::eval::materialise;
-use crate::expr::Expr;
 use crate::fill::{Kernel, grain, vectorised};
 use crate::math::Element;
-use crate::ops::{BinaryOp, Maximum, known};
+use crate::node::{Node, known, materialise};
+use crate::ops::{BinaryOp, Maximum};
 use crate::shape::{Shape, ShapeError};
 use crate::source::{Leaf, Slice, TILE};
 
-/// See [`Expr::softmax`].
+/// See [`Expr::softmax`](crate::Expr::softmax).
 #[derive(Clone, Copy, Debug)]
 pub struct Softmax<X> {
     x: X,
@@ -19,9 +18,9 @@ pub struct Softmax<X> {
     shape: Result<Shape, ShapeError>,
 }
 
-impl<X: Expr> Softmax<X> {
+impl<X: Node> Softmax<X> {
     pub(crate) fn new(x: X, axis: usize) -> Self {
-        let shape = x.shape().and_then(|shape| match axis < shape.rank() {
+        let shape = x.checked_shape().and_then(|shape| match axis < shape.rank() {
             true => Ok(shape),
             false => Err(ShapeError::Axis { operation: "softmax", shape, axis }),
         });
@@ -29,7 +28,7 @@ impl<X: Expr> Softmax<X> {
     }
 }
 
-impl<X: Expr<Elem: Element>> Expr for Softmax<X> {
+impl<X: Node<Elem: Element>> Node for Softmax<X> {
     type Elem = X::Elem;
     type Source<'e, A: Allocator>
         = Leaf<'e, X::Elem, A>
@@ -40,7 +39,7 @@ impl<X: Expr<Elem: Element>> Expr for Softmax<X> {
     where
         Self: 'e;
 
-    fn shape(&self) -> Result<Shape, ShapeError> {
+    fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.shape
     }
 
@@ -55,17 +54,17 @@ impl<X: Expr<Elem: Element>> Expr for Softmax<X> {
     }
 }
 
-/// See [`Expr::layer_norm`].
+/// See [`Expr::layer_norm`](crate::Expr::layer_norm).
 #[derive(Clone, Copy, Debug)]
-pub struct LayerNorm<X: Expr> {
+pub struct LayerNorm<X: Node> {
     x: X,
     epsilon: X::Elem,
     shape: Result<Shape, ShapeError>,
 }
 
-impl<X: Expr> LayerNorm<X> {
+impl<X: Node> LayerNorm<X> {
     pub(crate) fn new(x: X, epsilon: X::Elem) -> Self {
-        let shape = x.shape().and_then(|shape| match shape.rank() {
+        let shape = x.checked_shape().and_then(|shape| match shape.rank() {
             0 => Err(ShapeError::Axis { operation: "layer_norm", shape, axis: 0 }),
             _ => Ok(shape),
         });
@@ -73,7 +72,7 @@ impl<X: Expr> LayerNorm<X> {
     }
 }
 
-impl<X: Expr<Elem: Element>> Expr for LayerNorm<X> {
+impl<X: Node<Elem: Element>> Node for LayerNorm<X> {
     type Elem = X::Elem;
     type Source<'e, A: Allocator>
         = Leaf<'e, X::Elem, A>
@@ -84,7 +83,7 @@ impl<X: Expr<Elem: Element>> Expr for LayerNorm<X> {
     where
         Self: 'e;
 
-    fn shape(&self) -> Result<Shape, ShapeError> {
+    fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.shape
     }
 
@@ -165,7 +164,7 @@ impl<T, O: RowOp<T>> Kernel for Change<'_, T, O> {
 }
 
 /// Materialises an expression, and then changes its rows of `row` elements, some at a time.
-fn in_place<'e, E: Expr, A: Allocator + Clone, O: RowOp<E::Elem>>(
+fn in_place<'e, E: Node, A: Allocator + Clone, O: RowOp<E::Elem>>(
     x: &'e E,
     context: &Context<A>,
     shape: &Shape,

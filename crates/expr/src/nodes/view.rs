@@ -4,12 +4,11 @@ use std::ops::Range;
 
 use tenzor_memory::Allocator;
 
-use crate::context::{Block, Context};
-use crate::eval::materialise;
-use crate::expr::Expr;
-use crate::ops::known;
+use crate::context::Context;
+use crate::node::{Node, known, materialise};
+use crate::settled::Settled;
 use crate::shape::{MAX_RANK, Shape, ShapeError, Strides};
-use crate::source::{At, Leaf, LeafReader, Reader, Row, Slice as RowSlice, Source, Tile};
+use crate::source::{Leaf, Reader, Slice as RowSlice, Source};
 
 /// The same elements, found by other steps.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +24,7 @@ pub trait Relayout: Copy {
     fn apply(&self, strides: &mut Strides);
 }
 
-impl<V: Relayout, X: Expr> Expr for Relaid<V, X> {
+impl<V: Relayout, X: Node> Node for Relaid<V, X> {
     type Elem = X::Elem;
     type Source<'e, A: Allocator>
         = X::Source<'e, A>
@@ -36,7 +35,7 @@ impl<V: Relayout, X: Expr> Expr for Relaid<V, X> {
     where
         Self: 'e;
 
-    fn shape(&self) -> Result<Shape, ShapeError> {
+    fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.shape
     }
 
@@ -50,7 +49,7 @@ impl<V: Relayout, X: Expr> Expr for Relaid<V, X> {
     }
 }
 
-/// Axes in another order; see [`Expr::permute`].
+/// Axes in another order; see [`Expr::permute`](crate::Expr::permute).
 pub type Permute<X> = Relaid<Order, X>;
 
 /// Which axis stands in the place of each.
@@ -63,10 +62,10 @@ impl Relayout for Order {
     }
 }
 
-impl<X: Expr> Permute<X> {
+impl<X: Node> Permute<X> {
     pub(crate) fn new(x: X, order: &[usize]) -> Self {
         let mut axes = [0, 1, 2, 3, 4, 5];
-        let shape = x.shape().and_then(|shape| {
+        let shape = x.checked_shape().and_then(|shape| {
             let mut seen = 0_u8;
             for (slot, &axis) in axes.iter_mut().zip(order) {
                 if axis >= shape.rank() || seen & (1 << axis) != 0 {
@@ -85,7 +84,7 @@ impl<X: Expr> Permute<X> {
 
     pub(crate) fn transposing(x: X) -> Self {
         let mut order = [0, 1, 2, 3, 4, 5];
-        let shape = x.shape().and_then(|shape| match shape.rank() {
+        let shape = x.checked_shape().and_then(|shape| match shape.rank() {
             0 | 1 => Err(ShapeError::Axis { operation: "transpose", shape, axis: 1 }),
             rank => {
                 order.swap(rank - 2, rank - 1);
@@ -96,7 +95,7 @@ impl<X: Expr> Permute<X> {
     }
 }
 
-/// Some indices of an axis; see [`Expr::slice`].
+/// Some indices of an axis; see [`Expr::slice`](crate::Expr::slice).
 pub type Slice<X> = Relaid<From, X>;
 
 /// From an index of an axis on.
@@ -112,9 +111,9 @@ impl Relayout for From {
     }
 }
 
-impl<X: Expr> Slice<X> {
+impl<X: Node> Slice<X> {
     pub(crate) fn new(x: X, axis: usize, Range { start, end }: Range<usize>) -> Self {
-        let shape = x.shape().and_then(|shape| match shape.get(axis) {
+        let shape = x.checked_shape().and_then(|shape| match shape.get(axis) {
             None => Err(ShapeError::Axis { operation: "slice", shape, axis }),
             Some(&size) if start > end || end > size => Err(ShapeError::Range { shape, axis, start, end }),
             Some(_) => Ok(shape.with_size(axis, end - start)),
@@ -123,7 +122,7 @@ impl<X: Expr> Slice<X> {
     }
 }
 
-/// Stretched to a shape; see [`Expr::broadcast_to`].
+/// Stretched to a shape; see [`Expr::broadcast_to`](crate::Expr::broadcast_to).
 pub type BroadcastTo<X> = Relaid<Stretch, X>;
 
 /// From one shape to another.
@@ -139,11 +138,11 @@ impl Relayout for Stretch {
     }
 }
 
-impl<X: Expr> BroadcastTo<X> {
+impl<X: Node> BroadcastTo<X> {
     pub(crate) fn new(x: X, to: Result<Shape, ShapeError>) -> Self {
         let mut view = Stretch { from: Shape::SCALAR, to: Shape::SCALAR };
         let shape = to.and_then(|to| {
-            let from = x.shape()?;
+            let from = x.checked_shape()?;
             view = Stretch { from, to };
             let stretched = from.broadcast(&to, "broadcast_to")?;
             let mismatch = ShapeError::Mismatch { operation: "broadcast_to", left: from, right: to };
@@ -153,17 +152,17 @@ impl<X: Expr> BroadcastTo<X> {
     }
 }
 
-/// The same elements under another shape; see [`Expr::reshape`].
+/// The same elements under another shape; see [`Expr::reshape`](crate::Expr::reshape).
 #[derive(Clone, Copy, Debug)]
 pub struct Reshape<X> {
     x: X,
     shape: Result<Shape, ShapeError>,
 }
 
-impl<X: Expr> Reshape<X> {
+impl<X: Node> Reshape<X> {
     pub(crate) fn new(x: X, to: Result<Shape, ShapeError>) -> Self {
         let shape = to.and_then(|to| {
-            let from = x.shape()?;
+            let from = x.checked_shape()?;
             let mismatch = ShapeError::Mismatch { operation: "reshape", left: from, right: to };
             if from.elements() == to.elements() { Ok(to) } else { Err(mismatch) }
         });
@@ -171,7 +170,7 @@ impl<X: Expr> Reshape<X> {
     }
 }
 
-impl<X: Expr> Expr for Reshape<X> {
+impl<X: Node> Node for Reshape<X> {
     type Elem = X::Elem;
     type Source<'e, A: Allocator>
         = Settled<X::Source<'e, A>, Leaf<'e, X::Elem, A>>
@@ -182,7 +181,7 @@ impl<X: Expr> Expr for Reshape<X> {
     where
         Self: 'e;
 
-    fn shape(&self) -> Result<Shape, ShapeError> {
+    fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.shape
     }
 
@@ -190,131 +189,12 @@ impl<X: Expr> Expr for Reshape<X> {
     where
         Self: 'e,
     {
-        let (from, to) = (*known(&self.x.shape()), *known(&self.shape));
+        let (from, to) = (*known(&self.x.checked_shape()), *known(&self.shape));
         let mut source = self.x.prepare(context);
         if source.reader().all(&mut |strides| strides.reshaped(&from, &to).is_some()) {
             source.relayout(&mut |strides| *strides = strides.reshaped(&from, &to).unwrap_or(*strides));
             return Settled::As(source);
         }
         Settled::Moved(Leaf::own(materialise(context, source, &from), &to))
-    }
-}
-
-/// A source that will do as it is, or its values in memory.
-#[derive(Debug)]
-pub enum Settled<S, L> {
-    /// As it is.
-    As(S),
-    /// In memory, in order.
-    Moved(L),
-}
-
-impl<'e, A: Allocator, S: Source<A>> Source<A> for Settled<S, Leaf<'e, S::Item, A>> {
-    type Item = S::Item;
-    type Reader<'s>
-        = SettledReader<'s, S::Reader<'s>>
-    where
-        Self: 's;
-
-    fn reader(&self) -> Self::Reader<'_> {
-        match self {
-            Self::As(source) => {
-                source.leaf().map_or_else(|| SettledReader::Computed(source.reader()), SettledReader::Leaf)
-            }
-            Self::Moved(leaf) => SettledReader::Leaf(leaf.reader()),
-        }
-    }
-
-    fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides)) {
-        match self {
-            Self::As(source) => source.relayout(change),
-            Self::Moved(leaf) => leaf.relayout(change),
-        }
-    }
-
-    fn take_over(&mut self, shape: &Shape) -> Option<Block<S::Item, A>> {
-        match self {
-            Self::As(source) => source.take_over(shape),
-            Self::Moved(leaf) => leaf.take_over(shape),
-        }
-    }
-
-    fn is_here(&self) -> bool {
-        match self {
-            Self::As(source) => source.is_here(),
-            Self::Moved(leaf) => leaf.is_here(),
-        }
-    }
-
-    fn leaf(&self) -> Option<LeafReader<'_, S::Item>> {
-        match self {
-            Self::As(source) => source.leaf(),
-            Self::Moved(leaf) => leaf.leaf(),
-        }
-    }
-
-    fn text(&self) -> String {
-        match self {
-            Self::As(source) => source.text(),
-            Self::Moved(leaf) => leaf.text(),
-        }
-    }
-}
-
-/// Reads what is settled. Values that are computed go through a tile, as a row has one type.
-#[derive(Clone, Copy, Debug)]
-pub enum SettledReader<'s, R: Reader> {
-    /// From memory.
-    Leaf(LeafReader<'s, R::Item>),
-    /// From memory, with arithmetic in between.
-    Computed(R),
-}
-
-impl<R: Reader> Reader for SettledReader<'_, R> {
-    type Item = R::Item;
-    type Scratch = (Tile<R::Item>, R::Scratch);
-    const IS_SLICE: bool = true;
-    type Row<'r>
-        = RowSlice<'r, R::Item>
-    where
-        Self: 'r;
-
-    fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
-        match self {
-            Self::Leaf(leaf) => leaf.all(holds),
-            Self::Computed(reader) => reader.all(holds),
-        }
-    }
-
-    fn reads_here(&self) -> bool {
-        match self {
-            Self::Leaf(leaf) => leaf.reads_here(),
-            Self::Computed(reader) => reader.reads_here(),
-        }
-    }
-
-    fn is_sliced(&self, axis: usize) -> bool {
-        match self {
-            Self::Leaf(leaf) => leaf.is_sliced(axis),
-            Self::Computed(_) => false,
-        }
-    }
-
-    fn cost(&self) -> usize {
-        match self {
-            Self::Leaf(leaf) => leaf.cost(),
-            Self::Computed(reader) => 1 + reader.cost(),
-        }
-    }
-
-    #[inline(always)]
-    fn row<'r>(&'r self, scratch: &'r mut Self::Scratch, here: &'r [R::Item], at: &At, len: usize) -> Self::Row<'r> {
-        match self {
-            Self::Leaf(leaf) => leaf.row(&mut scratch.0, here, at, len),
-            Self::Computed(reader) => {
-                let row = reader.row(&mut scratch.1, here, at, len);
-                scratch.0.fill(len, |i| row.at(i))
-            }
-        }
     }
 }

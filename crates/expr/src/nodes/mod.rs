@@ -1,0 +1,32 @@
+//! The types of expressions, for who has to name them.
+
+pub(crate) mod binary;
+mod matmul;
+pub(crate) mod pair;
+mod reduce;
+mod rows;
+mod scalar;
+pub(crate) mod select;
+mod unary;
+mod view;
+
+pub use binary::Binary;
+pub use matmul::MatMul;
+pub use reduce::Reduce;
+pub use rows::{LayerNorm, Softmax};
+pub use scalar::Scalar;
+pub use select::Select;
+pub use unary::Unary;
+pub use view::{BroadcastTo, Permute, Relaid, Reshape, Slice};
+
+pub use crate::node::Node;
+use crate::ops;
+
+/// `left + right`.
+pub type Add<L, R> = Binary<ops::Add, L, R>;
+/// `left - right`.
+pub type Sub<L, R> = Binary<ops::Sub, L, R>;
+/// `left * right`.
+pub type Mul<L, R> = Binary<ops::Mul, L, R>;
+/// `left / right`.
+pub type Div<L, R> = Binary<ops::Div, L, R>;

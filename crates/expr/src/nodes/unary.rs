@@ -1,0 +1,119 @@
+//! Operations on one expression.
+
+use tenzor_memory::Allocator;
+
+use crate::block::Block;
+use crate::context::Context;
+use crate::node::Node;
+use crate::ops::UnaryOp;
+use crate::shape::{Shape, ShapeError, Strides};
+use crate::source::{At, Reader, Row, Source};
+
+/// An operation on each element of an expression.
+#[derive(Clone, Copy, Debug)]
+pub struct Unary<O, X> {
+    pub(crate) op: O,
+    pub(crate) x: X,
+}
+
+impl<O: UnaryOp<X::Elem>, X: Node> Node for Unary<O, X> {
+    type Elem = X::Elem;
+    type Source<'e, A: Allocator>
+        = Unary<O, X::Source<'e, A>>
+    where
+        Self: 'e;
+    type Row<'e>
+        = Unary<O, X::Row<'e>>
+    where
+        Self: 'e;
+
+    #[inline(always)]
+    fn checked_shape(&self) -> Result<Shape, ShapeError> {
+        self.x.checked_shape()
+    }
+
+    #[inline(always)]
+    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
+    where
+        Self: 'e,
+    {
+        Unary { op: self.op, x: self.x.prepare(context) }
+    }
+
+    #[inline(always)]
+    fn as_row<'e>(&'e self, shape: &Shape) -> Option<Self::Row<'e>>
+    where
+        Self: 'e,
+    {
+        Some(Unary { op: self.op, x: self.x.as_row(shape)? })
+    }
+}
+
+impl<A: Allocator, O: UnaryOp<X::Item>, X: Source<A>> Source<A> for Unary<O, X> {
+    type Item = X::Item;
+    type Reader<'s>
+        = Unary<O, X::Reader<'s>>
+    where
+        Self: 's;
+
+    #[inline(always)]
+    fn reader(&self) -> Self::Reader<'_> {
+        Unary { op: self.op, x: self.x.reader() }
+    }
+
+    fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides)) {
+        self.x.relayout(change);
+    }
+
+    fn take_over(&mut self, shape: &Shape) -> Option<Block<X::Item, A>> {
+        self.x.take_over(shape)
+    }
+
+    fn text(&self) -> String {
+        format!("{}({})", O::NAME, self.x.text())
+    }
+}
+
+impl<O: UnaryOp<X::Item>, X: Reader> Reader for Unary<O, X> {
+    type Item = X::Item;
+    type Scratch = X::Scratch;
+    type Row<'r>
+        = Unary<O, X::Row<'r>>
+    where
+        Self: 'r;
+
+    fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
+        self.x.all(holds)
+    }
+
+    fn reads_here(&self) -> bool {
+        self.x.reads_here()
+    }
+
+    fn is_sliced(&self, axis: usize) -> bool {
+        self.x.is_sliced(axis)
+    }
+
+    fn cost(&self) -> usize {
+        O::COST + self.x.cost()
+    }
+
+    #[inline(always)]
+    fn row<'r>(&'r self, scratch: &'r mut X::Scratch, here: &'r [X::Item], at: &At, len: usize) -> Self::Row<'r> {
+        Unary { op: self.op, x: self.x.row(scratch, here, at, len) }
+    }
+}
+
+impl<O: UnaryOp<X::Item>, X: Row> Row for Unary<O, X> {
+    type Item = X::Item;
+
+    #[inline(always)]
+    fn at(&self, i: usize) -> X::Item {
+        self.op.apply(self.x.at(i))
+    }
+
+    #[inline(always)]
+    fn head(self, len: usize) -> Self {
+        Self { x: self.x.head(len), ..self }
+    }
+}

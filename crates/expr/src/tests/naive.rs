@@ -1,0 +1,323 @@
+//! Random expressions, and beside each its value, by following each index by itself.
+
+use super::any::*;
+use crate::expr::Expr;
+use crate::nodes::{Binary, BroadcastTo, MatMul, Permute, Reduce, Reshape, Scalar, Select, Slice, Unary};
+use crate::ops::*;
+use crate::shape::{Axes, MAX_RANK, Shape, ShapeError};
+use crate::tensor::View;
+
+/// A value by the book: a shape, and each element where its indices say.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Naive {
+    pub(super) shape: Vec<usize>,
+    pub(super) elements: Vec<f64>,
+}
+
+impl Naive {
+    fn of(shape: &[usize], mut element: impl FnMut(&[usize]) -> f64) -> Self {
+        let count = shape.iter().product();
+        let elements = (0..count).map(|i| element(&indices(shape, i))).collect();
+        Self { shape: shape.to_vec(), elements }
+    }
+
+    /// The element at some indices, of which leading ones may be too many, and those along a size of 1 do not matter.
+    fn get(&self, at: &[usize]) -> f64 {
+        let at = &at[at.len() - self.shape.len()..];
+        let linear =
+            self.shape.iter().zip(at).fold(0, |linear, (&size, &i)| linear * size + if size == 1 { 0 } else { i });
+        self.elements[linear]
+    }
+}
+
+pub(super) fn indices(shape: &[usize], mut linear: usize) -> Vec<usize> {
+    let mut at = vec![0; shape.len()];
+    for (i, &size) in at.iter_mut().zip(shape).rev() {
+        *i = linear % size;
+        linear /= size;
+    }
+    at
+}
+
+pub(super) fn stretched(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
+    let rank = a.len().max(b.len());
+    let size = |shape: &[usize], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1, |axis| shape[axis]);
+    (0..rank)
+        .map(|axis| match (size(a, axis), size(b, axis)) {
+            (x, y) if x == y => Some(x),
+            (1, y) => Some(y),
+            (x, 1) => Some(x),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Makes expressions and, beside each, its value.
+pub(super) struct Maker<'t> {
+    pub(super) random: fastrand::Rng,
+    pub(super) pool: &'t [f64],
+}
+
+pub(super) type Made<'t> = Option<(AnyNode<'t>, Naive)>;
+
+impl<'t> Maker<'t> {
+    fn size(&mut self) -> usize {
+        let least = usize::from(self.random.u8(..4) > 0);
+        [0, 1, 1, 2, 2, 3, 3, 4, 5, 7][self.random.usize(least..10)]
+    }
+
+    fn leaf(&mut self, shape: &[usize]) -> (AnyNode<'t>, Naive) {
+        let count: usize = shape.iter().product();
+        let first = self.random.usize(..self.pool.len() - count);
+        let elements = &self.pool[first..first + count];
+        let view = View::new(elements, shape).unwrap();
+        (AnyNode::Leaf(view), Naive { shape: shape.to_vec(), elements: elements.to_vec() })
+    }
+
+    /// Something that goes together with a shape, mostly.
+    fn beside(&mut self, shape: &[usize], depth: u32) -> Made<'t> {
+        if depth > 0 && self.random.u8(..4) == 0 {
+            return self.any(depth - 1);
+        }
+        if self.random.u8(..6) == 0 {
+            let value = f64::from(self.random.i8(-2..3));
+            return Some((AnyNode::Scalar(Scalar(value)), Naive { shape: vec![], elements: vec![value] }));
+        }
+        let from = if self.random.bool() { 0 } else { self.random.usize(..=shape.len()) };
+        let mut sizes = shape[from..].to_vec();
+        for size in &mut sizes {
+            if self.random.u8(..4) == 0 {
+                *size = 1;
+            }
+        }
+        let (node, naive) = self.leaf(&sizes);
+        if depth > 0 && self.random.bool() { self.reshuffled(node, naive) } else { Some((node, naive)) }
+    }
+
+    /// The same shape and elements in the same order, in a block of its own or along other steps.
+    fn reshuffled(&mut self, node: AnyNode<'t>, naive: Naive) -> Made<'t> {
+        let rank = naive.shape.len();
+        let node = match self.random.u8(..3) {
+            0 if rank > 0 => {
+                // A sum of one element each has a block.
+                let shape = Shape::new(&[&naive.shape[..], &[1]].concat()).ok()?;
+                let column = AnyNode::Reshape(Box::new(Reshape::new(node, Ok(shape))));
+                AnyNode::Sum(Box::new(Reduce::new(column, Axes::from(rank))))
+            }
+            1 if rank > 1 => {
+                let order = [&(1..rank).collect::<Vec<_>>()[..], &[0]].concat();
+                let back = [&[rank - 1][..], &(0..rank - 1).collect::<Vec<_>>()].concat();
+                let turned = AnyNode::Permute(Box::new(Permute::new(node, &order)));
+                AnyNode::Permute(Box::new(Permute::new(turned, &back)))
+            }
+            _ => AnyNode::Unary(Box::new(Unary {
+                op: Any(0),
+                x: AnyNode::Unary(Box::new(Unary { op: Any(0), x: node })),
+            })),
+        };
+        Some((node, naive))
+    }
+
+    /// An expression and its value; `None` where it was found to have none, as it should be.
+    pub(super) fn any(&mut self, depth: u32) -> Made<'t> {
+        if depth == 0 {
+            let rank = self.random.usize(..5);
+            let shape: Vec<usize> = (0..rank).map(|_| self.size()).collect();
+            return Some(self.leaf(&shape));
+        }
+        let (x, value) = self.any(depth - 1)?;
+        if value.elements.len() > 1000 {
+            return Some((x, value));
+        }
+        let shape = value.shape.clone();
+        let rank = shape.len();
+        let op = Any(self.random.u8(..));
+        match self.random.u8(..13) {
+            0 => {
+                let value = Naive::of(&shape, |at| {
+                    let x = value.get(at);
+                    match op.0 % 3 {
+                        0 => -x,
+                        1 if x < 0.0 => 0.0,
+                        1 => x,
+                        _ => x.abs(),
+                    }
+                });
+                Some((AnyNode::Unary(Box::new(Unary { op, x })), value))
+            }
+            1..=4 => {
+                let (y, other) = self.beside(&shape, depth)?;
+                let (x, y, value, other) = if self.random.bool() { (x, y, value, other) } else { (y, x, other, value) };
+                let node = Binary::new(op, x, y);
+                let naive = stretched(&value.shape, &other.shape).map(|shape| {
+                    Naive::of(&shape, |at| {
+                        let (x, y) = (value.get(at), other.get(at));
+                        match op.0 % 5 {
+                            0 => x + y,
+                            1 => x - y,
+                            2 => x * y,
+                            _ if x.is_nan() || y.is_nan() => f64::NAN,
+                            3 => x.max(y),
+                            _ => x.min(y),
+                        }
+                    })
+                });
+                self.settle(AnyNode::Binary(Box::new(node)), naive)
+            }
+            5 => {
+                let (y, other) = self.beside(&shape, depth)?;
+                let (yes, yes_value) = self.beside(&shape, depth)?;
+                let (no, no_value) = self.beside(&shape, depth)?;
+                let node = Select::new(Binary::new(AnyComparison(op.0), x, y), yes, no);
+                let naive = stretched(&shape, &other.shape)
+                    .and_then(|shape| stretched(&shape, &stretched(&yes_value.shape, &no_value.shape)?))
+                    .map(|shape| {
+                        let holds = |at: &[usize]| {
+                            let (x, y) = (value.get(at), other.get(at));
+                            match op.0 % 6 {
+                                0 => x < y,
+                                1 => x <= y,
+                                2 => x > y,
+                                3 => x >= y,
+                                4 => x == y,
+                                _ => x != y,
+                            }
+                        };
+                        Naive::of(&shape, |at| if holds(at) { yes_value.get(at) } else { no_value.get(at) })
+                    });
+                self.settle(AnyNode::Select(Box::new(node)), naive)
+            }
+            6 => {
+                let mut order: Vec<usize> = (0..rank).collect();
+                self.random.shuffle(&mut order);
+                let sizes: Vec<usize> = order.iter().map(|&axis| shape[axis]).collect();
+                let naive = Naive::of(&sizes, |at| {
+                    let mut from = vec![0; rank];
+                    order.iter().zip(at).for_each(|(&axis, &i)| from[axis] = i);
+                    value.get(&from)
+                });
+                Some((AnyNode::Permute(Box::new(Permute::new(x, &order))), naive))
+            }
+            7 => {
+                let sizes = self.refactored(value.elements.len());
+                let node = Reshape::new(x, Shape::new(&sizes));
+                let naive = Naive { shape: sizes, elements: value.elements };
+                Some((AnyNode::Reshape(Box::new(node)), naive))
+            }
+            8 if rank > 0 => {
+                let axis = self.random.usize(..rank);
+                let start = self.random.usize(..=shape[axis]);
+                let end = self.random.usize(start..=shape[axis]);
+                let mut sizes = shape;
+                sizes[axis] = end - start;
+                let naive = Naive::of(&sizes, |at| {
+                    let mut from = at.to_vec();
+                    from[axis] += start;
+                    value.get(&from)
+                });
+                Some((AnyNode::Slice(Box::new(Slice::new(x, axis, start..end))), naive))
+            }
+            9 if rank < MAX_RANK => {
+                let mut sizes = [&[self.random.usize(1..4)][..], &shape].concat();
+                for size in &mut sizes {
+                    if *size == 1 && self.random.bool() {
+                        *size = 3;
+                    }
+                }
+                let node = BroadcastTo::new(x, Shape::new(&sizes));
+                Some((AnyNode::BroadcastTo(Box::new(node)), Naive::of(&sizes, |at| value.get(at))))
+            }
+            10 if rank >= 2 => {
+                let (k, n) = (shape[rank - 1], self.size());
+                let outer = if self.random.bool() { vec![] } else { shape[..rank - 2].to_vec() };
+                let (y, other) = self.leaf(&[&outer[..], &[k, n]].concat());
+                let (y, other) = self.reshuffled(y, other)?;
+                let sizes = [&shape[..rank - 1], &[n]].concat();
+                let naive = Naive::of(&sizes, |at| {
+                    let (row, column) = (&at[..rank - 1], at[rank - 1]);
+                    let product = |i| {
+                        let right = [&row[..rank - 2], &[i, column]].concat();
+                        value.get(&[row, &[i]].concat()) * other.get(&right)
+                    };
+                    (0..k).map(product).sum::<f64>() + 0.0
+                });
+                let node = MatMul::new(x, y);
+                self.settle(AnyNode::MatMul(Box::new(node)), Some(naive))
+            }
+            _ => self.reduced(x, &value),
+        }
+    }
+
+    fn refactored(&mut self, count: usize) -> Vec<usize> {
+        let mut sizes = vec![count];
+        while sizes.len() < 4 && self.random.bool() {
+            let axis = self.random.usize(..sizes.len());
+            let factor = [1, 2, 3, 5][self.random.usize(..4)];
+            if sizes[axis] % factor == 0 {
+                sizes[axis] /= factor;
+                sizes.insert(axis, factor);
+            }
+        }
+        sizes
+    }
+
+    fn reduced(&mut self, x: AnyNode<'t>, value: &Naive) -> Made<'t> {
+        let rank = value.shape.len();
+        let axes: Vec<usize> = (0..rank).filter(|_| self.random.bool()).collect();
+        let keeps = self.random.bool();
+        let kept: Vec<usize> = (0..rank).filter(|axis| !axes.contains(axis)).collect();
+        let sizes: Vec<usize> = kept.iter().map(|&axis| value.shape[axis]).collect();
+        let within: Vec<usize> = axes.iter().map(|&axis| value.shape[axis]).collect();
+        let count: usize = within.iter().product();
+        let kind = self.random.u8(..4);
+        // Other quotients are not exact.
+        let kind = if kind == 1 && !count.is_power_of_two() { 0 } else { kind };
+        let mut naive = Naive::of(&sizes, |at| {
+            let one = |i: usize| {
+                let mut from = vec![0; rank];
+                kept.iter().zip(at).for_each(|(&axis, &i)| from[axis] = i);
+                axes.iter().zip(indices(&within, i)).for_each(|(&axis, i)| from[axis] = i);
+                value.get(&from)
+            };
+            let values = (0..count).map(one);
+            match kind {
+                0 => values.sum::<f64>() + 0.0,
+                1 => (values.sum::<f64>() + 0.0) / count as f64,
+                2 => values.fold(f64::NEG_INFINITY, |x, y| if x.is_nan() || x > y { x } else { y }),
+                _ => values.fold(f64::INFINITY, |x, y| if x.is_nan() || x < y { x } else { y }),
+            }
+        });
+        if keeps {
+            naive.shape = (0..rank).map(|axis| if axes.contains(&axis) { 1 } else { value.shape[axis] }).collect();
+        }
+        let has_none = kind >= 2 && within.contains(&0);
+        let naive = (!has_none).then_some(naive);
+        let axes = Axes::from(&axes[..]);
+        macro_rules! node {
+            ($op:ident) => {{
+                let node = Reduce::<$op, _>::new(x, axes);
+                AnyNode::$op(Box::new(if keeps { node.keep_dims() } else { node }))
+            }};
+        }
+        let node = match kind {
+            0 => node!(Sum),
+            1 => node!(Mean),
+            2 => node!(Max),
+            _ => node!(Min),
+        };
+        self.settle(node, naive)
+    }
+
+    /// An expression has a shape if and only if it has a value.
+    fn settle(&mut self, node: AnyNode<'t>, naive: Option<Naive>) -> Made<'t> {
+        let Some(naive) = naive else {
+            assert!(node.shape().is_err(), "a shape where there is none");
+            return None;
+        };
+        if naive.shape.len() > MAX_RANK {
+            assert_eq!(node.shape(), Err(ShapeError::Rank { rank: naive.shape.len() }));
+            return None;
+        }
+        Some((node, naive))
+    }
+}
