@@ -19,6 +19,7 @@
 //! assert_eq!((stats.pool_misses, stats.pool_hits), (3, 999));
 //! # Ok::<(), tenzor_expr::EvalError>(())
 //! ```
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod block;
 mod context;

@@ -10,6 +10,7 @@
 //! | [`Buffer`] | the memory of one tensor, owned, over any std-style allocator |
 //! | [`BufferPool`] | the pooling mechanism by itself, for raw memory |
 //! | [`Backing`] | where they take memory from; with adaptors to limit, track and fail |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod allocator;
 mod api;
