@@ -1,10 +1,13 @@
 //! The passes over memory: the values of a reader, written row by row, by one thread or several.
+//!
+//! Unsafe code says that slots were written, after a loop over all of them.
+#![allow(unsafe_code)]
 
 use pulp::{Arch, Simd, WithSimd};
 use tenzor_memory::Slots;
 
 use crate::shape::Shape;
-use crate::source::{At, Reader, Row, Space, Tile};
+use crate::source::{At, Reader, Row, Slice, Space, Tile};
 
 /// What has to be there to do for a thread to be woken, in additions or so: about a millisecond's work.
 const GRAIN: usize = 1 << 23;
@@ -44,6 +47,17 @@ pub(crate) fn grain(count: usize, cost: usize, parallel: bool) -> usize {
     (GRAIN / cost.max(1)).max(count / (4 * rayon::current_num_threads()))
 }
 
+/// Writes a value of a row to each slot; as [`Row::overwrite`].
+#[inline(always)]
+pub(crate) fn fill<R: Row>(mut slots: Slots<'_, R::Item>, row: R) -> &mut [R::Item] {
+    let row = row.head(slots.len());
+    for (i, slot) in slots.as_uninit().iter_mut().enumerate() {
+        slot.write(row.at(i));
+    }
+    // SAFETY: the loop wrote to every slot.
+    unsafe { slots.assume_written() }
+}
+
 /// Writes the values of a shape to new memory.
 pub(crate) fn write<R: Reader>(slots: Slots<'_, R::Item>, reader: &R, shape: &Shape, parallel: bool) {
     let space = Space::new(shape, 0..shape.rank(), reader);
@@ -81,9 +95,8 @@ impl<R: Reader> Kernel for Write<'_, R> {
         space.locate(slots.first(), &mut at);
         while !slots.is_empty() {
             let (part, rest) = slots.split_at(space.row_at(&at));
-            let (len, first) = (part.len(), part.first());
-            let row = reader.row(&mut scratch, &[], &at, len);
-            part.fill_with(|i| row.at(i - first));
+            let len = part.len();
+            fill(part, reader.row(&mut scratch, &[], &at, len));
             space.advance(&mut at, len);
             slots = rest;
         }
@@ -105,8 +118,7 @@ impl<R: Row> Kernel for WriteRow<'_, R> {
 
     #[inline(always)]
     fn run(self) {
-        let row = self.row.head(self.slots.len());
-        self.slots.fill_with(|i| row.at(i));
+        fill(self.slots, self.row);
     }
 }
 
@@ -125,10 +137,7 @@ impl<R: Row> Kernel for OverwriteRow<'_, R> {
 
     #[inline(always)]
     fn run(self) {
-        let row = self.row.head(self.out.len());
-        for (i, slot) in self.out.iter_mut().enumerate() {
-            *slot = row.at(i);
-        }
+        self.row.overwrite(self.out);
     }
 }
 
@@ -173,11 +182,8 @@ impl<R: Reader> Kernel for Overwrite<'_, R> {
         while !out.is_empty() {
             let len = space.row_at(&at).min(out.len());
             let (part, rest) = out.split_at_mut(len);
-            let here = if reads_here { copy.fill(len, |i| part[i]).0 } else { &[] };
-            let row = reader.row(&mut scratch, here, &at, part.len());
-            for (i, slot) in part.iter_mut().enumerate() {
-                *slot = row.at(i);
-            }
+            let here = if reads_here { copy.fill(len, Slice(part)).0 } else { &[] };
+            reader.row(&mut scratch, here, &at, part.len()).overwrite(part);
             space.advance(&mut at, len);
             out = rest;
         }

@@ -4,7 +4,7 @@ use tenzor_memory::Allocator;
 
 use crate::block::Block;
 use crate::shape::{Shape, Strides};
-use crate::source::{At, Leaf, LeafReader, Reader, Row, Slice, Source, Tile};
+use crate::source::{At, Leaf, LeafReader, Reader, Slice, Source, Tile};
 
 /// A source that will do as it is, or its values in memory.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl<R: Reader> Reader for SettledReader<'_, R> {
             Self::Leaf(leaf) => leaf.row(&mut scratch.0, here, at, len),
             Self::Computed(reader) => {
                 let row = reader.row(&mut scratch.1, here, at, len);
-                scratch.0.fill(len, |i| row.at(i))
+                scratch.0.fill(len, row)
             }
         }
     }

@@ -99,6 +99,19 @@ pub trait Row: Copy {
     fn as_slice(&self) -> Option<&[Self::Item]> {
         None
     }
+
+    /// Writes as many as there are values in their place.
+    ///
+    /// All loops over rows are written out, never handed over as closures: whoever hands over a closure has no word on whether it is
+    /// inlined, and past some length of an expression it is not. Then it is compiled without the vectors of the kernel around
+    /// it, and takes ten times as long.
+    #[inline(always)]
+    fn overwrite(self, values: &mut [Self::Item]) {
+        let row = self.head(values.len());
+        for (i, value) in values.iter_mut().enumerate() {
+            *value = row.at(i);
+        }
+    }
 }
 
 /// A place in a shape, and the axis along which a row lies there.
@@ -229,13 +242,11 @@ impl<T> Default for Tile<T> {
 }
 
 impl<T: Item> Tile<T> {
-    /// The first `len` values, at most [`TILE`].
+    /// The first `len` values of a row, at most [`TILE`].
     #[inline(always)]
-    pub(crate) fn fill(&mut self, len: usize, value: impl Fn(usize) -> T) -> Slice<'_, T> {
+    pub(crate) fn fill(&mut self, len: usize, row: impl Row<Item = T>) -> Slice<'_, T> {
         let tile = &mut self.0.get_or_insert([T::default(); TILE])[..len];
-        for (i, slot) in tile.iter_mut().enumerate() {
-            *slot = value(i);
-        }
+        row.overwrite(tile);
         Slice(tile)
     }
 }
@@ -273,11 +284,8 @@ impl<T: Item> Reader for LeafReader<'_, T> {
         let first = at.offset(self.strides);
         match self.strides.steps[at.inner] {
             1 => Slice(&self.data[first..first + len]),
-            0 => {
-                let value = self.data[first];
-                scratch.fill(len, |_| value)
-            }
-            step => scratch.fill(len, |i| self.data[first.wrapping_add_signed(step.wrapping_mul(i.cast_signed()))]),
+            0 => scratch.fill(len, Same(self.data[first])),
+            step => scratch.fill(len, Apart { data: self.data, first, step }),
         }
     }
 }
@@ -302,6 +310,46 @@ impl<T: Item> Row for Slice<'_, T> {
     #[inline(always)]
     fn as_slice(&self) -> Option<&[T]> {
         Some(self.0)
+    }
+}
+
+/// Elements at even distances.
+#[derive(Clone, Copy, Debug)]
+struct Apart<'r, T> {
+    data: &'r [T],
+    first: usize,
+    step: isize,
+}
+
+impl<T: Item> Row for Apart<'_, T> {
+    type Item = T;
+
+    #[inline(always)]
+    fn at(&self, i: usize) -> T {
+        self.data[self.first.wrapping_add_signed(self.step.wrapping_mul(i.cast_signed()))]
+    }
+
+    #[inline(always)]
+    fn head(self, _: usize) -> Self {
+        self
+    }
+}
+
+/// One value again and again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Same<T>(pub(crate) T);
+
+impl<T: Item> Row for Same<T> {
+    type Item = T;
+
+    #[inline(always)]
+    fn at(&self, _: usize) -> T {
+        self.0
+    }
+
+    #[inline(always)]
+    fn head(self, _: usize) -> Self {
+        self
     }
 }
 

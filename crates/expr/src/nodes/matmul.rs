@@ -7,11 +7,12 @@ use tenzor_memory::{Allocator, Slots};
 
 use super::pair::Pair;
 use crate::context::Context;
+use crate::fill::fill;
 use crate::math::Element;
 use crate::node::{Node, known, materialise};
 use crate::settled::Settled;
 use crate::shape::{MAX_RANK, Shape, ShapeError};
-use crate::source::{At, Leaf, LeafReader, Slice, Source, Space};
+use crate::source::{At, Leaf, LeafReader, Same, Slice, Source, Space};
 
 /// See [`Expr::matmul`](crate::Expr::matmul).
 #[derive(Clone, Copy, Debug)]
@@ -163,7 +164,7 @@ impl<'s, T: Element> Product<'s, T> {
         else {
             // Of no elements, the sum is 0.
             if k == 0 {
-                slots.fill_with(|_| T::ZERO);
+                fill(slots, Same(T::ZERO));
             }
             return;
         };
@@ -176,7 +177,7 @@ impl<'s, T: Element> Product<'s, T> {
                 m,
                 n,
                 k,
-                slots.as_mut_ptr(),
+                slots.as_uninit().as_mut_ptr().cast(),
                 1,
                 n.cast_signed(),
                 false,

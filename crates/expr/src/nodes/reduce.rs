@@ -8,12 +8,12 @@ use std::marker::PhantomData;
 use tenzor_memory::{Allocator, Slots};
 
 use crate::context::Context;
-use crate::fill::{Kernel, grain, vectorised};
+use crate::fill::{Kernel, fill, grain, vectorised};
 use crate::math::Element;
 use crate::node::{Node, known};
 use crate::ops::Reduction;
 use crate::shape::{Axes, MAX_RANK, Shape, ShapeError};
-use crate::source::{At, Leaf, Reader, Row, Slice, Source, Space, TILE, Tile};
+use crate::source::{At, Leaf, Reader, Row, Same, Slice, Source, Space, TILE, Tile};
 
 /// A reduction along some axes; see [`Expr::sum`](crate::Expr::sum).
 #[derive(Clone, Copy, Debug)]
@@ -174,10 +174,10 @@ impl<R: Reader<Item: Element>> Work<R> {
             vectorised(FoldEach { work: self, slots, op: PhantomData::<O> });
         } else {
             let mut at = At::FIRST;
-            slots.fill_with(|i| {
+            for (i, result) in (slots.first()..).zip(fill(slots, Same(O::START))) {
                 self.kept.locate(i, &mut at);
-                O::finish(self.tree::<O>(at, 0, self.count.div_ceil(BLOCK)), self.count)
-            });
+                *result = O::finish(self.tree::<O>(at, 0, self.count.div_ceil(BLOCK)), self.count);
+            }
         }
     }
 
@@ -210,7 +210,7 @@ impl<R: Reader<Item: Element>> Work<R> {
         while left > 0 {
             let len = self.reduced.row_at(at).min(left).min(if R::IS_SLICE { usize::MAX } else { TILE });
             let row = self.reader.row(scratch, &[], at, len);
-            let values = row.as_slice().unwrap_or_else(|| tile.fill(len, |i| row.at(i)).0);
+            let values = row.as_slice().unwrap_or_else(|| tile.fill(len, row).0);
             let (head, body) = values.split_at(((LANES - next) % LANES).min(len));
             for (lane, &x) in lanes[next..].iter_mut().zip(head) {
                 *lane = O::combine(*lane, x);
@@ -276,12 +276,12 @@ impl<O: Reduction<R::Item>, R: Reader<Item: Element>> Kernel for FoldEach<'_, O,
         let mut at = At::FIRST;
         work.kept.locate(slots.first(), &mut at);
         at.inner = work.reduced.inner().1;
-        slots.fill_with(|_| {
+        for result in fill(slots, Same(O::START)) {
             // Behind the last value, the place is that of the first again.
             let total = work.fold::<O>(&mut at, work.count, &mut scratch, &mut tile);
             work.kept.advance(&mut at, 1);
-            O::finish(total, work.count)
-        });
+            *result = O::finish(total, work.count);
+        }
     }
 }
 
@@ -306,9 +306,9 @@ impl<O: Reduction<R::Item>, R: Reader<Item: Element>> Kernel for AddRows<'_, O, 
             inner.locate(slots.first() % width, &mut at);
             let len = inner.row_at(&at).min(TILE).min(slots.len());
             let (part, rest) = slots.split_at(len);
-            let totals = part.fill_with(|_| O::START);
+            let totals = fill(part, Same(O::START));
             for _ in 0..*count {
-                let row = reader.row(&mut scratch, &[], &at, totals.len());
+                let row = reader.row(&mut scratch, &[], &at, totals.len()).head(totals.len());
                 for (i, total) in totals.iter_mut().enumerate() {
                     *total = O::combine(*total, row.at(i));
                 }

@@ -13,7 +13,7 @@ use crate::nodes::{Binary, BroadcastTo, MatMul, Permute, Reduce, Reshape, Scalar
 use crate::ops::*;
 use crate::settled::{Settled, SettledReader};
 use crate::shape::{Shape, ShapeError, Strides};
-use crate::source::{At, Leaf, LeafReader, Reader, Row, Slice as RowSlice, Source, Tile};
+use crate::source::{At, Leaf, LeafReader, Reader, Slice as RowSlice, Source, Tile};
 use crate::tensor::View;
 
 /// An operation chosen at run time.
@@ -284,18 +284,18 @@ impl Reader for NodeReader<'_> {
         let NodeScratch { tile, leaf, unary, binary, select, settled } = scratch;
         match self {
             Self::Leaf(x) => x.row(leaf, here, at, len),
-            Self::Scalar(x) => tile.fill(len, |_| x.0),
+            Self::Scalar(x) => tile.fill(len, *x),
             Self::Unary(x) => {
                 let row = x.row(unary.get_or_insert_default(), here, at, len);
-                tile.fill(len, |i| row.at(i))
+                tile.fill(len, row)
             }
             Self::Binary(x) => {
                 let row = x.row(binary.get_or_insert_default(), here, at, len);
-                tile.fill(len, |i| row.at(i))
+                tile.fill(len, row)
             }
             Self::Select(x) => {
                 let row = x.row(select.get_or_insert_default(), here, at, len);
-                tile.fill(len, |i| row.at(i))
+                tile.fill(len, row)
             }
             Self::Settled(x) => x.row(settled.get_or_insert_default(), here, at, len),
         }

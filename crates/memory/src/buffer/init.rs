@@ -166,9 +166,10 @@ impl<'a, T: Copy> Slots<'a, T> {
         unsafe { self.assume_written() }
     }
 
-    /// The address of the first element, for who writes in another way.
-    pub fn as_mut_ptr(&mut self) -> *mut T {
-        self.slots.as_mut_ptr().cast()
+    /// The elements, for who writes in another way.
+    #[inline]
+    pub fn as_uninit(&mut self) -> &mut [MaybeUninit<T>] {
+        self.slots
     }
 
     /// Takes the elements for written, and returns them.
@@ -179,11 +180,11 @@ impl<'a, T: Copy> Slots<'a, T> {
     /// let alloc = TensorAllocator::new();
     /// let source = [1.0_f32, 2.0, 3.0];
     /// let copy = alloc.alloc::<f32>(3)?.init_parts(|mut slots| {
-    ///     // SAFETY: both have three elements, which are all written.
-    ///     unsafe {
-    ///         slots.as_mut_ptr().copy_from_nonoverlapping(source.as_ptr(), 3);
-    ///         slots.assume_written();
+    ///     for (slot, &value) in slots.as_uninit().iter_mut().zip(&source) {
+    ///         slot.write(value);
     ///     }
+    ///     // SAFETY: all three are written.
+    ///     unsafe { slots.assume_written() };
     /// });
     /// assert_eq!(copy.unwrap()[..], source);
     /// # Ok::<(), tenzor_memory::AllocError>(())
