@@ -13,13 +13,13 @@ use crate::error::EvalError;
 use crate::item::Item;
 use crate::ledger::Ledger;
 use crate::shape::Shape;
+use crate::simd::{Level, Mode};
 
 /// What an evaluation works with.
 #[derive(Debug)]
 pub struct Context<A> {
     alloc: A,
-    /// Whether large work is split between the threads of rayon's pool.
-    pub(crate) parallel: bool,
+    pub(crate) mode: Mode,
     ledger: Option<Rc<RefCell<Ledger>>>,
     /// Why there is no result. Nothing is computed any more then.
     failure: RefCell<Option<EvalError>>,
@@ -38,13 +38,14 @@ impl<A> Context<A> {
 }
 
 impl<A: Allocator + Clone> Context<A> {
-    pub(crate) fn new(alloc: A, parallel: bool) -> Self {
-        Self { alloc, parallel, ledger: None, failure: RefCell::new(None) }
+    pub(crate) fn new(alloc: A, mode: Mode) -> Self {
+        Self { alloc, mode, ledger: None, failure: RefCell::new(None) }
     }
 
     /// One that only notes what would be done.
     pub(crate) fn planning(alloc: A, ledger: Rc<RefCell<Ledger>>) -> Self {
-        Self { alloc, parallel: false, ledger: Some(ledger), failure: RefCell::new(None) }
+        let mode = Mode { parallel: false, level: Level::chosen() };
+        Self { alloc, mode, ledger: Some(ledger), failure: RefCell::new(None) }
     }
 
     /// A new block, which `write` fills.

@@ -10,6 +10,7 @@ use crate::expr::Expr;
 use crate::fill::{overwrite, overwrite_row, write_row};
 use crate::node::materialise;
 use crate::shape::{Shape, ShapeError};
+use crate::simd::{Level, Mode, Simd};
 use crate::source::Source;
 use crate::tensor::Tensor;
 
@@ -76,18 +77,24 @@ pub fn eval_into<E: Expr>(expr: &E, output: &mut [E::Elem]) -> Result<(), EvalEr
 #[derive(Clone, Debug)]
 pub struct Eval<A> {
     alloc: A,
-    parallel: bool,
+    mode: Mode,
 }
 
 impl<A: Allocator + Clone> Eval<A> {
     /// With memory from `alloc`, on all threads.
     pub fn new(alloc: A) -> Self {
-        Self { alloc, parallel: true }
+        Self { alloc, mode: Mode { parallel: true, level: Level::chosen() } }
     }
 
     /// On the calling thread alone. Two evaluations of one expression over the same values are equal to the last bit.
     pub fn sequential(self) -> Self {
-        Self { parallel: false, ..self }
+        Self { mode: Mode { parallel: false, ..self.mode }, ..self }
+    }
+
+    /// With the vectors of a level; where the processor has not got it, with the widest that it has. Without this, with those that the environment
+    /// variable `TENZOR_SIMD` names (`base`, `v3`, `v4`), or the widest. Matrix products always use the widest.
+    pub fn simd(self, simd: Simd) -> Self {
+        Self { mode: Mode { level: Level::at_most(simd), ..self.mode }, ..self }
     }
 
     /// See [`eval`].
@@ -98,7 +105,8 @@ impl<A: Allocator + Clone> Eval<A> {
         let shape = expr.shape()?;
         if let Some(row) = short(expr, &shape) {
             let buffer = Buffer::uninit_in(shape.elements(), self.alloc.clone())?;
-            let buffer = buffer.init_parts(|slots| write_row(slots, row)).map_err(|_| EvalError::Unfinished)?;
+            let buffer =
+                buffer.init_parts(|slots| write_row(slots, row, self.mode)).map_err(|_| EvalError::Unfinished)?;
             return Ok(Tensor::of(buffer, shape));
         }
         let context = self.context();
@@ -120,18 +128,18 @@ impl<A: Allocator + Clone> Eval<A> {
             return Err(ShapeError::Elements { shape, given: output.len() }.into());
         }
         if let Some(row) = short(expr, &shape) {
-            overwrite_row(output, row);
+            overwrite_row(output, row, self.mode);
             return Ok(());
         }
         let context = self.context();
         let source = expr.prepare(&context);
         context.check()?;
-        overwrite(output, &source.reader(), &shape, context.parallel);
+        overwrite(output, &source.reader(), &shape, context.mode);
         Ok(())
     }
 
     fn context(&self) -> Context<A> {
-        Context::new(self.alloc.clone(), self.parallel)
+        Context::new(self.alloc.clone(), self.mode)
     }
 }
 

@@ -6,9 +6,10 @@ use crate::item::Item;
 use crate::math::Element;
 use crate::node::Node;
 use crate::nodes::{
-    Binary, BroadcastTo, LayerNorm, MatMul, Permute, Reduce, Relaid, Reshape, Scalar, Select, Slice, Softmax, Unary,
+    Binary, BroadcastTo, Function, LayerNorm, MatMul, Permute, Reduce, Relaid, Reshape, Scalar, Select, Slice, Softmax,
+    Unary,
 };
-use crate::ops::{self, binary_table, comparison_table, operator_table, unary_table};
+use crate::ops::{self, binary_table, comparison_table, function_table, operator_table, unary_table};
 use crate::shape::{Axes, IntoShape, Shape, ShapeError};
 use crate::tensor::{Tensor, View};
 
@@ -20,6 +21,18 @@ macro_rules! unary_methods {
             Self::Elem: Element,
         {
             Unary { op: ops::$op, x: self }
+        }
+    )*};
+}
+
+macro_rules! function_methods {
+    ($($(#[$doc:meta])* $method:ident $op:ident [$cost:literal];)*) => {$(
+        $(#[$doc])*
+        fn $method(self) -> Function<ops::$op, Self>
+        where
+            Self::Elem: Element,
+        {
+            Function { op: ops::$op, x: self }
         }
     )*};
 }
@@ -91,6 +104,7 @@ pub trait Expr: Node {
     }
 
     unary_table!(unary_methods);
+    function_table!(function_methods);
     binary_table!(binary_methods);
     comparison_table!(comparison_methods);
 
@@ -391,6 +405,7 @@ operators! {
     ['t, T: Item,] View<'t, T>;
     [T,] Scalar<T>;
     [O, X,] Unary<O, X>;
+    [O, X,] Function<O, X>;
     [O, L, R,] Binary<O, L, R>;
     [C, L, R,] Select<C, L, R>;
     [V, X,] Relaid<V, X>;

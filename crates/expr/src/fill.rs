@@ -3,10 +3,10 @@
 //! Unsafe code says that slots were written, after a loop over all of them.
 #![allow(unsafe_code)]
 
-use pulp::{Arch, Simd, WithSimd};
 use tenzor_memory::Slots;
 
 use crate::shape::Shape;
+use crate::simd::{Kernel, Mode, vectorised};
 use crate::source::{At, Reader, Row, Slice, Space, Tile};
 
 /// What has to be there to do for a thread to be woken, in additions or so: about a millisecond's work.
@@ -15,33 +15,9 @@ const GRAIN: usize = 1 << 23;
 /// Parts begin with multiples of so many elements, so that no cache line is written by two threads.
 const LINES: usize = 64;
 
-/// A loop to be compiled for several generations of processors. What it calls has to be inlined to be so as well.
-pub(crate) trait Kernel {
-    type Output;
-
-    fn run(self) -> Self::Output;
-}
-
-/// Runs a kernel with the widest vectors that the processor has.
-#[inline]
-pub(crate) fn vectorised<K: Kernel>(kernel: K) -> K::Output {
-    struct Dispatched<K>(K);
-
-    impl<K: Kernel> WithSimd for Dispatched<K> {
-        type Output = K::Output;
-
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, _: S) -> K::Output {
-            self.0.run()
-        }
-    }
-
-    Arch::new().dispatch(Dispatched(kernel))
-}
-
 /// How many of `count` values a thread takes on, where each costs so many additions or so.
-pub(crate) fn grain(count: usize, cost: usize, parallel: bool) -> usize {
-    if !parallel || count.saturating_mul(cost) < 2 * GRAIN {
+pub(crate) fn grain(count: usize, cost: usize, mode: Mode) -> usize {
+    if !mode.parallel || count.saturating_mul(cost) < 2 * GRAIN {
         return usize::MAX;
     }
     (GRAIN / cost.max(1)).max(count / (4 * rayon::current_num_threads()))
@@ -59,18 +35,18 @@ pub(crate) fn fill<R: Row>(mut slots: Slots<'_, R::Item>, row: R) -> &mut [R::It
 }
 
 /// Writes the values of a shape to new memory.
-pub(crate) fn write<R: Reader>(slots: Slots<'_, R::Item>, reader: &R, shape: &Shape, parallel: bool) {
+pub(crate) fn write<R: Reader>(slots: Slots<'_, R::Item>, reader: &R, shape: &Shape, mode: Mode) {
     let space = Space::new(shape, 0..shape.rank(), reader);
-    let grain = grain(slots.len(), 1 + reader.cost(), parallel);
-    write_parts(slots, reader, &space, grain);
+    let grain = grain(slots.len(), 1 + reader.cost(), mode);
+    write_parts(slots, reader, &space, grain, mode);
 }
 
-fn write_parts<R: Reader>(slots: Slots<'_, R::Item>, reader: &R, space: &Space, grain: usize) {
+fn write_parts<R: Reader>(slots: Slots<'_, R::Item>, reader: &R, space: &Space, grain: usize, mode: Mode) {
     if slots.len() <= grain.max(LINES) {
-        return vectorised(Write { slots, reader, space });
+        return vectorised(mode.level, Write { slots, reader, space });
     }
     let (left, right) = halves(slots.len(), |middle| slots.split_at(middle));
-    rayon::join(|| write_parts(left, reader, space, grain), || write_parts(right, reader, space, grain));
+    rayon::join(|| write_parts(left, reader, space, grain, mode), || write_parts(right, reader, space, grain, mode));
 }
 
 /// Splits so that the right half starts with a cache line if the left one does.
@@ -88,7 +64,7 @@ impl<R: Reader> Kernel for Write<'_, R> {
     type Output = ();
 
     #[inline(always)]
-    fn run(self) {
+    fn run<const FUSED: bool>(self) {
         let Self { mut slots, reader, space } = self;
         let mut scratch = R::Scratch::default();
         let mut at = At::FIRST;
@@ -104,8 +80,8 @@ impl<R: Reader> Kernel for Write<'_, R> {
 }
 
 /// Writes the values of a row to new memory, which has no more of them.
-pub(crate) fn write_row<R: Row>(slots: Slots<'_, R::Item>, row: R) {
-    vectorised(WriteRow { slots, row });
+pub(crate) fn write_row<R: Row>(slots: Slots<'_, R::Item>, row: R, mode: Mode) {
+    vectorised(mode.level, WriteRow { slots, row });
 }
 
 struct WriteRow<'s, R: Row> {
@@ -117,14 +93,14 @@ impl<R: Row> Kernel for WriteRow<'_, R> {
     type Output = ();
 
     #[inline(always)]
-    fn run(self) {
+    fn run<const FUSED: bool>(self) {
         fill(self.slots, self.row);
     }
 }
 
 /// Writes the values of a row over others, as many.
-pub(crate) fn overwrite_row<R: Row>(out: &mut [R::Item], row: R) {
-    vectorised(OverwriteRow { out, row });
+pub(crate) fn overwrite_row<R: Row>(out: &mut [R::Item], row: R, mode: Mode) {
+    vectorised(mode.level, OverwriteRow { out, row });
 }
 
 struct OverwriteRow<'s, R: Row> {
@@ -136,27 +112,27 @@ impl<R: Row> Kernel for OverwriteRow<'_, R> {
     type Output = ();
 
     #[inline(always)]
-    fn run(self) {
+    fn run<const FUSED: bool>(self) {
         self.row.overwrite(self.out);
     }
 }
 
 /// Writes the values of a shape over others, which `reader` may read in place.
-pub(crate) fn overwrite<R: Reader>(out: &mut [R::Item], reader: &R, shape: &Shape, parallel: bool) {
+pub(crate) fn overwrite<R: Reader>(out: &mut [R::Item], reader: &R, shape: &Shape, mode: Mode) {
     let space = Space::new(shape, 0..shape.rank(), reader);
-    let grain = grain(out.len(), 1 + reader.cost(), parallel);
-    overwrite_parts(out, 0, reader, &space, grain);
+    let grain = grain(out.len(), 1 + reader.cost(), mode);
+    overwrite_parts(out, 0, reader, &space, grain, mode);
 }
 
-fn overwrite_parts<R: Reader>(out: &mut [R::Item], first: usize, reader: &R, space: &Space, grain: usize) {
+fn overwrite_parts<R: Reader>(out: &mut [R::Item], first: usize, reader: &R, space: &Space, grain: usize, mode: Mode) {
     if out.len() <= grain.max(LINES) {
-        return vectorised(Overwrite { out, first, reader, space });
+        return vectorised(mode.level, Overwrite { out, first, reader, space });
     }
     let (left, right) = halves(out.len(), |middle| out.split_at_mut(middle));
     let middle = first + left.len();
     rayon::join(
-        || overwrite_parts(left, first, reader, space, grain),
-        || overwrite_parts(right, middle, reader, space, grain),
+        || overwrite_parts(left, first, reader, space, grain, mode),
+        || overwrite_parts(right, middle, reader, space, grain, mode),
     );
 }
 
@@ -172,7 +148,7 @@ impl<R: Reader> Kernel for Overwrite<'_, R> {
     type Output = ();
 
     #[inline(always)]
-    fn run(self) {
+    fn run<const FUSED: bool>(self) {
         let Self { mut out, first, reader, space } = self;
         let mut scratch = R::Scratch::default();
         let mut copy = Tile::default();
@@ -182,7 +158,7 @@ impl<R: Reader> Kernel for Overwrite<'_, R> {
         while !out.is_empty() {
             let len = space.row_at(&at).min(out.len());
             let (part, rest) = out.split_at_mut(len);
-            let here = if reads_here { copy.fill(len, Slice(part)).0 } else { &[] };
+            let here: &[R::Item] = if reads_here { copy.fill(len, Slice(part)) } else { &[] };
             reader.row(&mut scratch, here, &at, part.len()).overwrite(part);
             space.advance(&mut at, len);
             out = rest;

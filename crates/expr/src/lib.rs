@@ -36,6 +36,7 @@ pub mod nodes;
 pub mod ops;
 mod settled;
 mod shape;
+mod simd;
 mod source;
 mod tensor;
 
@@ -47,6 +48,7 @@ pub use item::Item;
 pub use ledger::Pass;
 pub use math::Element;
 pub use shape::{Axes, IntoShape, MAX_RANK, Shape, ShapeError};
+pub use simd::Simd;
 pub use tensor::{Tensor, View};
 
 /// Its examples are tests.

@@ -82,11 +82,9 @@ pub(crate) fn materialise<A: Allocator + Clone, S: Source<A>>(
     match source.take_over(shape) {
         Some(block) if source.is_here() => block,
         Some(block) => {
-            let write = |out: &mut [S::Item]| overwrite(out, &source.reader(), shape, context.parallel);
+            let write = |out: &mut [S::Item]| overwrite(out, &source.reader(), shape, context.mode);
             context.reuse(block, shape, || source.text(), write)
         }
-        None => {
-            context.produce(shape, || source.text(), |slots| write(slots, &source.reader(), shape, context.parallel))
-        }
+        None => context.produce(shape, || source.text(), |slots| write(slots, &source.reader(), shape, context.mode)),
     }
 }

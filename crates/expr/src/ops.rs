@@ -6,32 +6,40 @@ use tenzor_memory::Allocator;
 
 use crate::block::Block;
 use crate::item::Item;
-use crate::math::Element;
+use crate::math::{Element, Function};
 
 /// The operations on one value: documentation, method, type, its cost in additions or so, and what it does to `x`.
 macro_rules! unary_table {
     ($use:ident) => {
         $use! {
-            /// e to the power of each element.
-            exp Exp [16] |x| x.exp();
-            /// The natural logarithm; NaN below 0.
-            ln Ln [16] |x| x.ln();
             /// The square root; NaN below 0.
             sqrt Sqrt [1] |x| x.sqrt();
-            /// The hyperbolic tangent.
-            tanh Tanh [16] |x| x.tanh();
-            /// 1 / (1 + e^-x), from e^-|x|, which does not overflow.
-            sigmoid Sigmoid [16] |x| { let e = (-x.abs()).exp(); (if x < T::ZERO { e } else { T::ONE }) / (T::ONE + e) };
             /// The larger of x and 0.
             relu Relu [1] |x| if x < T::ZERO { T::ZERO } else { x };
-            /// x times the normal distribution's probability of less than x.
-            gelu Gelu [16] |x| x.gelu();
-            /// x · sigmoid(x).
-            silu Silu [16] |x| { let e = (-x.abs()).exp(); (if x < T::ZERO { x * e } else { x }) / (T::ONE + e) };
             /// The absolute value.
             abs Abs [1] |x| x.abs();
             /// 1 / x.
             recip Recip [1] |x| T::ONE / x;
+        }
+    };
+}
+
+/// The elementary functions: documentation, method, type, cost. What they do stands in `math/`.
+macro_rules! function_table {
+    ($use:ident) => {
+        $use! {
+            /// e to the power of each element.
+            exp Exp [16];
+            /// The natural logarithm; NaN below 0.
+            ln Ln [16];
+            /// The hyperbolic tangent.
+            tanh Tanh [16];
+            /// 1 / (1 + e^-x).
+            sigmoid Sigmoid [16];
+            /// x times the normal distribution's probability of less than x; -0 at -∞.
+            gelu Gelu [16];
+            /// x · sigmoid(x); -0 at -∞.
+            silu Silu [16];
         }
     };
 }
@@ -82,7 +90,7 @@ macro_rules! comparison_table {
     };
 }
 
-pub(crate) use {binary_table, comparison_table, operator_table, unary_table};
+pub(crate) use {binary_table, comparison_table, function_table, operator_table, unary_table};
 
 /// What becomes of one value.
 pub trait UnaryOp<T>: Copy + Send + Sync + Debug {
@@ -93,6 +101,17 @@ pub trait UnaryOp<T>: Copy + Send + Sync + Debug {
 
     /// The result.
     fn apply(self, x: T) -> T;
+}
+
+/// An elementary function.
+pub trait FunctionOp: Copy + Send + Sync + Debug {
+    /// Which.
+    #[doc(hidden)]
+    const FUNCTION: Function;
+    /// As it stands in formulas.
+    const NAME: &'static str;
+    /// In additions or so.
+    const COST: usize;
 }
 
 /// What becomes of two values.
@@ -157,6 +176,20 @@ macro_rules! define_unary {
     )*};
 }
 
+macro_rules! define_function {
+    ($($(#[$doc:meta])* $method:ident $op:ident [$cost:literal];)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $op;
+
+        impl FunctionOp for $op {
+            const FUNCTION: Function = Function::$op;
+            const NAME: &'static str = stringify!($method);
+            const COST: usize = $cost;
+        }
+    )*};
+}
+
 macro_rules! define_binary {
     ($($(#[$doc:meta])* $method:ident $op:ident [$cost:literal] |$x:ident, $y:ident| $value:expr;)*) => {$(
         $(#[$doc])*
@@ -215,6 +248,7 @@ macro_rules! define_comparisons {
 }
 
 unary_table!(define_unary);
+function_table!(define_function);
 binary_table!(define_binary);
 operator_table!(define_operators);
 comparison_table!(define_comparisons);

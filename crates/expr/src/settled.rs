@@ -119,7 +119,7 @@ impl<R: Reader> Reader for SettledReader<'_, R> {
             Self::Leaf(leaf) => leaf.row(&mut scratch.0, here, at, len),
             Self::Computed(reader) => {
                 let row = reader.row(&mut scratch.1, here, at, len);
-                scratch.0.fill(len, row)
+                Slice(scratch.0.fill(len, row))
             }
         }
     }

@@ -244,10 +244,10 @@ impl<T> Default for Tile<T> {
 impl<T: Item> Tile<T> {
     /// The first `len` values of a row, at most [`TILE`].
     #[inline(always)]
-    pub(crate) fn fill(&mut self, len: usize, row: impl Row<Item = T>) -> Slice<'_, T> {
+    pub(crate) fn fill(&mut self, len: usize, row: impl Row<Item = T>) -> &mut [T] {
         let tile = &mut self.0.get_or_insert([T::default(); TILE])[..len];
         row.overwrite(tile);
-        Slice(tile)
+        tile
     }
 }
 
@@ -284,8 +284,8 @@ impl<T: Item> Reader for LeafReader<'_, T> {
         let first = at.offset(self.strides);
         match self.strides.steps[at.inner] {
             1 => Slice(&self.data[first..first + len]),
-            0 => scratch.fill(len, Same(self.data[first])),
-            step => scratch.fill(len, Apart { data: self.data, first, step }),
+            0 => Slice(scratch.fill(len, Same(self.data[first]))),
+            step => Slice(scratch.fill(len, Apart { data: self.data, first, step })),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::fill::overwrite;
 use crate::item::Item;
 use crate::node::Node;
 use crate::shape::{IntoShape, Shape, ShapeError, Strides};
+use crate::simd::{Level, Mode};
 use crate::source::{Leaf, LeafReader, Slice};
 
 /// Elements in row-major order, the last axis's next to each other, in memory from the allocator `A`.
@@ -169,7 +170,8 @@ impl<T: Item> fmt::Debug for View<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // In the order of the shape, not of the memory.
         let mut elements = vec![T::default(); self.shape.elements()];
-        overwrite(&mut elements, &LeafReader::new(self.elements, &self.strides), &self.shape, false);
+        let mode = Mode { parallel: false, level: Level::chosen() };
+        overwrite(&mut elements, &LeafReader::new(self.elements, &self.strides), &self.shape, mode);
         write!(f, "{}{} ", T::NAME, self.shape)?;
         f.debug_list().entries(elements).finish()
     }

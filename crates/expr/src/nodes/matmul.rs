@@ -91,7 +91,7 @@ impl<L: Node<Elem: Element>, R: Node<Elem = L::Elem>> Node for MatMul<L, R> {
         let block = context.produce(&shapes.result, text, |slots| {
             // Both are in memory.
             if let (Some(left), Some(right)) = (left.leaf(), right.leaf()) {
-                Product::new(left, right, &shapes, context.parallel).write(slots);
+                Product::new(left, right, &shapes, context.mode.parallel).write(slots);
             }
         });
         Leaf::own(block, &shapes.result)

@@ -1,6 +1,7 @@
 //! The types of expressions, for who has to name them.
 
 pub(crate) mod binary;
+mod function;
 mod matmul;
 pub(crate) mod pair;
 mod reduce;
@@ -11,6 +12,7 @@ mod unary;
 mod view;
 
 pub use binary::Binary;
+pub use function::Function;
 pub use matmul::MatMul;
 pub use reduce::Reduce;
 pub use rows::{LayerNorm, Softmax};

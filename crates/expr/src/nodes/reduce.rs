@@ -8,11 +8,12 @@ use std::marker::PhantomData;
 use tenzor_memory::{Allocator, Slots};
 
 use crate::context::Context;
-use crate::fill::{Kernel, fill, grain, vectorised};
+use crate::fill::{fill, grain};
 use crate::math::Element;
 use crate::node::{Node, known};
 use crate::ops::Reduction;
 use crate::shape::{Axes, MAX_RANK, Shape, ShapeError};
+use crate::simd::{Kernel, Mode, vectorised};
 use crate::source::{At, Leaf, Reader, Row, Same, Slice, Source, Space, TILE, Tile};
 
 /// A reduction along some axes; see [`Expr::sum`](crate::Expr::sum).
@@ -91,7 +92,7 @@ impl<O: Reduction<X::Elem>, X: Node<Elem: Element>> Node for Reduce<O, X> {
             let axes: Vec<usize> = (0..from.rank()).filter(|&axis| is_in(self.axes, axis)).collect();
             format!("{}({}, {axes:?})", O::NAME, source.text())
         };
-        let write = |slots: Slots<'_, _>| reduce::<O, _>(slots, source.reader(), &order, context.parallel);
+        let write = |slots: Slots<'_, _>| reduce::<O, _>(slots, source.reader(), &order, context.mode);
         let block = context.produce(&to, text, write);
         Leaf::own(block, &to)
     }
@@ -138,13 +139,14 @@ struct Work<R> {
     /// The most results, and the most blocks of one, that a thread takes on.
     results: usize,
     blocks: usize,
+    mode: Mode,
 }
 
 fn reduce<O: Reduction<R::Item>, R: Reader<Item: Element>>(
     slots: Slots<'_, R::Item>,
     reader: R,
     order: &Order,
-    parallel: bool,
+    mode: Mode,
 ) {
     let (shape, rank) = (&order.shape, order.shape.rank());
     let space = |axes| Space::new(shape, axes, &reader);
@@ -153,9 +155,9 @@ fn reduce<O: Reduction<R::Item>, R: Reader<Item: Element>>(
     let count = shape[order.reduced..order.inner].iter().product();
     let width = shape[order.inner..].iter().product();
     let cost = 1 + reader.cost();
-    let results = grain(slots.len(), cost.saturating_mul(count), parallel);
-    let blocks = grain(count, cost, parallel) / BLOCK;
-    let work = Work { reader, kept, reduced, inner, count, width, results, blocks };
+    let results = grain(slots.len(), cost.saturating_mul(count), mode);
+    let blocks = grain(count, cost, mode) / BLOCK;
+    let work = Work { reader, kept, reduced, inner, count, width, results, blocks, mode };
     work.split::<O>(slots);
 }
 
@@ -169,9 +171,9 @@ impl<R: Reader<Item: Element>> Work<R> {
             let (left, right) = slots.split_at(middle);
             rayon::join(|| self.split::<O>(left), || self.split::<O>(right));
         } else if self.width > 1 {
-            vectorised(AddRows { work: self, slots, op: PhantomData::<O> });
+            vectorised(self.mode.level, AddRows { work: self, slots, op: PhantomData::<O> });
         } else if self.count <= BLOCK {
-            vectorised(FoldEach { work: self, slots, op: PhantomData::<O> });
+            vectorised(self.mode.level, FoldEach { work: self, slots, op: PhantomData::<O> });
         } else {
             let mut at = At::FIRST;
             for (i, result) in (slots.first()..).zip(fill(slots, Same(O::START))) {
@@ -184,7 +186,7 @@ impl<R: Reader<Item: Element>> Work<R> {
     /// The result of blocks `from..to`, of which there is one at least, in pairs, and in pairs of those.
     fn tree<O: Reduction<R::Item>>(&self, at: At, from: usize, to: usize) -> R::Item {
         if to - from == 1 {
-            return vectorised(FoldBlock { work: self, at, block: from, op: PhantomData::<O> });
+            return vectorised(self.mode.level, FoldBlock { work: self, at, block: from, op: PhantomData::<O> });
         }
         let middle = from.midpoint(to);
         let left = || self.tree::<O>(at, from, middle);
@@ -210,7 +212,7 @@ impl<R: Reader<Item: Element>> Work<R> {
         while left > 0 {
             let len = self.reduced.row_at(at).min(left).min(if R::IS_SLICE { usize::MAX } else { TILE });
             let row = self.reader.row(scratch, &[], at, len);
-            let values = row.as_slice().unwrap_or_else(|| tile.fill(len, row).0);
+            let values = row.as_slice().unwrap_or_else(|| tile.fill(len, row));
             let (head, body) = values.split_at(((LANES - next) % LANES).min(len));
             for (lane, &x) in lanes[next..].iter_mut().zip(head) {
                 *lane = O::combine(*lane, x);
@@ -250,7 +252,7 @@ impl<O: Reduction<R::Item>, R: Reader<Item: Element>> Kernel for FoldBlock<'_, O
     type Output = R::Item;
 
     #[inline(always)]
-    fn run(self) -> R::Item {
+    fn run<const FUSED: bool>(self) -> R::Item {
         let mut at = self.at;
         let first = self.block * BLOCK;
         self.work.reduced.locate(first, &mut at);
@@ -270,7 +272,7 @@ impl<O: Reduction<R::Item>, R: Reader<Item: Element>> Kernel for FoldEach<'_, O,
     type Output = ();
 
     #[inline(always)]
-    fn run(self) {
+    fn run<const FUSED: bool>(self) {
         let Self { work, slots, .. } = self;
         let (mut scratch, mut tile) = (R::Scratch::default(), Tile::default());
         let mut at = At::FIRST;
@@ -296,7 +298,7 @@ impl<O: Reduction<R::Item>, R: Reader<Item: Element>> Kernel for AddRows<'_, O, 
     type Output = ();
 
     #[inline(always)]
-    fn run(self) {
+    fn run<const FUSED: bool>(self) {
         let Work { reader, kept, reduced, inner, count, width, .. } = self.work;
         let mut slots = self.slots;
         let mut scratch = R::Scratch::default();

@@ -3,11 +3,12 @@
 use tenzor_memory::Allocator;
 
 use crate::context::Context;
-use crate::fill::{Kernel, grain, vectorised};
-use crate::math::Element;
+use crate::fill::grain;
+use crate::math::{Element, Function};
 use crate::node::{Node, known, materialise};
 use crate::ops::{BinaryOp, Maximum};
 use crate::shape::{Shape, ShapeError};
+use crate::simd::{Kernel, Level, Mode, vectorised};
 use crate::source::{Leaf, Slice, TILE};
 
 /// See [`Expr::softmax`](crate::Expr::softmax).
@@ -50,7 +51,7 @@ impl<X: Node<Elem: Element>> Node for Softmax<X> {
         let shape = *known(&self.shape);
         let size = shape[self.axis];
         let inner: usize = shape[self.axis + 1..].iter().product();
-        in_place(&self.x, context, &shape, size * inner, SoftmaxRows { size, inner })
+        in_place(&self.x, context, &shape, size * inner, SoftmaxRows { size, inner, level: context.mode.level })
     }
 }
 
@@ -113,6 +114,7 @@ struct SoftmaxRows {
     /// The elements along the axis, and those of each along the axes behind it.
     size: usize,
     inner: usize,
+    level: Level,
 }
 
 impl<T: Element> RowOp<T> for SoftmaxRows {
@@ -121,11 +123,11 @@ impl<T: Element> RowOp<T> for SoftmaxRows {
 
     #[inline(always)]
     fn change(self, rows: &mut [T]) {
-        for block in rows.chunks_exact_mut(self.size * self.inner) {
-            if self.inner == 1 {
-                softmax(block);
-            } else {
-                softmax_columns(block, self.inner);
+        if self.inner == 1 {
+            softmax(rows, self.size, self.level);
+        } else {
+            for block in rows.chunks_exact_mut(self.size * self.inner) {
+                softmax_columns(block, self.inner, self.level);
             }
         }
     }
@@ -158,7 +160,7 @@ impl<T, O: RowOp<T>> Kernel for Change<'_, T, O> {
     type Output = ();
 
     #[inline(always)]
-    fn run(self) {
+    fn run<const FUSED: bool>(self) {
         self.op.change(self.rows);
     }
 }
@@ -174,21 +176,21 @@ fn in_place<'e, E: Node, A: Allocator + Clone, O: RowOp<E::Elem>>(
     let block = materialise(context, x.prepare(context), shape);
     let id = block.id();
     let text = || format!("{}(%{id})", O::NAME);
-    let rows = grain(shape.elements(), O::COST, context.parallel).checked_div(row).unwrap_or(1).max(1);
-    let block = context.reuse(block, shape, text, |out| change_rows(out, row, rows, op));
+    let rows = grain(shape.elements(), O::COST, context.mode).checked_div(row).unwrap_or(1).max(1);
+    let block = context.reuse(block, shape, text, |out| change_rows(out, row, rows, op, context.mode));
     Leaf::own(block, shape)
 }
 
-fn change_rows<T: Send>(out: &mut [T], row: usize, rows: usize, op: impl RowOp<T>) {
+fn change_rows<T: Send>(out: &mut [T], row: usize, rows: usize, op: impl RowOp<T>, mode: Mode) {
     if out.is_empty() {
         return;
     }
     let count = out.len() / row;
     if count <= rows {
-        return vectorised(Change { rows: out, op });
+        return vectorised(mode.level, Change { rows: out, op });
     }
     let (left, right) = out.split_at_mut(count / 2 * row);
-    rayon::join(|| change_rows(left, row, rows, op), || change_rows(right, row, rows, op));
+    rayon::join(|| change_rows(left, row, rows, op, mode), || change_rows(right, row, rows, op, mode));
 }
 
 /// Combines the elements of a row, in as many lanes as make vectors.
@@ -205,22 +207,33 @@ fn fold<T: Element>(row: &[T], start: T, value: impl Fn(T) -> T, combine: impl F
     rest.iter().fold(total, |total, &x| combine(total, value(x)))
 }
 
+/// So many elements at a time stay in the cache from one loop to the next.
+const BATCH: usize = 1 << 12;
+
+/// Of rows of `size`. Where they are short, the elements of several go through the function at once.
 #[inline(always)]
-fn softmax<T: Element>(row: &mut [T]) {
-    // Less the largest, so that nothing overflows.
-    let most = fold(row, T::LEAST, |x| x, |x, y| Maximum.apply(x, y));
-    for x in row.iter_mut() {
-        *x = (*x - most).exp();
-    }
-    let sum = fold(row, T::ZERO, |x| x, |x, y| x + y);
-    for x in row {
-        *x = *x / sum;
+fn softmax<T: Element>(rows: &mut [T], size: usize, level: Level) {
+    for batch in rows.chunks_mut((BATCH / size).max(1) * size) {
+        for row in batch.chunks_exact_mut(size) {
+            // Less the largest, so that nothing overflows.
+            let most = fold(row, T::LEAST, |x| x, |x, y| Maximum.apply(x, y));
+            for x in row {
+                *x = *x - most;
+            }
+        }
+        T::apply(Function::Exp, level, batch);
+        for row in batch.chunks_exact_mut(size) {
+            let sum = fold(row, T::ZERO, |x| x, |x, y| x + y);
+            for x in row {
+                *x = *x / sum;
+            }
+        }
     }
 }
 
 /// As above, along the columns of a block of rows of `width`.
 #[inline(always)]
-fn softmax_columns<T: Element>(block: &mut [T], width: usize) {
+fn softmax_columns<T: Element>(block: &mut [T], width: usize, level: Level) {
     let mut first = 0;
     while first < width {
         let len = TILE.min(width - first);
@@ -230,10 +243,19 @@ fn softmax_columns<T: Element>(block: &mut [T], width: usize) {
                 *most = Maximum.apply(*most, x);
             }
         }
-        for row in block.chunks_exact_mut(width) {
-            for ((x, &most), sum) in row[first..first + len].iter_mut().zip(&most).zip(&mut sums) {
-                *x = (*x - most).exp();
-                *sum = *sum + *x;
+        // Rows that are columns from end to end lie next to each other.
+        let together = if len == width { (BATCH / width).max(1) * width } else { width };
+        for batch in block.chunks_mut(together) {
+            for row in batch.chunks_exact_mut(width) {
+                for (x, &most) in row[first..first + len].iter_mut().zip(&most) {
+                    *x = *x - most;
+                }
+            }
+            T::apply(Function::Exp, level, if len == width { &mut *batch } else { &mut batch[first..first + len] });
+            for row in batch.chunks_exact(width) {
+                for (&x, sum) in row[first..first + len].iter().zip(&mut sums) {
+                    *sum = *sum + x;
+                }
             }
         }
         for row in block.chunks_exact_mut(width) {

@@ -284,18 +284,18 @@ impl Reader for NodeReader<'_> {
         let NodeScratch { tile, leaf, unary, binary, select, settled } = scratch;
         match self {
             Self::Leaf(x) => x.row(leaf, here, at, len),
-            Self::Scalar(x) => tile.fill(len, *x),
+            Self::Scalar(x) => RowSlice(tile.fill(len, *x)),
             Self::Unary(x) => {
                 let row = x.row(unary.get_or_insert_default(), here, at, len);
-                tile.fill(len, row)
+                RowSlice(tile.fill(len, row))
             }
             Self::Binary(x) => {
                 let row = x.row(binary.get_or_insert_default(), here, at, len);
-                tile.fill(len, row)
+                RowSlice(tile.fill(len, row))
             }
             Self::Select(x) => {
                 let row = x.row(select.get_or_insert_default(), here, at, len);
-                tile.fill(len, row)
+                RowSlice(tile.fill(len, row))
             }
             Self::Settled(x) => x.row(settled.get_or_insert_default(), here, at, len),
         }

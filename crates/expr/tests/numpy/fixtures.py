@@ -62,8 +62,10 @@ def cases(a):
     yield "tanh", np.tanh(wide)
     yield "sigmoid", t(1) / (t(1) + np.exp(-wide))
     yield "relu", np.maximum(wide, t(0))
-    yield "gelu", (0.5 * wide.astype(np.float64) * (1 + erf(wide / np.sqrt(2)))).astype(m.dtype)
-    yield "silu", wide / (t(1) + np.exp(-wide))
+    # At -inf a limit, where the formulas have 0 times infinity.
+    below = wide == -np.inf
+    yield "gelu", np.where(below, -0.0, 0.5 * wide.astype(np.float64) * (1 + erf(wide / np.sqrt(2)))).astype(m.dtype)
+    yield "silu", np.where(below, t(-0.0), wide / (t(1) + np.exp(-wide)))
     yield "abs", np.abs(wide)
     yield "recip", t(1) / wide
     yield "neg", -wide

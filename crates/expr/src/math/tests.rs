@@ -1,0 +1,172 @@
+use super::*;
+use crate::simd::{Level, Simd};
+
+/// The levels that this machine has, told so that a reader of the test's output knows what was tested.
+fn levels() -> Vec<Level> {
+    let all = [Simd::Base, Simd::V3, Simd::V4];
+    let had: Vec<Simd> = all.into_iter().filter(|&simd| simd <= Simd::widest()).collect();
+    println!("levels: {had:?}");
+    had.into_iter().map(Level::at_most).collect()
+}
+
+/// The distance between a result and the exact value, in units of the last place of the result's type.
+fn ulps32(result: f32, exact: f64) -> f64 {
+    let nearest = exact as f32;
+    if result == nearest || result.is_nan() && exact.is_nan() {
+        return 0.0;
+    }
+    let unit =
+        f64::from(nearest.abs().max(f32::MIN_POSITIVE).next_up()) - f64::from(nearest.abs().max(f32::MIN_POSITIVE));
+    (f64::from(result) - exact).abs() / unit
+}
+
+fn ulps64(result: f64, exact: f64) -> f64 {
+    if result == exact || result.is_nan() && exact.is_nan() {
+        return 0.0;
+    }
+    let scale = exact.abs().max(f64::MIN_POSITIVE);
+    (result - exact).abs() / (scale.next_up() - scale)
+}
+
+/// The results of many numbers, and these.
+fn results<T: Element>(function: Function, level: Level, of: impl Iterator<Item = T>) -> impl Iterator<Item = (T, T)> {
+    let of: Vec<T> = of.collect();
+    let mut values = of.clone();
+    T::apply(function, level, &mut values);
+    of.into_iter().zip(values)
+}
+
+/// Numbers of every size and both signs.
+fn every32() -> impl Iterator<Item = f32> {
+    (0..=u32::MAX).step_by(997).map(f32::from_bits)
+}
+
+fn every64() -> impl Iterator<Item = f64> {
+    let every = (0..=u64::MAX).step_by((1 << 43) + 12_345_678_901).map(f64::from_bits);
+    every.chain((-2_000_000..2_000_000).map(|i| f64::from(i) * 1e-5))
+}
+
+fn sigmoid(x: f64) -> f64 {
+    if x < 0.0 { x.exp() / (1.0 + x.exp()) } else { 1.0 / (1.0 + (-x).exp()) }
+}
+
+fn silu(x: f64) -> f64 {
+    match x {
+        f64::NEG_INFINITY => 0.0,
+        // Where e^x is subnormal, x · e^x need not be; and x + 100 is exact.
+        _ if x < -600.0 => x * (x + 100.0).exp() * (-100.0_f64).exp(),
+        _ => x * sigmoid(x),
+    }
+}
+
+fn gelu(x: f64) -> f64 {
+    if x == f64::NEG_INFINITY { 0.0 } else { 0.5 * x * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2) }
+}
+
+/// A function, its exact value, and the error that is claimed, in units of the last place.
+type Claim = (Function, fn(f64) -> f64, f64);
+
+const CLAIMS: [Claim; 5] = [
+    (Function::Exp, f64::exp, 2.0),
+    (Function::Ln, f64::ln, 2.0),
+    (Function::Tanh, f64::tanh, 3.0),
+    (Function::Sigmoid, sigmoid, 4.0),
+    (Function::Silu, silu, 4.0),
+];
+
+#[test]
+fn functions_of_single_precision_are_as_exact_as_claimed() {
+    for level in levels() {
+        for (function, exact, claimed) in CLAIMS {
+            let errors = results(function, level, every32()).map(|(x, y)| (x, ulps32(y, exact(f64::from(x)))));
+            let (x, worst) = errors.fold((0.0, 0.0), |worst, next| if next.1 > worst.1 { next } else { worst });
+            assert!(worst <= claimed, "{function:?}({x}) at {level:?}: {worst}");
+        }
+        for (x, y) in results(Function::Gelu, level, every32()).filter(|(x, _)| x.is_finite()) {
+            let error = (f64::from(y) - gelu(f64::from(x))).abs();
+            assert!(error <= 4e-7 * f64::from(x.abs().max(1.0)), "gelu({x}) at {level:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn functions_of_double_precision_are_as_exact_as_claimed() {
+    for level in levels() {
+        for (function, exact, claimed) in CLAIMS {
+            // The C library's own error counts as ours here.
+            let errors = results(function, level, every64()).map(|(x, y)| (x, ulps64(y, exact(x))));
+            let (x, worst) = errors.fold((0.0, 0.0), |worst, next| if next.1 > worst.1 { next } else { worst });
+            assert!(worst <= claimed, "{function:?}({x}) at {level:?}: {worst}");
+        }
+    }
+}
+
+/// The levels with fused multiply-add agree to the last bit, and so do values wherever they lie in a slice.
+#[test]
+fn a_value_has_one_result() {
+    let functions = CLAIMS.map(|(function, ..)| function).into_iter().chain([Function::Gelu]);
+    for function in functions {
+        let wide: Vec<u32> = results(function, Level::at_most(Simd::V4), every32()).map(|(_, y)| y.to_bits()).collect();
+        let narrow: Vec<u32> =
+            results(function, Level::at_most(Simd::V3), every32()).map(|(_, y)| y.to_bits()).collect();
+        assert!(wide == narrow, "{function:?}");
+        let numbers: Vec<f32> = every32().step_by(9973).collect();
+        let together: Vec<u32> =
+            results(function, Level::chosen(), numbers.iter().copied()).map(|(_, y)| y.to_bits()).collect();
+        let alone = numbers.iter().map(|&x| {
+            let mut one = [x];
+            f32::apply(function, Level::chosen(), &mut one);
+            one[0].to_bits()
+        });
+        assert!(alone.eq(together), "{function:?}");
+    }
+}
+
+#[test]
+fn functions_at_the_ends_of_their_range() {
+    fn check<T: Element>(nan: T) {
+        let (most, zero, one) = (T::MOST, T::ZERO, T::ONE);
+        let hundred = T::from_f64(100.0);
+        let cases = [
+            (Function::Exp, T::LEAST, zero),
+            (Function::Exp, most, most),
+            (Function::Exp, zero, one),
+            (Function::Exp, -zero, one),
+            (Function::Ln, zero, T::LEAST),
+            (Function::Ln, -zero, T::LEAST),
+            (Function::Ln, most, most),
+            (Function::Ln, one, zero),
+            (Function::Ln, -one, nan),
+            (Function::Tanh, -hundred, -one),
+            (Function::Tanh, most, one),
+            (Function::Tanh, T::LEAST, -one),
+            (Function::Tanh, zero, zero),
+            (Function::Tanh, -zero, -zero),
+            (Function::Sigmoid, T::LEAST, zero),
+            (Function::Sigmoid, most, one),
+            (Function::Sigmoid, zero, T::from_f64(0.5)),
+            (Function::Silu, T::LEAST, -zero),
+            (Function::Silu, most, most),
+            (Function::Silu, -zero, -zero),
+            (Function::Gelu, T::LEAST, -zero),
+            (Function::Gelu, most, most),
+            (Function::Gelu, -zero, -zero),
+        ];
+        let functions =
+            [Function::Exp, Function::Ln, Function::Tanh, Function::Sigmoid, Function::Gelu, Function::Silu];
+        for level in levels() {
+            for (function, x, expected) in cases.into_iter().chain(functions.map(|function| (function, nan, nan))) {
+                let mut y = [x];
+                T::apply(function, level, &mut y);
+                let same = y[0] == expected && T::ONE / y[0] == T::ONE / expected;
+                assert!(
+                    same || y[0].is_nan() && expected.is_nan(),
+                    "{function:?}({x}) at {level:?}: {}, not {expected}",
+                    y[0]
+                );
+            }
+        }
+    }
+    check::<f32>(f32::NAN);
+    check::<f64>(f64::NAN);
+}
