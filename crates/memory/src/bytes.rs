@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn sizes_are_read_strictly() {
-        let good: [(&[u8], usize); 8] = [
+        let good: [(&[u8], u64); 8] = [
             (b"0", 0),
             (b"4096", 4096),
             (b"64K", 64 << 10),
@@ -92,7 +92,7 @@ mod tests {
             (b"1T", 1 << 40),
         ];
         for (text, size) in good {
-            assert_eq!(parse(text), Some(size));
+            assert_eq!(parse(text), usize::try_from(size).ok());
         }
         let bad: [&[u8]; 11] = [
             b"",

@@ -255,8 +255,9 @@ mod tests {
             assert_eq!(rule.capacity_for(isize::MAX as usize), None);
             assert_eq!(rule.capacity_for(usize::MAX), None);
         }
-        assert_eq!(SizeClasses::new(1, 64).capacity_for((1 << 62) + 1), None);
-        assert_eq!(SizeClasses::new(2, 64).capacity_for((1 << 62) + 1), Some((1 << 62) + (1 << 61)));
+        let top = 1usize << (usize::BITS - 2);
+        assert_eq!(SizeClasses::new(1, 64).capacity_for(top + 1), None);
+        assert_eq!(SizeClasses::new(2, 64).capacity_for(top + 1), Some(top + top / 2));
     }
 
     #[test]

@@ -42,7 +42,8 @@ fn every32() -> impl Iterator<Item = f32> {
 }
 
 fn every64() -> impl Iterator<Item = f64> {
-    let every = (0..=u64::MAX).step_by((1 << 43) + 12_345_678_901).map(f64::from_bits);
+    let step = (1 << 43) + 12_345_678_901;
+    let every = (0..=u64::MAX / step).map(move |i| f64::from_bits(i * step));
     every.chain((-2_000_000..2_000_000).map(|i| f64::from(i) * 1e-5))
 }
 

@@ -150,7 +150,8 @@ impl CentralList {
     #[inline]
     fn queue_of(&self, fit: &Fit) -> Option<usize> {
         let first = self.first_queue[fit.alignment.trailing_zeros() as usize];
-        (first != NONE).then_some(first as usize + fit.class)
+        // Lazily: with 32 bits the sum overflows where there is none.
+        (first != NONE).then(|| first as usize + fit.class)
     }
 
     #[cold]

@@ -266,6 +266,7 @@ mod tests {
         members.make(Stock::new(&PoolConfig::default(), SizeClasses::new(8, 64)).unwrap()).unwrap()
     }
 
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     #[test]
     fn stocks_of_pools_that_are_no_more_are_forgotten() {
         let mut members = Members::new();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::common::{layout, ops, random_size};
 use tenzor_memory::allocator_api2::alloc::Global;
 use tenzor_memory::{
-    Backing, ComputeArena, Failing, Fault, FromAllocator, Limited, Pages, PoolConfig, System, TensorAllocator, Tracking,
+    Backing, ComputeArena, Failing, Fault, FromAllocator, Limited, PoolConfig, System, TensorAllocator, Tracking,
 };
 
 struct Live {
@@ -66,7 +66,8 @@ fn conforms(backing: impl Backing) {
 #[test]
 fn every_backing_conforms() {
     conforms(System);
-    conforms(Pages);
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    conforms(tenzor_memory::Pages);
     conforms(FromAllocator(Global));
     conforms(Limited::new(System, 1 << 30));
     conforms(Failing::every(System, 0));

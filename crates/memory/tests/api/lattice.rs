@@ -123,6 +123,7 @@ fn check<T>(alloc: &TensorAllocator<Limited<System>>, count: usize, align: usize
     }
 }
 
+#[cfg(target_pointer_width = "64")]
 #[test]
 fn sixteen_gibibytes_are_a_size_like_any_other() {
     let alloc = TensorAllocator::with_config(PoolConfig::default().with_max_pool_size(usize::MAX));

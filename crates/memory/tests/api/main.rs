@@ -7,6 +7,7 @@ mod common;
 mod arena;
 mod conformance;
 mod containers;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod corpus;
 mod faults;
 mod init;

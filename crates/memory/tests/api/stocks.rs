@@ -231,6 +231,7 @@ fn ten_thousand_threads_come_and_go() {
     assert!(ledger.peak_bytes() < 100 << 10, "{} bytes at the peak", ledger.peak_bytes());
 }
 
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 #[test]
 fn the_child_of_a_fork_has_the_stocks_of_all_threads() {
     let (_, alloc) = tracked(PoolConfig::default());

@@ -161,25 +161,27 @@ fn what_is_to_be_zeroed_on_free_is_zeroed_in_the_block_as_well() {
     assert!(!backing.0.get(), "something was not zeroed");
 }
 
-/// A backing with a page of its own, for who asks for just that; for others it is `System`.
-struct WithPage(NonNull<u8>);
-
-// SAFETY: the test asks for one page at a time; the rest is `System`'s.
-unsafe impl Backing for WithPage {
-    fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-        if layout.size() == 4096 { Ok(self.0) } else { System.obtain(layout) }
-    }
-
-    unsafe fn give_back(&self, ptr: NonNull<u8>, layout: Layout) {
-        if ptr != self.0 {
-            // SAFETY: it came from there.
-            unsafe { System.give_back(ptr, layout) };
-        }
-    }
-}
-
+/// Where a page can be put at an address that one chooses.
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 #[test]
 fn what_has_no_size_is_not_taken_for_what_begins_at_its_address() {
+    /// A backing with a page of its own, for who asks for just that; for others it is `System`.
+    struct WithPage(NonNull<u8>);
+
+    // SAFETY: the test asks for one page at a time; the rest is `System`'s.
+    unsafe impl Backing for WithPage {
+        fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+            if layout.size() == 4096 { Ok(self.0) } else { System.obtain(layout) }
+        }
+
+        unsafe fn give_back(&self, ptr: NonNull<u8>, layout: Layout) {
+            if ptr != self.0 {
+                // SAFETY: it came from there.
+                unsafe { System.give_back(ptr, layout) };
+            }
+        }
+    }
+
     // A layout of no size points to the address that is its alignment.
     let page_at = |address: usize| {
         let access = libc::PROT_READ | libc::PROT_WRITE;
