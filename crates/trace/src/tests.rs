@@ -105,6 +105,10 @@ fn every_error_names_its_place() {
     let cases = WRONG.replace("MAX", &isize::MAX.to_string());
     for case in cases.trim().lines() {
         let (lines, expected) = case.split_once(" => ").unwrap();
+        // It takes three sizes of 64 bits.
+        if usize::BITS < 64 && expected.contains("2^64") {
+            continue;
+        }
         let lines = lines.replace(';', "\n").replace("NUL", "\0");
         assert_eq!(parse(&lines).unwrap_err().to_string(), expected);
     }
