@@ -12,14 +12,12 @@ use std::ptr::{self, NonNull};
 use super::cache::{Cache, give_back};
 use super::runs::take_back_run;
 use super::shards::{Visit, owner};
+use super::tuning::{ASIDE_BLOCKS, ASIDE_BLOCKS_A_HOLD};
 use super::{central, threads};
 use crate::heap::classes::{self, PAGE, Place, class_capacity};
 use crate::os::{Linux, Os};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicUsize};
-
-/// The most blocks that were served so, and are in use: each takes a mapping of the process's.
-const BLOCKS: usize = 1024;
 
 /// Where such a block is, and the bytes of its mapping. A place without a start is vacant; one that starts at `TAKEN` is being filled.
 struct Served {
@@ -31,8 +29,9 @@ struct Served {
 
 const TAKEN: usize = 1;
 
-static SERVED: [Served; BLOCKS] =
-    [const { Served { start: AtomicUsize::new(0), bytes: AtomicUsize::new(0), request: AtomicUsize::new(0) } }; BLOCKS];
+static SERVED: [Served; ASIDE_BLOCKS] =
+    [const { Served { start: AtomicUsize::new(0), bytes: AtomicUsize::new(0), request: AtomicUsize::new(0) } };
+        ASIDE_BLOCKS];
 
 /// A request in one word: the logarithm of its alignment above its size, which is not zero.
 fn pack(request: Layout) -> usize {
@@ -168,9 +167,6 @@ fn pop<T>(list: &AtomicPtr<T>, before: impl Fn(NonNull<T>) -> *mut T) -> Option<
     }
 }
 
-/// As many blocks are taken under one hold of the lock.
-const BATCH: usize = 16;
-
 /// Counts what was served, and gives back some of what was left. Returns whether there is more.
 pub(super) fn work_off() -> bool {
     let mut visit = Visit::default();
@@ -185,7 +181,7 @@ pub(super) fn work_off() -> bool {
         }
     }
     drop(visit);
-    let mut blocks = [None; BATCH];
+    let mut blocks = [None; ASIDE_BLOCKS_A_HOLD];
     let left = {
         let Some(_central) = central() else { return true };
         for place in &mut blocks {

@@ -2,6 +2,7 @@
 
 use super::cache::Cache;
 use super::shards::{self, Inside};
+use super::tuning::{ONCE_MORE_TRIES, UNDER_WAY_WAITS};
 use super::yield_to_request;
 use crate::heap::Goal;
 use crate::heap::classes::PAGE;
@@ -9,10 +10,6 @@ use crate::os;
 use crate::sync::BREATH;
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Relaxed;
-
-/// So often others are waited for, who may have under way what somebody needs; and so often a request is tried again for that.
-const WAITS: u32 = 200;
-const TRIES: u32 = 16;
 
 /// How often somebody began to do something without a lock.
 static BEGUN: AtomicU32 = AtomicU32::new(0);
@@ -88,7 +85,7 @@ pub(super) fn keep_budget(inside: Inside) -> Inside {
 
 /// Tries something once memory has yielded, and again if what others had under way meanwhile may be what it needs.
 pub(super) fn once_more<T>(cache: &Cache, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
-    for _ in 0..TRIES {
+    for _ in 0..ONCE_MORE_TRIES {
         yield_to_request(cache);
         wait();
         let begun = BEGUN.load(Relaxed);
@@ -103,7 +100,7 @@ pub(super) fn once_more<T>(cache: &Cache, mut attempt: impl FnMut() -> Option<T>
 /// Waits for the end of what others have under way.
 fn wait() {
     let is_under_way = || shards::all().any(|shard| shard.enter().is_some_and(|inside| inside.is_anything_under_way()));
-    for _ in 0..WAITS {
+    for _ in 0..UNDER_WAY_WAITS {
         if !is_under_way() {
             return;
         }

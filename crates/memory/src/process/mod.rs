@@ -15,6 +15,7 @@ mod settings;
 mod shards;
 mod tally;
 mod threads;
+mod tuning;
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicUsize};

@@ -8,28 +8,17 @@
 use std::ptr::{self, NonNull};
 
 use super::pot;
-use crate::heap::classes::PAGE;
+use super::tuning::{
+    PARCELS, PARCELS_FREE_PAGES, PARCELS_FREE_PART, PARCELS_FREE_UNTOLD, REQUESTS_BETWEEN_COLLECTING,
+    REQUESTS_BETWEEN_LEAVING, REQUESTS_PAST_STACKS,
+};
 use crate::heap::parcel::{PARCEL, Parcel};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize};
 
-/// The most parcels of a thread. Whoever has more in use than they hold asks the heap: there, the gaps between blocks are everybody's.
-const MOST: usize = 64;
-
-/// Pages that may be free besides a share of those in use, and the share. With these, threads that replace blocks of all sizes at random need
-/// the heap no more; with half of it, they need it so often that more lies between what is in use.
-const SPARE: usize = (512 << 10) / PAGE;
-const SHARE: usize = 2;
-
-/// So many may be free without a word.
-const LITTLE: usize = SPARE / 2;
-
 /// Bytes of a word, and the top bit of each.
 const BYTES: usize = 8;
 const TOPS: u64 = u64::MAX / 0xff * 0x80;
-
-/// One of so many requests that stacks did not serve ends a lease of these.
-const LEASE_ENDS: usize = 8;
 
 /// Changed by who is at the [leases](super::cache::Cache::enter) of its cache.
 #[derive(Debug)]
@@ -43,12 +32,12 @@ pub(crate) struct ThreadParcels {
     /// The class that was asked for last; none, as the first class has no pages, if that is long ago.
     asked: AtomicUsize,
     /// How many pages are free side by side in each, a byte each.
-    longest: [AtomicU64; MOST / BYTES],
+    longest: [AtomicU64; PARCELS / BYTES],
     /// Requests that stacks did not serve, and how many of them there were when it pays to look for what others freed.
     requests: AtomicUsize,
     look_at: AtomicUsize,
     looks_in: AtomicUsize,
-    parcels: [AtomicPtr<Parcel>; MOST],
+    parcels: [AtomicPtr<Parcel>; PARCELS],
 }
 
 impl ThreadParcels {
@@ -59,11 +48,11 @@ impl ThreadParcels {
             pages: AtomicUsize::new(0),
             told: AtomicUsize::new(0),
             asked: AtomicUsize::new(0),
-            longest: [const { AtomicU64::new(0) }; MOST / BYTES],
+            longest: [const { AtomicU64::new(0) }; PARCELS / BYTES],
             requests: AtomicUsize::new(0),
             look_at: AtomicUsize::new(0),
             looks_in: AtomicUsize::new(0),
-            parcels: [const { AtomicPtr::new(ptr::null_mut()) }; MOST],
+            parcels: [const { AtomicPtr::new(ptr::null_mut()) }; PARCELS],
         }
     }
 
@@ -94,7 +83,7 @@ impl ThreadParcels {
         self.asked.store(class, Relaxed);
         let requests = self.requests.load(Relaxed).wrapping_add(1);
         self.requests.store(requests, Relaxed);
-        requests.is_multiple_of(LEASE_ENDS)
+        requests.is_multiple_of(REQUESTS_PAST_STACKS)
     }
 
     /// Whether what is freed of a class will be asked for next, as far as the last request tells.
@@ -159,7 +148,8 @@ impl ThreadParcels {
         }
         self.count_pages();
         self.add_free(collected);
-        let looks_in = if collected > 0 { 0 } else { (2 * self.looks_in.load(Relaxed) + 1).min(MOST) };
+        let looks_in =
+            if collected > 0 { 0 } else { (2 * self.looks_in.load(Relaxed) + 1).min(REQUESTS_BETWEEN_COLLECTING) };
         self.looks_in.store(looks_in, Relaxed);
         self.look_at.store(requests + looks_in, Relaxed);
         collected > 0
@@ -178,7 +168,7 @@ impl ThreadParcels {
     /// One more.
     pub(crate) fn add(&self, parcel: NonNull<Parcel>) {
         let place = self.count.load(Relaxed);
-        debug_assert!(place < MOST);
+        debug_assert!(place < PARCELS);
         let Some(slot) = self.parcels.get(place) else { return };
         slot.store(parcel.as_ptr(), Relaxed);
         self.count.store(place + 1, Relaxed);
@@ -194,7 +184,7 @@ impl ThreadParcels {
     /// The one that is to be [left](Self::leave), before another comes: one that is empty; or, where there can be no more, a small one.
     pub(crate) fn to_leave(&self) -> Option<&'static Parcel> {
         // Then it is seldom that one became small.
-        if self.is_full() && !self.requests.load(Relaxed).is_multiple_of(MOST) {
+        if self.is_full() && !self.requests.load(Relaxed).is_multiple_of(REQUESTS_BETWEEN_LEAVING) {
             return None;
         }
         let most = if self.is_full() { PARCEL / 2 } else { 0 };
@@ -203,7 +193,7 @@ impl ThreadParcels {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.count.load(Relaxed) == MOST
+        self.count.load(Relaxed) == PARCELS
     }
 
     /// The last one.
@@ -239,7 +229,7 @@ impl ThreadParcels {
     /// Whether more are free than was told.
     #[inline]
     pub(crate) fn has_surplus(&self) -> bool {
-        self.free.load(Relaxed) > LITTLE + self.told.load(Relaxed)
+        self.free.load(Relaxed) > PARCELS_FREE_UNTOLD + self.told.load(Relaxed)
     }
 
     /// The parcel whose free pages are to go back, if more are free than may be. If not, that is told.
@@ -247,9 +237,9 @@ impl ThreadParcels {
     pub(crate) fn surplus(&self) -> Option<&'static Parcel> {
         self.count_pages();
         let (free, pages, told) = (self.free.load(Relaxed), self.pages.load(Relaxed), self.told.load(Relaxed));
-        if free <= SPARE + pages.saturating_sub(free) / SHARE {
+        if free <= PARCELS_FREE_PAGES + pages.saturating_sub(free) / PARCELS_FREE_PART {
             // Some more, as there will be soon.
-            let more = (free.saturating_sub(LITTLE + told)).next_multiple_of(LITTLE);
+            let more = (free.saturating_sub(PARCELS_FREE_UNTOLD + told)).next_multiple_of(PARCELS_FREE_UNTOLD);
             pot::tell(more);
             self.told.store(told + more, Relaxed);
             return None;

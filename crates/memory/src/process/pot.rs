@@ -1,13 +1,9 @@
 //! What the caches of all threads together may hold beyond a share of their own: portions, taken and given back.
 
 use super::shards;
+use super::tuning::{POT_PORTION, SMALL_POT};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicUsize};
-
-const PORTION: usize = 128 << 10;
-
-/// Where little is in use.
-const SMALL: usize = 4 << 20;
 
 static TAKEN: Taken = Taken(AtomicUsize::new(0));
 
@@ -18,7 +14,7 @@ struct Taken(AtomicUsize);
 /// What caches hold of a small program is not much, whatever part of it; what they spare a large one does not grow with it.
 fn size() -> usize {
     let in_use = shards::in_use();
-    SMALL.saturating_sub(in_use / 16).max(in_use / 128)
+    SMALL_POT.saturating_sub(in_use / 16).max(in_use / 128)
 }
 
 /// So many bytes are the caller's from now on; or there are none; or it is to give so many back.
@@ -34,16 +30,16 @@ pub(super) fn ask() -> Answer {
     // Mostly all is taken: a look alone disturbs nobody.
     let taken = TAKEN.0.load(Relaxed);
     if taken > size {
-        return Answer::Overdrawn(PORTION);
+        return Answer::Overdrawn(POT_PORTION);
     }
-    if taken + PORTION > size {
+    if taken + POT_PORTION > size {
         return Answer::Empty;
     }
-    if TAKEN.0.fetch_add(PORTION, Relaxed) + PORTION > size {
-        give_back(PORTION);
+    if TAKEN.0.fetch_add(POT_PORTION, Relaxed) + POT_PORTION > size {
+        give_back(POT_PORTION);
         return Answer::Empty;
     }
-    Answer::Portion(PORTION)
+    Answer::Portion(POT_PORTION)
 }
 
 pub(super) fn give_back(bytes: usize) {

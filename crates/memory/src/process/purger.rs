@@ -16,6 +16,9 @@ use std::time::Duration;
 use super::cache::Cache;
 use super::errands::pursue;
 use super::shards::{self, Inside};
+use super::tuning::{
+    LATE_NANOSECONDS, PIECES_A_CALL, SETTINGS_NANOSECONDS, SHORTEST_TICK_NANOSECONDS, THREAD_REFUSED_NANOSECONDS,
+};
 use super::{Central, central, central_lock, pot, promote, reach, threads, tire};
 use crate::heap_config::{Background, HeapSettings};
 use crate::os;
@@ -33,21 +36,6 @@ static OPEN: AtomicBool = AtomicBool::new(true);
 pub(super) fn reconsider() {
     OPEN.store(true, Relaxed);
 }
-
-/// A millisecond, in the clock's nanoseconds.
-const MS: u64 = 1_000_000;
-
-/// For so long a system that refused a thread is not asked for one again.
-const RETRY: u64 = 10 * 60 * 1000 * MS;
-
-/// A visit that is so late shows that the thread's pace is another one than before.
-const LATE: u64 = 200 * MS;
-
-/// The most pieces that one call gives back, if it is late for them.
-const PIECES: u64 = 8;
-
-/// The thread looks at the settings at least so often.
-const LOOK: u64 = 1000 * MS;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
@@ -78,7 +66,7 @@ impl Purger {
 /// A tick; `None` if memory does not decay.
 fn period(settings: &HeapSettings) -> Option<u64> {
     let decay = u64::try_from(settings.decay.value?.as_nanos()).unwrap_or(NEVER);
-    Some((decay / TICKS as u64).max(MS))
+    Some((decay / TICKS as u64).max(SHORTEST_TICK_NANOSECONDS))
 }
 
 impl Central {
@@ -233,7 +221,7 @@ fn find_somebody(inside: Inside, cache: &Cache) {
     drop(central);
     if !os::spawn(purge) {
         let mut central = central_lock();
-        central.purger.again = now.saturating_add(RETRY);
+        central.purger.again = now.saturating_add(THREAD_REFUSED_NANOSECONDS);
         if central.purger.who == me {
             central.leave_it_to_calls(cache, now);
         }
@@ -249,7 +237,7 @@ fn look(cache: &Cache) -> Option<u64> {
     }
     let now = os::clock();
     cache.pace(now < due);
-    if now >= due && now - due > LATE {
+    if now >= due && now - due > LATE_NANOSECONDS {
         cache.attend();
     }
     (now >= due).then_some(now)
@@ -302,7 +290,7 @@ impl Central {
             reconsider();
         }
         // After so many more ticks nothing would change.
-        Some((late.min(2 * TICKS as u64) + 1, (late + 1).min(PIECES)))
+        Some((late.min(2 * TICKS as u64) + 1, (late + 1).min(PIECES_A_CALL)))
     }
 
     /// Whether calls have a piece to give back.
@@ -372,7 +360,7 @@ fn purge() {
     loop {
         let Some(mut left) = period(&central_lock().settings) else { return };
         while left > 0 {
-            let slice = left.min(LOOK);
+            let slice = left.min(SETTINGS_NANOSECONDS);
             os::sleep(Duration::from_nanos(slice));
             let central = central_lock();
             // The decay may be shorter by now.

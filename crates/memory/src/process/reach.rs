@@ -5,15 +5,15 @@
 
 use super::cache::{Cache, Kept};
 use super::shards::Visit;
+use super::tuning::{BLOCKS_TAKEN_OUT, CALL_IN_TRIES};
 use super::{CENTRAL, central, fork, pot, threads};
 use crate::os;
 use crate::sync::BREATH;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicU8};
 
-/// Somebody does this. Who does may wait for a fork that waits for us: so it is tried so often only.
+/// Somebody does this.
 static BUSY: AtomicBool = AtomicBool::new(false);
-const TRIES: u32 = 1000;
 
 /// Whether the system fences threads.
 static FENCE: AtomicU8 = AtomicU8::new(UNKNOWN);
@@ -46,7 +46,7 @@ pub(super) fn call_in(only_idle: bool) {
     if CENTRAL.is_held_for_fork() || fork::is_bereft() || !can_fence() {
         return;
     }
-    let mut tries = if only_idle { 0 } else { TRIES };
+    let mut tries = if only_idle { 0 } else { CALL_IN_TRIES };
     while BUSY.swap(true, Acquire) {
         if tries == 0 {
             return;
@@ -81,9 +81,6 @@ fn visit_all(visit: impl Fn(&Cache) -> bool) -> bool {
     threads::see_all(central, |cache| any |= visit(cache)).is_some() && any
 }
 
-/// Blocks, or parcels' pages, that are taken out under one hold of the lock: the deepest stack.
-const MOST: usize = 64;
-
 fn take_out_all() {
     let Some(mut central) = central() else { return };
     let Some(walk) = central.caches.begin_walk() else { return };
@@ -92,9 +89,9 @@ fn take_out_all() {
         while let Some(from) = class
             && central.caches.walk_at(walk).is_some()
         {
-            let mut kept: [Option<Kept>; MOST] = [None; MOST];
+            let mut kept: [Option<Kept>; BLOCKS_TAKEN_OUT] = [None; BLOCKS_TAKEN_OUT];
             let mut count = 0;
-            class = cache.take_out(from, MOST, |one| {
+            class = cache.take_out(from, BLOCKS_TAKEN_OUT, |one| {
                 kept[count] = Some(one);
                 count += 1;
             });

@@ -2,6 +2,7 @@
 
 use super::cache::{Cache, Tally};
 use super::shards;
+use super::tuning::UNPUBLISHED_BYTES;
 use crate::heap::Heap;
 use crate::heap::classes::{CLASSES, class_capacity};
 use crate::layout::{BUCKETS, bucket_of};
@@ -33,9 +34,6 @@ pub(super) struct Tallies {
     failures: u64,
 }
 
-/// Where there is more than one shard, a part of what is in use may be unpublished of each, in bytes: the peak of all errs by so much.
-const CREDIT: usize = 1 << 20;
-
 /// Requested bytes in use, as far as they were published, and their peak.
 static PUBLISHED: Published = Published { in_use: AtomicIsize::new(0), peak: AtomicIsize::new(0) };
 
@@ -62,7 +60,7 @@ impl Tallies {
         let (in_use, peak) = cache.settle();
         self.peak = self.peak.max(self.in_use.wrapping_add(peak));
         self.in_use = self.in_use.wrapping_add(in_use);
-        if shards::are_many() && self.in_use.abs_diff(self.published) > CREDIT {
+        if shards::are_many() && self.in_use.abs_diff(self.published) > UNPUBLISHED_BYTES {
             self.publish();
         }
     }

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use super::cache::{Cache, Tally};
 use super::errands::keep_budget;
 use super::shards::{self, Inside, Visit, owner};
+use super::tuning::{CACHES_SEEN_A_HOLD, SPARE_CACHES, WALKS};
 use super::{Central, aside, central, purger};
 use crate::heap::classes::{self, Run};
 use crate::os::{self, Ends};
@@ -46,9 +47,6 @@ pub(super) fn are_many() -> bool {
     MANY.load(Relaxed)
 }
 
-/// Free caches that are kept for the next threads.
-const SPARE: usize = 8;
-
 /// All caches.
 #[derive(Debug)]
 pub(super) struct Caches {
@@ -79,12 +77,6 @@ static ABANDONED: AtomicU32 = AtomicU32::new(0);
 pub(super) fn abandon_walk(walk: usize) {
     ABANDONED.fetch_or(1 << walk, Relaxed);
 }
-
-/// As many can be under way at once. More go through the whole list under one hold.
-const WALKS: usize = 4;
-
-/// Caches that are seen under one hold of the lock.
-const BATCH: usize = 32;
 
 fn link(cache: Option<&'static Cache>) -> *mut Cache {
     cache.map_or(ptr::null_mut(), |cache| ptr::from_ref(cache).cast_mut())
@@ -202,7 +194,7 @@ impl Caches {
         cache.taken.store(false, Relaxed);
         cache.give_up_portions(usize::MAX);
         cache.begin_anew();
-        if self.spares == SPARE {
+        if self.spares == SPARE_CACHES {
             return Some(cache);
         }
         cache.next.store(link(self.spare), Relaxed);
@@ -226,7 +218,7 @@ pub(super) fn see_all(
         return Some(left);
     };
     loop {
-        for _ in 0..BATCH {
+        for _ in 0..CACHES_SEEN_A_HOLD {
             let Some(cache) = central.caches.walk_on(walk) else {
                 left.add(&central.caches.end_walk(walk));
                 return Some(left);

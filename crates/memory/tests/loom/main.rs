@@ -13,6 +13,9 @@ mod cache;
 #[path = "../../src/process/parcels.rs"]
 mod parcels;
 
+#[path = "../../src/process/tuning.rs"]
+mod tuning;
+
 #[path = "../../src/heap/parcel.rs"]
 mod parcel;
 

@@ -1,5 +1,6 @@
 //! Which shard a cache's thread asks, and how often it had to wait there.
 
+use super::super::tuning::{VISITS_TO_MOVE, WAITS_TO_MOVE};
 use super::Cache;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicU32, AtomicUsize};
@@ -14,9 +15,6 @@ pub(super) struct Home {
     since: AtomicU32,
     moves: AtomicU32,
 }
-
-const WAITS: u32 = 32;
-const VISITS: u32 = 64 * WAITS;
 
 impl Home {
     /// The first shard, of which nothing is known yet.
@@ -62,8 +60,9 @@ impl Cache {
         let Home { visits, waits, since, moves, .. } = &self.home;
         let (visits, moves) = (visits.load(Relaxed), moves.load(Relaxed));
         let waited =
-            if visits.wrapping_sub(since.load(Relaxed)) > VISITS << moves { 0 } else { waits.load(Relaxed) } + 1;
-        let is_crowded = waited > WAITS << moves;
+            if visits.wrapping_sub(since.load(Relaxed)) > VISITS_TO_MOVE << moves { 0 } else { waits.load(Relaxed) }
+                + 1;
+        let is_crowded = waited > WAITS_TO_MOVE << moves;
         waits.store(if is_crowded { 0 } else { waited }, Relaxed);
         if waited == 1 || is_crowded {
             since.store(visits, Relaxed);

@@ -3,22 +3,14 @@
 use std::ptr::NonNull;
 
 use super::super::pot::{self, Answer};
-use super::stack::{BOTTOMS, STACK_BLOCKS, depth};
+use super::super::tuning::{
+    BLOCKS_DRAINED, LEASES_CUT_PART, PAGES_LEASED_BYTES, SLABS_LEASED_BYTES, UNFILLED_LEASES_ASKED,
+};
+use super::stack::{BOTTOMS, depth};
 use super::{Cache, add};
 use crate::heap::classes::{CLASSES, SLAB_CLASSES, class_capacity};
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::Relaxed;
-
-/// The bytes that each cache may lease for blocks of slabs, besides its portions of the [pot]; and for blocks of pages, behind which are
-/// parcels.
-const CACHE_BYTES: usize = 256 << 10;
-const PAGES_BYTES: usize = 128 << 10;
-
-/// So many other classes are asked for what of their leases is not filled, before what is filled goes back.
-const LOOKS: usize = 4;
-
-/// What is filled goes back for others' sake by such a part of all.
-const AT_ONCE: usize = 8;
 
 /// Whether blocks of a class are pages.
 fn is_pages(class: usize) -> bool {
@@ -104,8 +96,8 @@ impl Cache {
             // Classes with leases, this one left out, from the hand on.
             for look in 0..2 * CLASSES {
                 let Some(other) = self.next_leasing(class) else { break };
-                self.cut(other, look >= LOOKS, give);
-                let more = if look < LOOKS { 0 } else { self.total(class) / AT_ONCE };
+                self.cut(other, look >= UNFILLED_LEASES_ASKED, give);
+                let more = if look < UNFILLED_LEASES_ASKED { 0 } else { self.total(class) / LEASES_CUT_PART };
                 if self.may_lease(class, bytes + more) {
                     break;
                 }
@@ -156,7 +148,7 @@ impl Cache {
 
     /// The most bytes that may be leased for classes like this one.
     fn total(&self, class: usize) -> usize {
-        if self.is_of_parcels(class) { PAGES_BYTES } else { CACHE_BYTES + self.allowance.load(Relaxed) }
+        if self.is_of_parcels(class) { PAGES_LEASED_BYTES } else { SLABS_LEASED_BYTES + self.allowance.load(Relaxed) }
     }
 
     fn may_lease(&self, class: usize, bytes: usize) -> bool {
@@ -225,7 +217,7 @@ impl Cache {
     pub(crate) fn drain_some(&self, mut give: impl FnMut(usize, NonNull<u8>)) -> bool {
         let mut given = 0;
         for class in 0..CLASSES {
-            if given >= STACK_BLOCKS {
+            if given >= BLOCKS_DRAINED {
                 return true;
             }
             given += self.held(class);

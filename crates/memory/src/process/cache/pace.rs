@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use super::super::tuning::{CLOCK_STRIDE, CLOCK_STRIDE_AFTER_LOCK, CLOCK_STRIDE_AT_REST};
 use super::Cache;
 
 /// When a thread is to look at the clock next, counted in its requests: a clock is read in the time of several of these.
@@ -13,12 +14,6 @@ pub(super) struct Patience {
     left: Cell<i32>,
     stride: Cell<i32>,
 }
-
-/// The most requests between two visits where nothing is due; where something is; and after a free that took the lock, which tells that
-/// more may be due, and takes longer than a look at the clock.
-const FAR: i32 = 1 << 10;
-const NEAR: i32 = 1 << 6;
-const NEAREST: i32 = 1 << 3;
 
 impl Patience {
     /// The next request looks.
@@ -38,7 +33,7 @@ impl Cache {
 
     /// Nothing is due.
     pub(crate) fn rest(&self) {
-        self.patience.left.set(FAR);
+        self.patience.left.set(CLOCK_STRIDE_AT_REST);
     }
 
     /// Something will be due: the next request looks.
@@ -50,14 +45,14 @@ impl Cache {
     /// Something is due, and more may be.
     #[inline]
     pub(crate) fn hasten(&self) {
-        self.patience.left.set(self.patience.left.get().min(NEAREST));
-        self.patience.stride.set(NEAREST / 4);
+        self.patience.left.set(self.patience.left.get().min(CLOCK_STRIDE_AFTER_LOCK));
+        self.patience.stride.set(CLOCK_STRIDE_AFTER_LOCK / 4);
     }
 
     /// Something is due, and this visit was early for it, or late.
     pub(crate) fn pace(&self, early: bool) {
         let stride = self.patience.stride.get();
-        let stride = if early { stride * 4 } else { stride / 4 }.clamp(1, NEAR);
+        let stride = if early { stride * 4 } else { stride / 4 }.clamp(1, CLOCK_STRIDE);
         self.patience.stride.set(stride);
         self.patience.left.set(stride);
     }

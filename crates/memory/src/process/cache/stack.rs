@@ -1,13 +1,10 @@
 //! One class's stack in a cache: where its slots are, and how many of them are filled and leased.
 
+use super::super::tuning::{STACK_BLOCKS, STACK_BYTES};
 use super::add;
 use crate::heap::classes::{CLASSES, class_capacity};
 use crate::sync::atomic::Ordering::{Relaxed, Release};
 use crate::sync::atomic::{AtomicU32, AtomicUsize};
-
-/// The most blocks and about the most bytes in one stack.
-pub(super) const STACK_BLOCKS: usize = 64;
-const STACK_BYTES: usize = 256 << 10;
 
 /// The most blocks in the stack of a class.
 pub(super) const fn depth(class: usize) -> usize {

@@ -5,6 +5,7 @@ use super::opening::OPENING;
 use super::{Shard, all, mark};
 use crate::os;
 use crate::process::cache::Cache;
+use crate::process::tuning::FORK_TRIES;
 use crate::process::{CENTRAL, purger, threads};
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -19,15 +20,12 @@ pub(in crate::process) fn is_fork_wanted() -> bool {
     FORKS_WANTED.load(Relaxed) > 0
 }
 
-/// How often it is tried to have all locks, before what cannot be had is done without.
-const TRIES: u32 = 20_000;
-
 /// Holds all locks for a fork, until [`release_all`] was called as often. Where the calling thread stands in the midst of a request, as a
 /// signal's handler forks, the lock that it has is left to it.
 pub(in crate::process) fn hold_all() {
     FORKS_WANTED.fetch_add(1, Relaxed);
     // What is under way ends soon, and is whole in the child then. If it does not, another thread stands still in the midst of it.
-    let is_held = (0..TRIES).any(|_| {
+    let is_held = (0..FORK_TRIES).any(|_| {
         match try_hold_all() {
             Some(Hold::First) if is_anything_under_way() => release_all(),
             Some(_) => return true,

@@ -34,6 +34,7 @@ use self::opening::move_house;
 pub(super) use self::visit::{Visit, mark, take_back_own, work_off_noted};
 use super::cache::Cache;
 use super::tally::{Sums, Tallies};
+use super::tuning::{SHARDS, UNPUBLISHED_PAGES};
 use super::{central_lock, prepare, threads};
 use crate::heap::parcel::Parcel;
 use crate::heap::{Heap, View};
@@ -41,9 +42,6 @@ use crate::os::Linux;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed};
 use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
 use crate::sync::{Lock, LockGuard, this_thread};
-
-/// The most shards that there can be.
-const SHARDS: usize = 64;
 
 /// What a shard guards.
 #[derive(Debug)]
@@ -75,9 +73,6 @@ impl ShardState {
         self.under_way > 1 || (self.under_way == 1 && self.last != this_thread())
     }
 }
-
-/// What a shard has in use may differ by so many pages from what others know.
-const GRAIN: u32 = 64;
 
 /// A heap, and what is known of it without its lock. Neighbours share no cache line.
 #[derive(Debug)]
@@ -163,7 +158,7 @@ impl Inside {
     /// What the shard has in use is others' to know, more or less.
     #[inline]
     pub(super) fn note(&self) {
-        if self.heap.pages_in_use().abs_diff(self.shard.in_use.load(Relaxed)) > GRAIN {
+        if self.heap.pages_in_use().abs_diff(self.shard.in_use.load(Relaxed)) > UNPUBLISHED_PAGES {
             self.publish();
         }
     }

@@ -3,16 +3,14 @@
 
 use std::ptr::{self, NonNull};
 
-use super::{COUNT, FIRST, HOMELESS, Inside, ORIGIN, OTHERS, ROOM, SHARDS, Shard};
+use super::{COUNT, FIRST, HOMELESS, Inside, ORIGIN, OTHERS, ROOM, Shard};
 use crate::heap::classes::PAGE;
 use crate::heap_config::HugePages;
 use crate::os::{self, Linux, Os};
 use crate::process::cache::Cache;
+use crate::process::tuning::{SHARD_LEAST_ADDRESSES, SHARDS};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicUsize};
-
-/// The least bytes of addresses that each has.
-const LEAST_ROOM: usize = 4 << 30;
 
 /// The homes given away so far, from the second one on; no more, once a shard could not be had.
 static HOMES: AtomicUsize = AtomicUsize::new(1);
@@ -52,7 +50,7 @@ fn open_next(mut first: Inside) {
     let count = COUNT.load(Acquire);
     let made = neighbourhood.zip(OTHERS.get(count - 1)).and_then(|((wish, bytes), place)| {
         if count == 1 {
-            let (origin, bytes) = Linux::addresses(wish, bytes, (SHARDS - 1) * LEAST_ROOM)?;
+            let (origin, bytes) = Linux::addresses(wish, bytes, (SHARDS - 1) * SHARD_LEAST_ADDRESSES)?;
             ORIGIN.store(origin, Relaxed);
             ROOM.store((bytes / (SHARDS - 1)).ilog2(), Relaxed);
         }
