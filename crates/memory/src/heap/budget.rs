@@ -6,10 +6,8 @@
 //! half of the peak went back so.
 
 use super::space::UNIT;
+use super::tuning::MOST_PROOFS;
 use crate::retention::{Retention, TICKS};
-
-/// Ticks, or halves of the peak that were given back, after which a need of more memory is beyond doubt.
-const PROOF: usize = 8;
 
 #[derive(Debug)]
 pub(crate) struct Budget {
@@ -122,7 +120,7 @@ impl Budget {
     }
 
     fn prove(&mut self) {
-        self.proven = (self.proven + 1).min(PROOF);
+        self.proven = (self.proven + 1).min(MOST_PROOFS);
         self.churned = 0;
     }
 
@@ -221,7 +219,7 @@ mod tests {
             budget.check();
             let slack = match ticks {
                 0 => 1000 + 14 * (peak / 100 / 4),
-                ticks => peak / 24 + (peak / 64 + UNIT / 8) * PROOF.min(ticks) as u32,
+                ticks => peak / 24 + (peak / 64 + UNIT / 8) * MOST_PROOFS.min(ticks) as u32,
             };
             assert_eq!(budget.pages(), before + slack);
             budget.tick();
@@ -241,7 +239,7 @@ mod tests {
         for halves in 1..20 {
             budget.learn(peak / 2 + 1);
             budget.learn(peak / 8);
-            assert_eq!(budget.pages(), before + peak / 24 + (peak / 64 + UNIT / 8) * PROOF.min(halves) as u32);
+            assert_eq!(budget.pages(), before + peak / 24 + (peak / 64 + UNIT / 8) * MOST_PROOFS.min(halves) as u32);
         }
     }
 

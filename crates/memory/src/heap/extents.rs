@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use super::owners::Owners;
 use super::space::{Table, TableMemory, zeroable};
+use super::tuning::EXTENTS_COMPARED;
 use crate::os::Os;
 
 /// The part of the range that a run is taken from, if it can be.
@@ -29,9 +30,6 @@ impl Side {
         }
     }
 }
-
-/// How many extents are compared. Bins are narrow, so that longer searches win nothing.
-const SEARCH: usize = 64;
 
 const STEPS: u32 = 16;
 const BINS: usize = (STEPS * 29) as usize;
@@ -384,10 +382,10 @@ impl Extents {
         let mut searched = 0;
         let mut from = bin(pages);
         while let Some(bin) = bins.next_filled(from)
-            && searched < SEARCH
+            && searched < EXTENTS_COMPARED
         {
             let mut number = bins.heads[bin];
-            while number != 0 && searched < SEARCH {
+            while number != 0 && searched < EXTENTS_COMPARED {
                 let Node { extent, next, .. } = &self.nodes[number];
                 if extent.pages >= pages {
                     let key = (cost(extent), extent.pages, extent.start);

@@ -9,17 +9,16 @@
 use std::ops::Range;
 
 use super::space::UNIT;
+use super::tuning::{
+    FILLING_LEAST_PAGES, FILLING_OCTAVES, FILLING_SAMPLE_PAGES, FILLING_SCORE, FILLING_SELDOM, FILLING_WATCHED,
+};
 use crate::heap_config::HugePages;
 
-/// Blocks of fewer pages share units with others too often to be told apart; theirs come onto huge pages later.
-const LEAST: u32 = 32;
-
 /// Blocks that are watched at a time: the pages of each.
-pub(crate) type Watched = [Range<u32>; WATCHED];
-const WATCHED: usize = 4;
+pub(crate) type Watched = [Range<u32>; FILLING_WATCHED];
 
 /// How many of the sampled pages of each are resident, if that is told.
-pub(crate) type Seen = [Option<u32>; WATCHED];
+pub(crate) type Seen = [Option<u32>; FILLING_WATCHED];
 
 /// Looks at watched blocks: asks how many of some pages are resident.
 pub(crate) fn look(watched: &Watched, resident: impl Fn(Range<u32>) -> Option<u32>) -> Seen {
@@ -35,15 +34,8 @@ pub(crate) fn look(watched: &Watched, resident: impl Fn(Range<u32>) -> Option<u3
 
 /// Pages in each sample of a block.
 fn sample(watched: &Range<u32>) -> u32 {
-    LEAST.min(watched.end - watched.start)
+    FILLING_SAMPLE_PAGES.min(watched.end - watched.start)
 }
-
-/// How far the score of a size goes in either direction. One block that stays empty weighs as much as two that are filled.
-const SURE: i8 = 4;
-const SELDOM: u32 = 16;
-
-/// How many powers of two sizes may be apart for the one to tell of the other.
-const NEAR: u32 = 3;
 
 #[derive(Debug)]
 pub(crate) struct Filling {
@@ -64,7 +56,7 @@ impl Filling {
             policy: HugePages::Auto,
             scores: [0; 32],
             known: 0,
-            watched: [const { 0..0 }; WATCHED],
+            watched: [const { 0..0 }; FILLING_WATCHED],
             next: 0,
             begun: 0,
             due: None,
@@ -82,7 +74,7 @@ impl Filling {
     /// Whether a block of so many pages will be filled.
     pub(crate) fn expects(&self, pages: u32) -> bool {
         match self.policy {
-            HugePages::Auto => pages >= LEAST && self.score(pages.ilog2()) > 0,
+            HugePages::Auto => pages >= FILLING_LEAST_PAGES && self.score(pages.ilog2()) > 0,
             HugePages::Always => true,
             HugePages::Never => false,
         }
@@ -91,7 +83,7 @@ impl Filling {
     /// How blocks of that size were found, or of the nearest size that is known.
     fn score(&self, size: u32) -> i8 {
         let known = |size: &u32| self.known & 1 << size != 0;
-        let near = (0..=NEAR).flat_map(|by| [size.saturating_sub(by), (size + by).min(31)]).find(known);
+        let near = (0..=FILLING_OCTAVES).flat_map(|by| [size.saturating_sub(by), (size + by).min(31)]).find(known);
         near.map_or(0, |size| self.scores[size as usize])
     }
 
@@ -107,15 +99,15 @@ impl Filling {
     /// A block begins to use fresh pages: those that did before are to be looked at, and this one is watched.
     pub(crate) fn begin(&mut self, pages: Range<u32>) {
         let length = pages.end - pages.start;
-        if self.policy != HugePages::Auto || length < LEAST {
+        if self.policy != HugePages::Auto || length < FILLING_LEAST_PAGES {
             return;
         }
         self.look_again();
         // What is known well is looked at now and then only.
         self.begun = self.begun.wrapping_add(1);
-        if self.scores[length.ilog2() as usize].abs() < SURE || self.begun.is_multiple_of(SELDOM) {
+        if self.scores[length.ilog2() as usize].abs() < FILLING_SCORE || self.begun.is_multiple_of(FILLING_SELDOM) {
             self.watched[self.next] = pages;
-            self.next = (self.next + 1) % WATCHED;
+            self.next = (self.next + 1) % FILLING_WATCHED;
         }
     }
 
@@ -151,7 +143,7 @@ impl Filling {
                     self.known |= 1 << size;
                     let score = &mut self.scores[size as usize];
                     let by = if found >= sample(watched) * 3 { 1 } else { -2 };
-                    *score = (*score + by).clamp(-SURE, SURE);
+                    *score = (*score + by).clamp(-FILLING_SCORE, FILLING_SCORE);
                 }
                 None => {}
             }

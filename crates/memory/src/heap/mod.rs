@@ -31,6 +31,7 @@ mod slabs;
 mod space;
 #[cfg(test)]
 mod tests;
+mod tuning;
 mod units;
 
 use std::ops::Range;

@@ -8,6 +8,7 @@ use super::Heap;
 use super::classes::{PAGE, Run};
 use super::pages::{Progress, Relocation, Transit};
 use super::space::UNIT;
+use super::tuning::MOVED_UNITS;
 use crate::os::Os;
 
 /// A run that is to change its size where it stands.
@@ -82,9 +83,6 @@ impl Moving {
     }
 }
 
-/// Runs of fewer pages are copied as fast as their whole units are moved.
-const WORTHWHILE: u32 = 4 * UNIT;
-
 impl<O: Os> Heap<O> {
     /// Makes what was granted for `old` fit a request of `size` bytes that needs `new`, in place.
     ///
@@ -130,7 +128,7 @@ impl<O: Os> Heap<O> {
         let (run, size) = old;
         debug_assert!(size <= run.capacity());
         let alike = (run.align, run.coloured) == (new.align, new.coloured) && run.align == 1;
-        if run.pages < WORTHWHILE || new.pages < run.pages || !alike {
+        if run.pages < MOVED_UNITS * UNIT || new.pages < run.pages || !alike {
             return None;
         }
         let page = self.page_of(run, block)?;

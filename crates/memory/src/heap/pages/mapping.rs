@@ -5,14 +5,11 @@ use std::ops::Range;
 use bytemuck::Zeroable;
 
 use super::PageHeap;
-use super::purging::UNMAPPED;
 use crate::heap::extents::Extent;
-use crate::heap::space::{STEP, Table, UNIT, Unmapped, units};
+use crate::heap::space::{Table, UNIT, Unmapped, units};
+use crate::heap::tuning::{MAPPED_AHEAD_PART, MAPPED_AHEAD_UNITS, SMALL_MAPPING_PAGES, UNITS_WORTH_A_MAPPING};
 use crate::heap_config::HugePages;
 use crate::os::Os;
-
-/// What is mapped beyond what is asked for: a part of what is mapped, and at most so many units.
-const AHEAD: u32 = 16;
 
 impl<O: Os> PageHeap<O> {
     /// Where there are no open addresses: takes some wherever the system likes, ever more of them.
@@ -23,7 +20,7 @@ impl<O: Os> PageHeap<O> {
             return false;
         }
         let least = wanted.div_ceil(UNIT);
-        for units in [self.mapped.max(UNMAPPED).max(least), least] {
+        for units in [self.mapped.max(UNITS_WORTH_A_MAPPING).max(least), least] {
             let Some(found) = self.space.map_anywhere(units) else { continue };
             self.mapped += units;
             let pages = found.start * UNIT..found.end * UNIT;
@@ -48,11 +45,12 @@ impl<O: Os> PageHeap<O> {
         self.room(start..wanted.end * UNIT).ok_or(Unmapped::Refused)?;
         // Where little is mapped, and no huge page is due, less than a unit will do: all of it may be locked, or counted.
         if self.mapped < 2 && wanted.len() == 1 && self.filling.policy() == HugePages::Auto {
-            let end = (pages.end - start).next_multiple_of(STEP).max(2 * self.space.mapped(wanted.start));
+            let end =
+                (pages.end - start).next_multiple_of(SMALL_MAPPING_PAGES).max(2 * self.space.mapped(wanted.start));
             return self.map_to(start..start + end.min(UNIT));
         }
         let end = self.extents.get(number).end() / UNIT;
-        let ahead = (wanted.end + (self.mapped / AHEAD).min(AHEAD)).min(end);
+        let ahead = (wanted.end + (self.mapped / MAPPED_AHEAD_PART).min(MAPPED_AHEAD_UNITS)).min(end);
         let grows = ahead > wanted.end && !self.space.is_mapped(wanted.end - 1) && !self.space.os().is_locked();
         if grows && self.room(start..ahead * UNIT).is_some() {
             let mapped = self.map_to(start..ahead * UNIT);

@@ -6,10 +6,8 @@ use super::PageHeap;
 use super::transit::Transit;
 use crate::heap::classes::PAGE;
 use crate::heap::space::{UNIT, UNITS};
+use crate::heap::tuning::UNITS_A_PROMOTION;
 use crate::os::{HUGE, Os};
-
-/// Units that are looked at in one piece for one to promote.
-const PROMOTE_PIECE: u32 = 1 << 10;
 
 /// A unit whose small pages shall come onto a huge one, by a call to the system that is made without the heap's lock.
 #[derive(Debug)]
@@ -49,7 +47,7 @@ impl<O: Os> PageHeap<O> {
             self.round += 1;
             return (None, false);
         };
-        let end = (from + PROMOTE_PIECE).min(UNITS as u32);
+        let end = (from + UNITS_A_PROMOTION).min(UNITS as u32);
         let unit = self.units.next_small(from..end, self.round);
         self.promoted = Some(unit.map_or(end, |unit| unit + 1));
         // What an errand is about is on its way to the system.

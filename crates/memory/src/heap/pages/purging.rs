@@ -8,17 +8,11 @@ use std::ops::Range;
 use super::PageHeap;
 use crate::heap::extents::Extent;
 use crate::heap::space::{Came, Errand, Return, UNIT, pages_of, whole_units};
+use crate::heap::tuning::{FREE_RANGES_LOOKED_AT, PURGED_UNITS, UNITS_LOOKED_AT, UNITS_WORTH_A_MAPPING};
 use crate::os::Os;
 
-/// Pages that are purged in one call, but for a unit more: 16 MiB.
-const PIECE: u32 = 7 * UNIT;
-
-/// Units that are looked at for one goal, and free ranges of which some are resident if any is.
-const LOOKS: u32 = 64;
-const SAMPLE: u32 = 16;
-
-/// Units side by side that are worth a mapping: where they hold nothing, their addresses go back in time.
-pub(super) const UNMAPPED: u32 = 16;
+/// Pages that are purged in one call, but for a unit more.
+const PURGED_PAGES: u32 = PURGED_UNITS * UNIT;
 
 /// How many pages stay resident: what others have in use meanwhile counts.
 #[derive(Clone, Copy, Debug)]
@@ -98,12 +92,12 @@ impl<O: Os> PageHeap<O> {
 
     /// What the last ticks did not need goes back, or everything free if they needed nothing: a piece of it.
     pub(crate) fn decay(&self) -> Goal {
-        Goal::new(Stay::Decayed, PIECE, Some(UNMAPPED))
+        Goal::new(Stay::Decayed, PURGED_PAGES, Some(UNITS_WORTH_A_MAPPING))
     }
 
     /// All free memory goes back, and addresses: a piece of it.
     pub(crate) fn trim(&self) -> Goal {
-        Goal { sweeps: true, ..Goal::new(Stay::InUse, PIECE, Some(1)) }
+        Goal { sweeps: true, ..Goal::new(Stay::InUse, PURGED_PAGES, Some(1)) }
     }
 
     /// What is more than may be resident goes back.
@@ -113,7 +107,7 @@ impl<O: Os> PageHeap<O> {
 
     /// So many free pages go back, for others to take their place, or a piece of them.
     pub(crate) fn evict(&self, pages: u32) -> Goal {
-        Goal::new(Stay::Pages(self.staying().saturating_sub(pages)), PIECE, None)
+        Goal::new(Stay::Pages(self.staying().saturating_sub(pages)), PURGED_PAGES, None)
     }
 
     /// The pages that are resident beyond what shall stay.
@@ -165,7 +159,7 @@ impl<O: Os> PageHeap<O> {
             goal.emptied = Some(unit);
             goal.left = goal.left.saturating_sub(UNIT);
             barren += 1;
-            if barren == LOOKS {
+            if barren == UNITS_LOOKED_AT {
                 goal.is_paused = true;
                 return None;
             }
@@ -180,7 +174,7 @@ impl<O: Os> PageHeap<O> {
     /// A spare unit, with those before it.
     fn purge_units(&mut self, unit: u32, goal: &mut Goal, excess: u32) -> Option<Errand<O>> {
         let number = self.around(unit * UNIT)?;
-        let most = excess.min(goal.left).min(PIECE).div_ceil(UNIT);
+        let most = excess.min(goal.left).min(PURGED_PAGES).div_ceil(UNIT);
         let least = self.extents.get(number).start.div_ceil(UNIT).max((unit + 1).saturating_sub(most));
         let first = (least..unit).rev().take_while(|&unit| self.spare.contains(unit)).last().unwrap_or(unit);
         goal.left = goal.left.saturating_sub((unit + 1 - first) * UNIT);
@@ -214,7 +208,7 @@ impl<O: Os> PageHeap<O> {
     fn sweep(&mut self, goal: &mut Goal) -> Option<Errand<O>> {
         let grain = self.space.page_size();
         while let Some(unit) = self.space.next_mapped(self.swept / UNIT) {
-            if goal.units == LOOKS || goal.left == 0 {
+            if goal.units == UNITS_LOOKED_AT || goal.left == 0 {
                 return None;
             }
             let mut pages = self.swept.max(unit * UNIT)..unit * UNIT + self.space.mapped(unit);
@@ -223,7 +217,7 @@ impl<O: Os> PageHeap<O> {
             {
                 return Some(errand);
             }
-            while (goal.looks < SAMPLE || goal.finds)
+            while (goal.looks < FREE_RANGES_LOOKED_AT || goal.finds)
                 && !goal.is_refused
                 && let Some((number, part)) = self.next_free(&mut pages)
             {

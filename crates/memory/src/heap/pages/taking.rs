@@ -4,10 +4,8 @@ use super::{PageHeap, Progress, Transit};
 use crate::heap::classes::{CLASS_PAGES, PAGE};
 use crate::heap::extents::Side;
 use crate::heap::space::Unmapped;
+use crate::heap::tuning::PLACES_LEFT_OUT;
 use crate::os::Os;
-
-/// Places that others hold are left out of a search so often.
-const TRIES: usize = 8;
 
 /// The most blocks in a parcel of so many pages: each has two.
 fn most_blocks(pages: u32) -> usize {
@@ -134,7 +132,7 @@ impl<O: Os> PageHeap<O> {
     pub(super) fn find(&mut self, side: Side, pages: u32, align: u32) -> Option<Transit> {
         let wanted = pages.checked_add(align - 1)?;
         for side in [side, side.other()] {
-            for _ in 0..TRIES {
+            for _ in 0..PLACES_LEFT_OUT {
                 let best = self.extents.best(side, wanted, |extent| match extent.dirty >= wanted {
                     true => 0,
                     false if extent.fresh == extent.pages => pages,

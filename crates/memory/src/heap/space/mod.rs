@@ -25,14 +25,12 @@ use bytemuck::Zeroable;
 pub(crate) use self::errand::{Came, Errand, Return};
 pub(crate) use self::place::Layout;
 use self::ranges::any;
-pub(crate) use self::ranges::{PAGES, STEP, UNIT, UNITS, WORDS, each_mask, mask, pages_of, parts, units, whole_units};
+pub(crate) use self::ranges::{PAGES, UNIT, UNITS, WORDS, each_mask, mask, pages_of, parts, units, whole_units};
 pub(crate) use self::set::UnitSet;
 pub(crate) use self::table::{Atomic, Table, TableMemory, TableView, zeroable};
 use crate::heap::classes::PAGE;
+use crate::heap::tuning::MAPPINGS_PART;
 use crate::os::{HUGE, Map, Move, Os};
-
-/// Mappings that others need at least; so many parts of all there may be are ours at most.
-const SHARE: usize = 4;
 
 /// What the system is asked for in a unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -144,7 +142,7 @@ impl<O: Os> Space<O> {
             taken: UnitSet::empty(),
             cuts: 0,
             max_cuts: 0,
-            share: SHARE,
+            share: MAPPINGS_PART,
             moves: Backoff::new(),
             unmaps: Backoff::new(),
             purges: Backoff::new(),

@@ -2,12 +2,10 @@
 
 use bytemuck::Zeroable;
 
-use super::{Frame, PAGES, SHARE, STEP, Space, UNIT};
+use super::{Frame, PAGES, Space, UNIT};
 use crate::heap::classes::PAGE;
+use crate::heap::tuning::{MAPPINGS_PART, PLACES_TRIED, SMALL_MAPPING_PAGES};
 use crate::os::{HUGE, Os};
-
-/// Places that are tried for the heap.
-const TRIES: u64 = 4;
 
 /// Where the system's own choice is below this, it does not begin at the top, or there is not much room.
 const SPACIOUS: usize = 1 << 36;
@@ -25,14 +23,14 @@ impl<O: Os> Space<O> {
     /// From the start on, this is its place, and it is one of so many that share the process's mappings.
     pub(crate) fn open_at(&mut self, origin: usize, bytes: usize, of: usize) {
         self.place = Some((origin, u32::try_from(bytes / PAGE).unwrap_or(u32::MAX)));
-        self.share = SHARE * 2 * of;
+        self.share = MAPPINGS_PART * 2 * of;
     }
 
     /// Where there may be addresses for other heaps, and how many bytes of them. `None` where the system chooses the places.
     pub(crate) fn neighbourhood(&mut self) -> Option<(usize, usize)> {
         let Some(Layout::Open { end, .. }) = self.layout else { return None };
         // From now on others need some mappings.
-        self.max_cuts = self.os.max_mappings() / SHARE / 2;
+        self.max_cuts = self.os.max_mappings() / MAPPINGS_PART / 2;
         let mine = end as usize * PAGE;
         Some((self.origin + mine, self.room.checked_sub(mine)?))
     }
@@ -48,7 +46,7 @@ impl<O: Os> Space<O> {
         self.page_size = (self.os.page_size() / PAGE).max(1) as u32;
         if let Some((origin, end)) = self.place {
             self.origin = origin;
-            self.map(0..STEP).ok()?;
+            self.map(0..SMALL_MAPPING_PAGES).ok()?;
             let border = (end / 16).next_multiple_of(UNIT);
             self.layout = Some(Layout::Open { border, end });
             return self.layout;
@@ -57,14 +55,14 @@ impl<O: Os> Space<O> {
         // random. Above the programs is nothing, and memory and thread sanitizer, which want much of the rest, allow it.
         let near_top = self.memory.address();
         let room = (near_top / 8).min(PAGES * PAGE);
-        let tries = if near_top >= SPACIOUS { TRIES } else { 0 };
+        let tries = if near_top >= SPACIOUS { PLACES_TRIED } else { 0 };
         for attempt in 1..=tries {
             let random = (near_top as u64 / PAGE as u64 * attempt).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
             let origin = (near_top / 128 * 87 + (random as usize * HUGE) % (near_top / 128)) / HUGE * HUGE;
             let end = ((room / HUGE) as u32).saturating_mul(UNIT).max(2 * UNIT) & !(UNIT - 1);
             let border = (end / 16).next_multiple_of(UNIT);
             self.origin = origin;
-            if self.map(0..STEP).is_ok() {
+            if self.map(0..SMALL_MAPPING_PAGES).is_ok() {
                 self.room = near_top / 8;
                 self.layout = Some(Layout::Open { border, end });
                 return self.layout;

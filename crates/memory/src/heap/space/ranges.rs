@@ -16,9 +16,6 @@ pub(crate) const WORDS: usize = UNIT as usize / 64;
 pub(crate) const PAGES: usize = 1 << 30;
 pub(crate) const UNITS: usize = PAGES / UNIT as usize;
 
-/// Pages that are mapped at a time where a unit is much: 128 KiB.
-pub(crate) const STEP: u32 = 32;
-
 /// The bits of one word that belong to pages of one unit.
 pub(crate) fn mask(word: usize, pages: &Range<u32>) -> u64 {
     let start = word as u32 * 64;

@@ -8,13 +8,10 @@ use std::ptr::NonNull;
 use bytemuck::Zeroable;
 
 use crate::heap::classes::PAGE;
+use crate::heap::tuning::{TABLES_FIRST_BYTES, TABLES_MORE_BYTES};
 use crate::os::Os;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU32};
-
-/// What is mapped for tables at a time, at least: at first what a small heap needs in all, for fewer calls to the system.
-const FIRST: usize = 1152 << 10;
-const STOCK: usize = 64 << 10;
 
 /// Says of a struct with these fields that all zero bytes are a value of it, as they are of each field.
 macro_rules! zeroable {
@@ -56,7 +53,7 @@ impl TableMemory {
     fn take<O: Os>(&mut self, os: &O, bytes: usize) -> Option<NonNull<u8>> {
         let bytes = bytes.next_multiple_of(PAGE);
         if bytes > self.left {
-            let whole = bytes.max(if self.mappings == 0 { FIRST } else { STOCK });
+            let whole = bytes.max(if self.mappings == 0 { TABLES_FIRST_BYTES } else { TABLES_MORE_BYTES });
             self.next = os.map_anywhere(whole, PAGE)?;
             self.left = whole;
             self.mappings += 1;
