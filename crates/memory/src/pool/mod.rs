@@ -18,6 +18,7 @@ mod take;
 #[cfg(all(test, target_os = "linux", target_pointer_width = "64"))]
 mod tests;
 mod threads;
+mod tuning;
 
 use std::alloc::Layout;
 use std::fmt;

@@ -8,12 +8,10 @@ use std::ptr::NonNull;
 use super::central::{Free, Idle};
 use super::state::{Evicted, Held, PoolState};
 use super::stock::Stock;
+use super::tuning::FREES_WITHOUT_ROOM;
 use super::{BufferPool, threads};
 use crate::backing::Backing;
 use crate::layout::{BUCKETS, Fit, SMALL};
-
-/// All leases are called in every so many times: it costs as much as a hundred hits.
-const PATIENCE: u32 = 32;
 
 impl<B: Backing> BufferPool<B> {
     #[cold]
@@ -63,7 +61,7 @@ impl<B: Backing> BufferPool<B> {
         // The rest is leased to other threads, which may not use it.
         if held.central.bytes_leased() > 0 {
             held.crowded += 1;
-            if held.crowded.is_multiple_of(PATIENCE) {
+            if held.crowded.is_multiple_of(FREES_WITHOUT_ROOM) {
                 held.close_all();
             }
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::central::{CentralList, Free, Idle};
 use super::stock::Stock;
 use super::threads::{self, Member, Members};
+use super::tuning::BUFFERS_EVICTED;
 use crate::biased::shut_out;
 use crate::layout::{BUCKETS, Fit, SMALL};
 use crate::stats::Counters;
@@ -309,7 +310,7 @@ impl<'a> Held<'a> {
 
 /// A handful of buffers between the central list and the backing: in neither, so that the lock can be let go meanwhile.
 pub(super) struct Evicted {
-    pub(super) buffers: [Option<Free>; 16],
+    pub(super) buffers: [Option<Free>; BUFFERS_EVICTED],
     pub(super) len: usize,
     pub(super) bytes: usize,
 }
@@ -317,7 +318,7 @@ pub(super) struct Evicted {
 impl Evicted {
     /// Takes from `next` until it has no more or the hands are full.
     pub(super) fn gather<'a>(held: &mut Held<'a>, mut next: impl FnMut(&mut Held<'a>) -> Option<Free>) -> Self {
-        let mut evicted = Self { buffers: [None; 16], len: 0, bytes: 0 };
+        let mut evicted = Self { buffers: [None; BUFFERS_EVICTED], len: 0, bytes: 0 };
         while evicted.len < evicted.buffers.len()
             && let Some(free) = next(held)
         {

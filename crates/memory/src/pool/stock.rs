@@ -13,17 +13,10 @@ use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::central::{CentralList, Free, Idle};
+use super::tuning::{STACK_BUFFERS, STOCK_BUFFERS_PART, STOCK_BYTES, STOCK_BYTES_PART};
 use crate::layout::{BUCKETS, Fit, SizeClasses};
 use crate::pool_config::PoolConfig;
 use crate::stats::{Counters, FreeBuffers, Tab};
-
-/// The most buffers in a stack.
-const DEPTH: usize = 8;
-
-/// The most bytes leased to one stock. Of the pool's caps, it has at most these parts.
-const BYTES: usize = 256 << 10;
-const PART_OF_BYTES: usize = 16;
-const PART_OF_BUFFERS: usize = 4;
 
 /// One class's stack. With a counter for each way, a pair of a request and a free waits for one store to come back from the store
 /// buffer, not for two.
@@ -36,11 +29,11 @@ struct ClassStock {
     base: u64,
     /// The most buffers that may lie here: those leased.
     limit: usize,
-    slots: [Option<Idle>; DEPTH],
+    slots: [Option<Idle>; STACK_BUFFERS],
 }
 
 impl ClassStock {
-    const EMPTY: Self = Self { popped: 0, pushed: 0, base: 0, limit: 0, slots: [None; DEPTH] };
+    const EMPTY: Self = Self { popped: 0, pushed: 0, base: 0, limit: 0, slots: [None; STACK_BUFFERS] };
 
     #[inline]
     fn len(&self) -> usize {
@@ -49,8 +42,8 @@ impl ClassStock {
 
     /// Puts a buffer on top whose free is counted elsewhere.
     fn lay(&mut self, idle: Idle) {
-        debug_assert!(self.len() < DEPTH);
-        self.slots[self.len() % DEPTH] = Some(idle);
+        debug_assert!(self.len() < STACK_BUFFERS);
+        self.slots[self.len() % STACK_BUFFERS] = Some(idle);
         self.pushed = self.pushed.wrapping_add(1);
         self.base = self.base.wrapping_add(1);
     }
@@ -109,8 +102,8 @@ impl Stock {
             stacks: Stacks { alignment: config.alignment, by_class },
             bytes: 0,
             buffers: [0; BUCKETS],
-            most_bytes: BYTES.min(config.max_pool_size / PART_OF_BYTES),
-            most_buffers: (config.max_buffers_per_bucket / PART_OF_BUFFERS).max(1),
+            most_bytes: STOCK_BYTES.min(config.max_pool_size / STOCK_BYTES_PART),
+            most_buffers: (config.max_buffers_per_bucket / STOCK_BUFFERS_PART).max(1),
             tab: Tab::default(),
         })
     }
@@ -123,8 +116,8 @@ impl Stock {
         if len == 0 {
             return None;
         }
-        debug_assert!(len <= stack.limit && stack.limit <= DEPTH);
-        let idle = stack.slots[(len - 1) % DEPTH]?;
+        debug_assert!(len <= stack.limit && stack.limit <= STACK_BUFFERS);
+        let idle = stack.slots[(len - 1) % STACK_BUFFERS]?;
         stack.popped += 1;
         self.tab.handed_out(requested, capacity);
         Some(idle.ptr)
@@ -135,12 +128,12 @@ impl Stock {
     pub(super) fn push(&mut self, ptr: NonNull<u8>, (class, capacity): (usize, usize), requested: usize) -> Option<()> {
         let stack = self.stacks.by_class.get_mut(class)?;
         let len = stack.len();
-        debug_assert!(len <= stack.limit && stack.limit <= DEPTH);
+        debug_assert!(len <= stack.limit && stack.limit <= STACK_BUFFERS);
         if len == stack.limit || self.tab.is_due() {
             return None;
         }
         let since = self.tab.taken_back(requested, capacity);
-        stack.slots[len % DEPTH] = Some(Idle { ptr, since });
+        stack.slots[len % STACK_BUFFERS] = Some(Idle { ptr, since });
         stack.pushed += 1;
         Some(())
     }
@@ -159,7 +152,7 @@ impl Stock {
         if limit == 0 && fit.capacity > self.most_bytes - self.bytes {
             self.close(central, counters, 0..BUCKETS);
         }
-        let allowed = limit < DEPTH
+        let allowed = limit < STACK_BUFFERS
             && self.buffers[fit.bucket] < self.most_buffers
             && fit.capacity <= self.most_bytes - self.bytes;
         let Some(stack) = self.stacks.of(fit).filter(|_| allowed) else { return false };
@@ -194,7 +187,7 @@ impl Stock {
     pub(super) fn refill(&mut self, central: &mut CentralList, counters: &mut Counters, fit: &Fit) {
         let Some(stack) = self.stacks.of(fit) else { return };
         let ahead = stack.limit / 2;
-        let mut newest = [None; DEPTH];
+        let mut newest = [None; STACK_BUFFERS];
         for slot in newest.iter_mut().take(ahead) {
             *slot = central.take_newest(fit);
         }

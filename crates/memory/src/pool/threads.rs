@@ -11,6 +11,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::stock::Stock;
+use super::tuning::POOLS_NEARBY;
 use crate::biased::Biased;
 use crate::os;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -169,12 +170,10 @@ const NO_POOL: u64 = u64::MAX;
 /// Of no pool.
 const NOTHING: (u64, Option<NonNull<Member>>) = (0, None);
 
-/// How many pools a thread can use alternately without the registry.
-const NEAR: usize = 4;
-
 thread_local! {
     /// The stocks of the pools used last, or that there is none.
-    static NEARBY: [Cell<(u64, Option<NonNull<Member>>)>; NEAR] = const { [const { Cell::new(NOTHING) }; NEAR] };
+    static NEARBY: [Cell<(u64, Option<NonNull<Member>>)>; POOLS_NEARBY] =
+        const { [const { Cell::new(NOTHING) }; POOLS_NEARBY] };
     static REGISTRY: Registry = const { Registry(RefCell::new(Vec::new())) };
 }
 
@@ -206,7 +205,7 @@ pub(super) fn mine(pool: u64) -> Option<NonNull<Member>> {
 #[inline]
 fn known(pool: u64) -> Option<Option<NonNull<Member>>> {
     NEARBY.with(|nearby| {
-        let (near, member) = nearby[pool as usize % NEAR].get();
+        let (near, member) = nearby[pool as usize % POOLS_NEARBY].get();
         (near == pool).then_some(member)
     })
 }
@@ -236,7 +235,7 @@ pub(super) fn enlist(pool: u64, member: &Arc<Member>) -> bool {
         // When it would grow, those of pools that are no more make room.
         if registry.len() == registry.capacity() {
             registry.retain(|(_, member)| Arc::strong_count(member) > 1);
-            let more = registry.len().max(NEAR);
+            let more = registry.len().max(POOLS_NEARBY);
             if registry.try_reserve(more).is_err() {
                 return false;
             }
@@ -253,7 +252,7 @@ pub(super) fn enlist(pool: u64, member: &Arc<Member>) -> bool {
 }
 
 fn remember(pool: u64, member: Option<NonNull<Member>>) {
-    NEARBY.with(|nearby| nearby[pool as usize % NEAR].set((pool, member)));
+    NEARBY.with(|nearby| nearby[pool as usize % POOLS_NEARBY].set((pool, member)));
 }
 
 #[cfg(test)]
@@ -278,7 +277,7 @@ mod tests {
             assert!(enlist(pool, &member(&mut members)));
             assert!(mine(pool).is_some());
         }
-        assert!(REGISTRY.with(|registry| registry.0.borrow().len()) <= 2 * NEAR);
+        assert!(REGISTRY.with(|registry| registry.0.borrow().len()) <= 2 * POOLS_NEARBY);
         assert_eq!(mine(first), Some(NonNull::from(&*kept)));
     }
 
