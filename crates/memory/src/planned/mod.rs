@@ -17,6 +17,7 @@ mod script;
 mod serving;
 mod state;
 mod stats;
+mod tuning;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -30,8 +31,9 @@ use tenzor_trace::Event;
 
 use self::recording::{Recording, actions};
 use self::script::{ANYTHING_ELSE, END, Expected};
-use self::state::{PLANS, Phase, Plans};
+use self::state::{Phase, Plans};
 pub use self::stats::PlannedStats;
+use self::tuning::PLANS_KEPT;
 use crate::allocator::TensorAllocator;
 use crate::backing::{Backing, System};
 use crate::buffer::Buffer;
@@ -232,7 +234,7 @@ impl<B: Backing> PlannedAllocator<B> {
         let plans = read_plans(input)?;
         let state = &mut *self.state.borrow_mut();
         let before = state.stats.plans;
-        for plan in plans.into_iter().take(PLANS).rev() {
+        for plan in plans.into_iter().take(PLANS_KEPT).rev() {
             let is_known = state.plans.iter().any(|known| known.plan.actions() == plan.actions());
             if !is_known && matches!(state.phase, Phase::Outside) {
                 state.adopt(plan);

@@ -7,9 +7,7 @@ use tenzor_plan::{Action, ELSEWHERE, StepPlan};
 use tenzor_trace::Event;
 
 use super::script::{END, FREE, Script};
-
-/// How far ahead a request is looked for in a plan that was departed from.
-const AHEAD: usize = 16;
+use super::tuning::REQUESTS_AHEAD;
 
 /// What happens in a step.
 #[derive(Default)]
@@ -52,7 +50,7 @@ impl Recording {
         let moves = script.moves.get(self.hint..)?;
         let requests = moves.iter().enumerate().filter(|(_, planned)| planned.size != FREE && planned.size != END);
         let (ahead, planned) = requests
-            .take(AHEAD)
+            .take(REQUESTS_AHEAD)
             .find(|(_, planned)| planned.size == layout.size() && planned.align == layout.align())?;
         self.hint += ahead + 1;
         Some(planned.offset).filter(|&offset| offset != ELSEWHERE)

@@ -11,13 +11,8 @@ use super::block::PlannedBlock;
 use super::script::Script;
 use super::serving::wipe;
 use super::state::Plans;
+use super::tuning::{CROWDED_STEPS, LONGEST_REST};
 use crate::backing::Backing;
-
-/// The longest rest after a block was refused, in steps.
-const LONGEST_REST: u64 = 1 << 10;
-
-/// So many steps may begin with something alive in the block; with the next one, another block is taken.
-const CROWDED: u32 = 8;
 
 impl<B: Backing> PlannedAllocator<B> {
     /// Sees to it that there is a block for all plans, and nothing alive in it. Plans for which there is no memory are given up: the pool goes
@@ -25,7 +20,7 @@ impl<B: Backing> PlannedAllocator<B> {
     pub(super) fn has_block(&self, state: &mut Plans) -> bool {
         if state.block.as_ref().is_some_and(|block| !block.live.is_empty()) {
             state.crowded += 1;
-            if state.crowded <= CROWDED || !state.retired.is_empty() || state.is_at_rest() {
+            if state.crowded <= CROWDED_STEPS || !state.retired.is_empty() || state.is_at_rest() {
                 return false;
             }
             let Some(block) = self.new_block(state) else { return false };

@@ -3,7 +3,6 @@
 use std::alloc::Layout;
 use std::collections::VecDeque;
 use std::ptr;
-use std::time::Duration;
 
 use tenzor_plan::{Action, ELSEWHERE, Planner, StepPlan};
 
@@ -11,15 +10,7 @@ use super::block::PlannedBlock;
 use super::recording::Recording;
 use super::script::{Expected, FREE, Script};
 use super::stats::PlannedStats;
-
-/// How many plans are kept, and how many recordings that may become one.
-pub(super) const PLANS: usize = 8;
-pub(super) const SEEN: usize = 4;
-
-/// What it takes to plan a step, at its end, if nobody says otherwise. See [`Planner::with_effort`].
-pub(super) const STEP_EFFORT: u64 = 1 << 14;
-pub(super) const ACTION_EFFORT: u64 = 32;
-pub(super) const STEP_DEADLINE: Duration = Duration::from_millis(250);
+use super::tuning::{ACTION_EFFORT, PLANS_KEPT, RECORDINGS_KEPT, STEP_DEADLINE, STEP_EFFORT};
 
 #[derive(Default)]
 pub(super) struct Plans {
@@ -65,7 +56,7 @@ impl Plans {
             return;
         }
         let Some(index) = self.seen.iter().position(|seen| *seen == actions) else {
-            self.seen.truncate(SEEN - 1);
+            self.seen.truncate(RECORDINGS_KEPT - 1);
             self.seen.push_front(actions);
             return;
         };
@@ -78,7 +69,7 @@ impl Plans {
 
     /// Takes a plan into use, in the place of the one that was not used longest if there are too many.
     pub(super) fn adopt(&mut self, plan: StepPlan) {
-        self.plans.truncate(PLANS - 1);
+        self.plans.truncate(PLANS_KEPT - 1);
         self.plans.insert(0, Script::of(plan));
         self.stats.plans += 1;
     }
