@@ -58,22 +58,22 @@ pub(super) fn tell_less(pages: usize) {
 }
 
 /// Others noted much in some parcel whose owner has not seen it.
-static NOTED: AtomicBool = AtomicBool::new(false);
+static MUCH_IS_NOTED: AtomicBool = AtomicBool::new(false);
 
 #[inline]
 pub(super) fn tell_of_noted() {
-    if !NOTED.load(Relaxed) {
-        NOTED.store(true, Relaxed);
+    if !MUCH_IS_NOTED.load(Relaxed) {
+        MUCH_IS_NOTED.store(true, Relaxed);
     }
 }
 
 /// What others noted so far is looked after.
 pub(super) fn noted_is_seen() {
-    NOTED.store(false, Relaxed);
+    MUCH_IS_NOTED.store(false, Relaxed);
 }
 
 /// Whether threads keep more than a little.
 #[inline]
 pub(super) fn is_in_use() -> bool {
-    TAKEN.0.load(Relaxed) > 0 || TOLD.0.load(Relaxed) > 0 || NOTED.load(Relaxed)
+    TAKEN.0.load(Relaxed) > 0 || TOLD.0.load(Relaxed) > 0 || MUCH_IS_NOTED.load(Relaxed)
 }

@@ -133,16 +133,16 @@ impl Drop for Visit {
 }
 
 /// Of parcels that nobody has some pages are noted as free, and the heap does not know.
-static NOTED: AtomicBool = AtomicBool::new(false);
+static NOTED_IS_LEFT: AtomicBool = AtomicBool::new(false);
 
 fn leave_noted() {
-    NOTED.store(true, Relaxed);
+    NOTED_IS_LEFT.store(true, Relaxed);
     leave_work();
 }
 
 /// Tells the heaps what could not be told before.
 pub(in crate::process) fn work_off_noted() {
-    if NOTED.swap(false, Relaxed) {
+    if NOTED_IS_LEFT.swap(false, Relaxed) {
         for shard in all() {
             match shard.enter() {
                 Some(mut inside) => {
