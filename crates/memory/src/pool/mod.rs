@@ -14,8 +14,7 @@ mod put;
 mod state;
 mod stock;
 mod take;
-// What threads have of their own, which needs the fence.
-#[cfg(all(test, target_os = "linux", target_pointer_width = "64"))]
+#[cfg(test)]
 mod tests;
 mod threads;
 mod tuning;

@@ -1,3 +1,5 @@
+// What threads have of their own, which needs the fence.
+#![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
