@@ -1,6 +1,6 @@
 //! The same expressions by hand, in tenzor, ndarray and candle: prints tables of times relative to the first contender.
 //!
-//!     cargo run --release --manifest-path bench/expressions/Cargo.toml [chain|libraries|products|layers]
+//!     cargo run --release --manifest-path bench/expressions/Cargo.toml [chain|long|libraries|products|layers]
 //!
 //! All in one process, whose allocator is Tenzor's for everybody, in turns; medians. `RAYON_NUM_THREADS=1` keeps libraries on one thread.
 
@@ -10,7 +10,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use anyhow::Result;
-use tenzor_expr::{Eval, Expr, Tensor, eval};
+use tenzor_expr::{Eval, Expr, Simd, Tensor, eval};
 use tenzor_memory::{PoolConfig, TensorAllocator, TenzorMalloc};
 
 #[global_allocator]
@@ -91,6 +91,49 @@ fn chain(alloc: &TensorAllocator) -> Result<()> {
     Ok(())
 }
 
+/// Longer expressions, each way: none may lose what another has.
+fn long(alloc: &TensorAllocator) -> Result<()> {
+    println!(
+        "\n| 256 KiB, one thread | eval_into | eval | its sum | eval, AVX2 | eval, base |\n|---|---|---|---|---|---|"
+    );
+    let n = 64 << 10;
+    let (x, y, z) = (matrix(alloc, &[n], 2.0)?, matrix(alloc, &[n], 3.0)?, matrix(alloc, &[n], 4.0)?);
+    let mut into = vec![0.0; n];
+    macro_rules! rows {
+        ($($expr:expr;)*) => {$({
+            let expr = $expr;
+            let alone = Eval::new(alloc).sequential();
+            let [narrow, base] = [Simd::V3, Simd::Base].map(|simd| alone.clone().simd(simd));
+            let sum = expr.sum(..);
+            compare(
+                &format!("`{}`", stringify!($expr)),
+                vec![
+                    Box::new(|| Ok(alone.eval_into(&expr, black_box(&mut into))?)),
+                    Box::new(|| Ok(drop(black_box(alone.eval(&expr)?)))),
+                    Box::new(|| Ok(drop(black_box(alone.eval(&sum)?)))),
+                    Box::new(|| Ok(drop(black_box(narrow.eval(&expr)?)))),
+                    Box::new(|| Ok(drop(black_box(base.eval(&expr)?)))),
+                ],
+            )?;
+        })*};
+    }
+    let (x, y, z) = (x.view(), y.view(), z.view());
+    rows! {
+        x.exp();
+        x.ln();
+        x.tanh();
+        x.sigmoid();
+        x.gelu();
+        x.silu();
+        x.exp() + x.sigmoid();
+        (-x).exp() * x + x.sigmoid();
+        x.gelu() * x.silu();
+        x + y + z + x + y + z + x + y;
+        x * y + z * x + y * z + x * x + y * y + z * z + x * y + z * x + y * z + x * x + y * y + z * z;
+    }
+    Ok(())
+}
+
 /// The same against libraries that compute one operation after the other.
 fn libraries(alloc: &TensorAllocator) -> Result<()> {
     println!("\n| a·b + c − a/2 | tenzor | candle | ndarray |\n|---|---|---|---|");
@@ -164,8 +207,8 @@ fn products(alloc: &TensorAllocator) -> Result<()> {
 fn main() -> Result<()> {
     let wanted = std::env::args().nth(1);
     let alloc = TensorAllocator::with_config(PoolConfig::default().with_max_pool_size(4 << 30));
-    let tables: [(&str, fn(&TensorAllocator) -> Result<()>); 4] =
-        [("chain", chain), ("libraries", libraries), ("products", products), ("layers", layers::run)];
+    let tables: [(&str, fn(&TensorAllocator) -> Result<()>); 5] =
+        [("chain", chain), ("long", long), ("libraries", libraries), ("products", products), ("layers", layers::run)];
     for (name, table) in tables {
         if wanted.as_deref().is_none_or(|wanted| wanted == name) {
             table(&alloc)?;

@@ -7,7 +7,7 @@ use tenzor_memory::Slots;
 
 use crate::shape::Shape;
 use crate::simd::{Kernel, Mode, vectorised};
-use crate::source::{At, Reader, Row, Slice, Space, Tile};
+use crate::source::{At, Reader, Row, RowSlice, Space, Tile};
 
 /// What has to be there to do for a thread to be woken, in additions or so: about a millisecond's work.
 const GRAIN: usize = 1 << 23;
@@ -158,7 +158,7 @@ impl<R: Reader> Kernel for Overwrite<'_, R> {
         while !out.is_empty() {
             let len = space.row_at(&at).min(out.len());
             let (part, rest) = out.split_at_mut(len);
-            let here: &[R::Item] = if reads_here { copy.fill(len, Slice(part)) } else { &[] };
+            let here: &[R::Item] = if reads_here { copy.fill(len, RowSlice(part)) } else { &[] };
             reader.row(&mut scratch, here, &at, part.len()).overwrite(part);
             space.advance(&mut at, len);
             out = rest;

@@ -1,4 +1,5 @@
-//! The element-wise operations and the reductions. Each is one entry of a table below, and nothing else.
+//! The element-wise operations and the reductions. An operation is one entry of a table below, and nothing else; an elementary function has its
+//! formulas in `math/` as well, and a reduction its method in `expr.rs`.
 
 use std::fmt::Debug;
 
@@ -6,7 +7,7 @@ use tenzor_memory::Allocator;
 
 use crate::block::Block;
 use crate::item::Item;
-use crate::math::{Element, Function};
+use crate::math::{Element, Elementary};
 
 /// The operations on one value: documentation, method, type, its cost in additions or so, and what it does to `x`.
 macro_rules! unary_table {
@@ -107,7 +108,7 @@ pub trait UnaryOp<T>: Copy + Send + Sync + Debug {
 pub trait FunctionOp: Copy + Send + Sync + Debug {
     /// Which.
     #[doc(hidden)]
-    const FUNCTION: Function;
+    const FUNCTION: Elementary;
     /// As it stands in formulas.
     const NAME: &'static str;
     /// In additions or so.
@@ -183,7 +184,7 @@ macro_rules! define_function {
         pub struct $op;
 
         impl FunctionOp for $op {
-            const FUNCTION: Function = Function::$op;
+            const FUNCTION: Elementary = Elementary::$op;
             const NAME: &'static str = stringify!($method);
             const COST: usize = $cost;
         }

@@ -4,7 +4,7 @@ use tenzor_memory::Allocator;
 
 use crate::block::Block;
 use crate::shape::{Shape, Strides};
-use crate::source::{At, Leaf, LeafReader, Reader, Slice, Source, Tile};
+use crate::source::{At, Leaf, LeafReader, Reader, RowSlice, Source, Tile};
 
 /// A source that will do as it is, or its values in memory.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl<R: Reader> Reader for SettledReader<'_, R> {
     type Scratch = (Tile<R::Item>, R::Scratch);
     const IS_SLICE: bool = true;
     type Row<'r>
-        = Slice<'r, R::Item>
+        = RowSlice<'r, R::Item>
     where
         Self: 'r;
 
@@ -119,7 +119,7 @@ impl<R: Reader> Reader for SettledReader<'_, R> {
             Self::Leaf(leaf) => leaf.row(&mut scratch.0, here, at, len),
             Self::Computed(reader) => {
                 let row = reader.row(&mut scratch.1, here, at, len);
-                Slice(scratch.0.fill(len, row))
+                RowSlice(scratch.0.fill(len, row))
             }
         }
     }

@@ -46,7 +46,7 @@ pub struct Level {
 }
 
 impl Level {
-    /// What the environment variable `TENZOR_SIMD` says, `v3` or `v4`; without it the widest.
+    /// What the environment variable `TENZOR_SIMD` says, `base`, `v3` or `v4`; without it the widest.
     pub(crate) fn chosen() -> Self {
         static CHOSEN: OnceLock<Level> = OnceLock::new();
         *CHOSEN.get_or_init(|| match std::env::var("TENZOR_SIMD").as_deref() {

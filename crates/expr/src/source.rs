@@ -256,7 +256,7 @@ impl<T: Item> Reader for LeafReader<'_, T> {
     type Scratch = Tile<T>;
     const IS_SLICE: bool = true;
     type Row<'r>
-        = Slice<'r, T>
+        = RowSlice<'r, T>
     where
         Self: 'r;
 
@@ -277,24 +277,24 @@ impl<T: Item> Reader for LeafReader<'_, T> {
     }
 
     #[inline(always)]
-    fn row<'r>(&'r self, scratch: &'r mut Tile<T>, here: &'r [T], at: &At, len: usize) -> Slice<'r, T> {
+    fn row<'r>(&'r self, scratch: &'r mut Tile<T>, here: &'r [T], at: &At, len: usize) -> RowSlice<'r, T> {
         if self.is_here {
-            return Slice(&here[..len]);
+            return RowSlice(&here[..len]);
         }
         let first = at.offset(self.strides);
         match self.strides.steps[at.inner] {
-            1 => Slice(&self.data[first..first + len]),
-            0 => Slice(scratch.fill(len, Same(self.data[first]))),
-            step => Slice(scratch.fill(len, Apart { data: self.data, first, step })),
+            1 => RowSlice(&self.data[first..first + len]),
+            0 => RowSlice(scratch.fill(len, Same(self.data[first]))),
+            step => RowSlice(scratch.fill(len, Apart { data: self.data, first, step })),
         }
     }
 }
 
 /// A row of elements.
 #[derive(Clone, Copy, Debug)]
-pub struct Slice<'r, T>(pub(crate) &'r [T]);
+pub struct RowSlice<'r, T>(pub(crate) &'r [T]);
 
-impl<T: Item> Row for Slice<'_, T> {
+impl<T: Item> Row for RowSlice<'_, T> {
     type Item = T;
 
     #[inline(always)]

@@ -11,7 +11,7 @@ use crate::item::Item;
 use crate::node::Node;
 use crate::shape::{IntoShape, Shape, ShapeError, Strides};
 use crate::simd::{Level, Mode};
-use crate::source::{Leaf, LeafReader, Slice};
+use crate::source::{Leaf, LeafReader, RowSlice};
 
 /// Elements in row-major order, the last axis's next to each other, in memory from the allocator `A`.
 ///
@@ -107,7 +107,7 @@ impl<T: Item, B: Allocator> Node for &Tensor<T, B> {
     where
         Self: 'e;
     type Row<'e>
-        = Slice<'e, T>
+        = RowSlice<'e, T>
     where
         Self: 'e;
 
@@ -125,11 +125,11 @@ impl<T: Item, B: Allocator> Node for &Tensor<T, B> {
     }
 
     #[inline(always)]
-    fn as_row<'e>(&'e self, shape: &Shape) -> Option<Slice<'e, T>>
+    fn as_row<'e>(&'e self, shape: &Shape) -> Option<RowSlice<'e, T>>
     where
         Self: 'e,
     {
-        (self.shape == *shape).then_some(Slice(&self.buffer))
+        (self.shape == *shape).then_some(RowSlice(&self.buffer))
     }
 }
 
@@ -184,7 +184,7 @@ impl<T: Item> Node for View<'_, T> {
     where
         Self: 'e;
     type Row<'e>
-        = Slice<'e, T>
+        = RowSlice<'e, T>
     where
         Self: 'e;
 
@@ -202,11 +202,11 @@ impl<T: Item> Node for View<'_, T> {
     }
 
     #[inline(always)]
-    fn as_row<'e>(&'e self, shape: &Shape) -> Option<Slice<'e, T>>
+    fn as_row<'e>(&'e self, shape: &Shape) -> Option<RowSlice<'e, T>>
     where
         Self: 'e,
     {
-        (self.shape == *shape && self.strides.is_row_major(shape)).then_some(Slice(self.elements))
+        (self.shape == *shape && self.strides.is_row_major(shape)).then_some(RowSlice(self.elements))
     }
 }
 

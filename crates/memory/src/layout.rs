@@ -1,4 +1,4 @@
-//! Sizes: checked arithmetic, buckets and size classes. The only place that computes the size of a request.
+//! Sizes: checked arithmetic, buckets and size classes. The only place that computes the size of a request, but for the heap's `heap/classes.rs`.
 //!
 //! Bucket *i* is the power-of-two range [2^(6+i), 2^(7+i)) bytes. Each bucket is cut into the same number of equal
 //! steps; every step is a size class, and its upper edge is its **capacity**: the size of each of its buffers. A request

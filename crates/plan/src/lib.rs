@@ -29,7 +29,6 @@ mod core;
 mod csv;
 mod events;
 mod exact;
-mod file;
 mod improve;
 mod lowered;
 mod peak;
@@ -37,6 +36,7 @@ mod plan;
 mod planner;
 mod problem;
 mod random;
+mod saved;
 mod settle;
 mod skyline;
 mod space;
@@ -45,10 +45,10 @@ mod tuning;
 mod validate;
 
 pub use csv::{read_csv, write_csv};
-pub use file::{PlanFileError, read_plans, write_plans};
 pub use plan::{Plan, Progress, Proof, SpacePlan, Status};
 pub use planner::Planner;
 pub use problem::{BufferSpec, MAX_BUFFERS, MAX_REACH, MAX_SPACES, Problem, ProblemError};
+pub use saved::{PlanFileError, read_plans, write_plans};
 pub use step::{Action, ELSEWHERE, StepPlan};
 /// Why a file is no problem.
 pub use tenzor_trace::ParseError;

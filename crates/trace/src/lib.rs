@@ -34,8 +34,8 @@
 //! # Ok::<(), tenzor_trace::ParseError>(())
 //! ```
 
-mod check;
 mod event;
+mod parse;
 pub mod text;
 mod trace;
 

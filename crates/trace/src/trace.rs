@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::io::{self, BufRead, Write};
 use std::ops::Range;
 
-use crate::check::Checker;
 use crate::event::Event;
+use crate::parse::Checker;
 use crate::text::{Limits, ParseError, Rows, quote};
 
 /// The first line of every trace file.

@@ -1,4 +1,5 @@
 //! The buffers of a replay, by slot: taken, written, resized and freed without a check that the trace makes needless.
+#![allow(unsafe_code)]
 
 use std::alloc::Layout;
 use std::fmt;

@@ -1,4 +1,5 @@
 //! The contenders as sources of memory.
+#![allow(unsafe_code)]
 
 use tenzor::memory::allocator_api2::alloc::{Allocator, System};
 use tenzor::memory::{ComputeArena, PlannedAllocator, PoolConfig, Step, System as Malloced, TensorAllocator};

@@ -1,5 +1,4 @@
 //! The only part of the program with unsafe code: buffers by address, and what the operating system counts.
-#![allow(unsafe_code)]
 
 mod blocks;
 mod heaps;

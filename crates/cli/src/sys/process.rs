@@ -1,4 +1,5 @@
 //! What the operating system and the C library know of this process. `None` where they do not tell.
+#![allow(unsafe_code)]
 
 /// What the process's malloc holds, in bytes.
 #[derive(Debug, Clone, Copy)]

@@ -1,4 +1,5 @@
 //! The process's heap as a contender.
+#![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::NonNull;

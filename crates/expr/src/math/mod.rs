@@ -59,13 +59,13 @@ pub trait Element:
 
     /// Puts the function of each value in its place.
     #[doc(hidden)]
-    fn apply(function: Function, level: Level, values: &mut [Self]);
+    fn apply(function: Elementary, level: Level, values: &mut [Self]);
 }
 
 /// An elementary function: one that takes so long that its values go through a tile.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
-pub enum Function {
+pub enum Elementary {
     Exp,
     Ln,
     Tanh,
@@ -122,7 +122,7 @@ macro_rules! element {
                 self.is_nan()
             }
 
-            fn apply(function: Function, level: Level, values: &mut [Self]) {
+            fn apply(function: Elementary, level: Level, values: &mut [Self]) {
                 vectorised(level, Apply { function, values });
             }
         }
@@ -140,12 +140,12 @@ macro_rules! element {
                     };
                 }
                 match self.function {
-                    Function::Exp => each!(exp),
-                    Function::Ln => each!(ln),
-                    Function::Tanh => each!(tanh),
-                    Function::Sigmoid => each!(sigmoid),
-                    Function::Gelu => each!(gelu),
-                    Function::Silu => each!(silu),
+                    Elementary::Exp => each!(exp),
+                    Elementary::Ln => each!(ln),
+                    Elementary::Tanh => each!(tanh),
+                    Elementary::Sigmoid => each!(sigmoid),
+                    Elementary::Gelu => each!(gelu),
+                    Elementary::Silu => each!(silu),
                 }
             }
         }
@@ -153,7 +153,7 @@ macro_rules! element {
 }
 
 struct Apply<'s, T> {
-    function: Function,
+    function: Elementary,
     values: &'s mut [T],
 }
 

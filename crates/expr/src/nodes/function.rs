@@ -9,7 +9,7 @@ use crate::node::Node;
 use crate::ops::FunctionOp;
 use crate::shape::{Shape, ShapeError, Strides};
 use crate::simd::Level;
-use crate::source::{At, Reader, Slice, Source, Tile};
+use crate::source::{At, Reader, RowSlice, Source, Tile};
 
 /// An elementary function of each element of an expression.
 ///
@@ -28,7 +28,7 @@ impl<O: FunctionOp, X: Node<Elem: Element>> Node for Function<O, X> {
     where
         Self: 'e;
     type Row<'e>
-        = Slice<'e, X::Elem>
+        = RowSlice<'e, X::Elem>
     where
         Self: 'e;
 
@@ -85,7 +85,7 @@ impl<O: FunctionOp, X: Reader<Item: Element>> Reader for Applied<O, X> {
     type Scratch = (Tile<X::Item>, X::Scratch);
     const IS_SLICE: bool = true;
     type Row<'r>
-        = Slice<'r, X::Item>
+        = RowSlice<'r, X::Item>
     where
         Self: 'r;
 
@@ -111,6 +111,6 @@ impl<O: FunctionOp, X: Reader<Item: Element>> Reader for Applied<O, X> {
     fn row<'r>(&'r self, scratch: &'r mut Self::Scratch, here: &'r [X::Item], at: &At, len: usize) -> Self::Row<'r> {
         let values = scratch.0.fill(len, self.x.row(&mut scratch.1, here, at, len));
         X::Item::apply(O::FUNCTION, self.level, values);
-        Slice(values)
+        RowSlice(values)
     }
 }

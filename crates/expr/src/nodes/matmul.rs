@@ -12,7 +12,7 @@ use crate::math::Element;
 use crate::node::{Node, known, materialise};
 use crate::settled::Settled;
 use crate::shape::{MAX_RANK, Shape, ShapeError};
-use crate::source::{At, Leaf, LeafReader, Same, Slice, Source, Space};
+use crate::source::{At, Leaf, LeafReader, RowSlice, Same, Source, Space};
 
 /// See [`Expr::matmul`](crate::Expr::matmul).
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +72,7 @@ impl<L: Node<Elem: Element>, R: Node<Elem = L::Elem>> Node for MatMul<L, R> {
     where
         Self: 'e;
     type Row<'e>
-        = Slice<'e, L::Elem>
+        = RowSlice<'e, L::Elem>
     where
         Self: 'e;
 

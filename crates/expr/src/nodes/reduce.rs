@@ -14,7 +14,7 @@ use crate::node::{Node, known};
 use crate::ops::Reduction;
 use crate::shape::{Axes, MAX_RANK, Shape, ShapeError};
 use crate::simd::{Kernel, Mode, vectorised};
-use crate::source::{At, Leaf, Reader, Row, Same, Slice, Source, Space, TILE, Tile};
+use crate::source::{At, Leaf, Reader, Row, RowSlice, Same, Source, Space, TILE, Tile};
 
 /// A reduction along some axes; see [`Expr::sum`](crate::Expr::sum).
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +72,7 @@ impl<O: Reduction<X::Elem>, X: Node<Elem: Element>> Node for Reduce<O, X> {
     where
         Self: 'e;
     type Row<'e>
-        = Slice<'e, X::Elem>
+        = RowSlice<'e, X::Elem>
     where
         Self: 'e;
 

@@ -4,12 +4,12 @@ use tenzor_memory::Allocator;
 
 use crate::context::Context;
 use crate::fill::grain;
-use crate::math::{Element, Function};
+use crate::math::{Element, Elementary};
 use crate::node::{Node, known, materialise};
 use crate::ops::{BinaryOp, Maximum};
 use crate::shape::{Shape, ShapeError};
 use crate::simd::{Kernel, Level, Mode, vectorised};
-use crate::source::{Leaf, Slice, TILE};
+use crate::source::{Leaf, RowSlice, TILE};
 
 /// See [`Expr::softmax`](crate::Expr::softmax).
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +36,7 @@ impl<X: Node<Elem: Element>> Node for Softmax<X> {
     where
         Self: 'e;
     type Row<'e>
-        = Slice<'e, X::Elem>
+        = RowSlice<'e, X::Elem>
     where
         Self: 'e;
 
@@ -80,7 +80,7 @@ impl<X: Node<Elem: Element>> Node for LayerNorm<X> {
     where
         Self: 'e;
     type Row<'e>
-        = Slice<'e, X::Elem>
+        = RowSlice<'e, X::Elem>
     where
         Self: 'e;
 
@@ -221,7 +221,7 @@ fn softmax<T: Element>(rows: &mut [T], size: usize, level: Level) {
                 *x = *x - most;
             }
         }
-        T::apply(Function::Exp, level, batch);
+        T::apply(Elementary::Exp, level, batch);
         for row in batch.chunks_exact_mut(size) {
             let sum = fold(row, T::ZERO, |x| x, |x, y| x + y);
             for x in row {
@@ -251,7 +251,7 @@ fn softmax_columns<T: Element>(block: &mut [T], width: usize, level: Level) {
                     *x = *x - most;
                 }
             }
-            T::apply(Function::Exp, level, if len == width { &mut *batch } else { &mut batch[first..first + len] });
+            T::apply(Elementary::Exp, level, if len == width { &mut *batch } else { &mut batch[first..first + len] });
             for row in batch.chunks_exact(width) {
                 for (&x, sum) in row[first..first + len].iter().zip(&mut sums) {
                     *sum = *sum + x;

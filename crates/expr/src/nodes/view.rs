@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::node::{Node, known, materialise};
 use crate::settled::Settled;
 use crate::shape::{MAX_RANK, Shape, ShapeError, Strides};
-use crate::source::{Leaf, Reader, Slice as RowSlice, Source};
+use crate::source::{Leaf, Reader, RowSlice, Source};
 
 /// The same elements, found by other steps.
 #[derive(Clone, Copy, Debug)]

@@ -13,7 +13,7 @@ use crate::nodes::{Binary, BroadcastTo, MatMul, Permute, Reduce, Reshape, Scalar
 use crate::ops::*;
 use crate::settled::{Settled, SettledReader};
 use crate::shape::{Shape, ShapeError, Strides};
-use crate::source::{At, Leaf, LeafReader, Reader, Slice as RowSlice, Source, Tile};
+use crate::source::{At, Leaf, LeafReader, Reader, RowSlice, Source, Tile};
 use crate::tensor::View;
 
 /// An operation chosen at run time.

@@ -1,5 +1,4 @@
 //! Stretches of an arena's life, one within the other.
-#![allow(unsafe_code)]
 
 use std::fmt;
 use std::mem::MaybeUninit;

@@ -2,7 +2,7 @@
 //!
 //! | module | decides |
 //! |---|---|
-//! | `space` | where the heap's addresses are, and what may be done there: all unsafe code below this page |
+//! | `space` | where the heap's addresses are, and what may be done there: all unsafe code below this page but parcels' |
 //! | `owners` | what lies at an address |
 //! | `extents` | which free ranges there are, by size and by neighbourhood |
 //! | `units` | which pages are resident, and which may not be zero |

@@ -188,7 +188,7 @@ pub(super) fn work_off() -> bool {
             // SAFETY: *Left*: `leave` wrote it.
             *place = pop(&FREED, |block| unsafe { block.as_ref() }.before);
         }
-        // SAFETY: *Listed*: a cache that was left is still in the list of all.
+        // SAFETY: *Enrolled*: a cache that was left is still in the list of all.
         let cache = |cache: NonNull<Cache>| -> &'static Cache { unsafe { cache.as_ref() } };
         pop(&LEFT, |left| cache(left).left.load(Relaxed)).map(cache)
     };

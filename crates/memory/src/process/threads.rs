@@ -1,6 +1,6 @@
 //! Which thread has which cache: one is taken at a thread's first request, and left at its end.
 //!
-//! *Listed*: a cache in the list is a thread's, or was until just now; its memory stays until it is taken from the list, under the lock.
+//! *Enrolled*: a cache in the list is a thread's, or was until just now; its memory stays until it is taken from the list, under the lock.
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
@@ -89,7 +89,7 @@ impl Caches {
 
     /// Those in use.
     pub(super) fn iter(&self) -> impl Iterator<Item = &'static Cache> + use<> {
-        // SAFETY: *Listed*; the caller holds the lock, under which the list is part of what is guarded.
+        // SAFETY: *Enrolled*; the caller holds the lock, under which the list is part of what is guarded.
         std::iter::successors(self.first, |cache| unsafe { cache.next.load(Relaxed).as_ref() })
     }
 
@@ -125,7 +125,7 @@ impl Caches {
     pub(super) fn walk_on(&mut self, walk: usize) -> Option<&'static Cache> {
         let walk = self.walks[walk].as_mut()?;
         walk.at = walk.next;
-        // SAFETY: *Listed*.
+        // SAFETY: *Enrolled*.
         walk.next = walk.at.and_then(|at| unsafe { at.next.load(Relaxed).as_ref() });
         walk.at
     }
@@ -176,11 +176,11 @@ impl Caches {
                 cache.add_to(&mut walk.missed);
             }
             if ptr::eq(next, cache) {
-                // SAFETY: *Listed*: so are its neighbours.
+                // SAFETY: *Enrolled*: so are its neighbours.
                 walk.next = unsafe { cache.next.load(Relaxed).as_ref() };
             }
         }
-        // SAFETY: *Listed*: so are its neighbours.
+        // SAFETY: *Enrolled*: so are its neighbours.
         let (before, next) = unsafe { (cache.before.load(Relaxed).as_ref(), cache.next.load(Relaxed).as_ref()) };
         debug_assert!(before.map_or(link(self.first), |before| before.next.load(Relaxed)) == link(Some(cache)));
         debug_assert!(next.is_none_or(|next| next.before.load(Relaxed) == link(Some(cache))));
@@ -307,7 +307,7 @@ fn arrive(barren: &'static Cache) -> &'static Cache {
 
 unsafe extern "C" fn leave(cache: *mut libc::c_void) {
     CURRENT.set(&raw const GONE);
-    // SAFETY: the value that the ending thread had set: its cache, which is *Listed*.
+    // SAFETY: the value that the ending thread had set: its cache, which is *Enrolled*.
     if let Some(cache) = unsafe { cache.cast::<Cache>().cast_const().as_ref::<'static>() } {
         retire(cache);
     }

@@ -1,9 +1,9 @@
 //! What must not be done, and is noticed: the process ends by the signal of `abort`.
 //!
 //! Noticed is a small block, of less than 8 KiB, that is freed a second time, once both frees have left the caches of the
-//! threads; and with them what was never a block of the heap. Not noticed are: the second free of a larger block; a block that
-//! was handed out again in between, which is then its next owner's that is freed; a layout other than the block's own; and
-//! writes to what was freed, though these damage no bookkeeping.
+//! threads; and with them what was never a block of the heap. Of blocks of more than 64 KiB, `hostile` tries what is noticed. Not noticed
+//! are a block that was handed out again in between, which is then its next owner's that is freed, and writes to what was freed,
+//! though these damage no bookkeeping.
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::os::unix::process::ExitStatusExt;

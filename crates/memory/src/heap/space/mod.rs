@@ -1,4 +1,4 @@
-//! The heap's addresses, and what the system is asked to do there: all of the heap's unsafe code.
+//! The heap's addresses, and what the system is asked to do there: all of the heap's unsafe code but that of parcels, and of blocks that are copied.
 //!
 //! **Pages** are numbered from the *origin*, and a **unit** is the range of one huge page. For each unit its *frame* tells how much of
 //! it is mapped, and which of its pages are *lent*: those that others use. What is lent is never purged, moved or unmapped, and what is
