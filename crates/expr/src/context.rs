@@ -13,7 +13,7 @@ use crate::error::EvalError;
 use crate::item::Item;
 use crate::ledger::Ledger;
 use crate::shape::Shape;
-use crate::simd::{Level, Mode};
+use crate::simd::Mode;
 
 /// What an evaluation works with.
 #[derive(Debug)]
@@ -44,8 +44,7 @@ impl<A: Allocator + Clone> Context<A> {
 
     /// One that only notes what would be done.
     pub(crate) fn planning(alloc: A, ledger: Rc<RefCell<Ledger>>) -> Self {
-        let mode = Mode { parallel: false, level: Level::chosen() };
-        Self { alloc, mode, ledger: Some(ledger), failure: RefCell::new(None) }
+        Self { alloc, mode: Mode::sequential(), ledger: Some(ledger), failure: RefCell::new(None) }
     }
 
     /// A new block, which `write` fills.

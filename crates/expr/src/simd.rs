@@ -1,5 +1,6 @@
 //! Which vectors the passes use, and how a pass is compiled for each.
 
+use std::io::Write;
 use std::sync::OnceLock;
 
 use pulp::{Arch, Simd as Vectors, WithSimd};
@@ -49,15 +50,20 @@ impl Level {
     /// What the environment variable `TENZOR_SIMD` says, `base`, `v3` or `v4`; without it the widest.
     pub(crate) fn chosen() -> Self {
         static CHOSEN: OnceLock<Level> = OnceLock::new();
-        *CHOSEN.get_or_init(|| match std::env::var("TENZOR_SIMD").as_deref() {
-            Ok("v3") => Self::at_most(Simd::V3),
-            Ok("v4") => Self::at_most(Simd::V4),
-            Ok("base") => Self::at_most(Simd::Base),
-            Ok(other) => {
-                eprintln!("tenzor: TENZOR_SIMD={other} is none of base, v3 and v4, and was ignored");
-                Self::of(Arch::new())
-            }
-            Err(_) => Self::of(Arch::new()),
+        *CHOSEN.get_or_init(|| {
+            Self::at_most(match std::env::var("TENZOR_SIMD").as_deref() {
+                Ok("base") => Simd::Base,
+                Ok("v3") => Simd::V3,
+                Ok("v4") | Err(_) => Simd::V4,
+                Ok(other) => {
+                    // Where it cannot be said, that is no reason to panic.
+                    let _ = writeln!(
+                        std::io::stderr(),
+                        "tenzor: TENZOR_SIMD={other} is none of base, v3 and v4, and was ignored"
+                    );
+                    Simd::V4
+                }
+            })
         })
     }
 
@@ -94,6 +100,13 @@ pub(crate) struct Mode {
     /// Whether large work is split between the threads of rayon's pool.
     pub(crate) parallel: bool,
     pub(crate) level: Level,
+}
+
+impl Mode {
+    /// On the calling thread, with the vectors that are chosen for the process.
+    pub(crate) fn sequential() -> Self {
+        Self { parallel: false, level: Level::chosen() }
+    }
 }
 
 /// A loop to be compiled for several generations of processors. What it calls has to be inlined to be so as well.

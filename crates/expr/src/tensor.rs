@@ -10,7 +10,7 @@ use crate::fill::overwrite;
 use crate::item::Item;
 use crate::node::Node;
 use crate::shape::{IntoShape, Shape, ShapeError, Strides};
-use crate::simd::{Level, Mode};
+use crate::simd::Mode;
 use crate::source::{Leaf, LeafReader, RowSlice};
 
 /// Elements in row-major order, the last axis's next to each other, in memory from the allocator `A`.
@@ -170,8 +170,7 @@ impl<T: Item> fmt::Debug for View<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // In the order of the shape, not of the memory.
         let mut elements = vec![T::default(); self.shape.elements()];
-        let mode = Mode { parallel: false, level: Level::chosen() };
-        overwrite(&mut elements, &LeafReader::new(self.elements, &self.strides), &self.shape, mode);
+        overwrite(&mut elements, &LeafReader::new(self.elements, &self.strides), &self.shape, Mode::sequential());
         write!(f, "{}{} ", T::NAME, self.shape)?;
         f.debug_list().entries(elements).finish()
     }
