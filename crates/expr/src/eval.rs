@@ -62,7 +62,7 @@ pub fn eval_into<E: Expr>(expr: &E, output: &mut [E::Elem]) -> Result<(), EvalEr
 /// How expressions are evaluated.
 ///
 /// Large work is split between the threads of rayon's pool, which changes nothing about the result: each element is computed in an
-/// order that depends on shapes only. Matrix products are the exception, as their crate promises nothing of the kind.
+/// order that depends on shapes and on how tensors lie in memory only. Matrix products are the exception, as their crate promises nothing of the kind.
 ///
 /// ```
 /// use tenzor_expr::{Eval, Expr, View};

@@ -224,8 +224,8 @@ pub trait Expr: Node {
     /// The sum along some axes: one by its number, several by an array, all by `..`. The axes vanish, but for
     /// [`keep_dims`](Reduce::keep_dims).
     ///
-    /// Elements next to each other are added in blocks and the blocks in pairs, so that the error grows with the logarithm of their
-    /// number; along other axes they are added in order.
+    /// They are added in blocks and the blocks in pairs, so that the error grows with the logarithm of their number, along whatever axis. Memory is
+    /// read in its order, whatever views there are.
     ///
     /// ```
     /// use tenzor_expr::{Expr, View, eval_into};

@@ -7,7 +7,7 @@ use tenzor_memory::Allocator;
 
 use crate::block::Block;
 use crate::item::Item;
-use crate::math::{Element, Elementary};
+use crate::math::{Element, Elementary, Fold};
 
 /// The operations on one value: documentation, method, type, its cost in additions or so, and what it does to `x`.
 macro_rules! unary_table {
@@ -275,6 +275,9 @@ pub trait Reduction<T>: Copy + Send + Sync + Debug {
     const OF_NONE: Option<T>;
     /// What changes nothing.
     const START: T;
+    /// What combines rows.
+    #[doc(hidden)]
+    const FOLD: Fold;
 
     /// The result of two.
     fn combine(x: T, y: T) -> T;
@@ -287,7 +290,7 @@ pub trait Reduction<T>: Copy + Send + Sync + Debug {
 }
 
 macro_rules! reductions {
-    ($($(#[$doc:meta])* $op:ident $name:literal, $start:expr, $of_none:expr, |$x:ident, $y:ident| $combined:expr $(, |$total:ident, $count:ident| $finished:expr)?;)*) => {$(
+    ($($(#[$doc:meta])* $op:ident $fold:ident $name:literal, $start:expr, $of_none:expr, |$x:ident, $y:ident| $combined:expr $(, |$total:ident, $count:ident| $finished:expr)?;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug)]
         pub struct $op;
@@ -296,6 +299,7 @@ macro_rules! reductions {
             const NAME: &'static str = $name;
             const OF_NONE: Option<T> = $of_none;
             const START: T = $start;
+            const FOLD: Fold = Fold::$fold;
 
             #[inline(always)]
             fn combine($x: T, $y: T) -> T {
@@ -312,13 +316,13 @@ macro_rules! reductions {
 
 reductions! {
     /// The sum.
-    Sum "sum", T::ZERO, Some(T::ZERO), |x, y| x + y;
+    Sum Add "sum", T::ZERO, Some(T::ZERO), |x, y| x + y;
     /// The sum, divided by the number.
-    Mean "mean", T::ZERO, Some(T::ZERO), |x, y| x + y, |total, count| total / T::from_count(count);
+    Mean Add "mean", T::ZERO, Some(T::ZERO), |x, y| x + y, |total, count| total / T::from_count(count);
     /// The product.
-    Prod "prod", T::ONE, Some(T::ONE), |x, y| x * y;
+    Prod Multiply "prod", T::ONE, Some(T::ONE), |x, y| x * y;
     /// The largest.
-    Max "max", T::LEAST, None, |x, y| Maximum.apply(x, y);
+    Max Maximum "max", T::LEAST, None, |x, y| Maximum.apply(x, y);
     /// The smallest.
-    Min "min", T::MOST, None, |x, y| Minimum.apply(x, y);
+    Min Minimum "min", T::MOST, None, |x, y| Minimum.apply(x, y);
 }

@@ -82,6 +82,12 @@ impl Level {
         Self { simd: Simd::Base, arch: Arch::Scalar }
     }
 
+    /// Runs what is compiled for each level.
+    #[inline]
+    pub(crate) fn dispatch<K: WithSimd>(self, kernel: K) -> K::Output {
+        self.arch.dispatch(kernel)
+    }
+
     fn of(arch: Arch) -> Self {
         let simd = match arch {
             #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
@@ -132,5 +138,5 @@ pub(crate) fn vectorised<K: Kernel>(level: Level, kernel: K) -> K::Output {
         }
     }
 
-    level.arch.dispatch(Dispatched(kernel))
+    level.dispatch(Dispatched(kernel))
 }

@@ -59,7 +59,7 @@ pub trait Reader: Send + Sync {
     /// The elements.
     type Item: Item;
     /// Tiles for the leaves, for each thread.
-    type Scratch: Default;
+    type Scratch: Default + Send;
     /// Whether its rows are slices of memory or of a tile.
     const IS_SLICE: bool = false;
     /// Values at hand.
@@ -155,7 +155,13 @@ pub(crate) enum Data<'e, T: Item, A: Allocator> {
 impl<'e, T: Item, A: Allocator> Leaf<'e, T, A> {
     #[inline]
     pub(crate) fn own(block: Block<T, A>, shape: &Shape) -> Self {
-        Self { data: Data::Own(block), strides: Strides::row_major(shape), name: None }
+        Self::placed(block, Strides::row_major(shape))
+    }
+
+    /// Materialised in another order than that of its shape.
+    #[inline]
+    pub(crate) fn placed(block: Block<T, A>, strides: Strides) -> Self {
+        Self { data: Data::Own(block), strides, name: None }
     }
 
     #[inline]
@@ -231,9 +237,14 @@ impl<'s, T> LeafReader<'s, T> {
     }
 }
 
+/// Values that start with a cache line, as vectors that lie in two are read at half the speed.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct Lines<T, const N: usize>(pub(crate) [T; N]);
+
 /// A copy of elements that do not lie in a row.
 #[derive(Debug)]
-pub struct Tile<T>(Option<[T; TILE]>);
+pub struct Tile<T>(Option<Lines<T, TILE>>);
 
 impl<T> Default for Tile<T> {
     fn default() -> Self {
@@ -245,7 +256,7 @@ impl<T: Item> Tile<T> {
     /// The first `len` values of a row, at most [`TILE`].
     #[inline(always)]
     pub(crate) fn fill(&mut self, len: usize, row: impl Row<Item = T>) -> &mut [T] {
-        let tile = &mut self.0.get_or_insert([T::default(); TILE])[..len];
+        let tile = &mut self.0.get_or_insert(Lines([T::default(); TILE])).0[..len];
         row.overwrite(tile);
         tile
     }
@@ -405,10 +416,16 @@ impl Space {
     /// Where the element number `linear` is, in the order of rows, with the other axes as in `at`.
     pub(crate) fn locate(&self, mut linear: usize, at: &mut At) {
         for &(size, axis) in self.groups[..self.count].iter().rev() {
-            at.index[axis] = linear % size.max(1);
-            linear /= size.max(1);
+            // Most often it is the first.
+            (at.index[axis], linear) =
+                if linear < size { (linear, 0) } else { (linear % size.max(1), linear / size.max(1)) };
         }
         at.inner = self.inner().1;
+    }
+
+    /// The most values that lie in one row.
+    pub(crate) fn longest(&self) -> usize {
+        self.row
     }
 
     /// How many values from `at` on lie in one row.

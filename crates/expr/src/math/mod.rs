@@ -4,6 +4,7 @@
 //! vectors, whatever expressions they occur in. Where the processor has it, products and sums in them are rounded once.
 
 mod double;
+mod folds;
 mod single;
 #[cfg(test)]
 mod tests;
@@ -60,6 +61,14 @@ pub trait Element:
     /// Puts the function of each value in its place.
     #[doc(hidden)]
     fn apply(function: Elementary, level: Level, values: &mut [Self]);
+
+    /// Combines each value with the total of its place in the slice, modulo their number.
+    #[doc(hidden)]
+    fn fold(fold: Fold, level: Level, values: &[Self], totals: &mut [Self; LANES]);
+
+    /// Combines all totals, in pairs.
+    #[doc(hidden)]
+    fn total(fold: Fold, totals: &[Self; LANES]) -> Self;
 }
 
 /// An elementary function: one that takes so long that its values go through a tile.
@@ -125,6 +134,14 @@ macro_rules! element {
             fn apply(function: Elementary, level: Level, values: &mut [Self]) {
                 vectorised(level, Apply { function, values });
             }
+
+            fn fold(fold: Fold, level: Level, values: &[Self], totals: &mut [Self; LANES]) {
+                folds::fold(fold, level, values, totals);
+            }
+
+            fn total(fold: Fold, totals: &[Self; LANES]) -> Self {
+                folds::total(fold, totals)
+            }
         }
 
         impl Kernel for Apply<'_, $type> {
@@ -157,6 +174,8 @@ struct Apply<'s, T> {
     values: &'s mut [T],
 }
 
+pub(crate) use folds::Fold;
+pub(crate) use folds::LANES;
 use polynomial;
 
 element!(f32, single);

@@ -1,10 +1,12 @@
 //! Operations on whole rows: their values are written to the output, and changed there while they are in the cache.
 
+use std::ops::Range;
+
 use tenzor_memory::Allocator;
 
 use crate::context::Context;
 use crate::fill::grain;
-use crate::math::{Element, Elementary};
+use crate::math::{Element, Elementary, Fold, LANES};
 use crate::node::{Node, known, materialise};
 use crate::ops::{BinaryOp, Maximum};
 use crate::shape::{Shape, ShapeError};
@@ -94,7 +96,13 @@ impl<X: Node<Elem: Element>> Node for LayerNorm<X> {
     {
         let shape = *known(&self.shape);
         let size = shape.last().copied().unwrap_or(1);
-        in_place(&self.x, context, &shape, size, LayerNormRows { size, epsilon: self.epsilon })
+        in_place(
+            &self.x,
+            context,
+            &shape,
+            size,
+            LayerNormRows { size, epsilon: self.epsilon, level: context.mode.level },
+        )
     }
 }
 
@@ -137,6 +145,7 @@ impl<T: Element> RowOp<T> for SoftmaxRows {
 struct LayerNormRows<T> {
     size: usize,
     epsilon: T,
+    level: Level,
 }
 
 impl<T: Element> RowOp<T> for LayerNormRows<T> {
@@ -145,9 +154,7 @@ impl<T: Element> RowOp<T> for LayerNormRows<T> {
 
     #[inline(always)]
     fn change(self, rows: &mut [T]) {
-        for row in rows.chunks_exact_mut(self.size) {
-            layer_norm(row, self.epsilon);
-        }
+        layer_norm(rows, self.size, self.epsilon, self.level);
     }
 }
 
@@ -193,20 +200,6 @@ fn change_rows<T: Send>(out: &mut [T], row: usize, rows: usize, op: impl RowOp<T
     rayon::join(|| change_rows(left, row, rows, op, mode), || change_rows(right, row, rows, op, mode));
 }
 
-/// Combines the elements of a row, in as many lanes as make vectors.
-#[inline(always)]
-fn fold<T: Element>(row: &[T], start: T, value: impl Fn(T) -> T, combine: impl Fn(T, T) -> T) -> T {
-    let (groups, rest) = row.as_chunks::<16>();
-    let mut lanes = [start; 16];
-    for group in groups {
-        for (lane, &x) in lanes.iter_mut().zip(group) {
-            *lane = combine(*lane, value(x));
-        }
-    }
-    let total = lanes.into_iter().fold(start, &combine);
-    rest.iter().fold(total, |total, &x| combine(total, value(x)))
-}
-
 /// So many elements at a time stay in the cache from one loop to the next.
 const BATCH: usize = 1 << 12;
 
@@ -216,14 +209,14 @@ fn softmax<T: Element>(rows: &mut [T], size: usize, level: Level) {
     for batch in rows.chunks_mut((BATCH / size).max(1) * size) {
         for row in batch.chunks_exact_mut(size) {
             // Less the largest, so that nothing overflows.
-            let most = fold(row, T::LEAST, |x| x, |x, y| Maximum.apply(x, y));
+            let most = folded(Fold::Maximum, level, row);
             for x in row {
                 *x = *x - most;
             }
         }
         T::apply(Elementary::Exp, level, batch);
         for row in batch.chunks_exact_mut(size) {
-            let sum = fold(row, T::ZERO, |x| x, |x, y| x + y);
+            let sum = folded(Fold::Add, level, row);
             for x in row {
                 *x = *x / sum;
             }
@@ -234,46 +227,146 @@ fn softmax<T: Element>(rows: &mut [T], size: usize, level: Level) {
 /// As above, along the columns of a block of rows of `width`.
 #[inline(always)]
 fn softmax_columns<T: Element>(block: &mut [T], width: usize, level: Level) {
-    let mut first = 0;
-    while first < width {
-        let len = TILE.min(width - first);
+    for first in (0..width).step_by(TILE) {
+        let columns = first..width.min(first + TILE);
         let (mut most, mut sums) = ([T::LEAST; TILE], [T::ZERO; TILE]);
+        let (most, sums) = (&mut most[..columns.len()], &mut sums[..columns.len()]);
         for row in block.chunks_exact(width) {
-            for (most, &x) in most.iter_mut().zip(&row[first..first + len]) {
+            for (most, &x) in most.iter_mut().zip(&row[columns.clone()]) {
                 *most = Maximum.apply(*most, x);
             }
         }
-        // Rows that are columns from end to end lie next to each other.
-        let together = if len == width { (BATCH / width).max(1) * width } else { width };
-        for batch in block.chunks_mut(together) {
-            for row in batch.chunks_exact_mut(width) {
-                for (x, &most) in row[first..first + len].iter_mut().zip(&most) {
-                    *x = *x - most;
-                }
-            }
-            T::apply(Elementary::Exp, level, if len == width { &mut *batch } else { &mut batch[first..first + len] });
-            for row in batch.chunks_exact(width) {
-                for (&x, sum) in row[first..first + len].iter().zip(&mut sums) {
-                    *sum = *sum + x;
-                }
-            }
-        }
+        exponentials(block, width, &columns, most, level, sums);
         for row in block.chunks_exact_mut(width) {
-            for (x, &sum) in row[first..first + len].iter_mut().zip(&sums) {
+            for (x, &sum) in row[columns.clone()].iter_mut().zip(&*sums) {
                 *x = *x / sum;
             }
         }
-        first += len;
+    }
+}
+
+/// Puts the exponentials, less the largest, in the place of some columns, and their sums into `sums`: some rows in order, and those in pairs.
+fn exponentials<T: Element>(
+    block: &mut [T],
+    width: usize,
+    columns: &Range<usize>,
+    most: &[T],
+    level: Level,
+    sums: &mut [T],
+) {
+    const ROWS: usize = 32;
+    let rows = block.len() / width;
+    if rows > ROWS {
+        let (above, below) = block.split_at_mut(rows.next_power_of_two() / 2 * width);
+        let mut others = [T::ZERO; TILE];
+        let others = &mut others[..sums.len()];
+        exponentials(above, width, columns, most, level, sums);
+        exponentials(below, width, columns, most, level, others);
+        for (sum, &other) in sums.iter_mut().zip(&*others) {
+            *sum = *sum + other;
+        }
+        return;
+    }
+    vectorised(level, Exponentials { block, width, columns, most, level, sums });
+}
+
+/// As above, all rows in order.
+struct Exponentials<'s, T> {
+    block: &'s mut [T],
+    width: usize,
+    columns: &'s Range<usize>,
+    most: &'s [T],
+    level: Level,
+    sums: &'s mut [T],
+}
+
+impl<T: Element> Kernel for Exponentials<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let Self { block, width, columns, most, level, sums } = self;
+        for row in block.chunks_exact_mut(width) {
+            for (x, &most) in row[columns.clone()].iter_mut().zip(most) {
+                *x = *x - most;
+            }
+        }
+        // Columns from end to end lie next to each other.
+        if columns.len() == width {
+            T::apply(Elementary::Exp, level, block);
+        } else {
+            for row in block.chunks_exact_mut(width) {
+                T::apply(Elementary::Exp, level, &mut row[columns.clone()]);
+            }
+        }
+        sums.fill(T::ZERO);
+        for row in block.chunks_exact(width) {
+            for (sum, &x) in sums.iter_mut().zip(&row[columns.clone()]) {
+                *sum = *sum + x;
+            }
+        }
     }
 }
 
 #[inline(always)]
-fn layer_norm<T: Element>(row: &mut [T], epsilon: T) {
-    let count = T::from_count(row.len());
-    let mean = fold(row, T::ZERO, |x| x, |x, y| x + y) / count;
-    let variance = fold(row, T::ZERO, |x| (x - mean) * (x - mean), |x, y| x + y) / count;
-    let scale = T::ONE / (variance + epsilon).sqrt();
-    for x in row {
-        *x = (*x - mean) * scale;
+fn layer_norm<T: Element>(rows: &mut [T], size: usize, epsilon: T, level: Level) {
+    let count = T::from_count(size);
+    for row in rows.chunks_exact_mut(size) {
+        let mean = folded(Fold::Add, level, row) / count;
+        for x in &mut *row {
+            *x = *x - mean;
+        }
+        let variance = squared(level, row) / count;
+        let scale = T::ONE / (variance + epsilon).sqrt();
+        for x in row {
+            *x = *x * scale;
+        }
+    }
+}
+
+/// So many values are combined in order, and what came of these in pairs, so that the error of a sum grows with the logarithm of their number.
+const IN_ORDER: usize = 1 << 15;
+
+/// All values made one.
+fn folded<T: Element>(fold: Fold, level: Level, values: &[T]) -> T {
+    if values.len() > IN_ORDER {
+        let (left, right) = values.split_at(values.len().next_power_of_two() / 2);
+        return fold.combine(folded(fold, level, left), folded(fold, level, right));
+    }
+    let mut totals = [fold.start(); LANES];
+    T::fold(fold, level, values, &mut totals);
+    T::total(fold, &totals)
+}
+
+/// The sum of all squares.
+fn squared<T: Element>(level: Level, values: &[T]) -> T {
+    if values.len() > IN_ORDER {
+        let (left, right) = values.split_at(values.len().next_power_of_two() / 2);
+        return squared(level, left) + squared(level, right);
+    }
+    let mut totals = [T::ZERO; LANES];
+    vectorised(level, Squared { values, level, totals: &mut totals });
+    T::total(Fold::Add, &totals)
+}
+
+struct Squared<'s, T> {
+    values: &'s [T],
+    level: Level,
+    totals: &'s mut [T; LANES],
+}
+
+impl<T: Element> Kernel for Squared<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let mut squares = [T::ZERO; TILE];
+        for values in self.values.chunks(TILE) {
+            let squares = &mut squares[..values.len()];
+            for (square, &x) in squares.iter_mut().zip(values) {
+                *square = x * x;
+            }
+            T::fold(Fold::Add, self.level, squares, self.totals);
+        }
     }
 }

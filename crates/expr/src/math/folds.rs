@@ -1,0 +1,208 @@
+//! Many values made one.
+//!
+//! What matters is that the totals stay in registers, and that enough of them do for one addition not to wait for another. Left to the
+//! compiler they do on one day and not on another; so the vectors are spelt out.
+
+use pulp::{Simd, WithSimd};
+
+use super::Element;
+use crate::simd::Level;
+
+/// How values become one.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub enum Fold {
+    Add,
+    Multiply,
+    Maximum,
+    Minimum,
+}
+
+impl Fold {
+    /// What changes nothing.
+    pub(crate) fn start<T: Element>(self) -> T {
+        match self {
+            Self::Add => Add::start(),
+            Self::Multiply => Multiply::start(),
+            Self::Maximum => Maximum::start(),
+            Self::Minimum => Minimum::start(),
+        }
+    }
+
+    /// One of two.
+    pub(crate) fn combine<T: Element>(self, x: T, y: T) -> T {
+        match self {
+            Self::Add => Add::values(x, y),
+            Self::Multiply => Multiply::values(x, y),
+            Self::Maximum => Maximum::values(x, y),
+            Self::Minimum => Minimum::values(x, y),
+        }
+    }
+}
+
+/// The totals of a fold, at every level of vectors, so that its result does not depend on that.
+#[doc(hidden)]
+pub(crate) const LANES: usize = 64;
+
+/// The groups of `LANES` values that are combined in order, before what came of them is combined with the totals.
+const GROUPS: usize = 32;
+
+/// A way of making one value of two, each for itself, so that loops have no branches.
+trait Combine: Sized {
+    fn start<T: Element>() -> T;
+    fn values<T: Element>(x: T, y: T) -> T;
+    fn f32s<S: Simd>(simd: S, x: S::f32s, y: S::f32s) -> S::f32s;
+    fn f64s<S: Simd>(simd: S, x: S::f64s, y: S::f64s) -> S::f64s;
+}
+
+macro_rules! combine {
+    ($($name:ident $start:ident |$simd:ident, $x:ident, $y:ident| $values:expr, $f32s:expr, $f64s:expr;)*) => {
+        $(struct $name;
+
+        impl Combine for $name {
+            #[inline(always)]
+            fn start<T: Element>() -> T {
+                T::$start
+            }
+
+            #[inline(always)]
+            fn values<T: Element>($x: T, $y: T) -> T {
+                $values
+            }
+
+            #[inline(always)]
+            fn f32s<S: Simd>($simd: S, $x: S::f32s, $y: S::f32s) -> S::f32s {
+                $f32s
+            }
+
+            #[inline(always)]
+            fn f64s<S: Simd>($simd: S, $x: S::f64s, $y: S::f64s) -> S::f64s {
+                $f64s
+            }
+        })*
+
+        pub(super) fn total<T: Element>(fold: Fold, totals: &[T; LANES]) -> T {
+            match fold {
+                $(Fold::$name => total_by::<T, $name>(*totals),)*
+            }
+        }
+
+        impl WithSimd for Folding<'_, f32> {
+            type Output = ();
+
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) {
+                match self.fold {
+                    $(Fold::$name => match S::F32_LANES {
+                        16 => f32s::<$name, S, 4>(simd, self.values, self.totals),
+                        8 => f32s::<$name, S, 8>(simd, self.values, self.totals),
+                        4 => f32s::<$name, S, 16>(simd, self.values, self.totals),
+                        _ => one_by_one::<$name, _>(self.values, self.totals),
+                    },)*
+                }
+            }
+        }
+
+        impl WithSimd for Folding<'_, f64> {
+            type Output = ();
+
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) {
+                match self.fold {
+                    $(Fold::$name => match S::F64_LANES {
+                        8 => f64s::<$name, S, 8>(simd, self.values, self.totals),
+                        4 => f64s::<$name, S, 16>(simd, self.values, self.totals),
+                        2 => f64s::<$name, S, 32>(simd, self.values, self.totals),
+                        _ => one_by_one::<$name, _>(self.values, self.totals),
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+combine! {
+    Add ZERO |simd, x, y| x + y, simd.add_f32s(x, y), simd.add_f64s(x, y);
+    Multiply ONE |simd, x, y| x * y, simd.mul_f32s(x, y), simd.mul_f64s(x, y);
+    Maximum LEAST |simd, x, y| if x > y || x.is_nan() { x } else { y },
+        simd.select_f32s(simd.or_m32s(simd.greater_than_f32s(x, y), simd.not_m32s(simd.equal_f32s(x, x))), x, y),
+        simd.select_f64s(simd.or_m64s(simd.greater_than_f64s(x, y), simd.not_m64s(simd.equal_f64s(x, x))), x, y);
+    Minimum MOST |simd, x, y| if x < y || x.is_nan() { x } else { y },
+        simd.select_f32s(simd.or_m32s(simd.less_than_f32s(x, y), simd.not_m32s(simd.equal_f32s(x, x))), x, y),
+        simd.select_f64s(simd.or_m64s(simd.less_than_f64s(x, y), simd.not_m64s(simd.equal_f64s(x, x))), x, y);
+}
+
+pub(super) struct Folding<'s, T> {
+    fold: Fold,
+    values: &'s [T],
+    totals: &'s mut [T; LANES],
+}
+
+/// Combines each value with the total of its place in the slice, modulo their number.
+pub(super) fn fold<T>(fold: Fold, level: Level, values: &[T], totals: &mut [T; LANES])
+where
+    for<'s> Folding<'s, T>: WithSimd<Output = ()>,
+{
+    level.dispatch(Folding { fold, values, totals });
+}
+
+macro_rules! vectors {
+    ($name:ident, $type:ident, $as_simd:ident, $as_mut_simd:ident, $splat:ident) => {
+        /// With so many vectors for the totals.
+        #[inline(always)]
+        fn $name<C: Combine, S: Simd, const VECTORS: usize>(simd: S, values: &[$type], totals: &mut [$type; LANES]) {
+            let (groups, others) = values.as_chunks::<LANES>();
+            for groups in groups.chunks(GROUPS) {
+                let mut sums = [simd.$splat(C::start()); VECTORS];
+                for group in groups {
+                    let (group, _) = S::$as_simd(group);
+                    for i in 0..VECTORS {
+                        sums[i] = C::$name(simd, sums[i], group[i]);
+                    }
+                }
+                let (totals, _) = S::$as_mut_simd(totals);
+                for i in 0..VECTORS {
+                    totals[i] = C::$name(simd, totals[i], sums[i]);
+                }
+            }
+            rest::<C, _>(others, totals);
+        }
+    };
+}
+
+vectors!(f32s, f32, as_simd_f32s, as_mut_simd_f32s, splat_f32s);
+vectors!(f64s, f64, as_simd_f64s, as_mut_simd_f64s, splat_f64s);
+
+/// As above, where there are no vectors.
+#[inline(always)]
+fn one_by_one<C: Combine, T: Element>(values: &[T], totals: &mut [T; LANES]) {
+    let (groups, others) = values.as_chunks::<LANES>();
+    for groups in groups.chunks(GROUPS) {
+        let mut sums = [C::start(); LANES];
+        for group in groups {
+            rest::<C, _>(group, &mut sums);
+        }
+        rest::<C, _>(&sums, totals);
+    }
+    rest::<C, _>(others, totals);
+}
+
+/// A group, or less than one.
+#[inline(always)]
+fn rest<C: Combine, T: Element>(values: &[T], totals: &mut [T; LANES]) {
+    for (total, &value) in totals.iter_mut().zip(values) {
+        *total = C::values(*total, value);
+    }
+}
+
+fn total_by<T: Element, C: Combine>(mut totals: [T; LANES]) -> T {
+    macro_rules! halve {
+        ($($left:literal)*) => {$(
+            for i in 0..$left {
+                totals[i] = C::values(totals[i], totals[$left + i]);
+            }
+        )*};
+    }
+    halve!(32 16 8 4 2 1);
+    totals[0]
+}

@@ -1,0 +1,83 @@
+//! Sums against exact ones: the error grows with the logarithm of their length, along whatever axis, and threads change nothing.
+
+use tenzor_expr::{Eval, Expr, Simd, View, eval};
+use tenzor_memory::TensorAllocator;
+
+/// What an error may be, relative to the sum of all magnitudes: some roundings for the rows that are added in order, and one for each level of the tree.
+fn bound(count: usize) -> f64 {
+    (16.0 + (count as f64).log2()) * f64::from(f32::EPSILON) / 2.0
+}
+
+/// Tenths are not exact, and all round the same way.
+const TENTH: f32 = 0.1;
+
+const ELEMENTS: usize = 6_144_000;
+
+#[test]
+fn sums_along_any_axis_have_a_small_error() {
+    let alloc = TensorAllocator::new();
+    let tenths = vec![TENTH; ELEMENTS];
+    let check = |what: &str, sums: &[f32], count: usize| {
+        let exact = f64::from(TENTH) * count as f64;
+        for &sum in sums {
+            let error = (f64::from(sum) - exact).abs() / exact;
+            assert!(error <= bound(count), "{what}: {error:e} of {count}");
+        }
+    };
+    let all = View::new(&tenths, [ELEMENTS]).unwrap();
+    check("all", eval(&all.sum(..), &alloc).unwrap().as_slice(), ELEMENTS);
+    check("computed", eval(&(all * 1.0).sum(..), &alloc).unwrap().as_slice(), ELEMENTS);
+    for width in [1, 2, 3, 4, 16, 30, 32, 100, 1000, 3000] {
+        let count = ELEMENTS / width;
+        let tall = View::new(&tenths, [count, width]).unwrap();
+        check("first", eval(&tall.sum(0), &alloc).unwrap().as_slice(), count);
+        check("of a transposed", eval(&tall.transpose().sum(1), &alloc).unwrap().as_slice(), count);
+        check("computed", eval(&(tall + 0.0).sum(0), &alloc).unwrap().as_slice(), count);
+        // Rows that do not go on in memory.
+        let narrower = width.div_ceil(2);
+        check("a slice", eval(&tall.slice(1, 0..narrower).sum(..), &alloc).unwrap().as_slice(), count * narrower);
+        let wide = View::new(&tenths, [width, count]).unwrap();
+        check("last", eval(&wide.sum(1), &alloc).unwrap().as_slice(), count);
+        check("of a transposed", eval(&wide.transpose().sum(0), &alloc).unwrap().as_slice(), count);
+        if count.is_multiple_of(2) {
+            let between = View::new(&tenths, [2, count / 2, width]).unwrap();
+            check("first and second", eval(&between.sum([0, 1]), &alloc).unwrap().as_slice(), count);
+        }
+    }
+}
+
+#[test]
+fn means_and_norms_of_long_rows_are_right() {
+    let alloc = TensorAllocator::new();
+    let ones = vec![1.0_f32; 20_000_000];
+    let means = eval(&View::new(&ones, [10_000_000, 2]).unwrap().mean(0), &alloc).unwrap();
+    assert_eq!(means.as_slice(), [1.0; 2]);
+    let signs: Vec<f32> = (0..ELEMENTS).map(|i| if i % 2 == 0 { -1.0 } else { 1.0 }).collect();
+    let normal = eval(&View::new(&signs, [ELEMENTS]).unwrap().layer_norm(0.0), &alloc).unwrap();
+    assert!(normal.as_slice().iter().zip(&signs).all(|(x, sign)| (x - sign).abs() < 1e-6));
+    // Of equal values, each has the same share, along either axis.
+    for (shape, axis) in [([1, ELEMENTS], 1), ([ELEMENTS, 1], 0), ([ELEMENTS / 4, 4], 0)] {
+        let shares = eval(&View::new(&ones[..ELEMENTS], shape).unwrap().softmax(axis), &alloc).unwrap();
+        let exact = 1.0 / shape[axis] as f64;
+        assert!(
+            shares.as_slice().iter().all(|&x| (f64::from(x) - exact).abs() <= exact * bound(ELEMENTS)),
+            "{shape:?}"
+        );
+    }
+}
+
+#[test]
+fn neither_threads_nor_vectors_change_a_result() {
+    let alloc = TensorAllocator::new();
+    let values: Vec<f32> = (0..3_000_000_u64).map(|i| ((i * 7919) % 10_007) as f32 * 1e-3 - 5.0).collect();
+    for shape in [[3_000_000, 1], [1_500_000, 2], [1000, 3000], [3, 1_000_000]] {
+        let x = View::new(&values, shape).unwrap();
+        for axis in 0..2 {
+            let together = eval(&(x * 1.5).sum(axis), &alloc).unwrap();
+            for simd in [Simd::Base, Simd::V3, Simd::V4] {
+                let alone = Eval::new(&alloc).sequential().simd(simd).eval(&(x * 1.5).sum(axis)).unwrap();
+                assert_eq!(alone.as_slice(), together.as_slice(), "{shape:?}, {axis}, {simd:?}");
+            }
+        }
+    }
+}
