@@ -485,6 +485,20 @@ fn fold_lanes<O: Reduction<R::Item>, R: Reader<Item: Element>>(
 ) {
     let mut left = (rows.end * LANES).min(work.count) - rows.start * LANES;
     work.folded.locate(rows.start * LANES, &mut at);
+    let is_short = work.folded.longest() < LANES;
+    let (mut group, mut filled) = (Lines([O::START; LANES]), 0);
+    while left > 0 && is_short {
+        // Rows that would leave most totals alone are put together.
+        let len = work.folded.row_at(&at).min(left).min(LANES - filled);
+        work.reader.row(scratch, &[], &at, len).overwrite(&mut group.0[filled..filled + len]);
+        work.folded.advance(&mut at, len);
+        left -= len;
+        filled = (filled + len) % LANES;
+        if filled == 0 {
+            R::Item::fold(O::FOLD, work.mode.level, &group.0, totals);
+        }
+    }
+    R::Item::fold(O::FOLD, work.mode.level, &group.0[..filled], totals);
     while left > 0 {
         let len = work.folded.row_at(&at).min(left).min(if R::IS_SLICE { usize::MAX } else { TILE });
         let row = work.reader.row(scratch, &[], &at, len);
