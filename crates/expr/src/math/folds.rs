@@ -44,8 +44,9 @@ impl Fold {
 #[doc(hidden)]
 pub(crate) const LANES: usize = 64;
 
-/// The groups of `LANES` values that are combined in order, before what came of them is combined with the totals.
-const GROUPS: usize = 32;
+/// The values that are combined in order, before what came of them is combined with the totals.
+#[doc(hidden)]
+pub(crate) const IN_ORDER: usize = 32 * LANES;
 
 /// A way of making one value of two, each for itself, so that loops have no branches.
 trait Combine: Sized {
@@ -152,7 +153,7 @@ macro_rules! vectors {
         #[inline(always)]
         fn $name<C: Combine, S: Simd, const VECTORS: usize>(simd: S, values: &[$type], totals: &mut [$type; LANES]) {
             let (groups, others) = values.as_chunks::<LANES>();
-            for groups in groups.chunks(GROUPS) {
+            for groups in groups.chunks(IN_ORDER / LANES) {
                 let mut sums = [simd.$splat(C::start()); VECTORS];
                 for group in groups {
                     let (group, _) = S::$as_simd(group);
@@ -177,7 +178,7 @@ vectors!(f64s, f64, as_simd_f64s, as_mut_simd_f64s, splat_f64s);
 #[inline(always)]
 fn one_by_one<C: Combine, T: Element>(values: &[T], totals: &mut [T; LANES]) {
     let (groups, others) = values.as_chunks::<LANES>();
-    for groups in groups.chunks(GROUPS) {
+    for groups in groups.chunks(IN_ORDER / LANES) {
         let mut sums = [C::start(); LANES];
         for group in groups {
             rest::<C, _>(group, &mut sums);

@@ -174,8 +174,7 @@ struct Apply<'s, T> {
     values: &'s mut [T],
 }
 
-pub(crate) use folds::Fold;
-pub(crate) use folds::LANES;
+pub(crate) use folds::{Fold, IN_ORDER, LANES};
 use polynomial;
 
 element!(f32, single);

@@ -14,7 +14,7 @@ use tenzor_memory::{Allocator, Slots};
 
 use crate::context::Context;
 use crate::fill::{fill, grain};
-use crate::math::{Element, LANES};
+use crate::math::{Element, IN_ORDER, LANES};
 use crate::node::{Node, known};
 use crate::ops::Reduction;
 use crate::shape::{Axes, MAX_RANK, Shape, ShapeError, Strides};
@@ -200,7 +200,7 @@ struct Work<R> {
 /// The rows that are added in order.
 const BLOCK: usize = 32;
 
-/// As above at the most, where a row is one result's: there are fewer additions to each total, as what lies in one row of memory is added by itself.
+/// As above, where a row is one result's: there are fewer additions to each total, as some values are added by themselves first.
 const LONG_BLOCK: usize = 512;
 
 impl<R: Reader<Item: Element>> Work<R> {
@@ -250,7 +250,7 @@ impl<R: Reader<Item: Element>> Work<R> {
     /// The rows that one pass takes on, in order.
     fn block(&self) -> usize {
         match self.width {
-            1 if self.lanes > 0 => (BLOCK * self.folded.longest().div_ceil(LANES)).clamp(BLOCK, LONG_BLOCK),
+            1 if self.lanes > 0 => LONG_BLOCK,
             _ => BLOCK,
         }
     }
@@ -481,30 +481,32 @@ fn fold_lanes<O: Reduction<R::Item>, R: Reader<Item: Element>>(
     mut at: At,
     rows: Range<usize>,
     totals: &mut [R::Item; LANES],
-    (scratch, tile): &mut Scratch<R>,
+    (scratch, _): &mut Scratch<R>,
 ) {
     let mut left = (rows.end * LANES).min(work.count) - rows.start * LANES;
     work.folded.locate(rows.start * LANES, &mut at);
-    let is_short = work.folded.longest() < LANES;
-    let (mut group, mut filled) = (Lines([O::START; LANES]), 0);
-    while left > 0 && is_short {
-        // Rows that would leave most totals alone are put together.
-        let len = work.folded.row_at(&at).min(left).min(LANES - filled);
-        work.reader.row(scratch, &[], &at, len).overwrite(&mut group.0[filled..filled + len]);
-        work.folded.advance(&mut at, len);
-        left -= len;
-        filled = (filled + len) % LANES;
-        if filled == 0 {
-            R::Item::fold(O::FOLD, work.mode.level, &group.0, totals);
-        }
-    }
-    R::Item::fold(O::FOLD, work.mode.level, &group.0[..filled], totals);
+    let is_memory = R::IS_SLICE && work.folded.longest() >= left.min(IN_ORDER);
     while left > 0 {
-        let len = work.folded.row_at(&at).min(left).min(if R::IS_SLICE { usize::MAX } else { TILE });
-        let row = work.reader.row(scratch, &[], &at, len);
-        let values = row.as_slice().unwrap_or_else(|| tile.fill(len, row));
-        R::Item::fold(O::FOLD, work.mode.level, values, totals);
-        work.folded.advance(&mut at, len);
-        left -= len;
+        if is_memory {
+            let len = work.folded.row_at(&at).min(left);
+            if let Some(values) = work.reader.row(scratch, &[], &at, len).as_slice() {
+                R::Item::fold(O::FOLD, work.mode.level, values, totals);
+            }
+            work.folded.advance(&mut at, len);
+            left -= len;
+            continue;
+        }
+        // What is computed, or lies in short rows, is put together first, to the very sums that memory in one piece has.
+        let mut together = Lines([O::START; IN_ORDER]);
+        let together = &mut together.0[..left.min(IN_ORDER)];
+        let mut filled = 0;
+        while filled < together.len() {
+            let len = work.folded.row_at(&at).min(together.len() - filled);
+            work.reader.row(scratch, &[], &at, len).overwrite(&mut together[filled..filled + len]);
+            work.folded.advance(&mut at, len);
+            filled += len;
+        }
+        R::Item::fold(O::FOLD, work.mode.level, together, totals);
+        left -= filled;
     }
 }
