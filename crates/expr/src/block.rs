@@ -1,4 +1,7 @@
 //! Memory that an evaluation materialises, or would.
+//!
+//! Unsafe code gives a buffer the allocator that it came from, which evaluations know by a reference only.
+#![allow(unsafe_code)]
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,9 +14,9 @@ use crate::shape::Shape;
 
 /// Materialised elements.
 #[derive(Debug)]
-pub enum Block<T: Item, A: Allocator> {
+pub enum Block<'e, T: Item> {
     /// Memory.
-    Live(Buffer<T, A>),
+    Live(Buffer<T, &'e dyn Allocator>),
     /// None, for explanations.
     Planned(Planned),
     /// None, as something failed.
@@ -50,7 +53,7 @@ impl Drop for Planned {
     }
 }
 
-impl<T: Item, A: Allocator> Block<T, A> {
+impl<T: Item> Block<'_, T> {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Live(buffer) => buffer.len(),
@@ -71,6 +74,21 @@ impl<T: Item, A: Allocator> Block<T, A> {
         match self {
             Self::Live(_) | Self::Missing => 0,
             Self::Planned(planned) => planned.id,
+        }
+    }
+
+    /// The memory, if there is some.
+    ///
+    /// # Safety
+    /// `alloc` is the allocator of the evaluation, or its clone.
+    pub(crate) unsafe fn into_buffer<A: Allocator>(self, alloc: A) -> Option<Buffer<T, A>> {
+        match self {
+            Self::Live(buffer) => {
+                let (ptr, len, alignment, _) = buffer.into_raw_parts();
+                // SAFETY: the parts of a buffer, whose memory is a live block of `alloc`: it came from what that is, or is a clone of.
+                Some(unsafe { Buffer::from_raw_parts(ptr, len, alignment, alloc) })
+            }
+            Self::Planned(_) | Self::Missing => None,
         }
     }
 }

@@ -16,16 +16,16 @@ use crate::shape::Shape;
 use crate::simd::Mode;
 
 /// What an evaluation works with.
-#[derive(Debug)]
-pub struct Context<A> {
-    alloc: A,
+#[expect(missing_debug_implementations, reason = "nobody else sees one")]
+pub struct Context<'c> {
+    alloc: &'c dyn Allocator,
     pub(crate) mode: Mode,
     ledger: Option<Rc<RefCell<Ledger>>>,
     /// Why there is no result. Nothing is computed any more then.
     failure: RefCell<Option<EvalError>>,
 }
 
-impl<A> Context<A> {
+impl<'c> Context<'c> {
     /// Whether nothing is computed.
     pub(crate) fn is_planning(&self) -> bool {
         self.ledger.is_some()
@@ -35,15 +35,13 @@ impl<A> Context<A> {
     pub(crate) fn check(&self) -> Result<(), EvalError> {
         self.failure.take().map_or(Ok(()), Err)
     }
-}
 
-impl<A: Allocator + Clone> Context<A> {
-    pub(crate) fn new(alloc: A, mode: Mode) -> Self {
+    pub(crate) fn new(alloc: &'c dyn Allocator, mode: Mode) -> Self {
         Self { alloc, mode, ledger: None, failure: RefCell::new(None) }
     }
 
     /// One that only notes what would be done.
-    pub(crate) fn planning(alloc: A, ledger: Rc<RefCell<Ledger>>) -> Self {
+    pub(crate) fn planning(alloc: &'c dyn Allocator, ledger: Rc<RefCell<Ledger>>) -> Self {
         Self { alloc, mode: Mode::sequential(), ledger: Some(ledger), failure: RefCell::new(None) }
     }
 
@@ -53,14 +51,14 @@ impl<A: Allocator + Clone> Context<A> {
         shape: &Shape,
         text: impl FnOnce() -> String,
         write: impl FnOnce(Slots<'_, T>),
-    ) -> Block<T, A> {
+    ) -> Block<'c, T> {
         if self.failure.borrow().is_some() {
             return Block::Missing;
         }
         if let Some(ledger) = &self.ledger {
             return Block::Planned(Planned::new::<T>(ledger, text(), shape));
         }
-        let error = match Buffer::<T, A>::uninit_in(shape.elements(), self.alloc.clone()) {
+        let error = match Buffer::<T, _>::uninit_in(shape.elements(), self.alloc) {
             Ok(buffer) => match buffer.init_parts(write) {
                 Ok(buffer) => return Block::Live(buffer),
                 Err(_) => EvalError::Unfinished,
@@ -74,11 +72,11 @@ impl<A: Allocator + Clone> Context<A> {
     /// Writes to a block that was taken over.
     pub(crate) fn reuse<T: Item>(
         &self,
-        mut block: Block<T, A>,
+        mut block: Block<'c, T>,
         shape: &Shape,
         text: impl FnOnce() -> String,
         write: impl FnOnce(&mut [T]),
-    ) -> Block<T, A> {
+    ) -> Block<'c, T> {
         if self.failure.borrow().is_some() {
             return Block::Missing;
         }

@@ -1,13 +1,15 @@
 //! `eval`: an expression becomes a tensor.
+//!
+//! Unsafe code gives the result the allocator that it came from.
+#![allow(unsafe_code)]
 
 use tenzor_memory::allocator_api2::alloc::Global;
 use tenzor_memory::{Allocator, Buffer};
 
-use crate::block::Block;
 use crate::context::Context;
 use crate::error::EvalError;
 use crate::expr::Expr;
-use crate::fill::{overwrite, overwrite_row, write_row};
+use crate::fill::{new_row, overwrite, overwrite_row};
 use crate::node::materialise;
 use crate::shape::{Shape, ShapeError};
 use crate::simd::{Level, Mode, Simd};
@@ -105,17 +107,14 @@ impl<A: Allocator + Clone> Eval<A> {
         let shape = expr.shape()?;
         if let Some(row) = short(expr, &shape) {
             let buffer = Buffer::uninit_in(shape.elements(), self.alloc.clone())?;
-            let buffer =
-                buffer.init_parts(|slots| write_row(slots, row, self.mode)).map_err(|_| EvalError::Unfinished)?;
-            return Ok(Tensor::of(buffer, shape));
+            return Ok(Tensor::of(new_row(buffer, row, self.mode.level), shape));
         }
         let context = self.context();
-        let block = materialise(&context, expr.prepare(&context), &shape);
+        let block = materialise(&context, expr.prepare(&context, &shape), &shape);
         context.check()?;
-        match block {
-            Block::Live(buffer) => Ok(Tensor::of(buffer, shape)),
-            Block::Planned(_) | Block::Missing => Err(EvalError::Unfinished),
-        }
+        // SAFETY: a clone of the context's allocator.
+        let buffer = unsafe { block.into_buffer(self.alloc.clone()) };
+        Ok(Tensor::of(buffer.ok_or(EvalError::Unfinished)?, shape))
     }
 
     /// See [`eval_into`].
@@ -128,18 +127,18 @@ impl<A: Allocator + Clone> Eval<A> {
             return Err(ShapeError::Elements { shape, given: output.len() }.into());
         }
         if let Some(row) = short(expr, &shape) {
-            overwrite_row(output, row, self.mode);
+            overwrite_row(output, row, self.mode.level);
             return Ok(());
         }
         let context = self.context();
-        let source = expr.prepare(&context);
+        let source = expr.prepare(&context, &shape);
         context.check()?;
         overwrite(output, &source.reader(), &shape, context.mode);
         Ok(())
     }
 
-    fn context(&self) -> Context<A> {
-        Context::new(self.alloc.clone(), self.mode)
+    fn context(&self) -> Context<'_> {
+        Context::new(&self.alloc, self.mode)
     }
 }
 

@@ -66,8 +66,8 @@ impl fmt::Display for Explanation {
 pub fn explain<E: Expr>(expr: &E) -> Result<Explanation, ShapeError> {
     let shape = expr.shape()?;
     let ledger = Rc::new(RefCell::new(Ledger::default()));
-    let context = Context::planning(Global, Rc::clone(&ledger));
-    drop(materialise(&context, expr.prepare(&context), &shape));
+    let context = Context::planning(&Global, Rc::clone(&ledger));
+    drop(materialise(&context, expr.prepare(&context, &shape), &shape));
     let output_bytes = shape.elements() * size_of::<E::Elem>();
     let ledger = ledger.borrow();
     Ok(Explanation { passes: ledger.passes.clone(), peak_bytes: ledger.peak, output_bytes })

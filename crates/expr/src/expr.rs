@@ -6,8 +6,8 @@ use crate::item::Item;
 use crate::math::Element;
 use crate::node::Node;
 use crate::nodes::{
-    Binary, BroadcastTo, Function, LayerNorm, MatMul, Permute, Reduce, Relaid, Reshape, Scalar, Select, Slice, Softmax,
-    Unary,
+    Binary, Boxed, BroadcastTo, Function, LayerNorm, MatMul, Materialise, Permute, Reduce, Relaid, Reshape, Scalar,
+    Select, Slice, Softmax, Unary,
 };
 use crate::ops::{self, binary_table, comparison_table, function_table, operator_table, unary_table};
 use crate::shape::{Axes, IntoShape, Shape, ShapeError};
@@ -32,7 +32,7 @@ macro_rules! function_methods {
         where
             Self::Elem: Element,
         {
-            Function { op: ops::$op, x: self }
+            Function::new(ops::$op, self)
         }
     )*};
 }
@@ -44,7 +44,7 @@ macro_rules! binary_methods {
         where
             Self::Elem: Element,
         {
-            Binary::new(ops::$op, self, other.into_expr())
+            Binary { op: ops::$op, left: self, right: other.into_expr() }
         }
     )*};
 }
@@ -56,7 +56,7 @@ macro_rules! operator_methods {
         where
             Self::Elem: Element,
         {
-            Binary::new(ops::$op, self, other.into_expr())
+            Binary { op: ops::$op, left: self, right: other.into_expr() }
         }
     )*};
 }
@@ -68,7 +68,7 @@ macro_rules! comparison_methods {
         where
             Self::Elem: Element,
         {
-            Binary::new(ops::$op, self, other.into_expr())
+            Binary { op: ops::$op, left: self, right: other.into_expr() }
         }
     )*};
 }
@@ -93,7 +93,7 @@ macro_rules! comparison_methods {
 /// assert_eq!(wrong.shape().unwrap_err().to_string(), "+: the shapes [2, 2] and [3] do not go together");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub trait Expr: Node {
+pub trait Expr: Node + Sized {
     /// The shape of its value.
     ///
     /// # Errors
@@ -135,7 +135,7 @@ pub trait Expr: Node {
     where
         Self: Expr<Elem = bool>,
     {
-        Select::new(self, yes.into_expr(), no.into_expr())
+        Select { condition: self, yes: yes.into_expr(), no: no.into_expr() }
     }
 
     /// The matrix product over the last two axes; the axes before them stretch.
@@ -219,6 +219,43 @@ pub trait Expr: Node {
     /// ```
     fn broadcast_to(self, shape: impl IntoShape) -> BroadcastTo<Self> {
         BroadcastTo::new(self, shape.into_shape())
+    }
+
+    /// In memory, where it is computed once, whatever reads it and however often.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, explain};
+    ///
+    /// let (a, b) = (View::new(&[1.0_f32, 2.0], [2, 1])?, View::new(&[3.0_f32; 100], [100])?);
+    /// let plan = explain(&((a * 2.0 + 1.0).materialise() * b))?;
+    /// assert_eq!(plan.passes[0].formula, "((f32[2, 1] * 2) + 1)");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn materialise(self) -> Materialise<Self> {
+        Materialise(self)
+    }
+
+    /// Behind a pointer, with a type that says nothing but that of the elements: for expressions of different types in one variable, and for long ones,
+    /// as every operation makes a type longer. Costs a request to the global allocator, and a call for some hundred elements.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[1.0_f32, 2.0, 3.0], [3])?;
+    /// let mut sum = x.boxed();
+    /// for i in 0..100 {
+    ///     sum = (sum + x * i as f32).boxed();
+    /// }
+    /// let mut result = [0.0; 3];
+    /// eval_into(&sum, &mut result)?;
+    /// assert_eq!(result, [4951.0, 9902.0, 14853.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn boxed<'x>(self) -> Boxed<'x, Self::Elem>
+    where
+        Self: 'x,
+    {
+        Boxed::new(self)
     }
 
     /// The sum along some axes: one by its number, several by an array, all by `..`. The axes vanish, but for
@@ -414,4 +451,6 @@ operators! {
     [X,] Softmax<X>;
     [X: Expr,] LayerNorm<X>;
     [L, R,] MatMul<L, R>;
+    [X,] Materialise<X>;
+    ['x, T: Item,] Boxed<'x, T>;
 }

@@ -39,6 +39,7 @@ mod shape;
 mod simd;
 mod source;
 mod tensor;
+mod walk;
 
 pub use error::EvalError;
 pub use eval::{Eval, eval, eval_into};

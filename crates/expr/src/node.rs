@@ -1,7 +1,5 @@
 //! `Node`: what an expression is to its evaluation.
 
-use tenzor_memory::Allocator;
-
 use crate::block::Block;
 use crate::context::Context;
 use crate::fill::{overwrite, write};
@@ -10,13 +8,13 @@ use crate::shape::{Shape, ShapeError};
 use crate::source::{Row, Source};
 
 /// What can be evaluated. Each is an [`Expr`](crate::Expr), which says what can be made of it.
-pub trait Node: Sized {
+pub trait Node {
     /// The elements of its value.
     type Elem: Item;
 
     /// What it is read from when it is evaluated.
     #[doc(hidden)]
-    type Source<'e, A: Allocator>: Source<A, Item = Self::Elem>
+    type Source<'e>: Source<'e, Item = Self::Elem>
     where
         Self: 'e;
 
@@ -26,59 +24,38 @@ pub trait Node: Sized {
     where
         Self: 'e;
 
-    /// See [`Expr::shape`](crate::Expr::shape): what was found when it was made.
+    /// See [`Expr::shape`](crate::Expr::shape).
     ///
     /// # Errors
     /// [`ShapeError`] where shapes did not go together.
     fn checked_shape(&self) -> Result<Shape, ShapeError>;
 
-    /// Materialises what has to be.
+    /// Materialises what has to be, for its values stretched to the shape `to`.
     #[doc(hidden)]
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
-    where
-        Self: 'e;
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e>;
 
     /// All values as one row, where nothing has to be prepared: all tensors have this very shape and lie in its order.
     #[doc(hidden)]
     #[inline(always)]
-    fn as_row<'e>(&'e self, shape: &Shape) -> Option<Self::Row<'e>>
-    where
-        Self: 'e,
-    {
+    fn as_row(&self, shape: &Shape) -> Option<Self::Row<'_>> {
         let _ = shape;
         None
     }
 }
 
-/// The shape that was found when an expression was made. Only expressions that have one are prepared: `eval` asks for it first, and
-/// whoever has a part without one has none.
+/// The shape of an expression. Only expressions that have one are prepared: `eval` asks for it first, and whoever has a part
+/// without one has none.
 #[inline(always)]
 pub(crate) fn known(shape: &Result<Shape, ShapeError>) -> &Shape {
     shape.as_ref().unwrap_or(&Shape::SCALAR)
 }
 
-/// The source of an expression whose shape stretches to `to`.
-#[inline(always)]
-pub(crate) fn stretched<'e, N: Node, A: Allocator + Clone>(
-    node: &'e N,
-    context: &Context<A>,
-    to: &Shape,
-) -> N::Source<'e, A> {
-    let mut source = node.prepare(context);
-    let from = node.checked_shape();
-    let from = known(&from);
-    if from != to {
-        source.relayout(&mut |strides| strides.broadcast(from, to));
-    }
-    source
-}
-
 /// Puts the values of a source into memory: in the place of what it gives up, or else in a new block.
-pub(crate) fn materialise<A: Allocator + Clone, S: Source<A>>(
-    context: &Context<A>,
+pub(crate) fn materialise<'e, S: Source<'e>>(
+    context: &'e Context<'e>,
     mut source: S,
     shape: &Shape,
-) -> Block<S::Item, A> {
+) -> Block<'e, S::Item> {
     match source.take_over(shape) {
         Some(block) if source.is_here() => block,
         Some(block) => {

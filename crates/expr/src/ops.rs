@@ -3,8 +3,6 @@
 
 use std::fmt::Debug;
 
-use tenzor_memory::Allocator;
-
 use crate::block::Block;
 use crate::item::Item;
 use crate::math::{Element, Elementary, Fold};
@@ -129,7 +127,7 @@ pub trait BinaryOp<T: Item>: Copy + Send + Sync + Debug {
 
     /// The operand's memory for the result, where it can hold it.
     #[doc(hidden)]
-    fn take_over<A: Allocator>(block: impl FnOnce() -> Option<Block<T, A>>) -> Option<Block<Self::Output, A>> {
+    fn take_over<'e>(block: impl FnOnce() -> Option<Block<'e, T>>) -> Option<Block<'e, Self::Output>> {
         let _ = block;
         None
     }
@@ -148,7 +146,7 @@ macro_rules! stays_in_place {
     () => {
         type Output = T;
 
-        fn take_over<A: Allocator>(block: impl FnOnce() -> Option<Block<T, A>>) -> Option<Block<T, A>> {
+        fn take_over<'e>(block: impl FnOnce() -> Option<Block<'e, T>>) -> Option<Block<'e, T>> {
             block()
         }
 

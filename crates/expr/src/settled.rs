@@ -1,21 +1,32 @@
 //! `Settled`: values as they are, or in memory, which is known only when the expression is evaluated.
 
-use tenzor_memory::Allocator;
+use std::mem::MaybeUninit;
 
 use crate::block::Block;
 use crate::shape::{Shape, Strides};
-use crate::source::{At, Leaf, LeafReader, Reader, RowSlice, Source, Tile};
+use crate::simd::Level;
+use crate::source::{Leaf, LeafReader, Reader, RowSlice, Source, Tile};
+use crate::walk::Rect;
 
 /// A source that will do as it is, or its values in memory.
 #[derive(Debug)]
-pub enum Settled<S, L> {
+pub enum Settled<'e, S: Source<'e>> {
     /// As it is.
     As(S),
-    /// In memory, in order.
-    Moved(L),
+    /// In memory.
+    Moved(Leaf<'e, S::Item>),
 }
 
-impl<'e, A: Allocator, S: Source<A>> Source<A> for Settled<S, Leaf<'e, S::Item, A>> {
+macro_rules! either {
+    ($self:ident, $x:ident => $do:expr) => {
+        match $self {
+            Self::As($x) => $do,
+            Self::Moved($x) => $do,
+        }
+    };
+}
+
+impl<'e, S: Source<'e>> Source<'e> for Settled<'e, S> {
     type Item = S::Item;
     type Reader<'s>
         = SettledReader<'s, S::Reader<'s>>
@@ -32,38 +43,23 @@ impl<'e, A: Allocator, S: Source<A>> Source<A> for Settled<S, Leaf<'e, S::Item, 
     }
 
     fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides)) {
-        match self {
-            Self::As(source) => source.relayout(change),
-            Self::Moved(leaf) => leaf.relayout(change),
-        }
+        either!(self, x => x.relayout(change));
     }
 
-    fn take_over(&mut self, shape: &Shape) -> Option<Block<S::Item, A>> {
-        match self {
-            Self::As(source) => source.take_over(shape),
-            Self::Moved(leaf) => leaf.take_over(shape),
-        }
+    fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, S::Item>> {
+        either!(self, x => x.take_over(shape))
     }
 
     fn is_here(&self) -> bool {
-        match self {
-            Self::As(source) => source.is_here(),
-            Self::Moved(leaf) => leaf.is_here(),
-        }
+        either!(self, x => x.is_here())
     }
 
     fn leaf(&self) -> Option<LeafReader<'_, S::Item>> {
-        match self {
-            Self::As(source) => source.leaf(),
-            Self::Moved(leaf) => leaf.leaf(),
-        }
+        either!(self, x => x.leaf())
     }
 
     fn text(&self) -> String {
-        match self {
-            Self::As(source) => source.text(),
-            Self::Moved(leaf) => leaf.text(),
-        }
+        either!(self, x => x.text())
     }
 }
 
@@ -79,7 +75,6 @@ pub enum SettledReader<'s, R: Reader> {
 impl<R: Reader> Reader for SettledReader<'_, R> {
     type Item = R::Item;
     type Scratch = (Tile<R::Item>, R::Scratch);
-    const IS_SLICE: bool = true;
     type Row<'r>
         = RowSlice<'r, R::Item>
     where
@@ -87,40 +82,67 @@ impl<R: Reader> Reader for SettledReader<'_, R> {
 
     fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
         match self {
-            Self::Leaf(leaf) => leaf.all(holds),
+            Self::Leaf(leaf) => Reader::all(leaf, holds),
             Self::Computed(reader) => reader.all(holds),
         }
     }
 
     fn reads_here(&self) -> bool {
         match self {
-            Self::Leaf(leaf) => leaf.reads_here(),
+            Self::Leaf(leaf) => Reader::reads_here(leaf),
             Self::Computed(reader) => reader.reads_here(),
         }
     }
 
     fn is_sliced(&self, axis: usize) -> bool {
         match self {
-            Self::Leaf(leaf) => leaf.is_sliced(axis),
+            Self::Leaf(leaf) => Reader::is_sliced(leaf, axis),
             Self::Computed(_) => false,
         }
     }
 
     fn cost(&self) -> usize {
         match self {
-            Self::Leaf(leaf) => leaf.cost(),
+            Self::Leaf(leaf) => Reader::cost(leaf),
             Self::Computed(reader) => 1 + reader.cost(),
         }
     }
 
     #[inline(always)]
-    fn row<'r>(&'r self, scratch: &'r mut Self::Scratch, here: &'r [R::Item], at: &At, len: usize) -> Self::Row<'r> {
+    fn row<'r>(
+        &'r self,
+        scratch: &'r mut Self::Scratch,
+        here: &'r [R::Item],
+        rect: &Rect,
+        level: Level,
+    ) -> Self::Row<'r> {
         match self {
-            Self::Leaf(leaf) => leaf.row(&mut scratch.0, here, at, len),
+            Self::Leaf(leaf) => leaf.row(&mut scratch.0, here, rect, level),
             Self::Computed(reader) => {
-                let row = reader.row(&mut scratch.1, here, at, len);
-                RowSlice(scratch.0.fill(len, row))
+                RowSlice(reader.fill(&mut scratch.1, here, rect, level, scratch.0.slots(rect.count())))
             }
+        }
+    }
+
+    fn memory(&self, rect: &Rect) -> Option<&[R::Item]> {
+        match self {
+            Self::Leaf(leaf) => Reader::memory(leaf, rect),
+            Self::Computed(reader) => reader.memory(rect),
+        }
+    }
+
+    #[inline(always)]
+    fn fill<'o>(
+        &self,
+        scratch: &mut Self::Scratch,
+        here: &[R::Item],
+        rect: &Rect,
+        level: Level,
+        out: &'o mut [MaybeUninit<R::Item>],
+    ) -> &'o mut [R::Item] {
+        match self {
+            Self::Leaf(leaf) => Reader::fill(leaf, &mut scratch.0, here, rect, level, out),
+            Self::Computed(reader) => reader.fill(&mut scratch.1, here, rect, level, out),
         }
     }
 }

@@ -52,6 +52,13 @@ impl Shape {
 
     /// Both shapes, stretched to one as NumPy does: axes are aligned at the last, and a size of 1 or a missing axis repeats.
     pub(crate) fn broadcast(&self, other: &Self, operation: &'static str) -> Result<Self, ShapeError> {
+        // Most often.
+        if self == other || other.sizes[0] == NO_AXIS {
+            return Ok(*self);
+        }
+        if self.sizes[0] == NO_AXIS {
+            return Ok(*other);
+        }
         let rank = self.rank().max(other.rank());
         let mut sizes = [1; MAX_RANK];
         for back in 1..=rank {
@@ -344,6 +351,15 @@ impl Strides {
         let packed = Self::row_major(shape);
         let matters = |axis: usize| shape[axis] > 1;
         self.start == 0 && (0..shape.rank()).all(|axis| !matters(axis) || self.steps[axis] == packed.steps[axis])
+    }
+
+    /// Those for a shape that `from` is stretched to.
+    #[inline]
+    pub(crate) fn stretched(mut self, from: &Shape, to: &Shape) -> Self {
+        if from != to {
+            self.broadcast(from, to);
+        }
+        self
     }
 
     /// For a shape that `from` is stretched to.

@@ -1,29 +1,35 @@
-//! What an expression becomes when it is evaluated: a source of values, read row by row.
+//! What an expression becomes when it is evaluated: a source of values, read rectangle by rectangle.
 //!
 //! A [`Source`] owns what had to be materialised below it. Its [`Reader`] only points there, so that threads can share it. A reader
 //! is asked for a [`Row`] at a time, of which the compiler makes one loop over slices: the leaves know where their elements lie,
-//! everything between them is arithmetic on values in registers.
+//! everything between them is arithmetic on values in registers. There is one such loop for what stands between two leaves or
+//! functions, in whatever way the expression is evaluated: all passes see readers as [`Values`], which hides their types.
 //!
 //! Rows are slices, always. A leaf whose elements do not lie next to each other, as after a transposition or where a size of 1
 //! is stretched, copies them to a **tile** first, a piece of scratch memory that stays in the first-level cache. A leaf whose
 //! memory was **taken over** for the output reads what stands there (`here`), of which a tile holds a copy as well.
+//!
+//! Unsafe code says that slots were written, after a loop over all of them.
+#![allow(unsafe_code)]
 
-use tenzor_memory::Allocator;
+use std::mem::MaybeUninit;
 
 use crate::block::Block;
 use crate::context::Context;
 use crate::item::Item;
-use crate::shape::{MAX_RANK, Shape, Strides};
+use crate::shape::{Shape, Strides};
+use crate::simd::{Kernel, Level, vectorised};
+use crate::walk::{Rect, Walk};
 
 /// The elements in a tile: large enough to hide what a row costs, and a few of them fit into the first-level cache.
 pub(crate) const TILE: usize = 512;
 
 /// Values that are ready to be read, and what was materialised for them.
-pub trait Source<A: Allocator> {
+pub trait Source<'e> {
     /// The elements.
     type Item: Item;
     /// What reads them.
-    type Reader<'s>: Reader<Item = Self::Item>
+    type Reader<'s>: Reader<Item = Self::Item> + 's
     where
         Self: 's;
 
@@ -35,7 +41,7 @@ pub trait Source<A: Allocator> {
 
     /// Gives up memory that nobody will read any more, with the elements of this shape in order, to be written to. Reading
     /// goes on in place.
-    fn take_over(&mut self, shape: &Shape) -> Option<Block<Self::Item, A>> {
+    fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, Self::Item>> {
         let _ = shape;
         None
     }
@@ -59,9 +65,7 @@ pub trait Reader: Send + Sync {
     /// The elements.
     type Item: Item;
     /// Tiles for the leaves, for each thread.
-    type Scratch: Default + Send;
-    /// Whether its rows are slices of memory or of a tile.
-    const IS_SLICE: bool = false;
+    type Scratch: Default;
     /// Values at hand.
     type Row<'r>: Row<Item = Self::Item>
     where
@@ -73,14 +77,41 @@ pub trait Reader: Send + Sync {
     /// Whether something is read in place, where `here` is needed.
     fn reads_here(&self) -> bool;
 
-    /// Whether rows along this axis may be longer than a tile.
+    /// Whether lines along this axis may be longer than a tile.
     fn is_sliced(&self, axis: usize) -> bool;
 
     /// What a value costs, in additions or so.
     fn cost(&self) -> usize;
 
-    /// `len` values from `at` on, along the axis `at.inner`. Of what is read in place, `here` is a copy.
-    fn row<'r>(&'r self, scratch: &'r mut Self::Scratch, here: &'r [Self::Item], at: &At, len: usize) -> Self::Row<'r>;
+    /// The values of a rectangle, line after line. Of what is read in place, `here` is a copy. Only single lines along an axis that
+    /// [`is_sliced`](Self::is_sliced) may have more values than a tile.
+    fn row<'r>(
+        &'r self,
+        scratch: &'r mut Self::Scratch,
+        here: &'r [Self::Item],
+        rect: &Rect,
+        level: Level,
+    ) -> Self::Row<'r>;
+
+    /// As above, where they stand in memory next to each other.
+    #[inline(always)]
+    fn memory(&self, rect: &Rect) -> Option<&[Self::Item]> {
+        let _ = rect;
+        None
+    }
+
+    /// As above, written to `out`, which has room for just them.
+    #[inline(always)]
+    fn fill<'o>(
+        &self,
+        scratch: &mut Self::Scratch,
+        here: &[Self::Item],
+        rect: &Rect,
+        level: Level,
+        out: &'o mut [MaybeUninit<Self::Item>],
+    ) -> &'o mut [Self::Item] {
+        write_row(out, self.row(scratch, here, rect, level), level)
+    }
 }
 
 /// Values that are at hand.
@@ -93,81 +124,170 @@ pub trait Row: Copy {
 
     /// The first `len` of no fewer. Where all slices of an expression are cut to one length, its loop needs no checks.
     fn head(self, len: usize) -> Self;
+}
 
-    /// All of them, where they stand in memory.
-    #[inline(always)]
-    fn as_slice(&self) -> Option<&[Self::Item]> {
-        None
+/// Writes a value of a row to each slot: **the** loop of all element-wise expressions, compiled for every level of vectors.
+///
+/// It is written out, never handed over as a closure: whoever hands over a closure has no word on whether it is inlined, and past some
+/// length of an expression it is not. Then it is compiled without the vectors of the kernel around it, and takes ten times as long.
+#[inline(always)]
+pub(crate) fn write_row<R: Row>(out: &mut [MaybeUninit<R::Item>], row: R, level: Level) -> &mut [R::Item] {
+    struct Write<'o, R: Row> {
+        out: &'o mut [MaybeUninit<R::Item>],
+        row: R,
     }
 
-    /// Writes as many as there are values in their place.
-    ///
-    /// All loops over rows are written out, never handed over as closures: whoever hands over a closure has no word on whether it is
-    /// inlined, and past some length of an expression it is not. Then it is compiled without the vectors of the kernel around
-    /// it, and takes ten times as long.
-    #[inline(always)]
-    fn overwrite(self, values: &mut [Self::Item]) {
-        let row = self.head(values.len());
-        for (i, value) in values.iter_mut().enumerate() {
-            *value = row.at(i);
+    impl<R: Row> Kernel for Write<'_, R> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<const FUSED: bool>(self) {
+            let row = self.row.head(self.out.len());
+            for (i, slot) in self.out.iter_mut().enumerate() {
+                slot.write(row.at(i));
+            }
         }
     }
+
+    vectorised(level, Write { out, row });
+    // SAFETY: the loop wrote to every slot.
+    unsafe { written(out) }
 }
 
-/// A place in a shape, and the axis along which a row lies there.
-#[derive(Clone, Copy, Debug)]
-pub struct At {
-    pub(crate) index: [usize; MAX_RANK],
-    pub(crate) inner: usize,
+/// A copy of values in as many slots.
+#[inline(always)]
+pub(crate) fn copied<'o, T: Copy>(slots: &'o mut [MaybeUninit<T>], values: &[T]) -> &'o mut [T] {
+    let slots = &mut slots[..values.len()];
+    for (slot, &value) in slots.iter_mut().zip(values) {
+        slot.write(value);
+    }
+    // SAFETY: the loop wrote to every slot, as there are as many values.
+    unsafe { written(slots) }
 }
 
-impl At {
-    pub(crate) const FIRST: Self = Self { index: [0; MAX_RANK], inner: MAX_RANK - 1 };
+/// Slots that were all written.
+///
+/// # Safety
+/// They were.
+#[inline(always)]
+pub(crate) unsafe fn written<T>(slots: &mut [MaybeUninit<T>]) -> &mut [T] {
+    // SAFETY: the caller's word.
+    unsafe { &mut *(std::ptr::from_mut(slots) as *mut [T]) }
+}
 
-    #[inline(always)]
-    pub(crate) fn offset(&self, strides: &Strides) -> usize {
-        let steps = self.index.iter().zip(&strides.steps);
-        let offset =
-            steps.fold(0_isize, |sum, (&index, &step)| sum.wrapping_add(step.wrapping_mul(index.cast_signed())));
-        strides.start.wrapping_add_signed(offset)
+/// The values of an expression, whatever its type: what passes over memory see.
+pub(crate) trait Values<T>: Send + Sync {
+    /// See [`Reader::all`].
+    fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool;
+    /// See [`Reader::reads_here`].
+    fn reads_here(&self) -> bool;
+    /// See [`Reader::is_sliced`].
+    fn is_sliced(&self, axis: usize) -> bool;
+    /// See [`Reader::cost`].
+    fn cost(&self) -> usize;
+    /// See [`Reader::memory`].
+    fn memory(&self, rect: &Rect) -> Option<&[T]>;
+    /// See [`Reader::fill`].
+    fn fill<'o>(&self, here: &[T], rect: &Rect, level: Level, out: &'o mut [MaybeUninit<T>]) -> &'o mut [T];
+
+    /// Writes the values of a walk to `out`, which has room for just them.
+    ///
+    /// # Safety
+    /// Where something is read in place, `out` is initialised.
+    unsafe fn fill_all(&self, walk: &Walk, level: Level, out: &mut [MaybeUninit<T>]);
+}
+
+impl<R: Reader> Values<R::Item> for R {
+    fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
+        Reader::all(self, holds)
+    }
+
+    fn reads_here(&self) -> bool {
+        Reader::reads_here(self)
+    }
+
+    fn is_sliced(&self, axis: usize) -> bool {
+        Reader::is_sliced(self, axis)
+    }
+
+    fn cost(&self) -> usize {
+        Reader::cost(self)
+    }
+
+    fn memory(&self, rect: &Rect) -> Option<&[R::Item]> {
+        Reader::memory(self, rect)
+    }
+
+    fn fill<'o>(
+        &self,
+        here: &[R::Item],
+        rect: &Rect,
+        level: Level,
+        out: &'o mut [MaybeUninit<R::Item>],
+    ) -> &'o mut [R::Item] {
+        Reader::fill(self, &mut R::Scratch::default(), here, rect, level, out)
+    }
+
+    unsafe fn fill_all(&self, walk: &Walk, level: Level, out: &mut [MaybeUninit<R::Item>]) {
+        let mut scratch = R::Scratch::default();
+        let mut copy: Tile<R::Item> = Tile::default();
+        let mut result: Tile<R::Item> = Tile::default();
+        let (reads_here, step) = (Reader::reads_here(self), walk.step());
+        for (rect, first) in walk.rects() {
+            let here = if reads_here {
+                // SAFETY: it is initialised, as the caller says: what is read in place is not read before.
+                unsafe { copy.gather_from(out, first, step, &rect) }
+            } else {
+                &[]
+            };
+            if rect.lines == 1 || step == rect.len {
+                Reader::fill(self, &mut scratch, here, &rect, level, &mut out[first..first + rect.count()]);
+                continue;
+            }
+            let values = Reader::fill(self, &mut scratch, here, &rect, level, result.slots(rect.count()));
+            for (line, values) in values.chunks_exact(rect.len).enumerate() {
+                copied(&mut out[first + line * step..][..rect.len], values);
+            }
+        }
     }
 }
 
 /// Elements in memory.
 #[derive(Debug)]
-pub struct Leaf<'e, T: Item, A: Allocator> {
-    pub(crate) data: Data<'e, T, A>,
-    pub(crate) strides: Strides,
+pub struct Leaf<'e, T: Item> {
+    data: Data<'e, T>,
+    strides: Strides,
     /// What explanations call it.
     name: Option<Box<str>>,
 }
 
 #[derive(Debug)]
-pub(crate) enum Data<'e, T: Item, A: Allocator> {
+enum Data<'e, T: Item> {
     /// The user's.
     Given(&'e [T]),
     /// Materialised.
-    Own(Block<T, A>),
+    Own(Block<'e, T>),
     /// Taken over by who reads it; the number that the block had.
     Here(usize),
 }
 
-impl<'e, T: Item, A: Allocator> Leaf<'e, T, A> {
+impl<'e, T: Item> Leaf<'e, T> {
+    /// Materialised elements of a shape in its order, stretched to another.
     #[inline]
-    pub(crate) fn own(block: Block<T, A>, shape: &Shape) -> Self {
-        Self::placed(block, Strides::row_major(shape))
+    pub(crate) fn own(block: Block<'e, T>, shape: &Shape, to: &Shape) -> Self {
+        Self::placed(block, Strides::row_major(shape), shape, to)
     }
 
-    /// Materialised in another order than that of its shape.
+    /// As above, in another order than that of their shape.
     #[inline]
-    pub(crate) fn placed(block: Block<T, A>, strides: Strides) -> Self {
-        Self { data: Data::Own(block), strides, name: None }
+    pub(crate) fn placed(block: Block<'e, T>, strides: Strides, shape: &Shape, to: &Shape) -> Self {
+        Self { data: Data::Own(block), strides: strides.stretched(shape, to), name: None }
     }
 
     #[inline]
-    pub(crate) fn given(data: &'e [T], strides: Strides, shape: &Shape, context: &Context<A>) -> Self {
+    pub(crate) fn given(data: &'e [T], strides: Strides, shape: &Shape, to: &Shape, context: &Context) -> Self {
         let name = || format!("{}{shape}", T::NAME).into_boxed_str();
-        Self { data: Data::Given(data), strides, name: context.is_planning().then(name) }
+        Self { data: Data::Given(data), strides: strides.stretched(shape, to), name: context.is_planning().then(name) }
     }
 
     fn slice(&self) -> &[T] {
@@ -179,7 +299,7 @@ impl<'e, T: Item, A: Allocator> Leaf<'e, T, A> {
     }
 }
 
-impl<T: Item, A: Allocator> Source<A> for Leaf<'_, T, A> {
+impl<'e, T: Item> Source<'e> for Leaf<'e, T> {
     type Item = T;
     type Reader<'s>
         = LeafReader<'s, T>
@@ -194,8 +314,8 @@ impl<T: Item, A: Allocator> Source<A> for Leaf<'_, T, A> {
         change(&mut self.strides);
     }
 
-    fn take_over(&mut self, shape: &Shape) -> Option<Block<T, A>> {
-        let is_whole = |block: &Block<T, A>| block.len() == shape.elements() && self.strides.is_row_major(shape);
+    fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, T>> {
+        let is_whole = |block: &Block<'_, T>| block.len() == shape.elements() && self.strides.is_row_major(shape);
         let here = match &self.data {
             Data::Own(block) if is_whole(block) => Data::Here(block.id()),
             _ => return None,
@@ -231,9 +351,29 @@ pub struct LeafReader<'s, T> {
     is_here: bool,
 }
 
-impl<'s, T> LeafReader<'s, T> {
+impl<'s, T: Item> LeafReader<'s, T> {
     pub(crate) fn new(data: &'s [T], strides: &'s Strides) -> Self {
         Self { data, strides, is_here: false }
+    }
+
+    /// The elements of a rectangle, if they lie next to each other.
+    #[inline(always)]
+    fn slice(&self, rect: &Rect) -> Option<&'s [T]> {
+        let (across, down) = (self.strides.steps[rect.across], self.strides.steps[rect.down]);
+        let is_line = across == 1 || rect.len == 1;
+        if !is_line || rect.lines > 1 && down != rect.len.cast_signed() {
+            return None;
+        }
+        let first = rect.offset(self.strides);
+        Some(&self.data[first..first + rect.count()])
+    }
+
+    /// Copies the elements of a rectangle.
+    #[inline(always)]
+    fn copy<'o>(&self, rect: &Rect, level: Level, out: &'o mut [MaybeUninit<T>]) -> &'o mut [T] {
+        vectorised(level, Gather { leaf: *self, rect, out });
+        // SAFETY: a gathering writes to each slot.
+        unsafe { written(out) }
     }
 }
 
@@ -242,30 +382,52 @@ impl<'s, T> LeafReader<'s, T> {
 #[repr(align(64))]
 pub(crate) struct Lines<T, const N: usize>(pub(crate) [T; N]);
 
-/// A copy of elements that do not lie in a row.
+/// Memory for some values.
 #[derive(Debug)]
-pub struct Tile<T>(Option<Lines<T, TILE>>);
+pub struct Tile<T, const N: usize = TILE>(Lines<MaybeUninit<T>, N>);
 
-impl<T> Default for Tile<T> {
+impl<T, const N: usize> Default for Tile<T, N> {
+    #[inline(always)]
     fn default() -> Self {
-        Self(None)
+        Self(Lines([const { MaybeUninit::uninit() }; N]))
     }
 }
 
-impl<T: Item> Tile<T> {
-    /// The first `len` values of a row, at most [`TILE`].
+impl<T: Item, const N: usize> Tile<T, N> {
+    /// For `len` values.
     #[inline(always)]
-    pub(crate) fn fill(&mut self, len: usize, row: impl Row<Item = T>) -> &mut [T] {
-        let tile = &mut self.0.get_or_insert(Lines([T::default(); TILE])).0[..len];
-        row.overwrite(tile);
-        tile
+    pub(crate) fn slots(&mut self, len: usize) -> &mut [MaybeUninit<T>] {
+        &mut self.0.0[..len]
+    }
+
+    /// `len` times the same value.
+    #[inline(always)]
+    pub(crate) fn filled(&mut self, len: usize, value: T) -> &mut [T] {
+        let slots = self.slots(len);
+        for slot in &mut *slots {
+            slot.write(value);
+        }
+        // SAFETY: the loop wrote to each.
+        unsafe { written(slots) }
+    }
+
+    /// A copy of the values of a rectangle in an output.
+    ///
+    /// # Safety
+    /// They are initialised.
+    unsafe fn gather_from(&mut self, out: &[MaybeUninit<T>], first: usize, step: usize, rect: &Rect) -> &[T] {
+        let slots = self.slots(rect.count());
+        for (line, slots) in slots.chunks_exact_mut(rect.len).enumerate() {
+            slots.copy_from_slice(&out[first + line * step..][..rect.len]);
+        }
+        // SAFETY: all are copies of what is initialised.
+        unsafe { written(slots) }
     }
 }
 
 impl<T: Item> Reader for LeafReader<'_, T> {
     type Item = T;
     type Scratch = Tile<T>;
-    const IS_SLICE: bool = true;
     type Row<'r>
         = RowSlice<'r, T>
     where
@@ -288,15 +450,101 @@ impl<T: Item> Reader for LeafReader<'_, T> {
     }
 
     #[inline(always)]
-    fn row<'r>(&'r self, scratch: &'r mut Tile<T>, here: &'r [T], at: &At, len: usize) -> RowSlice<'r, T> {
+    fn row<'r>(&'r self, scratch: &'r mut Tile<T>, here: &'r [T], rect: &Rect, level: Level) -> RowSlice<'r, T> {
         if self.is_here {
-            return RowSlice(&here[..len]);
+            return RowSlice(here);
         }
-        let first = at.offset(self.strides);
-        match self.strides.steps[at.inner] {
-            1 => RowSlice(&self.data[first..first + len]),
-            0 => RowSlice(scratch.fill(len, Same(self.data[first]))),
-            step => RowSlice(scratch.fill(len, Apart { data: self.data, first, step })),
+        RowSlice(match self.slice(rect) {
+            Some(slice) => slice,
+            None => self.copy(rect, level, scratch.slots(rect.count())),
+        })
+    }
+
+    #[inline(always)]
+    fn memory(&self, rect: &Rect) -> Option<&[T]> {
+        if self.is_here { None } else { self.slice(rect) }
+    }
+
+    #[inline(always)]
+    fn fill<'o>(
+        &self,
+        _: &mut Tile<T>,
+        here: &[T],
+        rect: &Rect,
+        level: Level,
+        out: &'o mut [MaybeUninit<T>],
+    ) -> &'o mut [T] {
+        if self.is_here {
+            return copied(out, here);
+        }
+        match self.slice(rect) {
+            Some(slice) => copied(out, slice),
+            None => self.copy(rect, level, out),
+        }
+    }
+}
+
+/// Copies the elements of a rectangle that do not lie next to each other.
+struct Gather<'s, 'o, T> {
+    leaf: LeafReader<'s, T>,
+    rect: &'s Rect,
+    out: &'o mut [MaybeUninit<T>],
+}
+
+impl<T: Item> Kernel for Gather<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let Self { leaf: LeafReader { data, strides, .. }, rect, out } = self;
+        let (across, down) = (strides.steps[rect.across], strides.steps[rect.down]);
+        let (lines, len, first) = (rect.lines, rect.len, rect.offset(strides));
+        debug_assert_eq!(out.len(), lines * len);
+        let at = |line: usize, i: usize| {
+            let steps = down.wrapping_mul(line.cast_signed()).wrapping_add(across.wrapping_mul(i.cast_signed()));
+            first.wrapping_add_signed(steps)
+        };
+        let line = |line: usize, slots: &mut [MaybeUninit<T>]| match across {
+            1 => {
+                let values = &data[at(line, 0)..][..len];
+                for (slot, &value) in slots.iter_mut().zip(values) {
+                    slot.write(value);
+                }
+            }
+            0 => {
+                let value = data[at(line, 0)];
+                for slot in slots {
+                    slot.write(value);
+                }
+            }
+            _ => {
+                for (i, slot) in slots.iter_mut().enumerate() {
+                    slot.write(data[at(line, i)]);
+                }
+            }
+        };
+        if lines > 1 && down == 0 {
+            // The same line again and again: twice as many each time.
+            line(0, &mut out[..len]);
+            let mut done = len;
+            while done < out.len() {
+                let (written, rest) = out.split_at_mut(done);
+                let more = done.min(rest.len());
+                rest[..more].copy_from_slice(&written[..more]);
+                done += more;
+            }
+        } else if lines > 1 && down == 1 && len > 1 {
+            // Columns that lie next to each other in memory.
+            for i in 0..len {
+                let column = &data[at(0, i)..][..lines];
+                for (line, &value) in column.iter().enumerate() {
+                    out[line * len + i].write(value);
+                }
+            }
+        } else {
+            for (i, slots) in out.chunks_exact_mut(len).enumerate() {
+                line(i, slots);
+            }
         }
     }
 }
@@ -316,137 +564,5 @@ impl<T: Item> Row for RowSlice<'_, T> {
     #[inline(always)]
     fn head(self, len: usize) -> Self {
         Self(&self.0[..len])
-    }
-
-    #[inline(always)]
-    fn as_slice(&self) -> Option<&[T]> {
-        Some(self.0)
-    }
-}
-
-/// Elements at even distances.
-#[derive(Clone, Copy, Debug)]
-struct Apart<'r, T> {
-    data: &'r [T],
-    first: usize,
-    step: isize,
-}
-
-impl<T: Item> Row for Apart<'_, T> {
-    type Item = T;
-
-    #[inline(always)]
-    fn at(&self, i: usize) -> T {
-        self.data[self.first.wrapping_add_signed(self.step.wrapping_mul(i.cast_signed()))]
-    }
-
-    #[inline(always)]
-    fn head(self, _: usize) -> Self {
-        self
-    }
-}
-
-/// One value again and again.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Same<T>(pub(crate) T);
-
-impl<T: Item> Row for Same<T> {
-    type Item = T;
-
-    #[inline(always)]
-    fn at(&self, _: usize) -> T {
-        self.0
-    }
-
-    #[inline(always)]
-    fn head(self, _: usize) -> Self {
-        self
-    }
-}
-
-/// The axes of a shape, or some of them, as few as all leaves permit: neighbours along which the elements of every leaf lie at
-/// even distances are one.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Space {
-    /// The size of each, and the axis whose steps lead through it.
-    groups: [(usize, usize); MAX_RANK],
-    count: usize,
-    /// The most values in a row.
-    row: usize,
-}
-
-impl Space {
-    /// That of the axes `axes` of a shape, for rows of a reader.
-    pub(crate) fn new<R: Reader>(shape: &Shape, axes: std::ops::Range<usize>, reader: &R) -> Self {
-        let mut space = Self::over(shape, axes, |holds| reader.all(holds));
-        let (size, inner) = space.inner();
-        space.row = if reader.is_sliced(inner) { size } else { size.min(TILE) };
-        space
-    }
-
-    /// That of some axes of a shape, for leaves of which `all` tells whether something holds for all their strides.
-    pub(crate) fn over(
-        shape: &Shape,
-        axes: std::ops::Range<usize>,
-        all: impl Fn(&mut dyn FnMut(&Strides) -> bool) -> bool,
-    ) -> Self {
-        let mut space = Self { groups: [(1, axes.end.saturating_sub(1)); MAX_RANK], count: 0, row: 1 };
-        for axis in axes.filter(|&axis| shape[axis] != 1) {
-            let size = shape[axis];
-            let outer = space.groups[..space.count].last().copied();
-            let is_even = |(_, outer): (usize, usize)| {
-                all(&mut |strides| strides.steps[outer] == strides.steps[axis] * size.cast_signed())
-            };
-            match outer.filter(|&outer| is_even(outer)) {
-                Some((outer, _)) => space.groups[space.count - 1] = (outer * size, axis),
-                None => {
-                    space.groups[space.count] = (size, axis);
-                    space.count += 1;
-                }
-            }
-        }
-        space
-    }
-
-    /// The innermost: its size, and its axis.
-    pub(crate) fn inner(&self) -> (usize, usize) {
-        self.groups[self.count.saturating_sub(1)]
-    }
-
-    /// Where the element number `linear` is, in the order of rows, with the other axes as in `at`.
-    pub(crate) fn locate(&self, mut linear: usize, at: &mut At) {
-        for &(size, axis) in self.groups[..self.count].iter().rev() {
-            // Most often it is the first.
-            (at.index[axis], linear) =
-                if linear < size { (linear, 0) } else { (linear % size.max(1), linear / size.max(1)) };
-        }
-        at.inner = self.inner().1;
-    }
-
-    /// The most values that lie in one row.
-    pub(crate) fn longest(&self) -> usize {
-        self.row
-    }
-
-    /// How many values from `at` on lie in one row.
-    #[inline(always)]
-    pub(crate) fn row_at(&self, at: &At) -> usize {
-        let (size, inner) = self.inner();
-        // Without axes there is one value, and the index is that of other axes.
-        if self.count == 0 { 1 } else { (size - at.index[inner]).min(self.row) }
-    }
-
-    /// Goes on by `len` values, at most to the end of the row.
-    #[inline(always)]
-    pub(crate) fn advance(&self, at: &mut At, len: usize) {
-        let mut step = len;
-        for &(size, axis) in self.groups[..self.count].iter().rev() {
-            at.index[axis] += step;
-            if at.index[axis] < size {
-                return;
-            }
-            at.index[axis] = 0;
-            step = 1;
-        }
     }
 }

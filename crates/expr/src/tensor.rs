@@ -102,8 +102,8 @@ impl<T: Item, A: Allocator> fmt::Debug for Tensor<T, A> {
 
 impl<T: Item, B: Allocator> Node for &Tensor<T, B> {
     type Elem = T;
-    type Source<'e, A: Allocator>
-        = Leaf<'e, T, A>
+    type Source<'e>
+        = Leaf<'e, T>
     where
         Self: 'e;
     type Row<'e>
@@ -117,18 +117,12 @@ impl<T: Item, B: Allocator> Node for &Tensor<T, B> {
     }
 
     #[inline(always)]
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Leaf<'e, T, A>
-    where
-        Self: 'e,
-    {
-        Leaf::given(&self.buffer, Strides::row_major(&self.shape), &self.shape, context)
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Leaf<'e, T> {
+        Leaf::given(&self.buffer, Strides::row_major(&self.shape), &self.shape, to, context)
     }
 
     #[inline(always)]
-    fn as_row<'e>(&'e self, shape: &Shape) -> Option<RowSlice<'e, T>>
-    where
-        Self: 'e,
-    {
+    fn as_row(&self, shape: &Shape) -> Option<RowSlice<'_, T>> {
         (self.shape == *shape).then_some(RowSlice(&self.buffer))
     }
 }
@@ -178,8 +172,8 @@ impl<T: Item> fmt::Debug for View<'_, T> {
 
 impl<T: Item> Node for View<'_, T> {
     type Elem = T;
-    type Source<'e, A: Allocator>
-        = Leaf<'e, T, A>
+    type Source<'e>
+        = Leaf<'e, T>
     where
         Self: 'e;
     type Row<'e>
@@ -193,18 +187,12 @@ impl<T: Item> Node for View<'_, T> {
     }
 
     #[inline(always)]
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Leaf<'e, T, A>
-    where
-        Self: 'e,
-    {
-        Leaf::given(self.elements, self.strides, &self.shape, context)
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Leaf<'e, T> {
+        Leaf::given(self.elements, self.strides, &self.shape, to, context)
     }
 
     #[inline(always)]
-    fn as_row<'e>(&'e self, shape: &Shape) -> Option<RowSlice<'e, T>>
-    where
-        Self: 'e,
-    {
+    fn as_row(&self, shape: &Shape) -> Option<RowSlice<'_, T>> {
         (self.shape == *shape && self.strides.is_row_major(shape)).then_some(RowSlice(self.elements))
     }
 }

@@ -1,136 +1,133 @@
 //! Operations on two expressions.
 
-use tenzor_memory::Allocator;
-
-use super::pair::Pair;
 use crate::block::Block;
 use crate::context::Context;
-use crate::node::{Node, known};
+use crate::node::Node;
 use crate::ops::BinaryOp;
 use crate::shape::{Shape, ShapeError, Strides};
-use crate::source::{At, Reader, Row, Source};
+use crate::simd::Level;
+use crate::source::{Reader, Row, Source};
+use crate::walk::Rect;
 
 /// An operation on the elements of two expressions. Comparisons are of `bool`s, for [`Expr::where_`](crate::Expr::where_).
+///
+/// Also a source, reader or row of two.
 #[derive(Clone, Copy, Debug)]
 pub struct Binary<O, L, R> {
     pub(crate) op: O,
-    pub(crate) pair: Pair<L, R>,
-    pub(crate) shape: Result<Shape, ShapeError>,
-}
-
-impl<O: BinaryOp<L::Elem>, L: Node, R: Node<Elem = L::Elem>> Binary<O, L, R> {
-    pub(crate) fn new(op: O, left: L, right: R) -> Self {
-        let pair = Pair { left, right };
-        Self { op, shape: pair.shape(O::NAME), pair }
-    }
+    pub(crate) left: L,
+    pub(crate) right: R,
 }
 
 impl<O: BinaryOp<L::Elem>, L: Node, R: Node<Elem = L::Elem>> Node for Binary<O, L, R> {
     type Elem = O::Output;
-    type Source<'e, A: Allocator>
-        = Zip<O, Pair<L::Source<'e, A>, R::Source<'e, A>>>
+    type Source<'e>
+        = Binary<O, L::Source<'e>, R::Source<'e>>
     where
         Self: 'e;
     type Row<'e>
-        = Zip<O, Pair<L::Row<'e>, R::Row<'e>>>
+        = Binary<O, L::Row<'e>, R::Row<'e>>
     where
         Self: 'e;
 
     #[inline(always)]
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
-        self.shape
+        self.left.checked_shape()?.broadcast(&self.right.checked_shape()?, O::NAME)
     }
 
     #[inline(always)]
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
-    where
-        Self: 'e,
-    {
-        Zip { op: self.op, pair: self.pair.prepare(context, known(&self.shape)) }
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
+        Binary { op: self.op, left: self.left.prepare(context, to), right: self.right.prepare(context, to) }
     }
 
     #[inline(always)]
-    fn as_row<'e>(&'e self, shape: &Shape) -> Option<Self::Row<'e>>
-    where
-        Self: 'e,
-    {
-        Some(Zip { op: self.op, pair: self.pair.as_row(shape)? })
+    fn as_row(&self, shape: &Shape) -> Option<Self::Row<'_>> {
+        Some(Binary { op: self.op, left: self.left.as_row(shape)?, right: self.right.as_row(shape)? })
     }
 }
 
-/// A source, reader or row of two.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub struct Zip<O, P> {
-    op: O,
-    pair: P,
-}
-
-impl<A: Allocator, O: BinaryOp<L::Item>, L: Source<A>, R: Source<A, Item = L::Item>> Source<A> for Zip<O, Pair<L, R>> {
+impl<'e, O: BinaryOp<L::Item>, L: Source<'e>, R: Source<'e, Item = L::Item>> Source<'e> for Binary<O, L, R> {
     type Item = O::Output;
     type Reader<'s>
-        = Zip<O, Pair<L::Reader<'s>, R::Reader<'s>>>
+        = Binary<O, L::Reader<'s>, R::Reader<'s>>
     where
         Self: 's;
 
     #[inline(always)]
     fn reader(&self) -> Self::Reader<'_> {
-        Zip { op: self.op, pair: self.pair.reader() }
+        Binary { op: self.op, left: self.left.reader(), right: self.right.reader() }
     }
 
     fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides)) {
-        self.pair.relayout(change);
+        self.left.relayout(change);
+        self.right.relayout(change);
     }
 
-    fn take_over(&mut self, shape: &Shape) -> Option<Block<O::Output, A>> {
-        O::take_over(|| self.pair.take_over(shape))
+    fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, O::Output>> {
+        O::take_over(|| self.left.take_over(shape).or_else(|| self.right.take_over(shape)))
     }
 
     fn text(&self) -> String {
-        self.pair.text(O::NAME)
+        let (left, right) = (self.left.text(), self.right.text());
+        if O::NAME.starts_with(char::is_alphabetic) {
+            format!("{}({left}, {right})", O::NAME)
+        } else {
+            format!("({left} {} {right})", O::NAME)
+        }
     }
 }
 
-impl<O: BinaryOp<L::Item>, L: Reader, R: Reader<Item = L::Item>> Reader for Zip<O, Pair<L, R>> {
+impl<O: BinaryOp<L::Item>, L: Reader, R: Reader<Item = L::Item>> Reader for Binary<O, L, R> {
     type Item = O::Output;
     type Scratch = (L::Scratch, R::Scratch);
     type Row<'r>
-        = Zip<O, Pair<L::Row<'r>, R::Row<'r>>>
+        = Binary<O, L::Row<'r>, R::Row<'r>>
     where
         Self: 'r;
 
     fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
-        self.pair.all(holds)
+        self.left.all(holds) && self.right.all(holds)
     }
 
     fn reads_here(&self) -> bool {
-        self.pair.reads_here()
+        self.left.reads_here() || self.right.reads_here()
     }
 
     fn is_sliced(&self, axis: usize) -> bool {
-        self.pair.is_sliced(axis)
+        self.left.is_sliced(axis) && self.right.is_sliced(axis)
     }
 
     fn cost(&self) -> usize {
-        O::COST + self.pair.cost()
+        O::COST + self.left.cost() + self.right.cost()
     }
 
     #[inline(always)]
-    fn row<'r>(&'r self, scratch: &'r mut Self::Scratch, here: &'r [O::Output], at: &At, len: usize) -> Self::Row<'r> {
-        Zip { op: self.op, pair: self.pair.row(scratch, O::here(here), at, len) }
+    fn row<'r>(
+        &'r self,
+        scratch: &'r mut Self::Scratch,
+        here: &'r [O::Output],
+        rect: &Rect,
+        level: Level,
+    ) -> Self::Row<'r> {
+        let here = O::here(here);
+        let left = self.left.row(&mut scratch.0, here, rect, level);
+        Binary { op: self.op, left, right: self.right.row(&mut scratch.1, here, rect, level) }
     }
 }
 
-impl<O: BinaryOp<L::Item>, L: Row, R: Row<Item = L::Item>> Row for Zip<O, Pair<L, R>> {
+impl<O: BinaryOp<L::Item>, L: Row, R: Row<Item = L::Item>> Row for Binary<O, L, R>
+where
+    L::Item: crate::Item,
+{
     type Item = O::Output;
 
     #[inline(always)]
     fn at(&self, i: usize) -> O::Output {
-        self.op.apply(self.pair.left.at(i), self.pair.right.at(i))
+        self.op.apply(self.left.at(i), self.right.at(i))
     }
 
     #[inline(always)]
     fn head(self, len: usize) -> Self {
-        Self { pair: self.pair.head(len), ..self }
+        Self { left: self.left.head(len), right: self.right.head(len), ..self }
     }
 }

@@ -1,30 +1,39 @@
 //! Elementary functions of one expression, a tile of values at a time.
 
-use tenzor_memory::Allocator;
+use std::mem::MaybeUninit;
 
 use crate::block::Block;
 use crate::context::Context;
 use crate::math::Element;
-use crate::node::Node;
+use crate::node::{Node, known, materialise};
 use crate::ops::FunctionOp;
+use crate::settled::Settled;
 use crate::shape::{Shape, ShapeError, Strides};
 use crate::simd::Level;
-use crate::source::{At, Reader, RowSlice, Source, Tile};
+use crate::source::{Leaf, Reader, RowSlice, Source, Tile};
+use crate::walk::Rect;
 
 /// An elementary function of each element of an expression.
 ///
 /// Its values go through a tile, so that its code stands once in a program, compiled for every level of vectors, and the loops of expressions stay
-/// small.
+/// small. Where its values are stretched, they are computed once and kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Function<O, X> {
-    pub(crate) op: O,
-    pub(crate) x: X,
+    op: O,
+    x: X,
+    shape: Result<Shape, ShapeError>,
+}
+
+impl<O: FunctionOp, X: Node<Elem: Element>> Function<O, X> {
+    pub(crate) fn new(op: O, x: X) -> Self {
+        Self { op, shape: x.checked_shape(), x }
+    }
 }
 
 impl<O: FunctionOp, X: Node<Elem: Element>> Node for Function<O, X> {
     type Elem = X::Elem;
-    type Source<'e, A: Allocator>
-        = Applied<O, X::Source<'e, A>>
+    type Source<'e>
+        = Settled<'e, Applied<O, X::Source<'e>>>
     where
         Self: 'e;
     type Row<'e>
@@ -34,15 +43,16 @@ impl<O: FunctionOp, X: Node<Elem: Element>> Node for Function<O, X> {
 
     #[inline(always)]
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
-        self.x.checked_shape()
+        self.shape
     }
 
-    #[inline(always)]
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
-    where
-        Self: 'e,
-    {
-        Applied { op: self.op, level: context.mode.level, x: self.x.prepare(context) }
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
+        let own = known(&self.shape);
+        if 2 * own.elements() > to.elements() {
+            return Settled::As(Applied { op: self.op, x: self.x.prepare(context, to) });
+        }
+        let values = Applied { op: self.op, x: self.x.prepare(context, own) };
+        Settled::Moved(Leaf::own(materialise(context, values, own), own, to))
     }
 }
 
@@ -51,11 +61,10 @@ impl<O: FunctionOp, X: Node<Elem: Element>> Node for Function<O, X> {
 #[derive(Clone, Copy, Debug)]
 pub struct Applied<O, X> {
     op: O,
-    level: Level,
     x: X,
 }
 
-impl<A: Allocator, O: FunctionOp, X: Source<A, Item: Element>> Source<A> for Applied<O, X> {
+impl<'e, O: FunctionOp, X: Source<'e, Item: Element>> Source<'e> for Applied<O, X> {
     type Item = X::Item;
     type Reader<'s>
         = Applied<O, X::Reader<'s>>
@@ -64,14 +73,14 @@ impl<A: Allocator, O: FunctionOp, X: Source<A, Item: Element>> Source<A> for App
 
     #[inline(always)]
     fn reader(&self) -> Self::Reader<'_> {
-        Applied { op: self.op, level: self.level, x: self.x.reader() }
+        Applied { op: self.op, x: self.x.reader() }
     }
 
     fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides)) {
         self.x.relayout(change);
     }
 
-    fn take_over(&mut self, shape: &Shape) -> Option<Block<X::Item, A>> {
+    fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, X::Item>> {
         self.x.take_over(shape)
     }
 
@@ -83,7 +92,6 @@ impl<A: Allocator, O: FunctionOp, X: Source<A, Item: Element>> Source<A> for App
 impl<O: FunctionOp, X: Reader<Item: Element>> Reader for Applied<O, X> {
     type Item = X::Item;
     type Scratch = (Tile<X::Item>, X::Scratch);
-    const IS_SLICE: bool = true;
     type Row<'r>
         = RowSlice<'r, X::Item>
     where
@@ -98,8 +106,7 @@ impl<O: FunctionOp, X: Reader<Item: Element>> Reader for Applied<O, X> {
     }
 
     /// A tile has an end.
-    fn is_sliced(&self, axis: usize) -> bool {
-        let _ = axis;
+    fn is_sliced(&self, _: usize) -> bool {
         false
     }
 
@@ -108,9 +115,30 @@ impl<O: FunctionOp, X: Reader<Item: Element>> Reader for Applied<O, X> {
     }
 
     #[inline(always)]
-    fn row<'r>(&'r self, scratch: &'r mut Self::Scratch, here: &'r [X::Item], at: &At, len: usize) -> Self::Row<'r> {
-        let values = scratch.0.fill(len, self.x.row(&mut scratch.1, here, at, len));
-        X::Item::apply(O::FUNCTION, self.level, values);
+    fn row<'r>(
+        &'r self,
+        scratch: &'r mut Self::Scratch,
+        here: &'r [X::Item],
+        rect: &Rect,
+        level: Level,
+    ) -> Self::Row<'r> {
+        let (tile, scratch) = scratch;
+        let values = self.x.fill(scratch, here, rect, level, tile.slots(rect.count()));
+        X::Item::apply(O::FUNCTION, level, values);
         RowSlice(values)
+    }
+
+    #[inline(always)]
+    fn fill<'o>(
+        &self,
+        scratch: &mut Self::Scratch,
+        here: &[X::Item],
+        rect: &Rect,
+        level: Level,
+        out: &'o mut [MaybeUninit<X::Item>],
+    ) -> &'o mut [X::Item] {
+        let values = self.x.fill(&mut scratch.1, here, rect, level, out);
+        X::Item::apply(O::FUNCTION, level, values);
+        values
     }
 }

@@ -3,21 +3,21 @@
 //! The one module with unsafe code: `gemm` takes pointers, and writes memory that was never initialised, which is what we want.
 #![allow(unsafe_code)]
 
-use tenzor_memory::{Allocator, Slots};
+use tenzor_memory::Slots;
 
-use super::pair::Pair;
 use crate::context::Context;
-use crate::fill::fill;
 use crate::math::Element;
 use crate::node::{Node, known, materialise};
 use crate::settled::Settled;
 use crate::shape::{MAX_RANK, Shape, ShapeError};
-use crate::source::{At, Leaf, LeafReader, RowSlice, Same, Source, Space};
+use crate::source::{Leaf, LeafReader, RowSlice, Source};
+use crate::walk::{Space, offset};
 
 /// See [`Expr::matmul`](crate::Expr::matmul).
 #[derive(Clone, Copy, Debug)]
 pub struct MatMul<L, R> {
-    pair: Pair<L, R>,
+    left: L,
+    right: R,
     shapes: Result<Shapes, ShapeError>,
 }
 
@@ -59,16 +59,15 @@ impl Shapes {
 
 impl<L: Node, R: Node<Elem = L::Elem>> MatMul<L, R> {
     pub(crate) fn new(left: L, right: R) -> Self {
-        let pair = Pair { left, right };
-        let shapes = pair.left.checked_shape().and_then(|left| Shapes::new(left, pair.right.checked_shape()?));
-        Self { pair, shapes }
+        let shapes = left.checked_shape().and_then(|left| Shapes::new(left, right.checked_shape()?));
+        Self { left, right, shapes }
     }
 }
 
 impl<L: Node<Elem: Element>, R: Node<Elem = L::Elem>> Node for MatMul<L, R> {
     type Elem = L::Elem;
-    type Source<'e, A: Allocator>
-        = Leaf<'e, L::Elem, A>
+    type Source<'e>
+        = Leaf<'e, L::Elem>
     where
         Self: 'e;
     type Row<'e>
@@ -80,13 +79,10 @@ impl<L: Node<Elem: Element>, R: Node<Elem = L::Elem>> Node for MatMul<L, R> {
         self.shapes.map(|shapes| shapes.result)
     }
 
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
-    where
-        Self: 'e,
-    {
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
         let shapes = self.shapes.unwrap_or(Shapes::NONE);
-        let left = in_memory(&self.pair.left, context, &shapes.left);
-        let right = in_memory(&self.pair.right, context, &shapes.right);
+        let left = in_memory(&self.left, context, &shapes.left);
+        let right = in_memory(&self.right, context, &shapes.right);
         let text = || format!("matmul({}, {})", left.text(), right.text());
         let block = context.produce(&shapes.result, text, |slots| {
             // Both are in memory.
@@ -94,22 +90,19 @@ impl<L: Node<Elem: Element>, R: Node<Elem = L::Elem>> Node for MatMul<L, R> {
                 Product::new(left, right, &shapes, context.mode.parallel).write(slots);
             }
         });
-        Leaf::own(block, &shapes.result)
+        Leaf::own(block, &shapes.result, to)
     }
 }
 
-type InMemory<'e, E, A> = Settled<<E as Node>::Source<'e, A>, Leaf<'e, <E as Node>::Elem, A>>;
-
 /// The values of an expression, stretched to a shape, as they stand in memory; put there if they do not.
-fn in_memory<'e, E: Node, A: Allocator + Clone>(expr: &'e E, context: &Context<A>, to: &Shape) -> InMemory<'e, E, A> {
-    let from = expr.checked_shape();
-    let from = known(&from);
-    let source = expr.prepare(context);
+fn in_memory<'e, E: Node>(expr: &'e E, context: &'e Context<'e>, to: &Shape) -> Settled<'e, E::Source<'e>> {
+    let from = *known(&expr.checked_shape());
+    let source = expr.prepare(context, &from);
     let mut settled = match source.leaf() {
         Some(_) => Settled::As(source),
-        None => Settled::Moved(Leaf::own(materialise(context, source, from), from)),
+        None => Settled::Moved(Leaf::own(materialise(context, source, &from), &from, &from)),
     };
-    settled.relayout(&mut |strides| strides.broadcast(from, to));
+    settled.relayout(&mut |strides| *strides = strides.stretched(&from, to));
     settled
 }
 
@@ -157,14 +150,18 @@ impl<'s, T: Element> Product<'s, T> {
 
     fn write_one(&self, mut slots: Slots<'_, T>) {
         let Self { rows, m, n, k, .. } = *self;
-        let mut at = At::FIRST;
+        let mut at = [0; MAX_RANK];
         self.outer.locate(slots.first() / (m * n), &mut at);
         let (Some(left), Some(right)) =
             (Matrix::new(self.left, &at, rows, m, k), Matrix::new(self.right, &at, rows, k, n))
         else {
             // Of no elements, the sum is 0.
             if k == 0 {
-                fill(slots, Same(T::ZERO));
+                for slot in slots.as_uninit() {
+                    slot.write(T::ZERO);
+                }
+                // SAFETY: the loop wrote to each.
+                unsafe { slots.assume_written() };
             }
             return;
         };
@@ -209,9 +206,9 @@ struct Matrix<T> {
 
 impl<T: Element> Matrix<T> {
     /// `None` if it has no elements.
-    fn new(leaf: LeafReader<'_, T>, at: &At, axis: usize, rows: usize, columns: usize) -> Option<Self> {
+    fn new(leaf: LeafReader<'_, T>, at: &[usize; MAX_RANK], axis: usize, rows: usize, columns: usize) -> Option<Self> {
         let (row, column) = (leaf.strides.steps[axis], leaf.strides.steps[axis + 1]);
-        let first = at.offset(leaf.strides).cast_signed();
+        let first = offset(at, leaf.strides).cast_signed();
         let down = rows.checked_sub(1)?.cast_signed().checked_mul(row)?;
         let across = columns.checked_sub(1)?.cast_signed().checked_mul(column)?;
         let least = first.checked_add(down.min(0))?.checked_add(across.min(0))?;

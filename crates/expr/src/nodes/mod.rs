@@ -1,17 +1,18 @@
 //! The types of expressions, for who has to name them.
 
-pub(crate) mod binary;
+mod binary;
+mod boxed;
 mod function;
 mod matmul;
-pub(crate) mod pair;
 mod reduce;
 mod rows;
 mod scalar;
-pub(crate) mod select;
+mod select;
 mod unary;
 mod view;
 
 pub use binary::Binary;
+pub use boxed::Boxed;
 pub use function::Function;
 pub use matmul::MatMul;
 pub use reduce::Reduce;
@@ -19,7 +20,7 @@ pub use rows::{LayerNorm, Softmax};
 pub use scalar::Scalar;
 pub use select::Select;
 pub use unary::Unary;
-pub use view::{BroadcastTo, Permute, Relaid, Reshape, Slice};
+pub use view::{BroadcastTo, Materialise, Permute, Relaid, Reshape, Slice};
 
 pub use crate::node::Node;
 use crate::ops;

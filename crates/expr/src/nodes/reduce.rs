@@ -5,21 +5,25 @@
 //! reduced, a row is folded, also over several totals, of which each result's are combined in the end. Either way some rows are added in order, the totals
 //! of such blocks in pairs, and those in pairs (a tree), so that the error of a sum grows with the logarithm of its length. The order of the operations
 //! depends on shapes and steps alone, not on threads.
+//!
+//! Unsafe code says that slots were written, after a loop over all of them.
+#![allow(unsafe_code)]
 
 use std::cmp::Reverse;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use tenzor_memory::{Allocator, Slots};
+use tenzor_memory::Slots;
 
 use crate::context::Context;
-use crate::fill::{fill, grain};
+use crate::fill::grain;
 use crate::math::{Element, IN_ORDER, LANES};
 use crate::node::{Node, known};
 use crate::ops::Reduction;
 use crate::shape::{Axes, MAX_RANK, Shape, ShapeError, Strides};
 use crate::simd::{Kernel, Mode, vectorised};
-use crate::source::{At, Leaf, Lines, Reader, Row, RowSlice, Same, Source, Space, TILE, Tile};
+use crate::source::{Leaf, RowSlice, Source, TILE, Tile, Values, copied, written};
+use crate::walk::{Rect, Space};
 
 /// A reduction along some axes; see [`Expr::sum`](crate::Expr::sum).
 #[derive(Clone, Copy, Debug)]
@@ -72,8 +76,8 @@ fn kept(shape: &Shape, axes: u8) -> Shape {
 
 impl<O: Reduction<X::Elem>, X: Node<Elem: Element>> Node for Reduce<O, X> {
     type Elem = X::Elem;
-    type Source<'e, A: Allocator>
-        = Leaf<'e, X::Elem, A>
+    type Source<'e>
+        = Leaf<'e, X::Elem>
     where
         Self: 'e;
     type Row<'e>
@@ -85,21 +89,18 @@ impl<O: Reduction<X::Elem>, X: Node<Elem: Element>> Node for Reduce<O, X> {
         self.shape
     }
 
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
-    where
-        Self: 'e,
-    {
-        let (from, to) = (*known(&self.x.checked_shape()), *known(&self.shape));
-        let mut source = self.x.prepare(context);
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
+        let (from, own) = (*known(&self.x.checked_shape()), *known(&self.shape));
+        let mut source = self.x.prepare(context, &from);
         let order = Order::new(&from, self.axes, &source.reader());
         source.relayout(&mut |strides| strides.permute(&order.axes[..from.rank()]));
         let text = || {
             let axes: Vec<usize> = (0..from.rank()).filter(|&axis| is_in(self.axes, axis)).collect();
             format!("{}({}, {axes:?})", O::NAME, source.text())
         };
-        let write = |slots: Slots<'_, _>| Work::new(source.reader(), &order, context.mode).write::<O>(slots);
-        let block = context.produce(&to, text, write);
-        Leaf::placed(block, order.strides(&from, &to, self.axes))
+        let write = |slots: Slots<'_, _>| Work::new(&source.reader(), &order, context.mode).write::<O>(slots);
+        let block = context.produce(&own, text, write);
+        Leaf::placed(block, order.strides(&from, &own, self.axes), &own, to)
     }
 }
 
@@ -117,11 +118,11 @@ struct Order {
 const SHORT: usize = 32;
 
 impl Order {
-    fn new<R: Reader>(shape: &Shape, set: u8, reader: &R) -> Self {
+    fn new<T>(shape: &Shape, set: u8, values: &dyn Values<T>) -> Self {
         let rank = shape.rank();
         // The steps of the tensor with the most elements, the first of those.
         let (mut most, mut steps) = (0, [0; MAX_RANK]);
-        reader.all(&mut |strides| {
+        values.all(&mut |strides| {
             let sizes = (0..rank).filter(|&axis| strides.steps[axis] != 0).map(|axis| shape[axis]);
             let elements = sizes.fold(1, usize::saturating_mul);
             if elements > most {
@@ -175,13 +176,9 @@ impl Order {
     }
 }
 
-/// What a thread needs for itself: the reader's tiles, and one for values that are computed.
-type Scratch<R> = (<R as Reader>::Scratch, Tile<<R as Reader>::Item>);
-
 /// What all threads need to know.
-#[derive(Debug)]
-struct Work<R> {
-    reader: R,
+struct Work<'w, T> {
+    values: &'w dyn Values<T>,
     kept: Space,
     reduced: Space,
     inner: Space,
@@ -203,27 +200,26 @@ const BLOCK: usize = 32;
 /// As above, where a row is one result's: there are fewer additions to each total, as some values are added by themselves first.
 const LONG_BLOCK: usize = 512;
 
-impl<R: Reader<Item: Element>> Work<R> {
-    fn new(reader: R, order: &Order, mode: Mode) -> Self {
+impl<'w, T: Element> Work<'w, T> {
+    fn new(values: &'w dyn Values<T>, order: &Order, mode: Mode) -> Self {
         let (shape, rank) = (&order.shape, order.shape.rank());
-        let space = |axes| Space::new(shape, axes, &reader);
+        let space = |axes| Space::new(shape, axes, values);
         let (kept, reduced) = (space(0..order.reduced), space(order.reduced..order.inner));
         let (inner, folded) = (space(order.inner..rank), space(order.reduced..rank));
         let count = shape[order.reduced..order.inner].iter().product::<usize>();
         let width = shape[order.inner..].iter().product::<usize>();
         // Rows can be folded over the results of a step where they go on from one step to the next.
-        let folds = width < SHORT && (width == 1 || folded.inner().0 > width);
+        let folds = width < SHORT && (width == 1 || folded.inner().1 > width);
         let most = (TILE / (2 * width.max(1)) + 1).next_power_of_two();
         let lanes = match width {
             _ if !folds => 0,
             1 => LANES,
             _ => most.min(count.next_power_of_two()),
         };
-        let cost = 1 + reader.cost();
-        Self { reader, kept, reduced, inner, folded, count, width, lanes, cost, mode }
+        Self { values, kept, reduced, inner, folded, count, width, lanes, cost: 1 + values.cost(), mode }
     }
 
-    fn write<O: Reduction<R::Item>>(&self, slots: Slots<'_, R::Item>) {
+    fn write<O: Reduction<T>>(&self, slots: Slots<'_, T>) {
         if slots.is_empty() {
             return;
         }
@@ -237,7 +233,7 @@ impl<R: Reader<Item: Element>> Work<R> {
     }
 
     /// Hands `most` results to a thread.
-    fn split(&self, slots: Slots<'_, R::Item>, most: usize, write: &(impl Fn(Slots<'_, R::Item>) + Sync)) {
+    fn split(&self, slots: Slots<'_, T>, most: usize, write: &(impl Fn(Slots<'_, T>) + Sync)) {
         if slots.len() > most {
             let middle = (slots.len() / 2).next_multiple_of(if self.lanes > 0 { self.width } else { 1 });
             let (left, right) = slots.split_at(middle);
@@ -256,61 +252,66 @@ impl<R: Reader<Item: Element>> Work<R> {
     }
 
     /// Rows added to rows.
-    fn add<O: Reduction<R::Item>>(&self, mut slots: Slots<'_, R::Item>) {
-        let mut scratch = Scratch::<R>::default();
-        let mut totals = Lines([O::START; TILE]);
-        while !slots.is_empty() {
-            let mut at = At::FIRST;
-            self.kept.locate(slots.first() / self.width, &mut at);
-            self.inner.locate(slots.first() % self.width, &mut at);
-            let (part, rest) = slots.split_at(self.inner.row_at(&at).min(TILE));
-            let totals = &mut totals.0[..part.len()];
-            self.tree::<O, TILE>(&at, 0..self.count, totals, &mut scratch);
+    fn add<O: Reduction<T>>(&self, mut slots: Slots<'_, T>) {
+        let first = slots.first();
+        let out = slots.as_uninit();
+        let mut totals = Tile::<T>::default();
+        let mut done = 0;
+        while done < out.len() {
+            let mut at = [0; MAX_RANK];
+            self.kept.locate((first + done) / self.width, &mut at);
+            self.inner.locate((first + done) % self.width, &mut at);
+            let Rect { across, len, .. } = self.inner.rect(&at, TILE.min(out.len() - done));
+            let totals = totals.filled(len, O::START);
+            self.tree::<O, TILE>(&Results { at, across }, 0..self.count, totals);
             for total in &mut *totals {
                 *total = O::finish(*total, self.count);
             }
-            fill(part, RowSlice(totals));
-            slots = rest;
+            copied(&mut out[done..done + len], totals);
+            done += len;
         }
+        // SAFETY: the loop wrote to all.
+        unsafe { slots.assume_written() };
     }
 
     /// Rows folded.
-    fn fold<O: Reduction<R::Item>>(&self, mut slots: Slots<'_, R::Item>) {
-        let mut scratch = Scratch::<R>::default();
+    fn fold<O: Reduction<T>>(&self, mut slots: Slots<'_, T>) {
         let rows = self.count.div_ceil(self.lanes);
-        if rows <= self.block() {
-            return vectorised(self.mode.level, FoldEach { work: self, slots, scratch, op: PhantomData::<O> });
-        }
-        let mut totals = Lines([O::START; TILE]);
-        let totals = &mut totals.0[..self.lanes * self.width];
-        while !slots.is_empty() {
-            let mut at = At::FIRST;
-            self.kept.locate(slots.first() / self.width, &mut at);
-            let (part, rest) = slots.split_at(self.width);
-            if self.width == 1 {
-                self.tree::<O, LANES>(&at, 0..rows, totals, &mut scratch);
+        let mut totals = Tile::<T>::default();
+        let mut at = [0; MAX_RANK];
+        self.kept.locate(slots.first() / self.width, &mut at);
+        for out in slots.as_uninit().chunks_mut(self.width) {
+            let totals = totals.filled(self.lanes * self.width, O::START);
+            let results = Results { at, across: 0 };
+            if rows <= self.block() {
+                self.block_of::<O>(&results, 0..rows, totals);
+            } else if self.width == 1 {
+                self.tree::<O, LANES>(&results, 0..rows, totals);
             } else {
-                self.tree::<O, TILE>(&at, 0..rows, totals, &mut scratch);
+                self.tree::<O, TILE>(&results, 0..rows, totals);
             }
             self.finish::<O>(totals);
-            fill(part, RowSlice(&totals[..self.width]));
-            slots = rest;
+            copied(out, &totals[..self.width]);
+            self.kept.advance(&mut at, 1);
         }
+        // SAFETY: the loop wrote to all.
+        unsafe { slots.assume_written() };
     }
 
     /// Each result from its totals, in pairs.
-    #[inline(always)]
-    fn finish<O: Reduction<R::Item>>(&self, totals: &mut [R::Item]) {
+    fn finish<O: Reduction<T>>(&self, totals: &mut [T]) {
         if self.width == 1
-            && let Ok(lanes) = <&[R::Item; LANES]>::try_from(&*totals)
+            && let Ok(lanes) = <&[T; LANES]>::try_from(&*totals)
         {
-            totals[0] = R::Item::total(O::FOLD, lanes);
+            totals[0] = T::total(O::FOLD, lanes);
         } else {
             let mut left = totals.len();
             while left > self.width {
                 left /= 2;
                 let (totals, others) = totals.split_at_mut(left);
-                add_row::<O, _>(totals, RowSlice(&others[..left]));
+                for (total, &other) in totals.iter_mut().zip(&others[..left]) {
+                    *total = O::combine(*total, other);
+                }
             }
         }
         for total in &mut totals[..self.width] {
@@ -319,194 +320,152 @@ impl<R: Reader<Item: Element>> Work<R> {
     }
 
     /// The totals of some rows, in pairs, and in pairs of those. There are at most `N` totals.
-    fn tree<O: Reduction<R::Item>, const N: usize>(
-        &self,
-        at: &At,
-        rows: Range<usize>,
-        totals: &mut [R::Item],
-        scratch: &mut Scratch<R>,
-    ) {
+    fn tree<O: Reduction<T>, const N: usize>(&self, results: &Results, rows: Range<usize>, totals: &mut [T]) {
         let Range { start, end } = rows;
         let block = self.block();
         if end - start <= block {
             totals.fill(O::START);
-            return vectorised(
-                self.mode.level,
-                Block { work: self, at: *at, rows, totals, scratch, op: PhantomData::<O> },
-            );
+            return self.block_of::<O>(results, rows, totals);
         }
         let middle = start + ((end - start).div_ceil(block).next_power_of_two() / 2) * block;
-        let mut others = Lines([O::START; N]);
-        let others = &mut others.0[..totals.len()];
+        let mut others = Tile::<T, N>::default();
+        let others = others.filled(totals.len(), O::START);
         let work = (end - start).saturating_mul(totals.len());
         if work > grain(work, self.cost, self.mode) {
             rayon::join(
-                || self.tree::<O, N>(at, start..middle, totals, scratch),
-                || self.tree::<O, N>(at, middle..end, others, &mut Scratch::<R>::default()),
+                || self.tree::<O, N>(results, start..middle, totals),
+                || self.tree::<O, N>(results, middle..end, others),
             );
         } else {
-            self.tree::<O, N>(at, start..middle, totals, scratch);
-            self.tree::<O, N>(at, middle..end, others, scratch);
+            self.tree::<O, N>(results, start..middle, totals);
+            self.tree::<O, N>(results, middle..end, others);
         }
         for (total, &other) in totals.iter_mut().zip(&*others) {
             *total = O::combine(*total, other);
         }
     }
-}
 
-/// Adds some rows to totals, in order.
-struct Block<'s, O, R: Reader> {
-    work: &'s Work<R>,
-    /// Of the results.
-    at: At,
-    rows: Range<usize>,
-    totals: &'s mut [R::Item],
-    scratch: &'s mut Scratch<R>,
-    op: PhantomData<O>,
-}
-
-impl<O: Reduction<R::Item>, R: Reader<Item: Element>> Kernel for Block<'_, O, R> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        let Self { work, mut at, rows, totals, scratch, .. } = self;
-        if work.lanes == 0 {
-            let inner = at.inner;
-            work.reduced.locate(rows.start, &mut at);
-            at.inner = inner;
-            for _ in rows {
-                add_row::<O, _>(totals, work.reader.row(&mut scratch.0, &[], &at, totals.len()));
-                work.reduced.advance(&mut at, 1);
-            }
-        } else if let Ok(totals) = <&mut [R::Item; LANES]>::try_from(&mut *totals)
-            && work.width == 1
+    /// Adds some rows to totals, in order.
+    fn block_of<O: Reduction<T>>(&self, results: &Results, rows: Range<usize>, totals: &mut [T]) {
+        if self.lanes == 0 {
+            self.add_rows::<O>(results, rows, totals);
+        } else if let Ok(totals) = <&mut [T; LANES]>::try_from(&mut *totals)
+            && self.width == 1
         {
-            fold_lanes::<O, _>(work, at, rows, totals, scratch);
+            self.fold_lanes::<O>(results.at, rows, totals);
         } else {
-            fold_rows::<O, _>(work, at, rows, totals, scratch);
+            self.fold_rows::<O>(results.at, rows, totals);
+        }
+    }
+
+    /// The values of a rectangle: in memory, or in a tile.
+    fn read<'t>(&'t self, rect: &Rect, tile: &'t mut Tile<T>) -> &'t [T] {
+        match self.values.memory(rect) {
+            Some(values) => values,
+            None => self.values.fill(&[], rect, self.mode.level, tile.slots(rect.count())),
+        }
+    }
+
+    fn add_rows<O: Reduction<T>>(&self, &Results { mut at, across }: &Results, rows: Range<usize>, totals: &mut [T]) {
+        let mut tile = Tile::default();
+        let (down, size) = self.reduced.inner();
+        let len = totals.len();
+        let mut left = rows.len();
+        self.reduced.locate(rows.start, &mut at);
+        while left > 0 {
+            // All of them at once, where they lie in memory, or some in a tile.
+            let lines = if self.count == 1 { 1 } else { left.min(size - at[down]) };
+            let all = Rect { index: at, down, across, lines, len };
+            let some = Rect { lines: lines.min((TILE / len).max(1)), ..all };
+            let (values, lines) = match self.values.memory(&all) {
+                Some(values) => (values, lines),
+                None => (self.read(&some, &mut tile), some.lines),
+            };
+            vectorised(self.mode.level, AddRows { values, totals, op: PhantomData::<O> });
+            self.reduced.advance(&mut at, lines);
+            left -= lines;
+        }
+    }
+
+    /// The values of rows, each to the total whose turn it is, wherever the rows of memory begin and end.
+    fn fold_rows<O: Reduction<T>>(&self, mut at: [usize; MAX_RANK], rows: Range<usize>, totals: &mut [T]) {
+        let mut tile = Tile::default();
+        let wide = totals.len();
+        let first = rows.start * wide;
+        let mut left = (rows.end * wide).min(self.count * self.width) - first;
+        self.folded.locate(first, &mut at);
+        let mut next = 0;
+        while left > 0 {
+            let (all, some) = (self.folded.rect(&at, left), self.folded.rect(&at, left.min(TILE)));
+            let (values, rect) = match self.values.memory(&all) {
+                Some(values) => (values, all),
+                None => (self.read(&some, &mut tile), some),
+            };
+            let (head, body) = values.split_at(((wide - next) % wide).min(values.len()));
+            let op = PhantomData::<O>;
+            vectorised(self.mode.level, AddRows { values: head, totals: &mut totals[next..], op });
+            vectorised(self.mode.level, AddRows { values: body, totals, op });
+            next = (next + rect.count()) % wide;
+            self.folded.pass(&rect, &mut at);
+            left -= rect.count();
+        }
+    }
+
+    /// As above, where all values become one result.
+    fn fold_lanes<O: Reduction<T>>(&self, mut at: [usize; MAX_RANK], rows: Range<usize>, totals: &mut [T; LANES]) {
+        let mut left = (rows.end * LANES).min(self.count) - rows.start * LANES;
+        self.folded.locate(rows.start * LANES, &mut at);
+        let mut together = Tile::<T, IN_ORDER>::default();
+        while left > 0 {
+            let rect = self.folded.rect(&at, left);
+            if rect.count() >= left.min(IN_ORDER)
+                && let Some(values) = self.values.memory(&rect)
+            {
+                T::fold(O::FOLD, self.mode.level, values, totals);
+                self.folded.pass(&rect, &mut at);
+                left -= rect.count();
+                continue;
+            }
+            // What is computed, or lies in short rows, is put together first, to the very sums that memory in one piece has.
+            let slots = together.slots(left.min(IN_ORDER));
+            let mut filled = 0;
+            while filled < slots.len() {
+                let rect = self.folded.rect(&at, slots.len() - filled);
+                self.values.fill(&[], &rect, self.mode.level, &mut slots[filled..filled + rect.count()]);
+                self.folded.pass(&rect, &mut at);
+                filled += rect.count();
+            }
+            left -= filled;
+            // SAFETY: rectangles follow each other without gaps.
+            let values = unsafe { written(slots) };
+            T::fold(O::FOLD, self.mode.level, values, totals);
         }
     }
 }
 
-/// Folds the values of each result, which are no more than a block.
-struct FoldEach<'s, O, R: Reader> {
-    work: &'s Work<R>,
-    slots: Slots<'s, R::Item>,
-    scratch: Scratch<R>,
+/// Where some results are: the index of the first, and the axis along which they follow each other.
+#[derive(Clone, Copy)]
+struct Results {
+    at: [usize; MAX_RANK],
+    across: usize,
+}
+
+/// Combines rows of as many values as there are totals with these, one after the other; the last may be shorter.
+struct AddRows<'s, T, O> {
+    values: &'s [T],
+    totals: &'s mut [T],
     op: PhantomData<O>,
 }
 
-impl<O: Reduction<R::Item>, R: Reader<Item: Element>> Kernel for FoldEach<'_, O, R> {
+impl<T: Element, O: Reduction<T>> Kernel for AddRows<'_, T, O> {
     type Output = ();
 
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
-        let Self { work, mut slots, mut scratch, .. } = self;
-        let mut at = At::FIRST;
-        work.kept.locate(slots.first() / work.width, &mut at);
-        let rows = 0..work.count.div_ceil(work.lanes);
-        if work.width == 1 {
-            for result in fill(slots, Same(O::START)) {
-                let mut totals = Lines([O::START; LANES]);
-                fold_lanes::<O, _>(work, at, rows.clone(), &mut totals.0, &mut scratch);
-                *result = O::finish(R::Item::total(O::FOLD, &totals.0), work.count);
-                work.kept.advance(&mut at, 1);
+        for row in self.values.chunks(self.totals.len()) {
+            for (total, &value) in self.totals.iter_mut().zip(row) {
+                *total = O::combine(*total, value);
             }
-            return;
         }
-        let mut totals = Lines([O::START; TILE]);
-        let totals = &mut totals.0[..work.lanes * work.width];
-        while !slots.is_empty() {
-            let (part, rest) = slots.split_at(work.width);
-            totals.fill(O::START);
-            fold_rows::<O, _>(work, at, rows.clone(), totals, &mut scratch);
-            work.finish::<O>(totals);
-            fill(part, RowSlice(&totals[..work.width]));
-            work.kept.advance(&mut at, 1);
-            slots = rest;
-        }
-    }
-}
-
-#[inline(always)]
-fn add_row<O: Reduction<R::Item>, R: Row>(totals: &mut [R::Item], row: R) {
-    let row = row.head(totals.len());
-    if let Some(values) = row.as_slice() {
-        for (total, &value) in totals.iter_mut().zip(values) {
-            *total = O::combine(*total, value);
-        }
-        return;
-    }
-    for (i, total) in totals.iter_mut().enumerate() {
-        *total = O::combine(*total, row.at(i));
-    }
-}
-
-/// The values of rows, each to the total whose turn it is, wherever the rows of memory begin and end.
-#[inline(always)]
-fn fold_rows<O: Reduction<R::Item>, R: Reader<Item: Element>>(
-    work: &Work<R>,
-    mut at: At,
-    rows: Range<usize>,
-    totals: &mut [R::Item],
-    (scratch, tile): &mut Scratch<R>,
-) {
-    let wide = totals.len();
-    let first = rows.start * wide;
-    let mut left = (rows.end * wide).min(work.count * work.width) - first;
-    work.folded.locate(first, &mut at);
-    let mut next = 0;
-    while left > 0 {
-        let len = work.folded.row_at(&at).min(left).min(if R::IS_SLICE { usize::MAX } else { TILE });
-        let row = work.reader.row(scratch, &[], &at, len);
-        let values = row.as_slice().unwrap_or_else(|| tile.fill(len, row));
-        let (head, body) = values.split_at(((wide - next) % wide).min(len));
-        add_row::<O, _>(&mut totals[next..next + head.len()], RowSlice(head));
-        let (groups, rest) = body.split_at(body.len() - body.len() % wide);
-        for group in groups.chunks_exact(wide) {
-            add_row::<O, _>(totals, RowSlice(group));
-        }
-        add_row::<O, _>(&mut totals[..rest.len()], RowSlice(rest));
-        next = (next + len) % wide;
-        work.folded.advance(&mut at, len);
-        left -= len;
-    }
-}
-
-/// As above, where all values become one result.
-#[inline(always)]
-fn fold_lanes<O: Reduction<R::Item>, R: Reader<Item: Element>>(
-    work: &Work<R>,
-    mut at: At,
-    rows: Range<usize>,
-    totals: &mut [R::Item; LANES],
-    (scratch, _): &mut Scratch<R>,
-) {
-    let mut left = (rows.end * LANES).min(work.count) - rows.start * LANES;
-    work.folded.locate(rows.start * LANES, &mut at);
-    let is_memory = R::IS_SLICE && work.folded.longest() >= left.min(IN_ORDER);
-    while left > 0 {
-        if is_memory {
-            let len = work.folded.row_at(&at).min(left);
-            if let Some(values) = work.reader.row(scratch, &[], &at, len).as_slice() {
-                R::Item::fold(O::FOLD, work.mode.level, values, totals);
-            }
-            work.folded.advance(&mut at, len);
-            left -= len;
-            continue;
-        }
-        // What is computed, or lies in short rows, is put together first, to the very sums that memory in one piece has.
-        let mut together = Lines([O::START; IN_ORDER]);
-        let together = &mut together.0[..left.min(IN_ORDER)];
-        let mut filled = 0;
-        while filled < together.len() {
-            let len = work.folded.row_at(&at).min(together.len() - filled);
-            work.reader.row(scratch, &[], &at, len).overwrite(&mut together[filled..filled + len]);
-            work.folded.advance(&mut at, len);
-            filled += len;
-        }
-        R::Item::fold(O::FOLD, work.mode.level, together, totals);
-        left -= filled;
     }
 }

@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use tenzor_memory::Allocator;
-
 use crate::context::Context;
 use crate::fill::grain;
 use crate::math::{Element, Elementary, Fold, LANES};
@@ -33,8 +31,8 @@ impl<X: Node> Softmax<X> {
 
 impl<X: Node<Elem: Element>> Node for Softmax<X> {
     type Elem = X::Elem;
-    type Source<'e, A: Allocator>
-        = Leaf<'e, X::Elem, A>
+    type Source<'e>
+        = Leaf<'e, X::Elem>
     where
         Self: 'e;
     type Row<'e>
@@ -46,14 +44,11 @@ impl<X: Node<Elem: Element>> Node for Softmax<X> {
         self.shape
     }
 
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
-    where
-        Self: 'e,
-    {
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
         let shape = *known(&self.shape);
         let size = shape[self.axis];
         let inner: usize = shape[self.axis + 1..].iter().product();
-        in_place(&self.x, context, &shape, size * inner, SoftmaxRows { size, inner, level: context.mode.level })
+        in_place(&self.x, context, (&shape, to), size * inner, SoftmaxRows { size, inner, level: context.mode.level })
     }
 }
 
@@ -77,8 +72,8 @@ impl<X: Node> LayerNorm<X> {
 
 impl<X: Node<Elem: Element>> Node for LayerNorm<X> {
     type Elem = X::Elem;
-    type Source<'e, A: Allocator>
-        = Leaf<'e, X::Elem, A>
+    type Source<'e>
+        = Leaf<'e, X::Elem>
     where
         Self: 'e;
     type Row<'e>
@@ -90,16 +85,13 @@ impl<X: Node<Elem: Element>> Node for LayerNorm<X> {
         self.shape
     }
 
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
-    where
-        Self: 'e,
-    {
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
         let shape = *known(&self.shape);
         let size = shape.last().copied().unwrap_or(1);
         in_place(
             &self.x,
             context,
-            &shape,
+            (&shape, to),
             size,
             LayerNormRows { size, epsilon: self.epsilon, level: context.mode.level },
         )
@@ -173,19 +165,19 @@ impl<T, O: RowOp<T>> Kernel for Change<'_, T, O> {
 }
 
 /// Materialises an expression, and then changes its rows of `row` elements, some at a time.
-fn in_place<'e, E: Node, A: Allocator + Clone, O: RowOp<E::Elem>>(
+fn in_place<'e, E: Node, O: RowOp<E::Elem>>(
     x: &'e E,
-    context: &Context<A>,
-    shape: &Shape,
+    context: &'e Context<'e>,
+    (shape, to): (&Shape, &Shape),
     row: usize,
     op: O,
-) -> Leaf<'e, E::Elem, A> {
-    let block = materialise(context, x.prepare(context), shape);
+) -> Leaf<'e, E::Elem> {
+    let block = materialise(context, x.prepare(context, shape), shape);
     let id = block.id();
     let text = || format!("{}(%{id})", O::NAME);
     let rows = grain(shape.elements(), O::COST, context.mode).checked_div(row).unwrap_or(1).max(1);
     let block = context.reuse(block, shape, text, |out| change_rows(out, row, rows, op, context.mode));
-    Leaf::own(block, shape)
+    Leaf::own(block, shape, to)
 }
 
 fn change_rows<T: Send>(out: &mut [T], row: usize, rows: usize, op: impl RowOp<T>, mode: Mode) {

@@ -1,12 +1,12 @@
 //! Numbers.
 
-use tenzor_memory::Allocator;
-
 use crate::context::Context;
 use crate::math::Element;
 use crate::node::Node;
 use crate::shape::{Shape, ShapeError, Strides};
-use crate::source::{At, Reader, Row, Source};
+use crate::simd::Level;
+use crate::source::{Reader, Row, Source};
+use crate::walk::Rect;
 
 /// One number, wherever it is needed.
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +14,7 @@ pub struct Scalar<T>(pub T);
 
 impl<T: Element> Node for Scalar<T> {
     type Elem = T;
-    type Source<'e, A: Allocator> = Self;
+    type Source<'e> = Self;
     type Row<'e> = Self;
 
     #[inline(always)]
@@ -23,25 +23,17 @@ impl<T: Element> Node for Scalar<T> {
     }
 
     #[inline(always)]
-    fn as_row<'e>(&'e self, shape: &Shape) -> Option<Self>
-    where
-        Self: 'e,
-    {
-        let _ = shape;
+    fn as_row(&self, _: &Shape) -> Option<Self> {
         Some(*self)
     }
 
     #[inline(always)]
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self
-    where
-        Self: 'e,
-    {
-        let _ = context;
+    fn prepare<'e>(&'e self, _: &'e Context<'e>, _: &Shape) -> Self {
         *self
     }
 }
 
-impl<T: Element, A: Allocator> Source<A> for Scalar<T> {
+impl<'e, T: Element> Source<'e> for Scalar<T> {
     type Item = T;
     type Reader<'s> = Self;
 
@@ -49,9 +41,7 @@ impl<T: Element, A: Allocator> Source<A> for Scalar<T> {
         *self
     }
 
-    fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides)) {
-        let _ = change;
-    }
+    fn relayout(&mut self, _: &mut dyn FnMut(&mut Strides)) {}
 
     fn text(&self) -> String {
         self.0.to_string()
@@ -63,8 +53,7 @@ impl<T: Element> Reader for Scalar<T> {
     type Scratch = ();
     type Row<'r> = Self;
 
-    fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
-        let _ = holds;
+    fn all(&self, _: &mut dyn FnMut(&Strides) -> bool) -> bool {
         true
     }
 
@@ -72,8 +61,7 @@ impl<T: Element> Reader for Scalar<T> {
         false
     }
 
-    fn is_sliced(&self, axis: usize) -> bool {
-        let _ = axis;
+    fn is_sliced(&self, _: usize) -> bool {
         true
     }
 
@@ -82,8 +70,7 @@ impl<T: Element> Reader for Scalar<T> {
     }
 
     #[inline(always)]
-    fn row<'r>(&'r self, scratch: &'r mut (), here: &'r [T], at: &At, len: usize) -> Self {
-        let _ = (scratch, here, at, len);
+    fn row<'r>(&'r self, _: &'r mut (), _: &'r [T], _: &Rect, _: Level) -> Self {
         *self
     }
 }
@@ -92,14 +79,12 @@ impl<T: Element> Row for Scalar<T> {
     type Item = T;
 
     #[inline(always)]
-    fn at(&self, i: usize) -> T {
-        let _ = i;
+    fn at(&self, _: usize) -> T {
         self.0
     }
 
     #[inline(always)]
-    fn head(self, len: usize) -> Self {
-        let _ = len;
+    fn head(self, _: usize) -> Self {
         self
     }
 }

@@ -1,143 +1,127 @@
 //! One of two, as a third says.
 
-use tenzor_memory::Allocator;
-
-use super::pair::Pair;
 use crate::block::Block;
 use crate::context::Context;
-use crate::node::{Node, known, stretched};
+use crate::node::Node;
 use crate::shape::{Shape, ShapeError, Strides};
-use crate::source::{At, Reader, Row, Source};
+use crate::simd::Level;
+use crate::source::{Reader, Row, Source};
+use crate::walk::Rect;
 
-/// One of two expressions' elements, as a third one says.
+/// One of two expressions' elements, as a third one says; also a source, reader or row of these.
 #[derive(Clone, Copy, Debug)]
 pub struct Select<C, L, R> {
     pub(crate) condition: C,
-    pub(crate) pair: Pair<L, R>,
-    pub(crate) shape: Result<Shape, ShapeError>,
-}
-
-impl<C: Node<Elem = bool>, L: Node, R: Node<Elem = L::Elem>> Select<C, L, R> {
-    pub(crate) fn new(condition: C, left: L, right: R) -> Self {
-        let pair = Pair { left, right };
-        let shape = pair.shape("where").and_then(|shape| condition.checked_shape()?.broadcast(&shape, "where"));
-        Self { condition, pair, shape }
-    }
+    pub(crate) yes: L,
+    pub(crate) no: R,
 }
 
 impl<C: Node<Elem = bool>, L: Node, R: Node<Elem = L::Elem>> Node for Select<C, L, R> {
     type Elem = L::Elem;
-    type Source<'e, A: Allocator>
-        = Choose<C::Source<'e, A>, Pair<L::Source<'e, A>, R::Source<'e, A>>>
+    type Source<'e>
+        = Select<C::Source<'e>, L::Source<'e>, R::Source<'e>>
     where
         Self: 'e;
     type Row<'e>
-        = Choose<C::Row<'e>, Pair<L::Row<'e>, R::Row<'e>>>
+        = Select<C::Row<'e>, L::Row<'e>, R::Row<'e>>
     where
         Self: 'e;
 
     #[inline(always)]
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
-        self.shape
+        let values = self.yes.checked_shape()?.broadcast(&self.no.checked_shape()?, "where")?;
+        self.condition.checked_shape()?.broadcast(&values, "where")
     }
 
     #[inline(always)]
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
-    where
-        Self: 'e,
-    {
-        let shape = known(&self.shape);
-        let condition = stretched(&self.condition, context, shape);
-        Choose { condition, pair: self.pair.prepare(context, shape) }
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
+        let condition = self.condition.prepare(context, to);
+        Select { condition, yes: self.yes.prepare(context, to), no: self.no.prepare(context, to) }
     }
 
     #[inline(always)]
-    fn as_row<'e>(&'e self, shape: &Shape) -> Option<Self::Row<'e>>
-    where
-        Self: 'e,
-    {
-        Some(Choose { condition: self.condition.as_row(shape)?, pair: self.pair.as_row(shape)? })
+    fn as_row(&self, shape: &Shape) -> Option<Self::Row<'_>> {
+        let condition = self.condition.as_row(shape)?;
+        Some(Select { condition, yes: self.yes.as_row(shape)?, no: self.no.as_row(shape)? })
     }
 }
 
-/// A source, reader or row of a selection.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub struct Choose<C, P> {
-    condition: C,
-    pair: P,
-}
-
-impl<A: Allocator, C: Source<A, Item = bool>, L: Source<A>, R: Source<A, Item = L::Item>> Source<A>
-    for Choose<C, Pair<L, R>>
-{
+impl<'e, C: Source<'e, Item = bool>, L: Source<'e>, R: Source<'e, Item = L::Item>> Source<'e> for Select<C, L, R> {
     type Item = L::Item;
     type Reader<'s>
-        = Choose<C::Reader<'s>, Pair<L::Reader<'s>, R::Reader<'s>>>
+        = Select<C::Reader<'s>, L::Reader<'s>, R::Reader<'s>>
     where
         Self: 's;
 
     #[inline(always)]
     fn reader(&self) -> Self::Reader<'_> {
-        Choose { condition: self.condition.reader(), pair: self.pair.reader() }
+        Select { condition: self.condition.reader(), yes: self.yes.reader(), no: self.no.reader() }
     }
 
     fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides)) {
         self.condition.relayout(change);
-        self.pair.relayout(change);
+        self.yes.relayout(change);
+        self.no.relayout(change);
     }
 
-    fn take_over(&mut self, shape: &Shape) -> Option<Block<L::Item, A>> {
-        self.pair.take_over(shape)
+    fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, L::Item>> {
+        self.yes.take_over(shape).or_else(|| self.no.take_over(shape))
     }
 
     fn text(&self) -> String {
-        format!("where({}, {}, {})", self.condition.text(), self.pair.left.text(), self.pair.right.text())
+        format!("where({}, {}, {})", self.condition.text(), self.yes.text(), self.no.text())
     }
 }
 
-impl<C: Reader<Item = bool>, L: Reader, R: Reader<Item = L::Item>> Reader for Choose<C, Pair<L, R>> {
+impl<C: Reader<Item = bool>, L: Reader, R: Reader<Item = L::Item>> Reader for Select<C, L, R> {
     type Item = L::Item;
-    type Scratch = (C::Scratch, (L::Scratch, R::Scratch));
+    type Scratch = (C::Scratch, L::Scratch, R::Scratch);
     type Row<'r>
-        = Choose<C::Row<'r>, Pair<L::Row<'r>, R::Row<'r>>>
+        = Select<C::Row<'r>, L::Row<'r>, R::Row<'r>>
     where
         Self: 'r;
 
     fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
-        self.condition.all(holds) && self.pair.all(holds)
+        self.condition.all(holds) && self.yes.all(holds) && self.no.all(holds)
     }
 
     fn reads_here(&self) -> bool {
-        self.pair.reads_here()
+        self.yes.reads_here() || self.no.reads_here()
     }
 
     fn is_sliced(&self, axis: usize) -> bool {
-        self.condition.is_sliced(axis) && self.pair.is_sliced(axis)
+        self.condition.is_sliced(axis) && self.yes.is_sliced(axis) && self.no.is_sliced(axis)
     }
 
     fn cost(&self) -> usize {
-        1 + self.condition.cost() + self.pair.cost()
+        1 + self.condition.cost() + self.yes.cost() + self.no.cost()
     }
 
     #[inline(always)]
-    fn row<'r>(&'r self, scratch: &'r mut Self::Scratch, here: &'r [L::Item], at: &At, len: usize) -> Self::Row<'r> {
-        let condition = self.condition.row(&mut scratch.0, &[], at, len);
-        Choose { condition, pair: self.pair.row(&mut scratch.1, here, at, len) }
+    fn row<'r>(
+        &'r self,
+        scratch: &'r mut Self::Scratch,
+        here: &'r [L::Item],
+        rect: &Rect,
+        level: Level,
+    ) -> Self::Row<'r> {
+        let condition = self.condition.row(&mut scratch.0, &[], rect, level);
+        let yes = self.yes.row(&mut scratch.1, here, rect, level);
+        Select { condition, yes, no: self.no.row(&mut scratch.2, here, rect, level) }
     }
 }
 
-impl<C: Row<Item = bool>, L: Row, R: Row<Item = L::Item>> Row for Choose<C, Pair<L, R>> {
+impl<C: Row<Item = bool>, L: Row, R: Row<Item = L::Item>> Row for Select<C, L, R> {
     type Item = L::Item;
 
     #[inline(always)]
     fn at(&self, i: usize) -> L::Item {
-        let (left, right) = (self.pair.left.at(i), self.pair.right.at(i));
-        if self.condition.at(i) { left } else { right }
+        let (yes, no) = (self.yes.at(i), self.no.at(i));
+        if self.condition.at(i) { yes } else { no }
     }
 
     #[inline(always)]
     fn head(self, len: usize) -> Self {
-        Self { condition: self.condition.head(len), pair: self.pair.head(len) }
+        Self { condition: self.condition.head(len), yes: self.yes.head(len), no: self.no.head(len) }
     }
 }

@@ -1,15 +1,15 @@
 //! Operations on one expression.
 
-use tenzor_memory::Allocator;
-
 use crate::block::Block;
 use crate::context::Context;
 use crate::node::Node;
 use crate::ops::UnaryOp;
 use crate::shape::{Shape, ShapeError, Strides};
-use crate::source::{At, Reader, Row, Source};
+use crate::simd::Level;
+use crate::source::{Reader, Row, Source};
+use crate::walk::Rect;
 
-/// An operation on each element of an expression.
+/// An operation on each element of an expression; also a source, reader or row of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Unary<O, X> {
     pub(crate) op: O,
@@ -18,8 +18,8 @@ pub struct Unary<O, X> {
 
 impl<O: UnaryOp<X::Elem>, X: Node> Node for Unary<O, X> {
     type Elem = X::Elem;
-    type Source<'e, A: Allocator>
-        = Unary<O, X::Source<'e, A>>
+    type Source<'e>
+        = Unary<O, X::Source<'e>>
     where
         Self: 'e;
     type Row<'e>
@@ -33,23 +33,17 @@ impl<O: UnaryOp<X::Elem>, X: Node> Node for Unary<O, X> {
     }
 
     #[inline(always)]
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
-    where
-        Self: 'e,
-    {
-        Unary { op: self.op, x: self.x.prepare(context) }
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
+        Unary { op: self.op, x: self.x.prepare(context, to) }
     }
 
     #[inline(always)]
-    fn as_row<'e>(&'e self, shape: &Shape) -> Option<Self::Row<'e>>
-    where
-        Self: 'e,
-    {
+    fn as_row(&self, shape: &Shape) -> Option<Self::Row<'_>> {
         Some(Unary { op: self.op, x: self.x.as_row(shape)? })
     }
 }
 
-impl<A: Allocator, O: UnaryOp<X::Item>, X: Source<A>> Source<A> for Unary<O, X> {
+impl<'e, O: UnaryOp<X::Item>, X: Source<'e>> Source<'e> for Unary<O, X> {
     type Item = X::Item;
     type Reader<'s>
         = Unary<O, X::Reader<'s>>
@@ -65,7 +59,7 @@ impl<A: Allocator, O: UnaryOp<X::Item>, X: Source<A>> Source<A> for Unary<O, X> 
         self.x.relayout(change);
     }
 
-    fn take_over(&mut self, shape: &Shape) -> Option<Block<X::Item, A>> {
+    fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, X::Item>> {
         self.x.take_over(shape)
     }
 
@@ -99,8 +93,8 @@ impl<O: UnaryOp<X::Item>, X: Reader> Reader for Unary<O, X> {
     }
 
     #[inline(always)]
-    fn row<'r>(&'r self, scratch: &'r mut X::Scratch, here: &'r [X::Item], at: &At, len: usize) -> Self::Row<'r> {
-        Unary { op: self.op, x: self.x.row(scratch, here, at, len) }
+    fn row<'r>(&'r self, scratch: &'r mut X::Scratch, here: &'r [X::Item], rect: &Rect, level: Level) -> Self::Row<'r> {
+        Unary { op: self.op, x: self.x.row(scratch, here, rect, level) }
     }
 }
 

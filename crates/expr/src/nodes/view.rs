@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use tenzor_memory::Allocator;
-
 use crate::context::Context;
 use crate::node::{Node, known, materialise};
 use crate::settled::Settled;
@@ -26,8 +24,8 @@ pub trait Relayout: Copy {
 
 impl<V: Relayout, X: Node> Node for Relaid<V, X> {
     type Elem = X::Elem;
-    type Source<'e, A: Allocator>
-        = X::Source<'e, A>
+    type Source<'e>
+        = X::Source<'e>
     where
         Self: 'e;
     type Row<'e>
@@ -39,12 +37,13 @@ impl<V: Relayout, X: Node> Node for Relaid<V, X> {
         self.shape
     }
 
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
-    where
-        Self: 'e,
-    {
-        let mut source = self.x.prepare(context);
-        source.relayout(&mut |strides| self.view.apply(strides));
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
+        let mut source = self.x.prepare(context, known(&self.x.checked_shape()));
+        let shape = known(&self.shape);
+        source.relayout(&mut |strides| {
+            self.view.apply(strides);
+            *strides = strides.stretched(shape, to);
+        });
         source
     }
 }
@@ -172,8 +171,8 @@ impl<X: Node> Reshape<X> {
 
 impl<X: Node> Node for Reshape<X> {
     type Elem = X::Elem;
-    type Source<'e, A: Allocator>
-        = Settled<X::Source<'e, A>, Leaf<'e, X::Elem, A>>
+    type Source<'e>
+        = Settled<'e, X::Source<'e>>
     where
         Self: 'e;
     type Row<'e>
@@ -185,16 +184,39 @@ impl<X: Node> Node for Reshape<X> {
         self.shape
     }
 
-    fn prepare<'e, A: Allocator + Clone>(&'e self, context: &Context<A>) -> Self::Source<'e, A>
-    where
-        Self: 'e,
-    {
-        let (from, to) = (*known(&self.x.checked_shape()), *known(&self.shape));
-        let mut source = self.x.prepare(context);
-        if source.reader().all(&mut |strides| strides.reshaped(&from, &to).is_some()) {
-            source.relayout(&mut |strides| *strides = strides.reshaped(&from, &to).unwrap_or(*strides));
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
+        let (from, own) = (*known(&self.x.checked_shape()), *known(&self.shape));
+        let mut source = self.x.prepare(context, &from);
+        if source.reader().all(&mut |strides| strides.reshaped(&from, &own).is_some()) {
+            let reshaped = |strides: &Strides| strides.reshaped(&from, &own).unwrap_or(*strides);
+            source.relayout(&mut |strides| *strides = reshaped(strides).stretched(&own, to));
             return Settled::As(source);
         }
-        Settled::Moved(Leaf::own(materialise(context, source, &from), &to))
+        Settled::Moved(Leaf::own(materialise(context, source, &from), &own, to))
+    }
+}
+
+/// In memory, whatever else would be done; see [`Expr::materialise`](crate::Expr::materialise).
+#[derive(Clone, Copy, Debug)]
+pub struct Materialise<X>(pub(crate) X);
+
+impl<X: Node> Node for Materialise<X> {
+    type Elem = X::Elem;
+    type Source<'e>
+        = Leaf<'e, X::Elem>
+    where
+        Self: 'e;
+    type Row<'e>
+        = RowSlice<'e, X::Elem>
+    where
+        Self: 'e;
+
+    fn checked_shape(&self) -> Result<Shape, ShapeError> {
+        self.0.checked_shape()
+    }
+
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
+        let own = *known(&self.checked_shape());
+        Leaf::own(materialise(context, self.0.prepare(context, &own), &own), &own, to)
     }
 }

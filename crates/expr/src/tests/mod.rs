@@ -1,9 +1,7 @@
 //! Random expressions against a naive interpreter that follows each index by itself.
 //!
-//! An expression's type says what it does, so random ones need a type that can do everything: [`any::AnyNode`]. Its leaves are small whole numbers
-//! and its operations exact, so that results agree to the last bit whatever the order of the additions.
+//! They are boxed, each operation, so that their types say nothing. The leaves are small whole numbers and the operations exact, so that results agree to the last bit whatever the order of the additions.
 
-mod any;
 mod naive;
 
 use tenzor_memory::TensorAllocator;

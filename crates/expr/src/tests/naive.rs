@@ -1,9 +1,7 @@
 //! Random expressions, and beside each its value, by following each index by itself.
 
-use super::any::*;
 use crate::expr::Expr;
-use crate::nodes::{Binary, BroadcastTo, MatMul, Permute, Reduce, Reshape, Scalar, Select, Slice, Unary};
-use crate::ops::*;
+use crate::nodes::{Boxed, Scalar};
 use crate::shape::{Axes, MAX_RANK, Shape, ShapeError};
 use crate::tensor::View;
 
@@ -58,6 +56,9 @@ pub(super) struct Maker<'t> {
     pub(super) pool: &'t [f64],
 }
 
+/// An expression whose type says nothing, so that random ones can be made.
+type AnyNode<'t> = Boxed<'t, f64>;
+
 pub(super) type Made<'t> = Option<(AnyNode<'t>, Naive)>;
 
 impl<'t> Maker<'t> {
@@ -71,7 +72,7 @@ impl<'t> Maker<'t> {
         let first = self.random.usize(..self.pool.len() - count);
         let elements = &self.pool[first..first + count];
         let view = View::new(elements, shape).unwrap();
-        (AnyNode::Leaf(view), Naive { shape: shape.to_vec(), elements: elements.to_vec() })
+        (view.boxed(), Naive { shape: shape.to_vec(), elements: elements.to_vec() })
     }
 
     /// Something that goes together with a shape, mostly.
@@ -81,7 +82,7 @@ impl<'t> Maker<'t> {
         }
         if self.random.u8(..6) == 0 {
             let value = f64::from(self.random.i8(-2..3));
-            return Some((AnyNode::Scalar(Scalar(value)), Naive { shape: vec![], elements: vec![value] }));
+            return Some((Scalar(value).boxed(), Naive { shape: vec![], elements: vec![value] }));
         }
         let from = if self.random.bool() { 0 } else { self.random.usize(..=shape.len()) };
         let mut sizes = shape[from..].to_vec();
@@ -101,19 +102,14 @@ impl<'t> Maker<'t> {
             0 if rank > 0 => {
                 // A sum of one element each has a block.
                 let shape = Shape::new(&[&naive.shape[..], &[1]].concat()).ok()?;
-                let column = AnyNode::Reshape(Box::new(Reshape::new(node, Ok(shape))));
-                AnyNode::Sum(Box::new(Reduce::new(column, Axes::from(rank))))
+                node.reshape(shape).sum(rank).boxed()
             }
             1 if rank > 1 => {
                 let order = [&(1..rank).collect::<Vec<_>>()[..], &[0]].concat();
                 let back = [&[rank - 1][..], &(0..rank - 1).collect::<Vec<_>>()].concat();
-                let turned = AnyNode::Permute(Box::new(Permute::new(node, &order)));
-                AnyNode::Permute(Box::new(Permute::new(turned, &back)))
+                node.permute(order).permute(back).boxed()
             }
-            _ => AnyNode::Unary(Box::new(Unary {
-                op: Any(0),
-                x: AnyNode::Unary(Box::new(Unary { op: Any(0), x: node })),
-            })),
+            _ => (-(-node)).boxed(),
         };
         Some((node, naive))
     }
@@ -131,28 +127,39 @@ impl<'t> Maker<'t> {
         }
         let shape = value.shape.clone();
         let rank = shape.len();
-        let op = Any(self.random.u8(..));
+        let op = self.random.u8(..);
         match self.random.u8(..13) {
             0 => {
                 let value = Naive::of(&shape, |at| {
                     let x = value.get(at);
-                    match op.0 % 3 {
+                    match op % 3 {
                         0 => -x,
                         1 if x < 0.0 => 0.0,
                         1 => x,
                         _ => x.abs(),
                     }
                 });
-                Some((AnyNode::Unary(Box::new(Unary { op, x })), value))
+                let node = match op % 3 {
+                    0 => (-x).boxed(),
+                    1 => x.relu().boxed(),
+                    _ => x.abs().boxed(),
+                };
+                Some((node, value))
             }
             1..=4 => {
                 let (y, other) = self.beside(&shape, depth)?;
                 let (x, y, value, other) = if self.random.bool() { (x, y, value, other) } else { (y, x, other, value) };
-                let node = Binary::new(op, x, y);
+                let node = match op % 5 {
+                    0 => (x + y).boxed(),
+                    1 => (x - y).boxed(),
+                    2 => (x * y).boxed(),
+                    3 => x.maximum(y).boxed(),
+                    _ => x.minimum(y).boxed(),
+                };
                 let naive = stretched(&value.shape, &other.shape).map(|shape| {
                     Naive::of(&shape, |at| {
                         let (x, y) = (value.get(at), other.get(at));
-                        match op.0 % 5 {
+                        match op % 5 {
                             0 => x + y,
                             1 => x - y,
                             2 => x * y,
@@ -162,19 +169,26 @@ impl<'t> Maker<'t> {
                         }
                     })
                 });
-                self.settle(AnyNode::Binary(Box::new(node)), naive)
+                self.settle(node, naive)
             }
             5 => {
                 let (y, other) = self.beside(&shape, depth)?;
                 let (yes, yes_value) = self.beside(&shape, depth)?;
                 let (no, no_value) = self.beside(&shape, depth)?;
-                let node = Select::new(Binary::new(AnyComparison(op.0), x, y), yes, no);
+                let node = match op % 6 {
+                    0 => x.lt(y).where_(yes, no).boxed(),
+                    1 => x.le(y).where_(yes, no).boxed(),
+                    2 => x.gt(y).where_(yes, no).boxed(),
+                    3 => x.ge(y).where_(yes, no).boxed(),
+                    4 => x.equals(y).where_(yes, no).boxed(),
+                    _ => x.differs(y).where_(yes, no).boxed(),
+                };
                 let naive = stretched(&shape, &other.shape)
                     .and_then(|shape| stretched(&shape, &stretched(&yes_value.shape, &no_value.shape)?))
                     .map(|shape| {
                         let holds = |at: &[usize]| {
                             let (x, y) = (value.get(at), other.get(at));
-                            match op.0 % 6 {
+                            match op % 6 {
                                 0 => x < y,
                                 1 => x <= y,
                                 2 => x > y,
@@ -185,7 +199,7 @@ impl<'t> Maker<'t> {
                         };
                         Naive::of(&shape, |at| if holds(at) { yes_value.get(at) } else { no_value.get(at) })
                     });
-                self.settle(AnyNode::Select(Box::new(node)), naive)
+                self.settle(node, naive)
             }
             6 => {
                 let mut order: Vec<usize> = (0..rank).collect();
@@ -196,13 +210,13 @@ impl<'t> Maker<'t> {
                     order.iter().zip(at).for_each(|(&axis, &i)| from[axis] = i);
                     value.get(&from)
                 });
-                Some((AnyNode::Permute(Box::new(Permute::new(x, &order))), naive))
+                Some((x.permute(order).boxed(), naive))
             }
             7 => {
                 let sizes = self.refactored(value.elements.len());
-                let node = Reshape::new(x, Shape::new(&sizes));
+                let node = x.reshape(&sizes[..]).boxed();
                 let naive = Naive { shape: sizes, elements: value.elements };
-                Some((AnyNode::Reshape(Box::new(node)), naive))
+                Some((node, naive))
             }
             8 if rank > 0 => {
                 let axis = self.random.usize(..rank);
@@ -215,7 +229,7 @@ impl<'t> Maker<'t> {
                     from[axis] += start;
                     value.get(&from)
                 });
-                Some((AnyNode::Slice(Box::new(Slice::new(x, axis, start..end))), naive))
+                Some((x.slice(axis, start..end).boxed(), naive))
             }
             9 if rank < MAX_RANK => {
                 let mut sizes = [&[self.random.usize(1..4)][..], &shape].concat();
@@ -224,8 +238,8 @@ impl<'t> Maker<'t> {
                         *size = 3;
                     }
                 }
-                let node = BroadcastTo::new(x, Shape::new(&sizes));
-                Some((AnyNode::BroadcastTo(Box::new(node)), Naive::of(&sizes, |at| value.get(at))))
+                let node = x.broadcast_to(&sizes[..]).boxed();
+                Some((node, Naive::of(&sizes, |at| value.get(at))))
             }
             10 if rank >= 2 => {
                 let (k, n) = (shape[rank - 1], self.size());
@@ -241,8 +255,7 @@ impl<'t> Maker<'t> {
                     };
                     (0..k).map(product).sum::<f64>() + 0.0
                 });
-                let node = MatMul::new(x, y);
-                self.settle(AnyNode::MatMul(Box::new(node)), Some(naive))
+                self.settle(x.matmul(y).boxed(), Some(naive))
             }
             _ => self.reduced(x, &value),
         }
@@ -294,16 +307,16 @@ impl<'t> Maker<'t> {
         let naive = (!has_none).then_some(naive);
         let axes = Axes::from(&axes[..]);
         macro_rules! node {
-            ($op:ident) => {{
-                let node = Reduce::<$op, _>::new(x, axes);
-                AnyNode::$op(Box::new(if keeps { node.keep_dims() } else { node }))
+            ($reduced:expr) => {{
+                let node = $reduced;
+                if keeps { node.keep_dims().boxed() } else { node.boxed() }
             }};
         }
         let node = match kind {
-            0 => node!(Sum),
-            1 => node!(Mean),
-            2 => node!(Max),
-            _ => node!(Min),
+            0 => node!(x.sum(axes)),
+            1 => node!(x.mean(axes)),
+            2 => node!(x.max(axes)),
+            _ => node!(x.min(axes)),
         };
         self.settle(node, naive)
     }
