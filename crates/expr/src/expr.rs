@@ -2,15 +2,16 @@
 
 use tenzor_memory::Allocator;
 
+use crate::axes::{Axes, Axis, Index, Indices};
 use crate::item::Item;
 use crate::math::Element;
 use crate::node::Node;
 use crate::nodes::{
-    Binary, Boxed, BroadcastTo, Function, LayerNorm, MatMul, Materialise, Permute, Reduce, Relaid, Reshape, Scalar,
-    Select, Slice, Softmax, Unary,
+    Binary, Boxed, BroadcastTo, Function, IndexAxis, LayerNorm, MatMul, Materialise, Permute, Reduce, Relaid, Reshape,
+    Scalar, Select, Slice, Softmax, Unary, Unsqueeze,
 };
 use crate::ops::{self, binary_table, comparison_table, function_table, operator_table, unary_table};
-use crate::shape::{Axes, IntoShape, Shape, ShapeError};
+use crate::shape::{IntoShape, Shape, ShapeError};
 use crate::tensor::{Tensor, View};
 
 macro_rules! unary_methods {
@@ -161,7 +162,8 @@ pub trait Expr: Node + Sized {
         Permute::transposing(self)
     }
 
-    /// The axes in another order: axis `i` of the result is axis `order[i]` of this. Nothing is moved.
+    /// The axes in another order: axis `i` of the result is axis `order[i]` of this, from the last where that is negative. Nothing is
+    /// moved.
     ///
     /// ```
     /// use tenzor_expr::{Expr, View, eval_into};
@@ -172,8 +174,8 @@ pub trait Expr: Node + Sized {
     /// assert_eq!(turned, [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    fn permute(self, order: impl AsRef<[usize]>) -> Permute<Self> {
-        Permute::new(self, order.as_ref())
+    fn permute(self, order: impl Into<Axes>) -> Permute<Self> {
+        Permute::new(self, &order.into())
     }
 
     /// The same elements in the same order under another shape. Nothing is moved, unless axes were exchanged or stretched before
@@ -191,7 +193,9 @@ pub trait Expr: Node + Sized {
         Reshape::new(self, shape.into_shape())
     }
 
-    /// The elements with indices within `range` along an axis. Nothing is moved.
+    /// The elements with indices within `range` along an axis. Negative bounds count from the end. Nothing is moved. A range that
+    /// leaves the axis is an error, as in ndarray; NumPy would cut it. (Clippy takes `1..-1` for an empty range. Either its lint
+    /// `reversed_empty_ranges` is allowed, or it is said in two steps: `1..`, then `..-1`.)
     ///
     /// ```
     /// use tenzor_expr::{Expr, View, eval_into};
@@ -200,10 +204,72 @@ pub trait Expr: Node + Sized {
     /// let mut last = [0.0; 4];
     /// eval_into(&x.slice(1, 1..3), &mut last)?;
     /// assert_eq!(last, [2.0, 3.0, 5.0, 6.0]);
+    /// eval_into(&x.slice(-1, -2..), &mut last)?;
+    /// assert_eq!(last, [2.0, 3.0, 5.0, 6.0]);
+    /// assert_eq!(x.slice(1, ..4).shape().unwrap_err().to_string(), "slice: ..4 is not within axis 1 of the shape [2, 3]");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    fn slice(self, axis: usize, range: std::ops::Range<usize>) -> Slice<Self> {
-        Slice::new(self, axis, range)
+    fn slice(self, axis: impl Into<Axis>, range: impl Into<Indices>) -> Slice<Self> {
+        Slice::new(self, axis.into(), range.into(), 1, "slice")
+    }
+
+    /// Every `step`-th of the elements with indices within `range` along an axis, from the first of them; backwards from the last where
+    /// `step` is negative, as ndarray's `s![range; step]` (in NumPy, `1..4` by `-1` is `3:0:-1`). A step of 0 is an error. Nothing is
+    /// moved.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[0.0_f32, 1.0, 2.0, 3.0, 4.0, 5.0], [6])?;
+    /// let mut three = [0.0; 3];
+    /// eval_into(&x.stepped(0, .., 2), &mut three)?;
+    /// assert_eq!(three, [0.0, 2.0, 4.0]);
+    /// eval_into(&x.stepped(0, 1..4, -1), &mut three)?;
+    /// assert_eq!(three, [3.0, 2.0, 1.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn stepped(self, axis: impl Into<Axis>, range: impl Into<Indices>, step: isize) -> Slice<Self> {
+        Slice::new(self, axis.into(), range.into(), step, "stepped")
+    }
+
+    /// The elements in the opposite order along an axis. Nothing is moved.
+    fn flip(self, axis: impl Into<Axis>) -> Slice<Self> {
+        Slice::new(self, axis.into(), (..).into(), -1, "flip")
+    }
+
+    /// The elements with one index along an axis, without that axis. A negative index counts from the end. Nothing is moved.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3])?;
+    /// let mut column = [0.0; 2];
+    /// eval_into(&x.index_axis(1, -1), &mut column)?;
+    /// assert_eq!(column, [3.0, 6.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn index_axis(self, axis: impl Into<Axis>, index: impl Into<Index>) -> IndexAxis<Self> {
+        IndexAxis::new(self, axis.into(), index.into())
+    }
+
+    /// Without an axis of size 1; an error where it has another size. Nothing is moved.
+    fn squeeze(self, axis: impl Into<Axis>) -> IndexAxis<Self> {
+        IndexAxis::squeezing(self, axis.into())
+    }
+
+    /// With another axis, of size 1, which is `axis` of the result; -1 is behind the last. Nothing is moved.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View};
+    ///
+    /// let x = View::new(&[1.0_f32, 2.0, 3.0], [3])?;
+    /// assert_eq!(x.unsqueeze(0).shape()?[..], [1, 3]);
+    /// assert_eq!(x.unsqueeze(-1).shape()?[..], [3, 1]);
+    /// assert_eq!((x.unsqueeze(-1) - x.unsqueeze(0)).shape()?[..], [3, 3]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn unsqueeze(self, axis: impl Into<Axis>) -> Unsqueeze<Self> {
+        Unsqueeze::new(self, axis.into())
     }
 
     /// Stretched to a shape, as where two expressions meet.
@@ -258,8 +324,8 @@ pub trait Expr: Node + Sized {
         Boxed::new(self)
     }
 
-    /// The sum along some axes: one by its number, several by an array, all by `..`. The axes vanish, but for
-    /// [`keep_dims`](Reduce::keep_dims).
+    /// The sum along some axes: one by its number, several by an array, all by `..`; negative numbers count from the last. The axes
+    /// vanish, but for [`keep_dims`](Reduce::keep_dims).
     ///
     /// They are added in blocks and the blocks in pairs, so that the error grows with the logarithm of their number, along whatever axis. Memory is
     /// read in its order, whatever views there are.
@@ -272,7 +338,7 @@ pub trait Expr: Node + Sized {
     /// eval_into(&x.sum(1), &mut rows)?;
     /// eval_into(&x.sum(..), &mut all)?;
     /// assert_eq!((rows, all), ([6.0, 15.0], [21.0]));
-    /// assert_eq!(x.sum([0, 1]).keep_dims().shape()?[..], [1, 1]);
+    /// assert_eq!(x.sum([0, -1]).keep_dims().shape()?[..], [1, 1]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     fn sum(self, axes: impl Into<Axes>) -> Reduce<ops::Sum, Self>
@@ -325,11 +391,11 @@ pub trait Expr: Node + Sized {
     /// assert_eq!(shares, [0.5; 6]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    fn softmax(self, axis: usize) -> Softmax<Self>
+    fn softmax(self, axis: impl Into<Axis>) -> Softmax<Self>
     where
         Self::Elem: Element,
     {
-        Softmax::new(self, axis)
+        Softmax::new(self, axis.into())
     }
 
     /// Along the last axis, less the mean, divided by the square root of the variance plus `epsilon`.

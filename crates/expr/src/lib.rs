@@ -21,6 +21,7 @@
 //! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod axes;
 mod block;
 mod context;
 mod error;
@@ -41,6 +42,7 @@ mod source;
 mod tensor;
 mod walk;
 
+pub use axes::{Axes, Axis, Index, Indices};
 pub use error::EvalError;
 pub use eval::{Eval, eval, eval_into};
 pub use explain::{Explanation, explain};
@@ -48,7 +50,7 @@ pub use expr::{Expr, Operand};
 pub use item::Item;
 pub use ledger::Pass;
 pub use math::Element;
-pub use shape::{Axes, IntoShape, MAX_RANK, Shape, ShapeError};
+pub use shape::{IntoShape, MAX_RANK, Shape, ShapeError};
 pub use simd::Simd;
 pub use tensor::{Tensor, View};
 

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::ops::Deref;
 
+pub(crate) use crate::axes::Axes;
+use crate::axes::Indices;
+
 /// The most axes of a tensor.
 pub const MAX_RANK: usize = 6;
 
@@ -87,6 +90,15 @@ impl Shape {
         shape
     }
 
+    /// The shape with another axis, of size 1.
+    pub(crate) fn inserted(&self, axis: usize) -> Result<Self, ShapeError> {
+        let rank = self.rank();
+        let mut sizes = [1; MAX_RANK + 1];
+        sizes[..axis].copy_from_slice(&self.sizes[..axis]);
+        sizes[axis + 1..=rank].copy_from_slice(&self.sizes[axis..rank]);
+        Self::new(&sizes[..=rank])
+    }
+
     /// The shape with another size of one axis.
     pub(crate) fn with_size(mut self, axis: usize, size: usize) -> Self {
         self.sizes[axis] = size;
@@ -164,78 +176,6 @@ impl<const N: usize> IntoShape for &[usize; N] {
     }
 }
 
-/// Some axes of a shape: what [`Expr::sum`](crate::Expr::sum) and the other reductions take.
-///
-/// ```
-/// use tenzor_expr::Axes;
-///
-/// let (one, some, all): (Axes, Axes, Axes) = (1.into(), [0, 1].into(), (..).into());
-/// assert!(one != some && some != all);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Axes(Given);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Given {
-    All,
-    /// A bit each; and one that no shape has, or that was named twice.
-    Some(u8, Option<usize>),
-}
-
-impl Axes {
-    /// A bit for each axis.
-    pub(crate) fn of(self, shape: &Shape, operation: &'static str) -> Result<u8, ShapeError> {
-        let all = (1_u8 << shape.rank()) - 1;
-        match self.0 {
-            Given::All => Ok(all),
-            Given::Some(_, Some(axis)) => Err(ShapeError::Axis { operation, shape: *shape, axis }),
-            Given::Some(set, None) if set & !all == 0 => Ok(set),
-            Given::Some(set, None) => {
-                let axis = (set & !all).trailing_zeros() as usize;
-                Err(ShapeError::Axis { operation, shape: *shape, axis })
-            }
-        }
-    }
-}
-
-impl From<std::ops::RangeFull> for Axes {
-    fn from(_: std::ops::RangeFull) -> Self {
-        Self(Given::All)
-    }
-}
-
-impl From<usize> for Axes {
-    fn from(axis: usize) -> Self {
-        Self::from(&[axis][..])
-    }
-}
-
-impl<const N: usize> From<[usize; N]> for Axes {
-    fn from(axes: [usize; N]) -> Self {
-        Self::from(&axes[..])
-    }
-}
-
-impl<const N: usize> From<&[usize; N]> for Axes {
-    fn from(axes: &[usize; N]) -> Self {
-        Self::from(&axes[..])
-    }
-}
-
-impl From<&[usize]> for Axes {
-    fn from(axes: &[usize]) -> Self {
-        let mut set = 0;
-        for &axis in axes {
-            let bit = if axis < MAX_RANK { 1 << axis } else { 0 };
-            if bit == 0 || set & bit != 0 {
-                return Self(Given::Some(set, Some(axis)));
-            }
-            set |= bit;
-        }
-        Self(Given::Some(set, None))
-    }
-}
-
 /// Why an expression has no shape. It names the operation and the shapes it was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -255,19 +195,44 @@ pub enum ShapeError {
         operation: &'static str,
         /// The operand's shape.
         shape: Shape,
-        /// The axis.
-        axis: usize,
+        /// The axis as it was given, which may be negative.
+        axis: isize,
+    },
+    /// Fewer axes than the shape has, where all have to be named.
+    Order {
+        /// What was to be done.
+        operation: &'static str,
+        /// The operand's shape.
+        shape: Shape,
+        /// How many axes were named.
+        given: usize,
+    },
+    /// An index that its axis has not.
+    Index {
+        /// The operand's shape.
+        shape: Shape,
+        /// The axis as it was given.
+        axis: isize,
+        /// The index as it was given.
+        index: isize,
     },
     /// A range that leaves its axis, or ends before it starts.
     Range {
+        /// What was to be done.
+        operation: &'static str,
         /// The operand's shape.
         shape: Shape,
-        /// The axis.
-        axis: usize,
-        /// The first index.
-        start: usize,
-        /// The index behind the last.
-        end: usize,
+        /// The axis as it was given.
+        axis: isize,
+        /// The range as it was given.
+        range: Indices,
+    },
+    /// Every 0th element.
+    Step {
+        /// What was to be done.
+        operation: &'static str,
+        /// The operand's shape.
+        shape: Shape,
     },
     /// The largest or the smallest of no elements.
     Empty {
@@ -306,8 +271,17 @@ impl fmt::Display for ShapeError {
             Self::Axis { operation, shape, axis } => {
                 write!(f, "{operation}: the shape {shape} has no axis {axis}, or it is named twice")
             }
-            Self::Range { shape, axis, start, end } => {
-                write!(f, "slice: {start}..{end} is not within axis {axis} of the shape {shape}")
+            Self::Order { operation, shape, given } => {
+                write!(f, "{operation}: {given} axes are not all of the shape {shape}")
+            }
+            Self::Index { shape, axis, index } => {
+                write!(f, "index_axis: there is no index {index} along axis {axis} of the shape {shape}")
+            }
+            Self::Range { operation, shape, axis, range } => {
+                write!(f, "{operation}: {range} is not within axis {axis} of the shape {shape}")
+            }
+            Self::Step { operation, shape } => {
+                write!(f, "{operation}: a step of 0 leads nowhere in the shape {shape}")
             }
             Self::Empty { operation, shape } => {
                 write!(f, "{operation}: there are no elements along these axes of the shape {shape}")
@@ -382,6 +356,18 @@ impl Strides {
     /// From index `first` of an axis on.
     pub(crate) fn skip(&mut self, axis: usize, first: usize) {
         self.start = self.start.wrapping_add_signed(self.steps[axis].wrapping_mul(first.cast_signed()));
+    }
+
+    /// Without an axis.
+    pub(crate) fn remove(&mut self, axis: usize) {
+        self.steps[axis..].rotate_left(1);
+        self.steps[MAX_RANK - 1] = 0;
+    }
+
+    /// With another axis, of one element. There are fewer than [`MAX_RANK`].
+    pub(crate) fn insert(&mut self, axis: usize) {
+        self.steps[axis..].rotate_right(1);
+        self.steps[axis] = 0;
     }
 
     /// The same elements in the same order under another shape; `None` where no steps express that.

@@ -20,7 +20,7 @@ pub use rows::{LayerNorm, Softmax};
 pub use scalar::Scalar;
 pub use select::Select;
 pub use unary::Unary;
-pub use view::{BroadcastTo, Materialise, Permute, Relaid, Reshape, Slice};
+pub use view::{BroadcastTo, IndexAxis, Materialise, Permute, Relaid, Reshape, Slice, Unsqueeze};
 
 pub use crate::node::Node;
 use crate::ops;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::axes::Axis;
 use crate::context::Context;
 use crate::fill::grain;
 use crate::math::{Element, Elementary, Fold, LANES};
@@ -20,12 +21,13 @@ pub struct Softmax<X> {
 }
 
 impl<X: Node> Softmax<X> {
-    pub(crate) fn new(x: X, axis: usize) -> Self {
-        let shape = x.checked_shape().and_then(|shape| match axis < shape.rank() {
-            true => Ok(shape),
-            false => Err(ShapeError::Axis { operation: "softmax", shape, axis }),
+    pub(crate) fn new(x: X, axis: Axis) -> Self {
+        let mut number = 0;
+        let shape = x.checked_shape().and_then(|shape| {
+            number = axis.of(&shape, "softmax")?;
+            Ok(shape)
         });
-        Self { x, axis, shape }
+        Self { x, axis: number, shape }
     }
 }
 

@@ -1,7 +1,6 @@
 //! Views: the same elements, found in another way. The leaves below change their steps; nothing is moved where that suffices.
 
-use std::ops::Range;
-
+use crate::axes::{Axes, Axis, Index, Indices};
 use crate::context::Context;
 use crate::node::{Node, known, materialise};
 use crate::settled::Settled;
@@ -62,21 +61,11 @@ impl Relayout for Order {
 }
 
 impl<X: Node> Permute<X> {
-    pub(crate) fn new(x: X, order: &[usize]) -> Self {
+    pub(crate) fn new(x: X, order: &Axes) -> Self {
         let mut axes = [0, 1, 2, 3, 4, 5];
         let shape = x.checked_shape().and_then(|shape| {
-            let mut seen = 0_u8;
-            for (slot, &axis) in axes.iter_mut().zip(order) {
-                if axis >= shape.rank() || seen & (1 << axis) != 0 {
-                    return Err(ShapeError::Axis { operation: "permute", shape, axis });
-                }
-                seen |= 1 << axis;
-                *slot = axis;
-            }
-            if order.len() != shape.rank() {
-                return Err(ShapeError::Axis { operation: "permute", shape, axis: order.len().min(shape.rank()) });
-            }
-            Ok(shape.permuted(order))
+            axes = order.order(&shape, "permute")?;
+            Ok(shape.permuted(&axes[..shape.rank()]))
         });
         Self { x, view: Order(axes), shape }
     }
@@ -84,7 +73,7 @@ impl<X: Node> Permute<X> {
     pub(crate) fn transposing(x: X) -> Self {
         let mut order = [0, 1, 2, 3, 4, 5];
         let shape = x.checked_shape().and_then(|shape| match shape.rank() {
-            0 | 1 => Err(ShapeError::Axis { operation: "transpose", shape, axis: 1 }),
+            0 | 1 => Err(ShapeError::Axis { operation: "transpose", shape, axis: -2 }),
             rank => {
                 order.swap(rank - 2, rank - 1);
                 Ok(shape.permuted(&order[..rank]))
@@ -94,30 +83,105 @@ impl<X: Node> Permute<X> {
     }
 }
 
-/// Some indices of an axis; see [`Expr::slice`](crate::Expr::slice).
-pub type Slice<X> = Relaid<From, X>;
+/// Some indices of an axis; see [`Expr::slice`](crate::Expr::slice) and [`Expr::stepped`](crate::Expr::stepped).
+pub type Slice<X> = Relaid<Walk, X>;
 
-/// From an index of an axis on.
+/// From an index of an axis on, by steps.
 #[derive(Clone, Copy, Debug)]
-pub struct From {
+pub struct Walk {
     axis: usize,
     first: usize,
+    step: isize,
 }
 
-impl Relayout for From {
+impl Relayout for Walk {
     fn apply(&self, strides: &mut Strides) {
         strides.skip(self.axis, self.first);
+        strides.steps[self.axis] *= self.step;
     }
 }
 
 impl<X: Node> Slice<X> {
-    pub(crate) fn new(x: X, axis: usize, Range { start, end }: Range<usize>) -> Self {
-        let shape = x.checked_shape().and_then(|shape| match shape.get(axis) {
-            None => Err(ShapeError::Axis { operation: "slice", shape, axis }),
-            Some(&size) if start > end || end > size => Err(ShapeError::Range { shape, axis, start, end }),
-            Some(_) => Ok(shape.with_size(axis, end - start)),
+    pub(crate) fn new(x: X, axis: Axis, range: Indices, step: isize, operation: &'static str) -> Self {
+        let mut view = Walk { axis: 0, first: 0, step: 1 };
+        let shape = x.checked_shape().and_then(|shape| {
+            let (axis, range) = range.of(axis, &shape, operation)?;
+            if step == 0 {
+                return Err(ShapeError::Step { operation, shape });
+            }
+            let count = range.len().div_ceil(step.unsigned_abs());
+            let first = if step < 0 { range.end.saturating_sub(1) } else { range.start };
+            // Steps that nobody takes may be too long to be multiplied.
+            view = Walk { axis, first, step: if count > 1 { step } else { 1 } };
+            Ok(shape.with_size(axis, count))
         });
-        Self { x, view: From { axis, first: start }, shape }
+        Self { x, view, shape }
+    }
+}
+
+/// One index of an axis; see [`Expr::index_axis`](crate::Expr::index_axis).
+pub type IndexAxis<X> = Relaid<One, X>;
+
+/// An index of an axis, which vanishes.
+#[derive(Clone, Copy, Debug)]
+pub struct One {
+    axis: usize,
+    index: usize,
+}
+
+impl Relayout for One {
+    fn apply(&self, strides: &mut Strides) {
+        strides.skip(self.axis, self.index);
+        strides.remove(self.axis);
+    }
+}
+
+impl<X: Node> IndexAxis<X> {
+    pub(crate) fn new(x: X, axis: Axis, index: Index) -> Self {
+        let mut view = One { axis: 0, index: 0 };
+        let shape = x.checked_shape().and_then(|shape| {
+            let (axis, index) = index.of(axis, &shape)?;
+            view = One { axis, index };
+            Ok(shape.without(|other| other == axis))
+        });
+        Self { x, view, shape }
+    }
+
+    pub(crate) fn squeezing(x: X, axis: Axis) -> Self {
+        let mut view = One { axis: 0, index: 0 };
+        let shape = x.checked_shape().and_then(|shape| {
+            let axis = axis.of(&shape, "squeeze")?;
+            view = One { axis, index: 0 };
+            match shape[axis] {
+                1 => Ok(shape.without(|other| other == axis)),
+                _ => Err(ShapeError::Mismatch { operation: "squeeze", left: shape, right: shape.with_size(axis, 1) }),
+            }
+        });
+        Self { x, view, shape }
+    }
+}
+
+/// Another axis; see [`Expr::unsqueeze`](crate::Expr::unsqueeze).
+pub type Unsqueeze<X> = Relaid<Insert, X>;
+
+/// Before an axis, another one.
+#[derive(Clone, Copy, Debug)]
+pub struct Insert(usize);
+
+impl Relayout for Insert {
+    fn apply(&self, strides: &mut Strides) {
+        strides.insert(self.0);
+    }
+}
+
+impl<X: Node> Unsqueeze<X> {
+    pub(crate) fn new(x: X, axis: Axis) -> Self {
+        let mut view = Insert(0);
+        let shape = x.checked_shape().and_then(|shape| {
+            view = Insert(axis.between(&shape, "unsqueeze")?);
+            shape.inserted(view.0)
+        });
+        Self { x, view, shape }
     }
 }
 

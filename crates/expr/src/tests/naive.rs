@@ -1,8 +1,9 @@
 //! Random expressions, and beside each its value, by following each index by itself.
 
+use crate::axes::Axes;
 use crate::expr::Expr;
 use crate::nodes::{Boxed, Scalar};
-use crate::shape::{Axes, MAX_RANK, Shape, ShapeError};
+use crate::shape::{MAX_RANK, Shape, ShapeError};
 use crate::tensor::View;
 
 /// A value by the book: a shape, and each element where its indices say.
@@ -107,7 +108,7 @@ impl<'t> Maker<'t> {
             1 if rank > 1 => {
                 let order = [&(1..rank).collect::<Vec<_>>()[..], &[0]].concat();
                 let back = [&[rank - 1][..], &(0..rank - 1).collect::<Vec<_>>()].concat();
-                node.permute(order).permute(back).boxed()
+                node.permute(&order).permute(&back).boxed()
             }
             _ => (-(-node)).boxed(),
         };
@@ -128,7 +129,7 @@ impl<'t> Maker<'t> {
         let shape = value.shape.clone();
         let rank = shape.len();
         let op = self.random.u8(..);
-        match self.random.u8(..13) {
+        match self.random.u8(..15) {
             0 => {
                 let value = Naive::of(&shape, |at| {
                     let x = value.get(at);
@@ -210,7 +211,7 @@ impl<'t> Maker<'t> {
                     order.iter().zip(at).for_each(|(&axis, &i)| from[axis] = i);
                     value.get(&from)
                 });
-                Some((x.permute(order).boxed(), naive))
+                Some((x.permute(&order).boxed(), naive))
             }
             7 => {
                 let sizes = self.refactored(value.elements.len());
@@ -222,14 +223,36 @@ impl<'t> Maker<'t> {
                 let axis = self.random.usize(..rank);
                 let start = self.random.usize(..=shape[axis]);
                 let end = self.random.usize(start..=shape[axis]);
+                let step = [1, 1, 1, 2, 3, -1, -2, isize::MIN][self.random.usize(..8)];
+                let taken: Vec<usize> = match step {
+                    1.. => (start..end).step_by(step.unsigned_abs()).collect(),
+                    _ => (start..end).rev().step_by(step.unsigned_abs()).collect(),
+                };
                 let mut sizes = shape;
-                sizes[axis] = end - start;
+                sizes[axis] = taken.len();
                 let naive = Naive::of(&sizes, |at| {
                     let mut from = at.to_vec();
-                    from[axis] += start;
+                    from[axis] = taken[at[axis]];
                     value.get(&from)
                 });
-                Some((x.slice(axis, start..end).boxed(), naive))
+                Some((x.stepped(axis, start..end, step).boxed(), naive))
+            }
+            13 if rank > 0 => {
+                let axis = self.random.usize(..rank);
+                let index = self.random.usize(..=shape[axis]);
+                let naive = (index < shape[axis]).then(|| {
+                    let mut sizes = shape;
+                    sizes.remove(axis);
+                    Naive::of(&sizes, |at| value.get(&[&at[..axis], &[index], &at[axis..]].concat()))
+                });
+                self.settle(x.index_axis(axis, index).boxed(), naive)
+            }
+            14 => {
+                let axis = self.random.usize(..=rank);
+                let mut sizes = shape;
+                sizes.insert(axis, 1);
+                let node = x.unsqueeze(axis).boxed();
+                self.settle(node, Some(Naive { shape: sizes, elements: value.elements }))
             }
             9 if rank < MAX_RANK => {
                 let mut sizes = [&[self.random.usize(1..4)][..], &shape].concat();
