@@ -21,9 +21,12 @@
 //! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "ndarray")]
+mod arrays;
 mod axes;
 mod block;
 mod context;
+mod display;
 mod error;
 mod eval;
 mod explain;

@@ -241,6 +241,13 @@ pub enum ShapeError {
         /// The operand's shape.
         shape: Shape,
     },
+    /// Strides that lead out of the elements that there are, or another number of them than there are axes.
+    Strides {
+        /// The shape.
+        shape: Shape,
+        /// How many elements were given.
+        given: usize,
+    },
     /// Another number of elements than the shape has.
     Elements {
         /// The shape.
@@ -289,6 +296,9 @@ impl fmt::Display for ShapeError {
             Self::Elements { shape, given } => {
                 write!(f, "the shape {shape} has {} elements, not {given}", shape.elements())
             }
+            Self::Strides { shape, given } => {
+                write!(f, "strides: not one for each axis of the shape {shape} that stays within {given} elements")
+            }
             Self::Gaps { shape } => write!(f, "the array of the shape {shape} has gaps between its elements"),
             Self::Rank { rank } => write!(f, "{rank} axes are more than {MAX_RANK}"),
             Self::TooLarge => f.write_str("more elements than memory can hold"),
@@ -299,7 +309,7 @@ impl fmt::Display for ShapeError {
 impl std::error::Error for ShapeError {}
 
 /// Where the elements of a tensor lie in a slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Strides {
     /// The index of the first element.
     pub(crate) start: usize,
@@ -318,6 +328,35 @@ impl Strides {
             next *= size.max(1).cast_signed();
         }
         Self { start: 0, steps }
+    }
+
+    /// Those given, if there is one for each axis and all elements of the shape are among `count`.
+    pub(crate) fn within(shape: &Shape, steps: &[isize], start: usize, count: usize) -> Option<Self> {
+        if steps.len() != shape.rank() {
+            return None;
+        }
+        if shape.elements() == 0 {
+            return Some(Self::row_major(shape));
+        }
+        let mut strides = Self { start, steps: [0; MAX_RANK] };
+        let (mut least, mut most) = (isize::try_from(start).ok()?, isize::try_from(start).ok()?);
+        // Nobody takes a step along an axis of one element, which may be of any length.
+        for (axis, &step) in steps.iter().enumerate().filter(|&(axis, _)| shape[axis] > 1) {
+            let reach = (shape[axis] - 1).cast_signed().checked_mul(step)?;
+            least = least.checked_add(reach.min(0))?;
+            most = most.checked_add(reach.max(0))?;
+            strides.steps[axis] = step;
+        }
+        (least >= 0 && most < count.cast_signed()).then_some(strides)
+    }
+
+    /// Where the element at an index along each axis lies; `None` where there is none.
+    pub(crate) fn find(&self, shape: &Shape, index: &[usize]) -> Option<usize> {
+        let is_within = index.len() == shape.rank() && index.iter().zip(shape.iter()).all(|(i, size)| i < size);
+        let steps = index.iter().zip(&self.steps);
+        let place =
+            steps.fold(self.start, |place, (&i, &step)| place.wrapping_add_signed(step.wrapping_mul(i.cast_signed())));
+        is_within.then_some(place)
     }
 
     /// Whether the elements of a shape lie one after the other from the start of their slice.

@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::error::EvalError;
 use crate::fill::overwrite;
 use crate::item::Item;
+use crate::math::Element;
 use crate::node::Node;
 use crate::shape::{IntoShape, Shape, ShapeError, Strides};
 use crate::simd::Mode;
@@ -57,9 +58,121 @@ impl<T: Item, A: Allocator> Tensor<T, A> {
         Ok(Self { buffer: Buffer::from_slice_in(elements, alloc)?, shape })
     }
 
+    /// Zeros, or `false`. The allocator may know of memory that is zero already.
+    ///
+    /// ```
+    /// use tenzor_expr::Tensor;
+    /// use tenzor_memory::TensorAllocator;
+    ///
+    /// let alloc = TensorAllocator::new();
+    /// let nothing = Tensor::<f32, _>::zeros_in([2, 2], &alloc)?;
+    /// let counted = Tensor::<f64, _>::arange_in(4, &alloc)?.into_shape([2, 2])?;
+    /// let lower = Tensor::from_fn_in([2, 2], |i| i % 2 <= i / 2, &alloc)?;
+    /// assert_eq!(nothing.as_slice(), [0.0; 4]);
+    /// assert_eq!(counted.get(&[1, 0]), Some(&2.0));
+    /// assert_eq!(lower.as_slice(), [true, false, true, true]);
+    /// # Ok::<(), tenzor_expr::EvalError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`EvalError`] if there is no such shape, or when the allocator refuses. The same holds for the constructors below.
+    pub fn zeros_in(shape: impl IntoShape, alloc: A) -> Result<Self, EvalError> {
+        let shape = shape.into_shape()?;
+        Ok(Self { buffer: Buffer::zeroed_in(shape.elements(), alloc)?, shape })
+    }
+
+    /// Ones.
+    ///
+    /// # Errors
+    /// As [`zeros_in`](Self::zeros_in).
+    pub fn ones_in(shape: impl IntoShape, alloc: A) -> Result<Self, EvalError>
+    where
+        T: Element,
+    {
+        Self::full_in(shape, T::ONE, alloc)
+    }
+
+    /// `value` for each element.
+    ///
+    /// # Errors
+    /// As [`zeros_in`](Self::zeros_in).
+    pub fn full_in(shape: impl IntoShape, value: T, alloc: A) -> Result<Self, EvalError> {
+        let shape = shape.into_shape()?;
+        Ok(Self { buffer: Buffer::filled_in(shape.elements(), value, alloc)?, shape })
+    }
+
+    /// `element(0), element(1), …`: each element by its number in order.
+    ///
+    /// # Errors
+    /// As [`zeros_in`](Self::zeros_in).
+    pub fn from_fn_in(shape: impl IntoShape, element: impl FnMut(usize) -> T, alloc: A) -> Result<Self, EvalError> {
+        let shape = shape.into_shape()?;
+        Ok(Self { buffer: Buffer::from_fn_in(shape.elements(), element, alloc)?, shape })
+    }
+
+    /// The numbers from 0 up to `count`, which is not among them, along one axis. Others are made of them: `0.5 * &counted + 1.0`.
+    ///
+    /// # Errors
+    /// As [`zeros_in`](Self::zeros_in).
+    pub fn arange_in(count: usize, alloc: A) -> Result<Self, EvalError>
+    where
+        T: Element,
+    {
+        Self::from_fn_in([count], T::from_count, alloc)
+    }
+
+    /// A copy in memory from the same allocator.
+    ///
+    /// # Errors
+    /// [`EvalError`] when the allocator refuses.
+    pub fn try_clone(&self) -> Result<Self, EvalError>
+    where
+        A: Clone,
+    {
+        let buffer = Buffer::from_slice_in(&self.buffer, self.buffer.allocator().clone())?;
+        Ok(Self { buffer, shape: self.shape })
+    }
+
+    /// The same elements in the same order under another shape, without copying.
+    ///
+    /// # Errors
+    /// [`ShapeError`] if that has another number of elements.
+    pub fn into_shape(self, shape: impl IntoShape) -> Result<Self, ShapeError> {
+        Self::new(self.buffer, shape)
+    }
+
     /// The number of elements along each axis.
     pub fn shape(&self) -> Shape {
         self.shape
+    }
+
+    /// The only element.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval};
+    /// use tenzor_memory::TensorAllocator;
+    ///
+    /// let x = View::new(&[1.0_f32, 2.0, 3.0], [3])?;
+    /// assert_eq!(eval(&x.sum(..), &TensorAllocator::new())?.item()?, 6.0);
+    /// assert_eq!(x.item().unwrap_err().to_string(), "the shape [3] has 3 elements, not 1");
+    /// # Ok::<(), tenzor_expr::EvalError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ShapeError`] if there are none or several.
+    pub fn item(&self) -> Result<T, ShapeError> {
+        self.view().item()
+    }
+
+    /// The element at an index along each axis; `None` where there is none, or with another number of indices than there are axes.
+    pub fn get(&self, index: &[usize]) -> Option<&T> {
+        self.view().get(index)
+    }
+
+    /// As [`get`](Self::get), to be changed.
+    pub fn get_mut(&mut self, index: &[usize]) -> Option<&mut T> {
+        let place = Strides::row_major(&self.shape).find(&self.shape, index)?;
+        self.buffer.get_mut(place)
     }
 
     /// The elements in order.
@@ -139,9 +252,9 @@ impl<T: Item, B: Allocator> Node for &Tensor<T, B> {
 /// ```
 #[derive(Clone, Copy)]
 pub struct View<'t, T: Item> {
-    elements: &'t [T],
-    shape: Shape,
-    strides: Strides,
+    pub(crate) elements: &'t [T],
+    pub(crate) shape: Shape,
+    pub(crate) strides: Strides,
 }
 
 impl<'t, T: Item> View<'t, T> {
@@ -154,19 +267,67 @@ impl<'t, T: Item> View<'t, T> {
         Ok(Self { elements, shape, strides: Strides::row_major(&shape) })
     }
 
+    /// The elements of a slice from the one at `start` on, the next along each axis being `strides[axis]` further: none for a stride of 0, and
+    /// before it where that is negative.
+    ///
+    /// ```
+    /// use tenzor_expr::View;
+    ///
+    /// let elements = [1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0];
+    /// let view = View::with_strides(&elements, [2, 2], &[-3, 2], 3)?;
+    /// assert_eq!(view.to_vec(), [4.0, 6.0, 1.0, 3.0]);
+    /// # Ok::<(), tenzor_expr::ShapeError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ShapeError`] if some element would lie beyond the slice, or there is not one stride for each axis.
+    pub fn with_strides(
+        elements: &'t [T],
+        shape: impl IntoShape,
+        strides: &[isize],
+        start: usize,
+    ) -> Result<Self, ShapeError> {
+        let shape = shape.into_shape()?;
+        let strides = Strides::within(&shape, strides, start, elements.len())
+            .ok_or(ShapeError::Strides { shape, given: elements.len() })?;
+        Ok(Self { elements, shape, strides })
+    }
+
     /// The number of elements along each axis.
     pub fn shape(&self) -> Shape {
         self.shape
+    }
+
+    /// The only element.
+    ///
+    /// # Errors
+    /// [`ShapeError`] if there are none or several.
+    pub fn item(&self) -> Result<T, ShapeError> {
+        let error = ShapeError::Elements { shape: self.shape, given: 1 };
+        if self.shape.elements() == 1 {
+            self.elements.get(self.strides.start).copied().ok_or(error)
+        } else {
+            Err(error)
+        }
+    }
+
+    /// The element at an index along each axis; `None` where there is none, or with another number of indices than there are axes.
+    pub fn get(&self, index: &[usize]) -> Option<&'t T> {
+        self.elements.get(self.strides.find(&self.shape, index)?)
+    }
+
+    /// A copy of the elements, in the order of the shape.
+    pub fn to_vec(&self) -> Vec<T> {
+        let mut elements = vec![T::default(); self.shape.elements()];
+        overwrite(&mut elements, &LeafReader::new(self.elements, &self.strides), &self.shape, Mode::sequential());
+        elements
     }
 }
 
 impl<T: Item> fmt::Debug for View<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // In the order of the shape, not of the memory.
-        let mut elements = vec![T::default(); self.shape.elements()];
-        overwrite(&mut elements, &LeafReader::new(self.elements, &self.strides), &self.shape, Mode::sequential());
         write!(f, "{}{} ", T::NAME, self.shape)?;
-        f.debug_list().entries(elements).finish()
+        f.debug_list().entries(self.to_vec()).finish()
     }
 }
 
@@ -194,38 +355,5 @@ impl<T: Item> Node for View<'_, T> {
     #[inline(always)]
     fn as_row(&self, shape: &Shape) -> Option<RowSlice<'_, T>> {
         (self.shape == *shape && self.strides.is_row_major(shape)).then_some(RowSlice(self.elements))
-    }
-}
-
-/// The elements of an array in whatever order its axes are, without copying, as long as they fill a slice.
-///
-/// ```
-/// # use tenzor_expr::{Expr, View, eval_into};
-/// let array = ndarray::array![[1.0_f32, 2.0], [3.0, 4.0]];
-/// let turned = View::try_from(array.t())?;
-/// let mut result = [0.0; 4];
-/// eval_into(&(turned * 10.0), &mut result)?;
-/// assert_eq!(result, [10.0, 30.0, 20.0, 40.0]);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[cfg(feature = "ndarray")]
-impl<'t, T: Item, D: ndarray::Dimension> TryFrom<ndarray::ArrayView<'t, T, D>> for View<'t, T> {
-    type Error = ShapeError;
-
-    fn try_from(array: ndarray::ArrayView<'t, T, D>) -> Result<Self, ShapeError> {
-        let shape = Shape::new(array.shape())?;
-        if shape.elements() == 0 {
-            return Self::new(&[], shape);
-        }
-        let mut strides = Strides::row_major(&shape);
-        for (axis, &step) in array.strides().iter().enumerate() {
-            strides.steps[axis] = step;
-            // The slice starts with the lowest address, not with the first element.
-            if step < 0 {
-                strides.start += (shape[axis].saturating_sub(1)) * step.unsigned_abs();
-            }
-        }
-        let elements = array.to_slice_memory_order().ok_or(ShapeError::Gaps { shape })?;
-        Ok(Self { elements, shape, strides })
     }
 }

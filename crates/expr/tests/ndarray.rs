@@ -4,8 +4,8 @@
 
 use std::error::Error;
 
-use ndarray::{Array2, Axis, s};
-use tenzor_expr::{Expr, ShapeError, View, eval, eval_into};
+use ndarray::{Array2, ArrayD, ArrayView, ArrayView1, ArrayView2, ArrayViewMut2, Axis, Ix5, s};
+use tenzor_expr::{Expr, ShapeError, Tensor, View, eval, eval_into};
 use tenzor_memory::TensorAllocator;
 
 type Result = std::result::Result<(), Box<dyn Error>>;
@@ -27,6 +27,77 @@ fn arrays_in_any_order_are_read_where_they_are() -> Result {
             let expected: Vec<f64> = product.iter().copied().collect();
             assert_eq!(eval(&ours.matmul(ours.transpose()), &alloc)?.as_slice(), expected);
         }
+    }
+    Ok(())
+}
+
+/// Repeated, backwards and exchanged axes in all combinations, to views and back.
+#[test]
+fn views_and_arrays_are_each_other() -> Result {
+    let array = ArrayD::from_shape_fn(vec![2, 1, 3, 4], |at| (at[0] * 100 + at[2] * 10 + at[3]) as f64);
+    let mut random = fastrand::Rng::with_seed(3);
+    for _ in 0..500 {
+        let mut part = array.view();
+        for axis in 0..4 {
+            match random.u8(..4) {
+                0 => part.invert_axis(Axis(axis)),
+                // Without gaps only where it is the outermost.
+                1 if axis == 0 => part.slice_axis_inplace(Axis(0), (1..).into()),
+                _ => {}
+            }
+        }
+        if random.bool() {
+            part.slice_axis_inplace(Axis(random.usize(..4)), (..1).into());
+        }
+        let mut order = [0, 1, 2, 3];
+        random.shuffle(&mut order);
+        let part = part.permuted_axes(&order[..]);
+        let sizes: Vec<usize> = part.shape().iter().map(|&n| if n == 1 { random.usize(1..4) } else { n }).collect();
+        let stretched = part.broadcast([&[random.usize(1..3)][..], &sizes].concat()).ok_or("no broadcast")?;
+        let expected: Vec<f64> = stretched.iter().copied().collect();
+        let view = match View::try_from(stretched.view()) {
+            Err(ShapeError::Gaps { .. }) => continue,
+            view => view?,
+        };
+        assert_eq!(view.to_vec(), expected);
+        let back: ArrayView<'_, f64, Ix5> = view.try_into()?;
+        assert_eq!(back.into_dyn(), stretched);
+        let back: Option<ArrayView1<'_, f64>> = view.try_into().ok();
+        assert!(back.is_none());
+    }
+    Ok(())
+}
+
+#[test]
+fn repeated_elements_need_no_memory() -> Result {
+    let alloc = TensorAllocator::new();
+    let row = ndarray::array![1.0_f32, 2.0, 3.0];
+    let view = View::try_from(row.broadcast((2, 3)).ok_or("no broadcast")?)?;
+    assert_eq!(eval(&view.sum(0), &alloc)?.as_slice(), [2.0, 4.0, 6.0]);
+    let one = ndarray::arr0(5.0_f32);
+    let view = View::try_from(one.broadcast((2, 2)).ok_or("no broadcast")?)?;
+    assert_eq!(eval(&view.matmul(view), &alloc)?.as_slice(), [50.0; 4]);
+    assert_eq!(View::try_from(&one)?.item()?, 5.0);
+    let back: ndarray::ArrayView0<'_, f32> = View::try_from(&one)?.try_into()?;
+    assert_eq!(back, one.view());
+    Ok(())
+}
+
+#[test]
+fn tensors_are_arrays() -> Result {
+    let alloc = TensorAllocator::new();
+    let mut tensor = Tensor::<f64, _>::arange_in(6, &alloc)?.into_shape([2, 3])?;
+    let array: ArrayView2<'_, f64> = (&tensor).try_into()?;
+    assert_eq!(array, ndarray::array![[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]);
+    let error = ArrayView1::try_from(&tensor).err().ok_or("no error")?;
+    assert_eq!(error.to_string(), "ndarray: 1 axes are not all of the shape [2, 3]");
+    ArrayViewMut2::try_from(&mut tensor)?.swap_axes(0, 1);
+    ArrayViewMut2::try_from(&mut tensor)?.row_mut(0).assign(&ndarray::array![7.0, 8.0, 9.0]);
+    assert_eq!(tensor.as_slice(), [7.0, 8.0, 9.0, 3.0, 4.0, 5.0]);
+    for shape in [[0, 3], [3, 0], [0, 0]] {
+        let mut none = Tensor::<bool, _>::zeros_in(shape, &alloc)?;
+        assert_eq!(ArrayView2::try_from(&none)?.shape(), shape);
+        assert_eq!(ArrayViewMut2::try_from(&mut none)?.shape(), shape);
     }
     Ok(())
 }
