@@ -1,15 +1,13 @@
 //! Tensors as text, in the look of NumPy's `print`.
 //!
-//! All elements are of one width: numbers aligned at the point, with as many digits as the one that needs most, or all with an exponent where
-//! they are very large, very small, or far apart. Beyond [`MOST`] elements only the [`EDGE`] first and last along each axis are shown.
+//! All elements are of one width (see `digits`). Beyond [`MOST`] elements only the [`EDGE`] first and last along each axis are shown.
 
-use std::fmt::{self, LowerExp};
+use std::fmt;
 use std::ops::Range;
 
 use tenzor_memory::Allocator;
 
 use crate::item::Item;
-use crate::math::Element;
 use crate::tensor::{Tensor, View};
 
 /// More elements are not shown in full.
@@ -18,9 +16,6 @@ const MOST: usize = 1000;
 const EDGE: usize = 3;
 /// The columns of a line.
 const WIDTH: usize = 75;
-/// The most digits behind the point.
-const PRECISION: usize = 8;
-
 /// As NumPy's `print`: `{:.3}` says how many digits there are behind the point at most, which are 8 otherwise. Of more than 1000
 /// elements the first and last three along each axis.
 ///
@@ -117,81 +112,4 @@ fn block(
     }
     text.push(']');
     text
-}
-
-/// All of one width.
-pub(crate) fn aligned(words: impl Iterator<Item = String>) -> Vec<String> {
-    let words: Vec<String> = words.collect();
-    let width = words.iter().map(String::len).max().unwrap_or(0);
-    words.into_iter().map(|word| format!("{word:>width$}")).collect()
-}
-
-/// The parts of a number.
-struct Parts {
-    /// Before the point.
-    whole: String,
-    /// Behind the point, without zeros at the end.
-    digits: String,
-    /// Its sign and its digits.
-    exponent: Option<(char, String)>,
-}
-
-/// Numbers aligned at the point.
-pub(crate) fn numbers<T: Element + LowerExp>(values: &[T], precision: Option<usize>) -> Vec<String> {
-    let precision = precision.unwrap_or(PRECISION);
-    let is_finite = |x: T| x.abs() < T::MOST;
-    let (mut least, mut most) = (T::MOST, T::ZERO);
-    for x in values.iter().filter(|&&x| is_finite(x) && x != T::ZERO).map(|x| x.abs()) {
-        least = if x < least { x } else { least };
-        most = if x > most { x } else { most };
-    }
-    let is_far = most / least > T::from_f64(1000.0);
-    let has_exponents = most > T::ZERO && (most >= T::from_f64(1e8) || least < T::from_f64(1e-4) || is_far);
-    let parts = |x| if has_exponents { scientific(x, precision) } else { positional(x, precision) };
-    let parts: Vec<_> = values.iter().map(|&x| is_finite(x).then(|| parts(x))).collect();
-    let longest = |length: &dyn Fn(&Parts) -> usize| parts.iter().flatten().map(length).max().unwrap_or(0);
-    let before = longest(&|parts| parts.whole.len());
-    let behind = longest(&|parts| parts.digits.len());
-    let powers = longest(&|parts| parts.exponent.as_ref().map_or(0, |(_, power)| power.len()));
-    let words = values.iter().zip(&parts).map(|(x, parts)| match parts {
-        Some(Parts { whole, digits, exponent: None }) => format!("{whole:>before$}.{digits:behind$}"),
-        Some(Parts { whole, digits, exponent: Some((sign, power)) }) => {
-            format!("{whole:>before$}.{digits:0<behind$}e{sign}{power:0>powers$}")
-        }
-        None => x.to_string().to_lowercase(),
-    });
-    aligned(words)
-}
-
-/// The shortest digits that tell a number from its neighbours, but no more than `precision` behind the point.
-fn positional<T: Element>(x: T, precision: usize) -> Parts {
-    let text = x.to_string();
-    let (whole, digits) = cut(if is_long(&text, precision) { format!("{x:.precision$}") } else { text });
-    Parts { whole, digits, exponent: None }
-}
-
-/// The same for one digit before the point, and an exponent of at least two.
-fn scientific<T: Element + LowerExp>(x: T, precision: usize) -> Parts {
-    let split = |text: String| match text.split_once('e') {
-        Some((number, power)) => (number.to_owned(), power.to_owned()),
-        None => (text, "0".to_owned()),
-    };
-    let (mut number, mut power) = split(format!("{x:e}"));
-    if is_long(&number, precision) {
-        (number, power) = split(format!("{x:.precision$e}"));
-    }
-    let (whole, digits) = cut(number);
-    let (sign, power) = power.strip_prefix('-').map_or(('+', &power[..]), |power| ('-', power));
-    Parts { whole, digits, exponent: Some((sign, format!("{power:0>2}"))) }
-}
-
-/// Whether a number has more digits behind the point.
-fn is_long(number: &str, precision: usize) -> bool {
-    number.split_once('.').is_some_and(|(_, digits)| digits.len() > precision)
-}
-
-/// What stands before the point of a number, and behind it without zeros at the end.
-fn cut(number: String) -> (String, String) {
-    let (whole, digits) = number.split_once('.').unwrap_or((&number, ""));
-    (whole.to_owned(), digits.trim_end_matches('0').to_owned())
 }

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use tenzor_memory::Zeroable;
 
-use crate::display::{aligned, numbers};
+use crate::digits::{aligned, numbers};
 
 /// What an expression can have for elements: `f32`, `f64` and `bool`.
 pub trait Item: Sealed + Copy + Default + Zeroable + Send + Sync + Debug + 'static {
@@ -20,19 +20,72 @@ pub trait Sealed: Sized + Debug {
         let _ = precision;
         aligned(values.iter().map(|value| format!("{value:?}")))
     }
+
+    /// NumPy's names for the type, the one that it writes first.
+    #[cfg(feature = "npy")]
+    #[doc(hidden)]
+    const DTYPES: &'static [&'static str];
+
+    /// Of as many bytes as a value has, in the order of a file; 0 of fewer.
+    #[cfg(feature = "npy")]
+    #[doc(hidden)]
+    fn load(bytes: &[u8]) -> Self;
+
+    #[cfg(feature = "npy")]
+    #[doc(hidden)]
+    fn store(self, bytes: &mut Vec<u8>);
 }
 
-impl Sealed for bool {}
+impl Sealed for bool {
+    #[cfg(feature = "npy")]
+    const DTYPES: &'static [&'static str] = &["|b1", "<b1", "?"];
+
+    #[cfg(feature = "npy")]
+    fn load(bytes: &[u8]) -> Self {
+        bytes.iter().any(|&byte| byte != 0)
+    }
+
+    #[cfg(feature = "npy")]
+    fn store(self, bytes: &mut Vec<u8>) {
+        bytes.push(self.into());
+    }
+}
 
 impl Sealed for f32 {
     fn words(values: &[Self], precision: Option<usize>) -> Vec<String> {
         numbers(values, precision)
+    }
+
+    #[cfg(feature = "npy")]
+    const DTYPES: &'static [&'static str] = &["<f4"];
+
+    #[cfg(feature = "npy")]
+    fn load(bytes: &[u8]) -> Self {
+        Self::from_le_bytes(bytes.try_into().unwrap_or_default())
+    }
+
+    #[cfg(feature = "npy")]
+    fn store(self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.to_le_bytes());
     }
 }
 
 impl Sealed for f64 {
     fn words(values: &[Self], precision: Option<usize>) -> Vec<String> {
         numbers(values, precision)
+    }
+
+    #[cfg(feature = "npy")]
+    const DTYPES: &'static [&'static str] = &["<f8"];
+
+    #[cfg(feature = "npy")]
+    fn load(bytes: &[u8]) -> Self {
+        Self::from_le_bytes(bytes.try_into().unwrap_or_default())
+    }
+
+    #[cfg(feature = "npy")]
+    fn store(self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.to_le_bytes());
     }
 }
 

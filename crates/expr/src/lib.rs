@@ -26,6 +26,7 @@ mod arrays;
 mod axes;
 mod block;
 mod context;
+mod digits;
 mod display;
 mod error;
 mod eval;
@@ -37,6 +38,8 @@ mod ledger;
 mod math;
 mod node;
 pub mod nodes;
+#[cfg(feature = "npy")]
+mod npy;
 pub mod ops;
 mod settled;
 mod shape;
@@ -45,7 +48,7 @@ mod source;
 mod tensor;
 mod walk;
 
-pub use axes::{Axes, Axis, Index, Indices};
+pub use axes::{Axes, Axis, Index, Indices, MAX_RANK};
 pub use error::EvalError;
 pub use eval::{Eval, eval, eval_into};
 pub use explain::{Explanation, explain};
@@ -53,7 +56,9 @@ pub use expr::{Expr, Operand};
 pub use item::Item;
 pub use ledger::Pass;
 pub use math::Element;
-pub use shape::{IntoShape, MAX_RANK, Shape, ShapeError};
+#[cfg(feature = "npy")]
+pub use npy::NpyError;
+pub use shape::{IntoShape, Shape, ShapeError};
 pub use simd::Simd;
 pub use tensor::{Tensor, View};
 

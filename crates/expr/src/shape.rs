@@ -1,13 +1,11 @@
 //! Shapes: how many elements along each axis, and which shapes go together.
 
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Bound, Deref, Range};
 
 pub(crate) use crate::axes::Axes;
-use crate::axes::Indices;
-
-/// The most axes of a tensor.
-pub const MAX_RANK: usize = 6;
+pub(crate) use crate::axes::MAX_RANK;
+use crate::axes::{Axis, Given, Index, Indices};
 
 /// The number of elements along each of at most [`MAX_RANK`] axes, the outermost first. A slice of them by `Deref`.
 ///
@@ -173,6 +171,107 @@ impl<const N: usize> IntoShape for [usize; N] {
 impl<const N: usize> IntoShape for &[usize; N] {
     fn into_shape(self) -> Result<Shape, ShapeError> {
         Shape::new(self)
+    }
+}
+
+/// The number that `given` says of `count`, where negative ones count from the end.
+fn resolve(given: isize, count: usize) -> Option<usize> {
+    let number = if given < 0 { count.checked_sub(given.unsigned_abs())? } else { given.unsigned_abs() };
+    (number < count).then_some(number)
+}
+
+impl Axis {
+    pub(crate) fn of(self, shape: &Shape, operation: &'static str) -> Result<usize, ShapeError> {
+        self.among(shape.rank(), shape, operation)
+    }
+
+    /// A place for another axis, of which there is one more than there are axes.
+    pub(crate) fn between(self, shape: &Shape, operation: &'static str) -> Result<usize, ShapeError> {
+        self.among(shape.rank() + 1, shape, operation)
+    }
+
+    fn among(self, count: usize, shape: &Shape, operation: &'static str) -> Result<usize, ShapeError> {
+        resolve(self.0, count).ok_or(ShapeError::Axis { operation, shape: *shape, axis: self.0 })
+    }
+}
+
+impl Index {
+    /// The axis and the index.
+    pub(crate) fn of(self, Axis(given): Axis, shape: &Shape) -> Result<(usize, usize), ShapeError> {
+        let axis = Axis(given).of(shape, "index_axis")?;
+        let index = resolve(self.0, shape[axis]);
+        Ok((axis, index.ok_or(ShapeError::Index { shape: *shape, axis: given, index: self.0 })?))
+    }
+}
+
+impl Axes {
+    /// A bit for each axis.
+    pub(crate) fn of(&self, shape: &Shape, operation: &'static str) -> Result<u8, ShapeError> {
+        let mut set = 0;
+        self.each(shape, operation, |_, axis| set |= 1 << axis)?;
+        Ok(set)
+    }
+
+    /// All axes of a shape, in the order in which they are named.
+    pub(crate) fn order(&self, shape: &Shape, operation: &'static str) -> Result<[usize; MAX_RANK], ShapeError> {
+        let (mut order, mut count) = ([0, 1, 2, 3, 4, 5], 0);
+        self.each(shape, operation, |i, axis| {
+            order[i] = axis;
+            count += 1;
+        })?;
+        let is_whole = count == shape.rank();
+        if is_whole { Ok(order) } else { Err(ShapeError::Order { operation, shape: *shape, given: count }) }
+    }
+
+    /// Each axis with its place, none twice.
+    fn each(
+        &self,
+        shape: &Shape,
+        operation: &'static str,
+        mut take: impl FnMut(usize, usize),
+    ) -> Result<(), ShapeError> {
+        let Given::Some(given, count) = &self.0 else {
+            (0..shape.rank()).for_each(|axis| take(axis, axis));
+            return Ok(());
+        };
+        let mut seen = 0_u8;
+        for (i, &given) in given.iter().take(usize::from(*count)).enumerate() {
+            let axis = Axis(given).of(shape, operation)?;
+            if seen & (1 << axis) != 0 {
+                return Err(ShapeError::Axis { operation, shape: *shape, axis: given });
+            }
+            seen |= 1 << axis;
+            take(i, axis);
+        }
+        Ok(())
+    }
+}
+
+impl Indices {
+    /// The axis, the first index and the one behind the last.
+    pub(crate) fn of(
+        self,
+        Axis(given): Axis,
+        shape: &Shape,
+        operation: &'static str,
+    ) -> Result<(usize, Range<usize>), ShapeError> {
+        let axis = Axis(given).of(shape, operation)?;
+        let size = shape[axis];
+        // Between the elements there is one place more than there are elements.
+        let edge = |given: isize| match given < 0 {
+            true => size.checked_sub(given.unsigned_abs()),
+            false => Some(given.unsigned_abs()),
+        };
+        let start = self.start.map_or(Some(0), edge);
+        let end = match self.end {
+            Bound::Unbounded => Some(size),
+            Bound::Excluded(end) => edge(end),
+            Bound::Included(end) => edge(end).and_then(|end| end.checked_add(1)),
+        };
+        match (start, end) {
+            (Some(start), Some(end)) if start <= end && end <= size => Ok((axis, start..end)),
+            _ => Err(ShapeError::Range { operation, shape: *shape, axis: given, range: self }),
+        }
     }
 }
 

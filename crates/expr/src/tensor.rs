@@ -354,6 +354,8 @@ impl<T: Item> Node for View<'_, T> {
 
     #[inline(always)]
     fn as_row(&self, shape: &Shape) -> Option<RowSlice<'_, T>> {
-        (self.shape == *shape && self.strides.is_row_major(shape)).then_some(RowSlice(self.elements))
+        // The slice may go on behind them.
+        let is_row = self.shape == *shape && self.strides.is_row_major(shape);
+        if is_row { self.elements.get(..shape.elements()).map(RowSlice) } else { None }
     }
 }

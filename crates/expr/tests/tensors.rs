@@ -75,6 +75,11 @@ fn strides_are_checked_against_the_slice() -> Result {
     }
     assert!(refused > 1000);
 
+    // In order, and shorter than the slice.
+    let head = View::with_strides(&memory, [2, 2], &[2, 1], 0)?;
+    assert_eq!(eval(&head, &alloc)?.as_slice(), [0.0, 1.0, 2.0, 3.0]);
+    assert_eq!(eval(&(head * head), &alloc)?.as_slice(), [0.0, 1.0, 4.0, 9.0]);
+
     let fails = |shape: &[usize], strides: &[isize], start| {
         let shape = Shape::new(shape).unwrap();
         let error = View::with_strides(&memory, shape, strides, start).err();
@@ -126,6 +131,9 @@ fn tensors_look_as_in_numpy() -> Result {
     assert_eq!(floats.to_string(), "[1.e-01 2.e-01 1.e-04]");
     assert_eq!(View::new(&[0.1_f32, 1.0 / 3.0], [2])?.to_string(), "[0.1        0.33333334]");
     assert_eq!(View::new(&[true, false, true], [3])?.to_string(), "[ true false  true]");
+    // What is cut or has more digits than the shortest is what it is.
+    let far = View::new(&[2.351_466_1e11_f32, 7.804_546e-7], [2])?;
+    assert_eq!(format!("{far:.9}"), "[2.3514661e+11 7.8045463e-07]");
     let third = View::new(&[1.0 / 3.0, 20.0], [2])?;
     assert_eq!(format!("{third:.3}"), "[ 0.333 20.   ]");
     assert_eq!(format!("{third:.0}"), "[ 0. 20.]");

@@ -30,6 +30,7 @@
 //! | `plan` (default) | plans, served by `PlannedAllocator`, and recorded traces |
 //! | `serde` | configuration and statistics, read and written |
 //! | `ndarray` | views of `ndarray` arrays, without copying |
+//! | `npy` | files of NumPy's format, in and out |
 //! | `allocator-api2-04` | the newest version of the std-style `Allocator`, beside 0.2 |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
