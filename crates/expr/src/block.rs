@@ -1,10 +1,15 @@
 //! Memory that an evaluation materialises, or would.
 //!
-//! Unsafe code gives a buffer the allocator that it came from, which evaluations know by a reference only.
+//! Unsafe code gives a buffer the allocator that it came from, which evaluations know by a reference only, and lends the memory of an output to
+//! one block at a time.
 #![allow(unsafe_code)]
 
-use std::cell::RefCell;
+use std::any::TypeId;
+use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
+use std::ptr::NonNull;
 use std::rc::Rc;
+use std::slice;
 
 use tenzor_memory::{Allocator, Buffer};
 
@@ -17,10 +22,81 @@ use crate::shape::Shape;
 pub enum Block<'e, T: Item> {
     /// Memory.
     Live(Buffer<T, &'e dyn Allocator>),
+    /// That of the output.
+    Lent(&'e mut [T], Loan<'e>),
     /// None, for explanations.
-    Planned(Planned),
+    Planned(Planned, Option<Loan<'e>>),
     /// None, as something failed.
     Missing,
+}
+
+/// The memory of an output, which is lent to a block that may stand there.
+#[derive(Debug)]
+pub(crate) struct Output<'c> {
+    ptr: NonNull<u8>,
+    len: usize,
+    element: TypeId,
+    state: Cell<State>,
+    borrowed: PhantomData<&'c mut [u8]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nobody has it.
+    Free,
+    /// Nobody has it, nor may have it: who asks now has a block that is no part of the result.
+    Withheld,
+    Lent,
+}
+
+/// The output is lent as long as this lives.
+#[derive(Debug)]
+pub struct Loan<'e>(&'e Cell<State>);
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        self.0.set(State::Withheld);
+    }
+}
+
+impl<'c> Output<'c> {
+    pub(crate) fn new<T: Item>(output: &'c mut [T]) -> Self {
+        let len = output.len();
+        Self {
+            ptr: NonNull::from(output).cast(),
+            len,
+            element: TypeId::of::<T>(),
+            state: Cell::new(State::Free),
+            borrowed: PhantomData,
+        }
+    }
+
+    /// One of so many elements, which is only thought of.
+    pub(crate) fn imagined<T: Item>(len: usize) -> Self {
+        Self { len, ..Self::new::<T>(&mut []) }
+    }
+
+    pub(crate) fn state(&self) -> &Cell<State> {
+        &self.state
+    }
+
+    /// Lends it, if it is there, and for just so many elements of this type.
+    pub(crate) fn lend<T: Item>(&self, len: usize) -> Option<Loan<'_>> {
+        let fits = self.len == len && self.element == TypeId::of::<T>();
+        (fits && self.state.get() == State::Free).then(|| {
+            self.state.set(State::Lent);
+            Loan(&self.state)
+        })
+    }
+
+    /// The memory itself, to who borrowed it.
+    ///
+    /// # Safety
+    /// It is no imagined one, and was lent for elements of this type.
+    pub(crate) unsafe fn block<'e, T: Item>(&'e self, loan: Loan<'e>) -> Block<'e, T> {
+        // SAFETY: the elements that were borrowed for 'c, of this type; there is one loan at a time, and it dies with the block.
+        Block::Lent(unsafe { slice::from_raw_parts_mut(self.ptr.cast().as_ptr(), self.len) }, loan)
+    }
 }
 
 /// A block that is only thought of.
@@ -33,11 +109,11 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// One of elements of type `T`; `formula` says what is written to it.
-    pub(crate) fn new<T: Item>(ledger: &Rc<RefCell<Ledger>>, formula: String, shape: &Shape) -> Self {
+    /// One of elements of type `T`, in the output or not; `formula` says what is written to it.
+    pub(crate) fn new<T: Item>(ledger: &Rc<RefCell<Ledger>>, formula: String, shape: &Shape, in_output: bool) -> Self {
         let len = shape.elements();
-        let bytes = len * size_of::<T>();
-        let id = ledger.borrow_mut().produces(formula, T::NAME, shape, bytes);
+        let bytes = if in_output { 0 } else { len * size_of::<T>() };
+        let id = ledger.borrow_mut().produces(formula, T::NAME, shape, bytes, in_output);
         Self { id, len, bytes, ledger: Rc::clone(ledger) }
     }
 
@@ -57,7 +133,8 @@ impl<T: Item> Block<'_, T> {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Live(buffer) => buffer.len(),
-            Self::Planned(planned) => planned.len,
+            Self::Lent(elements, _) => elements.len(),
+            Self::Planned(planned, _) => planned.len,
             Self::Missing => 0,
         }
     }
@@ -65,15 +142,16 @@ impl<T: Item> Block<'_, T> {
     pub(crate) fn as_slice(&self) -> &[T] {
         match self {
             Self::Live(buffer) => buffer,
-            Self::Planned(_) | Self::Missing => &[],
+            Self::Lent(elements, _) => elements,
+            Self::Planned(..) | Self::Missing => &[],
         }
     }
 
     /// What explanations call it.
     pub(crate) fn id(&self) -> usize {
         match self {
-            Self::Live(_) | Self::Missing => 0,
-            Self::Planned(planned) => planned.id,
+            Self::Live(_) | Self::Lent(..) | Self::Missing => 0,
+            Self::Planned(planned, _) => planned.id,
         }
     }
 
@@ -88,7 +166,12 @@ impl<T: Item> Block<'_, T> {
                 // SAFETY: the parts of a buffer, whose memory is a live block of `alloc`: it came from what that is, or is a clone of.
                 Some(unsafe { Buffer::from_raw_parts(ptr, len, alignment, alloc) })
             }
-            Self::Planned(_) | Self::Missing => None,
+            Self::Lent(..) | Self::Planned(..) | Self::Missing => None,
         }
+    }
+
+    /// Whether it is the output's memory.
+    pub(crate) fn is_lent(&self) -> bool {
+        matches!(self, Self::Lent(..) | Self::Planned(_, Some(_)))
     }
 }

@@ -2,13 +2,18 @@
 //!
 //! The same code evaluates an expression and explains it: to explain, blocks have no memory, nothing is written to them, and a
 //! [`Ledger`] notes what would have happened. So the explanation cannot differ from what happens.
+//!
+//! Unsafe code says that a buffer was initialised, as who fills it promised.
+#![allow(unsafe_code)]
 
 use std::cell::RefCell;
+use std::mem::MaybeUninit;
+use std::ptr;
 use std::rc::Rc;
 
-use tenzor_memory::{Allocator, Buffer, Slots};
+use tenzor_memory::{Allocator, Buffer};
 
-use crate::block::{Block, Planned};
+use crate::block::{Block, Output, Planned, State};
 use crate::error::EvalError;
 use crate::item::Item;
 use crate::ledger::Ledger;
@@ -21,11 +26,31 @@ pub struct Context<'c> {
     alloc: &'c dyn Allocator,
     pub(crate) mode: Mode,
     ledger: Option<Rc<RefCell<Ledger>>>,
+    /// Where the result is wanted, if anywhere.
+    output: Option<Output<'c>>,
     /// Why there is no result. Nothing is computed any more then.
     failure: RefCell<Option<EvalError>>,
 }
 
+/// Whether an output was to be had; see [`Context::withhold`].
+#[must_use]
+pub(crate) struct Withheld(bool);
+
 impl<'c> Context<'c> {
+    pub(crate) fn new(alloc: &'c dyn Allocator, mode: Mode) -> Self {
+        Self { alloc, mode, ledger: None, output: None, failure: RefCell::new(None) }
+    }
+
+    /// One that only notes what would be done.
+    pub(crate) fn planning(alloc: &'c dyn Allocator, ledger: Rc<RefCell<Ledger>>) -> Self {
+        Self { ledger: Some(ledger), ..Self::new(alloc, Mode::sequential()) }
+    }
+
+    /// With a place for the result.
+    pub(crate) fn into(self, output: Output<'c>) -> Self {
+        Self { output: Some(output), ..self }
+    }
+
     /// Whether nothing is computed.
     pub(crate) fn is_planning(&self) -> bool {
         self.ledger.is_some()
@@ -36,53 +61,88 @@ impl<'c> Context<'c> {
         self.failure.take().map_or(Ok(()), Err)
     }
 
-    pub(crate) fn new(alloc: &'c dyn Allocator, mode: Mode) -> Self {
-        Self { alloc, mode, ledger: None, failure: RefCell::new(None) }
+    /// Keeps the output from the blocks that are produced now, until it is [offered](Self::offer) again: they are no part of the result.
+    pub(crate) fn withhold(&self) -> Withheld {
+        let state = self.output.as_ref().map(Output::state);
+        let was_free = state.is_some_and(|state| state.get() == State::Free);
+        if let Some(state) = state.filter(|_| was_free) {
+            state.set(State::Withheld);
+        }
+        Withheld(was_free)
     }
 
-    /// One that only notes what would be done.
-    pub(crate) fn planning(alloc: &'c dyn Allocator, ledger: Rc<RefCell<Ledger>>) -> Self {
-        Self { alloc, mode: Mode::sequential(), ledger: Some(ledger), failure: RefCell::new(None) }
+    /// Ends a withholding.
+    pub(crate) fn offer(&self, Withheld(was_free): Withheld) {
+        if let Some(output) = self.output.as_ref().filter(|_| was_free) {
+            output.state().set(State::Free);
+        }
+    }
+
+    /// Offers the output to the next block of its size, unless somebody has it.
+    pub(crate) fn reclaim(&self) -> bool {
+        let state = self.output.as_ref().map(Output::state);
+        let is_there = state.is_some_and(|state| state.get() != State::Lent);
+        if let Some(state) = state.filter(|_| is_there) {
+            state.set(State::Free);
+        }
+        is_there
     }
 
     /// A new block, which `write` fills.
-    pub(crate) fn produce<T: Item>(
+    ///
+    /// # Safety
+    /// `write` writes to every slot.
+    pub(crate) unsafe fn produce<T: Item>(
         &self,
         shape: &Shape,
         text: impl FnOnce() -> String,
-        write: impl FnOnce(Slots<'_, T>),
-    ) -> Block<'c, T> {
+        write: impl FnOnce(&mut [MaybeUninit<T>]),
+    ) -> Block<'_, T> {
         if self.failure.borrow().is_some() {
             return Block::Missing;
         }
+        let loan = self.output.as_ref().and_then(|output| Some((output, output.lend::<T>(shape.elements())?)));
         if let Some(ledger) = &self.ledger {
-            return Block::Planned(Planned::new::<T>(ledger, text(), shape));
+            let planned = Planned::new::<T>(ledger, text(), shape, loan.is_some());
+            return Block::Planned(planned, loan.map(|(_, loan)| loan));
         }
-        let error = match Buffer::<T, _>::uninit_in(shape.elements(), self.alloc) {
-            Ok(buffer) => match buffer.init_parts(write) {
-                Ok(buffer) => return Block::Live(buffer),
-                Err(_) => EvalError::Unfinished,
-            },
-            Err(error) => error.into(),
-        };
-        *self.failure.borrow_mut() = Some(error);
-        Block::Missing
+        if let Some((output, loan)) = loan {
+            // SAFETY: it was lent for these.
+            let mut block = unsafe { output.block::<T>(loan) };
+            if let Block::Lent(elements, _) = &mut block {
+                // SAFETY: nobody writes anything but values.
+                write(unsafe { &mut *(ptr::from_mut(*elements) as *mut [MaybeUninit<T>]) });
+            }
+            return block;
+        }
+        match Buffer::<T, _>::uninit_in(shape.elements(), self.alloc) {
+            Ok(mut buffer) => {
+                write(&mut buffer);
+                // SAFETY: all slots were written, the caller says.
+                Block::Live(unsafe { buffer.assume_init() })
+            }
+            Err(error) => {
+                *self.failure.borrow_mut() = Some(error.into());
+                Block::Missing
+            }
+        }
     }
 
     /// Writes to a block that was taken over.
-    pub(crate) fn reuse<T: Item>(
+    pub(crate) fn reuse<'e, T: Item>(
         &self,
-        mut block: Block<'c, T>,
+        mut block: Block<'e, T>,
         shape: &Shape,
         text: impl FnOnce() -> String,
         write: impl FnOnce(&mut [T]),
-    ) -> Block<'c, T> {
+    ) -> Block<'e, T> {
         if self.failure.borrow().is_some() {
             return Block::Missing;
         }
         match &mut block {
             Block::Live(buffer) => write(buffer),
-            Block::Planned(planned) => planned.rewrite::<T>(text(), shape),
+            Block::Lent(elements, _) => write(elements),
+            Block::Planned(planned, _) => planned.rewrite::<T>(text(), shape),
             Block::Missing => {}
         }
         block

@@ -6,14 +6,15 @@
 use tenzor_memory::allocator_api2::alloc::Global;
 use tenzor_memory::{Allocator, Buffer};
 
+use crate::block::Output;
 use crate::context::Context;
 use crate::error::EvalError;
 use crate::expr::Expr;
 use crate::fill::{new_row, overwrite, overwrite_row};
-use crate::node::materialise;
+use crate::node::{materialise, produce};
 use crate::shape::{Shape, ShapeError};
 use crate::simd::{Level, Mode, Simd};
-use crate::source::Source;
+use crate::source::{Leaf, Source};
 use crate::tensor::Tensor;
 
 /// The value of an expression, in memory from `alloc`, from which everything in between comes as well, but for the scratch memory of the crate
@@ -130,15 +131,36 @@ impl<A: Allocator + Clone> Eval<A> {
             overwrite_row(output, row, self.mode.level);
             return Ok(());
         }
-        let context = self.context();
-        let source = expr.prepare(&context, &shape);
-        context.check()?;
-        overwrite(output, &source.reader(), &shape, context.mode);
-        Ok(())
+        let context = self.context().into(Output::new(output));
+        write_to(&context, expr, &shape);
+        context.check()
     }
 
     fn context(&self) -> Context<'_> {
         Context::new(&self.alloc, self.mode)
+    }
+}
+
+/// Writes the values of an expression to the context's output.
+pub(crate) fn write_to<'e, E: Expr>(context: &'e Context<'e>, expr: &'e E, shape: &Shape) {
+    let mut source = expr.prepare(context, shape);
+    if context.reclaim() {
+        // Nobody has it: all values are still to be computed, and there.
+        produce(context, &source, shape);
+        return;
+    }
+    let block = match source.take_over(shape) {
+        Some(block) if source.is_here() => block,
+        Some(block) => {
+            let write = |out: &mut [E::Elem]| overwrite(out, &source.reader(), shape, context.mode);
+            context.reuse(block, shape, || source.text(), write)
+        }
+        None => produce(context, &source, shape),
+    };
+    drop(source);
+    if !block.is_lent() && context.reclaim() {
+        // It was read in another order than it is to be written.
+        produce(context, &Leaf::own(block, shape, shape), shape);
     }
 }
 

@@ -6,11 +6,13 @@ use std::rc::Rc;
 
 use tenzor_memory::allocator_api2::alloc::Global;
 
+use crate::block::Output;
 use crate::context::Context;
+use crate::eval::write_to;
 use crate::expr::Expr;
 use crate::ledger::{Ledger, Pass};
 use crate::node::materialise;
-use crate::shape::ShapeError;
+use crate::shape::{Shape, ShapeError};
 
 /// What [`explain`] tells. It prints as a list of the passes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,11 @@ pub struct Explanation {
 }
 
 impl Explanation {
+    fn new<E: Expr>(ledger: &Ledger, shape: &Shape) -> Self {
+        let output_bytes = shape.elements() * size_of::<E::Elem>();
+        Self { passes: ledger.passes.clone(), peak_bytes: ledger.peak, output_bytes }
+    }
+
     /// How many requests are made to the allocator.
     pub fn requests(&self) -> usize {
         self.passes.iter().filter(|pass| pass.bytes > 0).count()
@@ -34,10 +41,11 @@ impl Explanation {
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Pass { id, formula, shape, element, bytes, in_place } in &self.passes {
+        for Pass { id, formula, shape, element, bytes, in_place, in_output } in &self.passes {
             write!(f, "%{id} = {formula}: {element}{shape}, ")?;
             match in_place {
                 Some(old) => writeln!(f, "in the place of %{old}")?,
+                None if *in_output => writeln!(f, "in the output")?,
                 None => writeln!(f, "{bytes} bytes")?,
             }
         }
@@ -68,7 +76,30 @@ pub fn explain<E: Expr>(expr: &E) -> Result<Explanation, ShapeError> {
     let ledger = Rc::new(RefCell::new(Ledger::default()));
     let context = Context::planning(&Global, Rc::clone(&ledger));
     drop(materialise(&context, expr.prepare(&context, &shape), &shape));
-    let output_bytes = shape.elements() * size_of::<E::Elem>();
-    let ledger = ledger.borrow();
-    Ok(Explanation { passes: ledger.passes.clone(), peak_bytes: ledger.peak, output_bytes })
+    Ok(Explanation::new::<E>(&ledger.borrow(), &shape))
+}
+
+/// Tells what [`eval_into`](crate::eval_into) would do, as [`explain`] does: what is written to the output requests nothing.
+///
+/// ```
+/// use tenzor_expr::{Expr, View, explain_into};
+///
+/// let (x, w) = (vec![0.5_f32; 64 * 512], vec![0.1_f32; 512 * 16]);
+/// let (x, w) = (View::new(&x, [64, 512])?, View::new(&w, [512, 16])?);
+/// let plan = explain_into(&(x.matmul(w) + 1.0).relu())?;
+/// assert_eq!(plan.to_string(), "\
+/// %1 = matmul(f32[64, 512], f32[512, 16]): f32[64, 16], in the output
+/// %2 = relu((%1 + 1)): f32[64, 16], in the place of %1
+/// peak: 0 bytes, result: 4096 bytes");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// As [`explain`].
+pub fn explain_into<E: Expr>(expr: &E) -> Result<Explanation, ShapeError> {
+    let shape = expr.shape()?;
+    let ledger = Rc::new(RefCell::new(Ledger::default()));
+    let context = Context::planning(&Global, Rc::clone(&ledger)).into(Output::imagined::<E::Elem>(shape.elements()));
+    write_to(&context, expr, &shape);
+    Ok(Explanation::new::<E>(&ledger.borrow(), &shape))
 }

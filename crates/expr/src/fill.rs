@@ -6,7 +6,7 @@
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use tenzor_memory::{Allocator, Buffer, Slots};
+use tenzor_memory::{Allocator, Buffer};
 
 use crate::shape::Shape;
 use crate::simd::{Level, Mode};
@@ -24,12 +24,10 @@ pub(crate) fn grain(count: usize, cost: usize, mode: Mode) -> usize {
     (GRAIN / cost.max(1)).max(count / (4 * rayon::current_num_threads()))
 }
 
-/// Writes the values of a shape to new memory.
-pub(crate) fn write<T: Copy + Send>(mut slots: Slots<'_, T>, values: &dyn Values<T>, shape: &Shape, mode: Mode) {
+/// Writes the values of a shape to new memory: to every slot.
+pub(crate) fn write<T: Copy + Send>(slots: &mut [MaybeUninit<T>], values: &dyn Values<T>, shape: &Shape, mode: Mode) {
     // SAFETY: where values are read in place, these are not new.
-    unsafe { fill(slots.as_uninit(), values, shape, mode) };
-    // SAFETY: a pass writes to all.
-    unsafe { slots.assume_written() };
+    unsafe { fill(slots, values, shape, mode) };
 }
 
 /// Writes the values of a row to new memory, which has room for just them.

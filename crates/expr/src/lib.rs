@@ -51,7 +51,7 @@ mod walk;
 pub use axes::{Axes, Axis, Index, Indices, MAX_RANK};
 pub use error::EvalError;
 pub use eval::{Eval, eval, eval_into};
-pub use explain::{Explanation, explain};
+pub use explain::{Explanation, explain, explain_into};
 pub use expr::{Expr, Operand};
 pub use item::Item;
 pub use ledger::Pass;

@@ -1,4 +1,7 @@
 //! `Node`: what an expression is to its evaluation.
+//!
+//! Unsafe code says that a pass writes to every slot.
+#![allow(unsafe_code)]
 
 use crate::block::Block;
 use crate::context::Context;
@@ -62,6 +65,17 @@ pub(crate) fn materialise<'e, S: Source<'e>>(
             let write = |out: &mut [S::Item]| overwrite(out, &source.reader(), shape, context.mode);
             context.reuse(block, shape, || source.text(), write)
         }
-        None => context.produce(shape, || source.text(), |slots| write(slots, &source.reader(), shape, context.mode)),
+        None => produce(context, &source, shape),
     }
+}
+
+/// Puts the values of a source into a new block, or the output.
+pub(crate) fn produce<'e, 's, S: Source<'s>>(
+    context: &'e Context<'e>,
+    source: &S,
+    shape: &Shape,
+) -> Block<'e, S::Item> {
+    let write = |slots: &mut [_]| write(slots, &source.reader(), shape, context.mode);
+    // SAFETY: a pass writes to all.
+    unsafe { context.produce(shape, || source.text(), write) }
 }

@@ -125,6 +125,10 @@ pub trait BinaryOp<T: Item>: Copy + Send + Sync + Debug {
     /// The result.
     fn apply(self, x: T, y: T) -> Self::Output;
 
+    /// Whether the result can stand where an operand stood.
+    #[doc(hidden)]
+    const STAYS: bool = false;
+
     /// The operand's memory for the result, where it can hold it.
     #[doc(hidden)]
     fn take_over<'e>(block: impl FnOnce() -> Option<Block<'e, T>>) -> Option<Block<'e, Self::Output>> {
@@ -145,6 +149,7 @@ pub trait BinaryOp<T: Item>: Copy + Send + Sync + Debug {
 macro_rules! stays_in_place {
     () => {
         type Output = T;
+        const STAYS: bool = true;
 
         fn take_over<'e>(block: impl FnOnce() -> Option<Block<'e, T>>) -> Option<Block<'e, T>> {
             block()

@@ -37,7 +37,18 @@ impl<O: BinaryOp<L::Elem>, L: Node, R: Node<Elem = L::Elem>> Node for Binary<O, 
 
     #[inline(always)]
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
-        Binary { op: self.op, left: self.left.prepare(context, to), right: self.right.prepare(context, to) }
+        if O::STAYS {
+            return Binary {
+                op: self.op,
+                left: self.left.prepare(context, to),
+                right: self.right.prepare(context, to),
+            };
+        }
+        let withheld = context.withhold();
+        let sources =
+            Binary { op: self.op, left: self.left.prepare(context, to), right: self.right.prepare(context, to) };
+        context.offer(withheld);
+        sources
     }
 
     #[inline(always)]

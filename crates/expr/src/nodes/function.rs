@@ -51,8 +51,11 @@ impl<O: FunctionOp, X: Node<Elem: Element>> Node for Function<O, X> {
         if 2 * own.elements() > to.elements() {
             return Settled::As(Applied { op: self.op, x: self.x.prepare(context, to) });
         }
+        let withheld = context.withhold();
         let values = Applied { op: self.op, x: self.x.prepare(context, own) };
-        Settled::Moved(Leaf::own(materialise(context, values, own), own, to))
+        let block = materialise(context, values, own);
+        context.offer(withheld);
+        Settled::Moved(Leaf::own(block, own, to))
     }
 }
 

@@ -3,7 +3,7 @@
 //! The one module with unsafe code: `gemm` takes pointers, and writes memory that was never initialised, which is what we want.
 #![allow(unsafe_code)]
 
-use tenzor_memory::Slots;
+use std::mem::MaybeUninit;
 
 use crate::context::Context;
 use crate::math::Element;
@@ -81,15 +81,19 @@ impl<L: Node<Elem: Element>, R: Node<Elem = L::Elem>> Node for MatMul<L, R> {
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
         let shapes = self.shapes.unwrap_or(Shapes::NONE);
+        let withheld = context.withhold();
         let left = in_memory(&self.left, context, &shapes.left);
         let right = in_memory(&self.right, context, &shapes.right);
+        context.offer(withheld);
         let text = || format!("matmul({}, {})", left.text(), right.text());
-        let block = context.produce(&shapes.result, text, |slots| {
+        let write = |slots: &mut [_]| {
             // Both are in memory.
             if let (Some(left), Some(right)) = (left.leaf(), right.leaf()) {
-                Product::new(left, right, &shapes, context.mode.parallel).write(slots);
+                Product::new(left, right, &shapes, context.mode.parallel).write(slots, 0);
             }
-        });
+        };
+        // SAFETY: products write to all.
+        let block = unsafe { context.produce(&shapes.result, text, write) };
         Leaf::own(block, &shapes.result, to)
     }
 }
@@ -133,7 +137,8 @@ impl<'s, T: Element> Product<'s, T> {
         Self { left, right, outer, rows, m, k, n, parallel }
     }
 
-    fn write(&self, slots: Slots<'_, T>) {
+    /// From the product number `first` on.
+    fn write(&self, slots: &mut [MaybeUninit<T>], first: usize) {
         let one = self.m * self.n;
         if one == 0 {
             return;
@@ -141,27 +146,25 @@ impl<'s, T: Element> Product<'s, T> {
         let count = slots.len() / one;
         let is_large = count > 1 && slots.len().saturating_mul(self.k) > 2 * GRAIN;
         if self.parallel && is_large {
-            let (left, right) = slots.split_at(count / 2 * one);
-            rayon::join(|| self.write(left), || self.write(right));
+            let (left, right) = slots.split_at_mut(count / 2 * one);
+            rayon::join(|| self.write(left, first), || self.write(right, first + count / 2));
         } else {
-            slots.chunks(one).for_each(|slots| self.write_one(slots));
+            slots.chunks_mut(one).zip(first..).for_each(|(slots, number)| self.write_one(slots, number));
         }
     }
 
-    fn write_one(&self, mut slots: Slots<'_, T>) {
+    fn write_one(&self, slots: &mut [MaybeUninit<T>], number: usize) {
         let Self { rows, m, n, k, .. } = *self;
         let mut at = [0; MAX_RANK];
-        self.outer.locate(slots.first() / (m * n), &mut at);
+        self.outer.locate(number, &mut at);
         let (Some(left), Some(right)) =
             (Matrix::new(self.left, &at, rows, m, k), Matrix::new(self.right, &at, rows, k, n))
         else {
             // Of no elements, the sum is 0.
             if k == 0 {
-                for slot in slots.as_uninit() {
+                for slot in slots {
                     slot.write(T::ZERO);
                 }
-                // SAFETY: the loop wrote to each.
-                unsafe { slots.assume_written() };
             }
             return;
         };
@@ -174,7 +177,7 @@ impl<'s, T: Element> Product<'s, T> {
                 m,
                 n,
                 k,
-                slots.as_uninit().as_mut_ptr().cast(),
+                slots.as_mut_ptr().cast(),
                 1,
                 n.cast_signed(),
                 false,
@@ -191,7 +194,6 @@ impl<'s, T: Element> Product<'s, T> {
                 false,
                 threads,
             );
-            slots.assume_written();
         }
     }
 }

@@ -11,9 +11,8 @@
 
 use std::cmp::Reverse;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::Range;
-
-use tenzor_memory::Slots;
 
 use crate::context::Context;
 use crate::fill::grain;
@@ -91,6 +90,7 @@ impl<O: Reduction<X::Elem>, X: Node<Elem: Element>> Node for Reduce<O, X> {
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
         let (from, own) = (*known(&self.x.checked_shape()), *known(&self.shape));
+        let withheld = context.withhold();
         let mut source = self.x.prepare(context, &from);
         let order = Order::new(&from, self.axes, &source.reader());
         source.relayout(&mut |strides| strides.permute(&order.axes[..from.rank()]));
@@ -98,9 +98,14 @@ impl<O: Reduction<X::Elem>, X: Node<Elem: Element>> Node for Reduce<O, X> {
             let axes: Vec<usize> = (0..from.rank()).filter(|&axis| is_in(self.axes, axis)).collect();
             format!("{}({}, {axes:?})", O::NAME, source.text())
         };
-        let write = |slots: Slots<'_, _>| Work::new(&source.reader(), &order, context.mode).write::<O>(slots);
-        let block = context.produce(&own, text, write);
-        Leaf::placed(block, order.strides(&from, &own, self.axes), &own, to)
+        let strides = order.strides(&from, &own, self.axes);
+        if strides.is_row_major(&own) {
+            context.offer(withheld);
+        }
+        let write = |slots: &mut [_]| Work::new(&source.reader(), &order, context.mode).write::<O>(slots);
+        // SAFETY: it writes to all.
+        let block = unsafe { context.produce(&own, text, write) };
+        Leaf::placed(block, strides, &own, to)
     }
 }
 
@@ -219,27 +224,34 @@ impl<'w, T: Element> Work<'w, T> {
         Self { values, kept, reduced, inner, folded, count, width, lanes, cost: 1 + values.cost(), mode }
     }
 
-    fn write<O: Reduction<T>>(&self, slots: Slots<'_, T>) {
+    /// Writes to every slot.
+    fn write<O: Reduction<T>>(&self, slots: &mut [MaybeUninit<T>]) {
         if slots.is_empty() {
             return;
         }
         let most = grain(slots.len(), self.cost.saturating_mul(self.count), self.mode).max(1);
         if self.lanes > 0 {
             // Those of a step stay together.
-            self.split(slots, most.div_ceil(self.width).saturating_mul(self.width), &|slots| self.fold::<O>(slots));
+            self.split(slots, 0, most.div_ceil(self.width).saturating_mul(self.width), Self::fold::<O>);
         } else {
-            self.split(slots, most, &|slots| self.add::<O>(slots));
+            self.split(slots, 0, most, Self::add::<O>);
         }
     }
 
-    /// Hands `most` results to a thread.
-    fn split(&self, slots: Slots<'_, T>, most: usize, write: &(impl Fn(Slots<'_, T>) + Sync)) {
+    /// Hands `most` results to a thread, from the one of number `first` on.
+    fn split(
+        &self,
+        slots: &mut [MaybeUninit<T>],
+        first: usize,
+        most: usize,
+        write: fn(&Self, &mut [MaybeUninit<T>], usize),
+    ) {
         if slots.len() > most {
             let middle = (slots.len() / 2).next_multiple_of(if self.lanes > 0 { self.width } else { 1 });
-            let (left, right) = slots.split_at(middle);
-            rayon::join(|| self.split(left, most, write), || self.split(right, most, write));
+            let (left, right) = slots.split_at_mut(middle);
+            rayon::join(|| self.split(left, first, most, write), || self.split(right, first + middle, most, write));
         } else {
-            write(slots);
+            write(self, slots, first);
         }
     }
 
@@ -252,9 +264,7 @@ impl<'w, T: Element> Work<'w, T> {
     }
 
     /// Rows added to rows.
-    fn add<O: Reduction<T>>(&self, mut slots: Slots<'_, T>) {
-        let first = slots.first();
-        let out = slots.as_uninit();
+    fn add<O: Reduction<T>>(&self, out: &mut [MaybeUninit<T>], first: usize) {
         let mut totals = Tile::<T>::default();
         let mut done = 0;
         while done < out.len() {
@@ -270,17 +280,15 @@ impl<'w, T: Element> Work<'w, T> {
             copied(&mut out[done..done + len], totals);
             done += len;
         }
-        // SAFETY: the loop wrote to all.
-        unsafe { slots.assume_written() };
     }
 
     /// Rows folded.
-    fn fold<O: Reduction<T>>(&self, mut slots: Slots<'_, T>) {
+    fn fold<O: Reduction<T>>(&self, out: &mut [MaybeUninit<T>], first: usize) {
         let rows = self.count.div_ceil(self.lanes);
         let mut totals = Tile::<T>::default();
         let mut at = [0; MAX_RANK];
-        self.kept.locate(slots.first() / self.width, &mut at);
-        for out in slots.as_uninit().chunks_mut(self.width) {
+        self.kept.locate(first / self.width, &mut at);
+        for out in out.chunks_mut(self.width) {
             let totals = totals.filled(self.lanes * self.width, O::START);
             let results = Results { at, across: 0 };
             if rows <= self.block() {
@@ -294,8 +302,6 @@ impl<'w, T: Element> Work<'w, T> {
             copied(out, &totals[..self.width]);
             self.kept.advance(&mut at, 1);
         }
-        // SAFETY: the loop wrote to all.
-        unsafe { slots.assume_written() };
     }
 
     /// Each result from its totals, in pairs.

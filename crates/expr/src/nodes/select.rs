@@ -35,7 +35,9 @@ impl<C: Node<Elem = bool>, L: Node, R: Node<Elem = L::Elem>> Node for Select<C, 
 
     #[inline(always)]
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
+        let withheld = context.withhold();
         let condition = self.condition.prepare(context, to);
+        context.offer(withheld);
         Select { condition, yes: self.yes.prepare(context, to), no: self.no.prepare(context, to) }
     }
 

@@ -37,8 +37,15 @@ impl<V: Relayout, X: Node> Node for Relaid<V, X> {
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
-        let mut source = self.x.prepare(context, known(&self.x.checked_shape()));
-        let shape = known(&self.shape);
+        let (from, shape) = (*known(&self.x.checked_shape()), known(&self.shape));
+        let mut strides = Strides::row_major(&from);
+        self.view.apply(&mut strides);
+        let is_in_order = from.elements() == shape.elements() && strides.is_row_major(shape);
+        let withheld = (!is_in_order).then(|| context.withhold());
+        let mut source = self.x.prepare(context, &from);
+        if let Some(withheld) = withheld {
+            context.offer(withheld);
+        }
         source.relayout(&mut |strides| {
             self.view.apply(strides);
             *strides = strides.stretched(shape, to);
