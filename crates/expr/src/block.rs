@@ -80,6 +80,24 @@ impl<'c> Output<'c> {
         &self.state
     }
 
+    /// Its elements, if they are of this type.
+    pub(crate) fn values<T: Item>(&self) -> Option<&[T]> {
+        // SAFETY: the elements that were borrowed for 'c, of this type; only `values_mut` gives out others, whose caller says that these are gone.
+        (self.element == TypeId::of::<T>())
+            .then(|| unsafe { slice::from_raw_parts(self.ptr.cast().as_ptr(), self.len) })
+    }
+
+    /// As above, to be written to.
+    ///
+    /// # Safety
+    /// Nobody has its elements any more.
+    #[expect(clippy::mut_from_ref, reason = "that nobody has another reference is the caller's word")]
+    pub(crate) unsafe fn values_mut<T: Item>(&self) -> Option<&mut [T]> {
+        let is_of = self.element == TypeId::of::<T>();
+        // SAFETY: the elements that were borrowed for 'c, of this type; and the caller's word.
+        is_of.then(|| unsafe { slice::from_raw_parts_mut(self.ptr.cast().as_ptr(), self.len) })
+    }
+
     /// Lends it, if it is there, and for just so many elements of this type.
     pub(crate) fn lend<T: Item>(&self, len: usize) -> Option<Loan<'_>> {
         let fits = self.len == len && self.element == TypeId::of::<T>();

@@ -28,6 +28,8 @@ pub struct Context<'c> {
     ledger: Option<Rc<RefCell<Ledger>>>,
     /// Where the result is wanted, if anywhere.
     output: Option<Output<'c>>,
+    /// The tensor that is updated, and the number by which its values are called.
+    current: Option<(Output<'c>, u64)>,
     /// Why there is no result. Nothing is computed any more then.
     failure: RefCell<Option<EvalError>>,
 }
@@ -38,7 +40,7 @@ pub(crate) struct Withheld(bool);
 
 impl<'c> Context<'c> {
     pub(crate) fn new(alloc: &'c dyn Allocator, mode: Mode) -> Self {
-        Self { alloc, mode, ledger: None, output: None, failure: RefCell::new(None) }
+        Self { alloc, mode, ledger: None, output: None, current: None, failure: RefCell::new(None) }
     }
 
     /// One that only notes what would be done.
@@ -49,6 +51,36 @@ impl<'c> Context<'c> {
     /// With a place for the result.
     pub(crate) fn into(self, output: Output<'c>) -> Self {
         Self { output: Some(output), ..self }
+    }
+
+    /// With a tensor that is updated.
+    pub(crate) fn updating(self, current: Output<'c>, number: u64) -> Self {
+        Self { current: Some((current, number)), ..self }
+    }
+
+    /// The values of the tensor that is updated, if that is its number.
+    pub(crate) fn current<T: Item>(&self, number: u64) -> &[T] {
+        let current = self.current.as_ref().filter(|(_, own)| *own == number);
+        let values = current.and_then(|(memory, _)| memory.values());
+        values.unwrap_or_else(|| {
+            self.fail(EvalError::NotCurrent);
+            &[]
+        })
+    }
+
+    /// The memory of that tensor.
+    ///
+    /// # Safety
+    /// Nobody reads it any more.
+    #[expect(clippy::mut_from_ref, reason = "that nobody has another reference is the caller's word")]
+    pub(crate) unsafe fn current_mut<T: Item>(&self) -> Option<&mut [T]> {
+        // SAFETY: the caller's word.
+        self.current.as_ref().and_then(|(memory, _)| unsafe { memory.values_mut() })
+    }
+
+    /// Ends the evaluation; of several reasons the first is told.
+    fn fail(&self, error: EvalError) {
+        self.failure.borrow_mut().get_or_insert(error);
     }
 
     /// Whether nothing is computed.
@@ -122,7 +154,7 @@ impl<'c> Context<'c> {
                 Block::Live(unsafe { buffer.assume_init() })
             }
             Err(error) => {
-                *self.failure.borrow_mut() = Some(error.into());
+                self.fail(error.into());
                 Block::Missing
             }
         }

@@ -14,6 +14,8 @@ pub enum EvalError {
     Shape(ShapeError),
     /// The allocator has no memory for a result. All that was materialised so far went back to it.
     Alloc(AllocError),
+    /// It has the [current](crate::nodes::Current) values of a tensor, outside of that tensor's update.
+    NotCurrent,
     /// A pass left elements unwritten: a defect of this crate.
     Unfinished,
 }
@@ -23,6 +25,7 @@ impl fmt::Display for EvalError {
         match self {
             Self::Shape(error) => error.fmt(f),
             Self::Alloc(error) => error.fmt(f),
+            Self::NotCurrent => f.write_str("the current values of a tensor were read outside of its update"),
             Self::Unfinished => f.write_str("a pass left elements unwritten, which is a defect of tenzor-expr"),
         }
     }
@@ -33,7 +36,7 @@ impl std::error::Error for EvalError {
         match self {
             Self::Shape(error) => Some(error),
             Self::Alloc(error) => Some(error),
-            Self::Unfinished => None,
+            Self::NotCurrent | Self::Unfinished => None,
         }
     }
 }

@@ -136,7 +136,7 @@ impl<A: Allocator + Clone> Eval<A> {
         context.check()
     }
 
-    fn context(&self) -> Context<'_> {
+    pub(crate) fn context(&self) -> Context<'_> {
         Context::new(&self.alloc, self.mode)
     }
 }

@@ -7,8 +7,8 @@ use crate::item::Item;
 use crate::math::Element;
 use crate::node::Node;
 use crate::nodes::{
-    Binary, Boxed, BroadcastTo, Function, IndexAxis, LayerNorm, MatMul, Materialise, Permute, Reduce, Relaid, Reshape,
-    Scalar, Select, Slice, Softmax, Unary, Unsqueeze,
+    Binary, Boxed, BroadcastTo, Current, Function, IndexAxis, LayerNorm, MatMul, Materialise, Permute, Reduce, Relaid,
+    Reshape, Scalar, Select, Slice, Softmax, Unary, Unsqueeze,
 };
 use crate::ops::{self, binary_table, comparison_table, function_table, operator_table, unary_table};
 use crate::shape::{IntoShape, Shape, ShapeError};
@@ -518,5 +518,6 @@ operators! {
     [X: Expr,] LayerNorm<X>;
     [L, R,] MatMul<L, R>;
     [X,] Materialise<X>;
+    [T: Item,] Current<T>;
     ['x, T: Item,] Boxed<'x, T>;
 }

@@ -46,6 +46,7 @@ mod shape;
 mod simd;
 mod source;
 mod tensor;
+mod update;
 mod walk;
 
 pub use axes::{Axes, Axis, Index, Indices, MAX_RANK};

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use crate::block::Block;
 use crate::shape::{Shape, Strides};
 use crate::simd::Level;
-use crate::source::{Leaf, LeafReader, Reader, RowSlice, Source, Tile};
+use crate::source::{InPlace, Leaf, LeafReader, Reader, RowSlice, Source, Tile};
 use crate::walk::Rect;
 
 /// A source that will do as it is, or its values in memory.
@@ -48,6 +48,10 @@ impl<'e, S: Source<'e>> Source<'e> for Settled<'e, S> {
 
     fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, S::Item>> {
         either!(self, x => x.take_over(shape))
+    }
+
+    fn in_place(&mut self, shape: &Shape, how: InPlace) -> bool {
+        either!(self, x => x.in_place(shape, how))
     }
 
     fn is_here(&self) -> bool {

@@ -46,6 +46,9 @@ pub trait Source<'e> {
         None
     }
 
+    /// Makes the leaves that read the tensor that is updated read in place, if all can, for the output has its elements of this shape in order.
+    fn in_place(&mut self, shape: &Shape, how: InPlace) -> bool;
+
     /// Whether the values are just those of the memory that was taken over.
     fn is_here(&self) -> bool {
         false
@@ -58,6 +61,17 @@ pub trait Source<'e> {
 
     /// What is computed, in terms of what is in memory.
     fn text(&self) -> String;
+}
+
+/// What is asked of leaves; see [`Source::in_place`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InPlace {
+    /// Whether none reads the tensor.
+    None,
+    /// Whether those that do could read in place.
+    Could,
+    /// To do so.
+    Now,
 }
 
 /// Reads the values of a source, from any thread.
@@ -267,6 +281,8 @@ enum Data<'e, T: Item> {
     Given(&'e [T]),
     /// Materialised.
     Own(Block<'e, T>),
+    /// Those of the tensor that is updated.
+    Current(&'e [T]),
     /// Taken over by who reads it; the number that the block had.
     Here(usize),
 }
@@ -290,9 +306,15 @@ impl<'e, T: Item> Leaf<'e, T> {
         Self { data: Data::Given(data), strides: strides.stretched(shape, to), name: context.is_planning().then(name) }
     }
 
+    #[inline]
+    pub(crate) fn current(data: &'e [T], shape: &Shape, to: &Shape, context: &Context<'_>) -> Self {
+        let given = Self::given(data, Strides::row_major(shape), shape, to, context);
+        Self { data: Data::Current(data), ..given }
+    }
+
     fn slice(&self) -> &[T] {
         match &self.data {
-            Data::Given(data) => data,
+            Data::Given(data) | Data::Current(data) => data,
             Data::Own(block) => block.as_slice(),
             Data::Here(_) => &[],
         }
@@ -326,6 +348,15 @@ impl<'e, T: Item> Source<'e> for Leaf<'e, T> {
         }
     }
 
+    fn in_place(&mut self, shape: &Shape, how: InPlace) -> bool {
+        let Data::Current(data) = self.data else { return true };
+        let could = how != InPlace::None && data.len() == shape.elements() && self.strides.is_row_major(shape);
+        if could && how == InPlace::Now {
+            self.data = Data::Here(0);
+        }
+        could
+    }
+
     fn is_here(&self) -> bool {
         matches!(self.data, Data::Here(_))
     }
@@ -338,7 +369,7 @@ impl<'e, T: Item> Source<'e> for Leaf<'e, T> {
         match &self.data {
             Data::Own(block) => format!("%{}", block.id()),
             Data::Here(id) => format!("%{id}"),
-            Data::Given(_) => self.name.as_deref().unwrap_or_default().to_owned(),
+            Data::Given(_) | Data::Current(_) => self.name.as_deref().unwrap_or_default().to_owned(),
         }
     }
 }

@@ -190,6 +190,11 @@ impl<T: Item, A: Allocator> Tensor<T, A> {
         View { elements: &self.buffer, shape: self.shape, strides: Strides::row_major(&self.shape) }
     }
 
+    /// The allocator that the memory came from.
+    pub fn allocator(&self) -> &A {
+        self.buffer.allocator()
+    }
+
     /// The memory.
     pub fn into_buffer(self) -> Buffer<T, A> {
         self.buffer

@@ -6,7 +6,7 @@ use crate::node::Node;
 use crate::ops::BinaryOp;
 use crate::shape::{Shape, ShapeError, Strides};
 use crate::simd::Level;
-use crate::source::{Reader, Row, Source};
+use crate::source::{InPlace, Reader, Row, Source};
 use crate::walk::Rect;
 
 /// An operation on the elements of two expressions. Comparisons are of `bool`s, for [`Expr::where_`](crate::Expr::where_).
@@ -76,6 +76,11 @@ impl<'e, O: BinaryOp<L::Item>, L: Source<'e>, R: Source<'e, Item = L::Item>> Sou
 
     fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, O::Output>> {
         O::take_over(|| self.left.take_over(shape).or_else(|| self.right.take_over(shape)))
+    }
+
+    fn in_place(&mut self, shape: &Shape, how: InPlace) -> bool {
+        let how = if O::STAYS { how } else { InPlace::None };
+        self.left.in_place(shape, how) && self.right.in_place(shape, how)
     }
 
     fn text(&self) -> String {

@@ -9,7 +9,7 @@ use crate::item::Item;
 use crate::node::Node;
 use crate::shape::{Shape, ShapeError, Strides};
 use crate::simd::Level;
-use crate::source::{LeafReader, Reader, RowSlice, Source, Tile, Values};
+use crate::source::{InPlace, LeafReader, Reader, RowSlice, Source, Tile, Values};
 use crate::walk::Rect;
 
 /// An expression whose type says nothing but that of its elements; see [`Expr::boxed`](crate::Expr::boxed).
@@ -51,6 +51,7 @@ trait AnySource<'e, T: Item> {
     fn values(&self) -> Box<dyn Values<T> + '_>;
     fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides));
     fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, T>>;
+    fn in_place(&mut self, shape: &Shape, how: InPlace) -> bool;
     fn is_here(&self) -> bool;
     fn leaf(&self) -> Option<LeafReader<'_, T>>;
     fn text(&self) -> String;
@@ -67,6 +68,10 @@ impl<'e, S: Source<'e>> AnySource<'e, S::Item> for S {
 
     fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, S::Item>> {
         Source::take_over(self, shape)
+    }
+
+    fn in_place(&mut self, shape: &Shape, how: InPlace) -> bool {
+        Source::in_place(self, shape, how)
     }
 
     fn is_here(&self) -> bool {
@@ -124,6 +129,10 @@ impl<'e, T: Item> Source<'e> for BoxedSource<'e, T> {
 
     fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, T>> {
         self.0.take_over(shape)
+    }
+
+    fn in_place(&mut self, shape: &Shape, how: InPlace) -> bool {
+        self.0.in_place(shape, how)
     }
 
     fn is_here(&self) -> bool {

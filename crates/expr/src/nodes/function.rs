@@ -10,7 +10,7 @@ use crate::ops::FunctionOp;
 use crate::settled::Settled;
 use crate::shape::{Shape, ShapeError, Strides};
 use crate::simd::Level;
-use crate::source::{Leaf, Reader, RowSlice, Source, Tile};
+use crate::source::{InPlace, Leaf, Reader, RowSlice, Source, Tile};
 use crate::walk::Rect;
 
 /// An elementary function of each element of an expression.
@@ -85,6 +85,10 @@ impl<'e, O: FunctionOp, X: Source<'e, Item: Element>> Source<'e> for Applied<O, 
 
     fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, X::Item>> {
         self.x.take_over(shape)
+    }
+
+    fn in_place(&mut self, shape: &Shape, how: InPlace) -> bool {
+        self.x.in_place(shape, how)
     }
 
     fn text(&self) -> String {

@@ -2,6 +2,7 @@
 
 mod binary;
 mod boxed;
+mod current;
 mod function;
 mod matmul;
 mod reduce;
@@ -13,6 +14,7 @@ mod view;
 
 pub use binary::Binary;
 pub use boxed::Boxed;
+pub use current::Current;
 pub use function::Function;
 pub use matmul::MatMul;
 pub use reduce::Reduce;

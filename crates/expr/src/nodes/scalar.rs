@@ -5,7 +5,7 @@ use crate::math::Element;
 use crate::node::Node;
 use crate::shape::{Shape, ShapeError, Strides};
 use crate::simd::Level;
-use crate::source::{Reader, Row, Source};
+use crate::source::{InPlace, Reader, Row, Source};
 use crate::walk::Rect;
 
 /// One number, wherever it is needed.
@@ -42,6 +42,10 @@ impl<'e, T: Element> Source<'e> for Scalar<T> {
     }
 
     fn relayout(&mut self, _: &mut dyn FnMut(&mut Strides)) {}
+
+    fn in_place(&mut self, _: &Shape, _: InPlace) -> bool {
+        true
+    }
 
     fn text(&self) -> String {
         self.0.to_string()

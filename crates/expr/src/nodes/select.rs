@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::node::Node;
 use crate::shape::{Shape, ShapeError, Strides};
 use crate::simd::Level;
-use crate::source::{Reader, Row, Source};
+use crate::source::{InPlace, Reader, Row, Source};
 use crate::walk::Rect;
 
 /// One of two expressions' elements, as a third one says; also a source, reader or row of these.
@@ -68,6 +68,10 @@ impl<'e, C: Source<'e, Item = bool>, L: Source<'e>, R: Source<'e, Item = L::Item
 
     fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, L::Item>> {
         self.yes.take_over(shape).or_else(|| self.no.take_over(shape))
+    }
+
+    fn in_place(&mut self, shape: &Shape, how: InPlace) -> bool {
+        self.condition.in_place(shape, InPlace::None) && self.yes.in_place(shape, how) && self.no.in_place(shape, how)
     }
 
     fn text(&self) -> String {

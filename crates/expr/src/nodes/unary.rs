@@ -6,7 +6,7 @@ use crate::node::Node;
 use crate::ops::UnaryOp;
 use crate::shape::{Shape, ShapeError, Strides};
 use crate::simd::Level;
-use crate::source::{Reader, Row, Source};
+use crate::source::{InPlace, Reader, Row, Source};
 use crate::walk::Rect;
 
 /// An operation on each element of an expression; also a source, reader or row of it.
@@ -61,6 +61,10 @@ impl<'e, O: UnaryOp<X::Item>, X: Source<'e>> Source<'e> for Unary<O, X> {
 
     fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, X::Item>> {
         self.x.take_over(shape)
+    }
+
+    fn in_place(&mut self, shape: &Shape, how: InPlace) -> bool {
+        self.x.in_place(shape, how)
     }
 
     fn text(&self) -> String {
