@@ -3,12 +3,12 @@
 use tenzor_memory::Allocator;
 
 use crate::axes::{Axes, Axis, Index, Indices};
-use crate::item::Item;
+use crate::item::{self, Item};
 use crate::math::Element;
 use crate::node::Node;
 use crate::nodes::{
-    Binary, Boxed, BroadcastTo, Current, Function, IndexAxis, LayerNorm, MatMul, Materialise, Permute, Reduce, Relaid,
-    Reshape, Scalar, Select, Slice, Softmax, Unary, Unsqueeze,
+    Binary, Boxed, BroadcastTo, Cast, Current, Function, IndexAxis, LayerNorm, MatMul, Materialise, Owned, Permute,
+    Reduce, Relaid, Reshape, Scalar, Select, Slice, Softmax, Unary, Unsqueeze,
 };
 use crate::ops::{self, binary_table, comparison_table, function_table, operator_table, unary_table};
 use crate::shape::{IntoShape, Shape, ShapeError};
@@ -132,11 +132,69 @@ pub trait Expr: Node + Sized {
     /// assert_eq!(leaky, [0.0, 3.0]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    fn where_<T: Item, L: Operand<T>, R: Operand<T>>(self, yes: L, no: R) -> Select<Self, L::Expr, R::Expr>
+    fn where_<L: Choice<R>, R>(self, yes: L, no: R) -> Select<Self, L::Yes, L::No>
     where
         Self: Expr<Elem = bool>,
     {
-        Select { condition: self, yes: yes.into_expr(), no: no.into_expr() }
+        let (yes, no) = yes.or(no);
+        Select { condition: self, yes, no }
+    }
+
+    /// What a function makes of each element. It runs in the loop of the operations around it, and has their vectors where it has no branches or calls.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[-2.0_f32, 3.0], [2])?;
+    /// let mut result = [0.0; 2];
+    /// eval_into(&(x.map(|x| x * x * x) + 1.0), &mut result)?;
+    /// assert_eq!(result, [-7.0, 28.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// Where the function does.
+    fn map<F>(self, function: F) -> Unary<ops::Map<F>, Self>
+    where
+        F: Fn(Self::Elem) -> Self::Elem + Copy + Send + Sync,
+    {
+        Unary { op: ops::Map(function), x: self }
+    }
+
+    /// What a function makes of each element and another expression's, as [`map`](Self::map).
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[3.0_f32, 5.0], [2])?;
+    /// let mut result = [0.0; 2];
+    /// eval_into(&x.zip_map(4.0, |x, y| x * x + y * y).sqrt(), &mut result)?;
+    /// assert_eq!(result, [5.0, 41.0_f32.sqrt()]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn zip_map<R: Operand<Self::Elem>, F>(self, other: R, function: F) -> Binary<ops::Map<F>, Self, R::Expr>
+    where
+        F: Fn(Self::Elem, Self::Elem) -> Self::Elem + Copy + Send + Sync,
+    {
+        Binary { op: ops::Map(function), left: self, right: other.into_expr() }
+    }
+
+    /// Elements of another type: the nearest value; 0 and 1 of `bool`s.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[-2.0_f32, 3.0, 4.0], [3])?;
+    /// let mut positive = [0.0_f64];
+    /// eval_into(&x.gt(0.0).cast::<f64>().mean(..), &mut positive)?;
+    /// assert_eq!(positive, [2.0 / 3.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn cast<U: Item>(self) -> Cast<U, Self>
+    where
+        Self::Elem: item::Cast<U>,
+    {
+        Cast::new(self)
     }
 
     /// The matrix product over the last two axes; the axes before them stretch.
@@ -436,6 +494,14 @@ impl<E: Node> Operand<E::Elem> for E {
     }
 }
 
+impl<T: Item, B: Allocator> Operand<T> for Tensor<T, B> {
+    type Expr = Owned<T, B>;
+
+    fn into_expr(self) -> Owned<T, B> {
+        Owned(self)
+    }
+}
+
 impl Operand<f32> for f32 {
     type Expr = Scalar<f32>;
 
@@ -449,6 +515,48 @@ impl Operand<f64> for f64 {
 
     fn into_expr(self) -> Scalar<f64> {
         Scalar(self)
+    }
+}
+
+/// What [`Expr::where_`] can choose between: two of which one says the type of the elements.
+#[diagnostic::on_unimplemented(
+    message = "of `{Self}` and `{R}`, neither says the type of the elements, or they differ",
+    note = "two numbers have no type before they stand beside an expression: write `.cast::<f32>()` for 1 and 0, or `Scalar(1.0_f32)` for one"
+)]
+pub trait Choice<R> {
+    /// The first as an expression.
+    type Yes: Node;
+    /// The second as an expression.
+    type No: Node<Elem = <Self::Yes as Node>::Elem>;
+
+    /// Both as expressions.
+    fn or(self, no: R) -> (Self::Yes, Self::No);
+}
+
+impl<L: Node, R: Operand<L::Elem>> Choice<R> for L {
+    type Yes = L;
+    type No = R::Expr;
+
+    fn or(self, no: R) -> (L, R::Expr) {
+        (self, no.into_expr())
+    }
+}
+
+impl<R: Node<Elem = f32>> Choice<R> for f32 {
+    type Yes = Scalar<f32>;
+    type No = R;
+
+    fn or(self, no: R) -> (Scalar<f32>, R) {
+        (Scalar(self), no)
+    }
+}
+
+impl<R: Node<Elem = f64>> Choice<R> for f64 {
+    type Yes = Scalar<f64>;
+    type No = R;
+
+    fn or(self, no: R) -> (Scalar<f64>, R) {
+        (Scalar(self), no)
     }
 }
 
@@ -505,6 +613,9 @@ macro_rules! operators {
 
 operators! {
     ['t, T: Item, B: Allocator,] &'t Tensor<T, B>;
+    [T: Item, B: Allocator,] Owned<T, B>;
+    ['r, 'x, T: Item,] &'r Boxed<'x, T>;
+    [U: Item, X,] Cast<U, X>;
     ['t, T: Item,] View<'t, T>;
     [T,] Scalar<T>;
     [O, X,] Unary<O, X>;
@@ -520,4 +631,39 @@ operators! {
     [X,] Materialise<X>;
     [T: Item,] Current<T>;
     ['x, T: Item,] Boxed<'x, T>;
+}
+
+/// As above, for tensors that are not borrowed.
+macro_rules! owned_operators {
+    ($($op:ident $method:ident,)*) => {$(
+        impl<T: Element, B: Allocator, R: Operand<T>> std::ops::$op<R> for Tensor<T, B> {
+            type Output = Binary<ops::$op, Owned<T, B>, R::Expr>;
+
+            fn $method(self, other: R) -> Self::Output {
+                Expr::$method(Owned(self), other)
+            }
+        }
+
+        owned_operators!(@scalar f32 $op $method);
+        owned_operators!(@scalar f64 $op $method);
+    )*};
+    (@scalar $scalar:ident $op:ident $method:ident) => {
+        impl<B: Allocator> std::ops::$op<Tensor<$scalar, B>> for $scalar {
+            type Output = Binary<ops::$op, Scalar<$scalar>, Owned<$scalar, B>>;
+
+            fn $method(self, other: Tensor<$scalar, B>) -> Self::Output {
+                Expr::$method(Scalar(self), other)
+            }
+        }
+    };
+}
+
+owned_operators! { Add add, Sub sub, Mul mul, Div div, }
+
+impl<T: Element, B: Allocator> std::ops::Neg for Tensor<T, B> {
+    type Output = Unary<ops::Neg, Owned<T, B>>;
+
+    fn neg(self) -> Self::Output {
+        Expr::neg(Owned(self))
+    }
 }

@@ -100,3 +100,30 @@ impl Item for f32 {
 impl Item for f64 {
     const NAME: &'static str = "f64";
 }
+
+/// What elements become as others: the nearest value, 0 and 1 of `bool`s.
+pub trait Cast<U>: Item {
+    /// As one of these.
+    fn cast(self) -> U;
+}
+
+macro_rules! casts {
+    ($($from:ident $to:ident |$x:ident| $cast:expr;)*) => {$(
+        impl Cast<$to> for $from {
+            #[inline(always)]
+            fn cast(self) -> $to {
+                let $x = self;
+                $cast
+            }
+        }
+    )*};
+}
+
+casts! {
+    bool f32 |x| f32::from(u8::from(x));
+    bool f64 |x| f64::from(u8::from(x));
+    f32 f64 |x| f64::from(x);
+    f64 f32 |x| x as f32;
+    f32 f32 |x| x;
+    f64 f64 |x| x;
+}

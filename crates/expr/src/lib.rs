@@ -53,8 +53,8 @@ pub use axes::{Axes, Axis, Index, Indices, MAX_RANK};
 pub use error::EvalError;
 pub use eval::{Eval, eval, eval_into};
 pub use explain::{Explanation, explain, explain_into};
-pub use expr::{Expr, Operand};
-pub use item::Item;
+pub use expr::{Choice, Expr, Operand};
+pub use item::{Cast, Item};
 pub use ledger::Pass;
 pub use math::Element;
 #[cfg(feature = "npy")]

@@ -46,6 +46,33 @@ pub trait Node {
     }
 }
 
+impl<N: Node + ?Sized> Node for &N {
+    type Elem = N::Elem;
+    type Source<'e>
+        = N::Source<'e>
+    where
+        Self: 'e;
+    type Row<'e>
+        = N::Row<'e>
+    where
+        Self: 'e;
+
+    #[inline(always)]
+    fn checked_shape(&self) -> Result<Shape, ShapeError> {
+        N::checked_shape(self)
+    }
+
+    #[inline(always)]
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
+        N::prepare(self, context, to)
+    }
+
+    #[inline(always)]
+    fn as_row(&self, shape: &Shape) -> Option<Self::Row<'_>> {
+        N::as_row(self, shape)
+    }
+}
+
 /// The shape of an expression. Only expressions that have one are prepared: `eval` asks for it first, and whoever has a part
 /// without one has none.
 #[inline(always)]

@@ -1,7 +1,7 @@
 //! The element-wise operations and the reductions. An operation is one entry of a table below, and nothing else; an elementary function has its
 //! formulas in `math/` as well, and a reduction its method in `expr.rs`.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 
 use crate::block::Block;
 use crate::item::Item;
@@ -267,6 +267,41 @@ impl<T: Element> UnaryOp<T> for Neg {
     #[inline(always)]
     fn apply(self, x: T) -> T {
         -x
+    }
+}
+
+/// A function of the user's.
+#[derive(Clone, Copy)]
+pub struct Map<F>(pub(crate) F);
+
+impl<F> Debug for Map<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Map")
+    }
+}
+
+/// What one of the user's costs, which nobody knows.
+const MAPPED: usize = 4;
+
+impl<T: Item, F: Fn(T) -> T + Copy + Send + Sync> UnaryOp<T> for Map<F> {
+    const NAME: &'static str = "map";
+    const COST: usize = MAPPED;
+
+    #[inline(always)]
+    fn apply(self, x: T) -> T {
+        (self.0)(x)
+    }
+}
+
+impl<T: Item, F: Fn(T, T) -> T + Copy + Send + Sync> BinaryOp<T> for Map<F> {
+    stays_in_place!();
+
+    const NAME: &'static str = "zip_map";
+    const COST: usize = MAPPED;
+
+    #[inline(always)]
+    fn apply(self, x: T, y: T) -> T {
+        (self.0)(x, y)
     }
 }
 

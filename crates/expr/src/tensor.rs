@@ -16,7 +16,7 @@ use crate::source::{Leaf, LeafReader, RowSlice};
 
 /// Elements in row-major order, the last axis's next to each other, in memory from the allocator `A`.
 ///
-/// A reference to one is an expression, of which others are made.
+/// A reference to one is an expression, of which others are made; operators take one by value as well, which then goes with the expression.
 ///
 /// ```
 /// use tenzor_expr::{Tensor, eval};
@@ -242,6 +242,30 @@ impl<T: Item, B: Allocator> Node for &Tensor<T, B> {
     #[inline(always)]
     fn as_row(&self, shape: &Shape) -> Option<RowSlice<'_, T>> {
         (self.shape == *shape).then_some(RowSlice(&self.buffer))
+    }
+}
+
+/// A tensor that goes with the expression it stands in: what operators make of one that is not borrowed.
+#[derive(Debug)]
+pub struct Owned<T: Item, B: Allocator>(pub(crate) Tensor<T, B>);
+
+impl<T: Item, B: Allocator> Node for Owned<T, B> {
+    type Elem = T;
+    type Source<'e>
+        = Leaf<'e, T>
+    where
+        Self: 'e;
+    type Row<'e>
+        = RowSlice<'e, T>
+    where
+        Self: 'e;
+
+    fn checked_shape(&self) -> Result<Shape, ShapeError> {
+        Ok(self.0.shape)
+    }
+
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Leaf<'e, T> {
+        Leaf::given(&self.0.buffer, Strides::row_major(&self.0.shape), &self.0.shape, to, context)
     }
 }
 

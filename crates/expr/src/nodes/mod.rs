@@ -2,6 +2,7 @@
 
 mod binary;
 mod boxed;
+mod cast;
 mod current;
 mod function;
 mod matmul;
@@ -14,6 +15,7 @@ mod view;
 
 pub use binary::Binary;
 pub use boxed::Boxed;
+pub use cast::Cast;
 pub use current::Current;
 pub use function::Function;
 pub use matmul::MatMul;
@@ -26,6 +28,7 @@ pub use view::{BroadcastTo, IndexAxis, Materialise, Permute, Relaid, Reshape, Sl
 
 pub use crate::node::Node;
 use crate::ops;
+pub use crate::tensor::Owned;
 
 /// `left + right`.
 pub type Add<L, R> = Binary<ops::Add, L, R>;

@@ -1,0 +1,124 @@
+//! Elements of another type.
+
+use std::marker::PhantomData;
+
+use crate::context::Context;
+use crate::item::Cast as Into;
+use crate::item::Item;
+use crate::node::Node;
+use crate::shape::{Shape, ShapeError, Strides};
+use crate::simd::Level;
+use crate::source::{InPlace, Reader, Row, Source};
+use crate::walk::Rect;
+
+/// See [`Expr::cast`](crate::Expr::cast); also a source, reader or row of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Cast<U, X> {
+    pub(crate) x: X,
+    pub(crate) element: PhantomData<fn() -> U>,
+}
+
+impl<U, X> Cast<U, X> {
+    #[inline(always)]
+    pub(crate) fn new(x: X) -> Self {
+        Self { x, element: PhantomData }
+    }
+}
+
+impl<U: Item, X: Node<Elem: Into<U>>> Node for Cast<U, X> {
+    type Elem = U;
+    type Source<'e>
+        = Cast<U, X::Source<'e>>
+    where
+        Self: 'e;
+    type Row<'e>
+        = Cast<U, X::Row<'e>>
+    where
+        Self: 'e;
+
+    #[inline(always)]
+    fn checked_shape(&self) -> Result<Shape, ShapeError> {
+        self.x.checked_shape()
+    }
+
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
+        let withheld = context.withhold();
+        let x = self.x.prepare(context, to);
+        context.offer(withheld);
+        Cast::new(x)
+    }
+
+    #[inline(always)]
+    fn as_row(&self, shape: &Shape) -> Option<Self::Row<'_>> {
+        Some(Cast::new(self.x.as_row(shape)?))
+    }
+}
+
+impl<'e, U: Item, X: Source<'e, Item: Into<U>>> Source<'e> for Cast<U, X> {
+    type Item = U;
+    type Reader<'s>
+        = Cast<U, X::Reader<'s>>
+    where
+        Self: 's;
+
+    #[inline(always)]
+    fn reader(&self) -> Self::Reader<'_> {
+        Cast::new(self.x.reader())
+    }
+
+    fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides)) {
+        self.x.relayout(change);
+    }
+
+    fn in_place(&mut self, shape: &Shape, _: InPlace) -> bool {
+        self.x.in_place(shape, InPlace::None)
+    }
+
+    fn text(&self) -> String {
+        format!("{}({})", U::NAME, self.x.text())
+    }
+}
+
+impl<U: Item, X: Reader<Item: Into<U>>> Reader for Cast<U, X> {
+    type Item = U;
+    type Scratch = X::Scratch;
+    type Row<'r>
+        = Cast<U, X::Row<'r>>
+    where
+        Self: 'r;
+
+    fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
+        self.x.all(holds)
+    }
+
+    fn reads_here(&self) -> bool {
+        self.x.reads_here()
+    }
+
+    fn is_sliced(&self, axis: usize) -> bool {
+        self.x.is_sliced(axis)
+    }
+
+    fn cost(&self) -> usize {
+        1 + self.x.cost()
+    }
+
+    #[inline(always)]
+    fn row<'r>(&'r self, scratch: &'r mut X::Scratch, _: &'r [U], rect: &Rect, level: Level) -> Self::Row<'r> {
+        Cast::new(self.x.row(scratch, &[], rect, level))
+    }
+}
+
+impl<U: Item, X: Row<Item: Into<U>>> Row for Cast<U, X> {
+    type Item = U;
+
+    #[inline(always)]
+    fn at(&self, i: usize) -> U {
+        self.x.at(i).cast()
+    }
+
+    #[inline(always)]
+    fn head(self, len: usize) -> Self {
+        Self { x: self.x.head(len), ..self }
+    }
+}
