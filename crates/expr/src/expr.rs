@@ -422,7 +422,7 @@ pub trait Expr: Node + Sized {
         Reduce::new(self, axes.into())
     }
 
-    /// The largest element along some axes; NaN if there is one.
+    /// The largest element along some axes; NaN if there is one. 0 is larger than -0.
     fn max(self, axes: impl Into<Axes>) -> Reduce<ops::Max, Self>
     where
         Self::Elem: Element,
@@ -430,7 +430,7 @@ pub trait Expr: Node + Sized {
         Reduce::new(self, axes.into())
     }
 
-    /// The smallest element along some axes; NaN if there is one.
+    /// The smallest element along some axes; NaN if there is one. -0 is smaller than 0.
     fn min(self, axes: impl Into<Axes>) -> Reduce<ops::Min, Self>
     where
         Self::Elem: Element,

@@ -11,13 +11,13 @@ use crate::math::{Element, Elementary, Fold};
 macro_rules! unary_table {
     ($use:ident) => {
         $use! {
-            /// The square root; NaN below 0.
+            /// The square root, rounded correctly; NaN below 0, and -0 of -0.
             sqrt Sqrt [1] |x| x.sqrt();
-            /// The larger of x and 0.
+            /// The larger of x and 0; NaN of NaN, and -0 of -0.
             relu Relu [1] |x| if x < T::ZERO { T::ZERO } else { x };
-            /// The absolute value.
+            /// The absolute value; 0 of -0.
             abs Abs [1] |x| x.abs();
-            /// 1 / x.
+            /// 1 / x, rounded correctly; ∞ of 0, and -∞ of -0.
             recip Recip [1] |x| T::ONE / x;
         }
     };
@@ -27,17 +27,17 @@ macro_rules! unary_table {
 macro_rules! function_table {
     ($use:ident) => {
         $use! {
-            /// e to the power of each element.
+            /// e to the power of each element; 0 at -∞.
             exp Exp [16];
-            /// The natural logarithm; NaN below 0.
+            /// The natural logarithm; NaN below 0, -∞ of both zeros.
             ln Ln [16];
-            /// The hyperbolic tangent.
+            /// The hyperbolic tangent; -0 of -0, and ±1 at ±∞.
             tanh Tanh [16];
-            /// 1 / (1 + e^-x).
+            /// 1 / (1 + e^-x); 0 at -∞, and 1 at ∞.
             sigmoid Sigmoid [16];
-            /// x times the normal distribution's probability of less than x; -0 at -∞.
+            /// x times the normal distribution's probability of less than x; -0 at -∞ and of -0.
             gelu Gelu [16];
-            /// x · sigmoid(x); -0 at -∞.
+            /// x · sigmoid(x); -0 at -∞ and of -0.
             silu Silu [16];
         }
     };
@@ -47,10 +47,10 @@ macro_rules! function_table {
 macro_rules! binary_table {
     ($use:ident) => {
         $use! {
-            /// The larger of both; NaN if either is.
-            maximum Maximum [1] |x, y| if x > y || x.is_nan() { x } else { y };
-            /// The smaller of both; NaN if either is.
-            minimum Minimum [1] |x, y| if x < y || x.is_nan() { x } else { y };
+            /// The larger of both, as `maximum` of IEEE 754-2019: NaN if either is, and 0 is more than -0.
+            maximum Maximum [1] |x, y| x.maximum(y);
+            /// The smaller of both, as `minimum` of IEEE 754-2019: NaN if either is, and -0 is less than 0.
+            minimum Minimum [1] |x, y| x.minimum(y);
             /// Each element to the power of the other. As everywhere, `powf(1, NaN)` and `powf(NaN, 0)` are 1.
             powf Powf [64] |x, y| x.powf(y);
         }

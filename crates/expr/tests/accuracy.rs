@@ -1,6 +1,6 @@
 //! Sums against exact ones: the error grows with the logarithm of their length, along whatever axis, and threads change nothing.
 
-use tenzor_expr::{Eval, Expr, Simd, View, eval};
+use tenzor_expr::{Element, Eval, Expr, Simd, View, eval};
 use tenzor_memory::TensorAllocator;
 
 /// What an error may be, relative to the sum of all magnitudes: some roundings for the rows that are added in order, and one for each level of the tree.
@@ -80,4 +80,71 @@ fn neither_threads_nor_vectors_change_a_result() {
             }
         }
     }
+}
+
+/// What the table in `docs/expressions.md` says of the operations that are not elementary functions, which the crate tests itself.
+#[test]
+fn operations_at_the_ends_of_their_range() {
+    fn same<T: Element>(x: T, y: T) -> bool {
+        x == y && T::ONE / x == T::ONE / y || x.is_nan() && y.is_nan()
+    }
+
+    fn check<T: Element>(nan: T, subnormal: T) {
+        let (zero, one, most) = (T::ZERO, T::ONE, T::MOST);
+        let alloc = TensorAllocator::new();
+        // As many as vectors have places, and more.
+        const REPEATED: usize = 67;
+        let inputs = [-zero, zero, T::LEAST, most, nan, subnormal, -subnormal];
+        let values: Vec<T> = inputs.iter().flat_map(|&x| [x; REPEATED]).collect();
+        let x = View::new(&values, [values.len()]).unwrap();
+        for simd in [Simd::Base, Simd::V3, Simd::V4] {
+            let eval = Eval::new(&alloc).simd(simd);
+            let is = |what: &str, result: &[T], expected: [T; 7]| {
+                for ((results, expected), x) in result.chunks(REPEATED).zip(expected).zip(inputs) {
+                    assert!(results.iter().all(|&y| same(y, expected)), "{what}({x}) at {simd:?}: {}", results[0]);
+                }
+            };
+            let root = subnormal.sqrt();
+            let of_subnormal = one / subnormal;
+            is("sqrt", eval.eval(&x.sqrt()).unwrap().as_slice(), [-zero, zero, nan, most, nan, root, nan]);
+            is("relu", eval.eval(&x.relu()).unwrap().as_slice(), [-zero, zero, zero, most, nan, subnormal, zero]);
+            is("abs", eval.eval(&x.abs()).unwrap().as_slice(), [zero, zero, most, most, nan, subnormal, subnormal]);
+            is(
+                "recip",
+                eval.eval(&x.recip()).unwrap().as_slice(),
+                [T::LEAST, most, -zero, zero, nan, of_subnormal, -of_subnormal],
+            );
+            for (left, right, largest, smallest) in [
+                (zero, -zero, zero, -zero),
+                (-zero, zero, zero, -zero),
+                (-zero, -zero, -zero, -zero),
+                (zero, zero, zero, zero),
+                (nan, one, nan, nan),
+                (one, nan, nan, nan),
+                (-subnormal, zero, zero, -subnormal),
+                (-zero, subnormal, subnormal, -zero),
+                (T::LEAST, most, most, T::LEAST),
+            ] {
+                let (lefts, rights) = ([left; REPEATED], [right; REPEATED]);
+                let (l, r) = (View::new(&lefts, [REPEATED]).unwrap(), View::new(&rights, [REPEATED]).unwrap());
+                let maxima = eval.eval(&l.maximum(r)).unwrap();
+                let minima = eval.eval(&l.minimum(r)).unwrap();
+                assert!(maxima.as_slice().iter().all(|&x| same(x, largest)), "{left} and {right} at {simd:?}");
+                assert!(minima.as_slice().iter().all(|&x| same(x, smallest)), "{left} and {right} at {simd:?}");
+                // Along either axis, of either order.
+                let both: Vec<T> = lefts.into_iter().chain(rights).collect();
+                let both = View::new(&both, [2, REPEATED]).unwrap();
+                for axis in [0, 1] {
+                    let both = if axis == 0 { both.transpose().transpose() } else { both.transpose() };
+                    let (max, min) = (eval.eval(&both.max(axis)).unwrap(), eval.eval(&both.min(axis)).unwrap());
+                    assert!(max.as_slice().iter().all(|&x| same(x, largest)), "{left} and {right} at {simd:?}");
+                    assert!(min.as_slice().iter().all(|&x| same(x, smallest)), "{left} and {right} at {simd:?}");
+                }
+                let max = eval.eval(&both.max(..)).unwrap();
+                assert!(same(max.as_slice()[0], largest), "{left} and {right} at {simd:?}");
+            }
+        }
+    }
+    check(f32::NAN, f32::MIN_POSITIVE / 8.0);
+    check(f64::NAN, f64::MIN_POSITIVE / 8.0);
 }

@@ -54,10 +54,44 @@ trait Combine: Sized {
     fn values<T: Element>(x: T, y: T) -> T;
     fn f32s<S: Simd>(simd: S, x: S::f32s, y: S::f32s) -> S::f32s;
     fn f64s<S: Simd>(simd: S, x: S::f64s, y: S::f64s) -> S::f64s;
+
+    /// What stands for a value in `f32s`, and the value for that.
+    #[inline(always)]
+    fn turned_f32s<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+        let _ = simd;
+        x
+    }
+
+    /// The same for `f64s`.
+    #[inline(always)]
+    fn turned_f64s<S: Simd>(simd: S, x: S::f64s) -> S::f64s {
+        let _ = simd;
+        x
+    }
 }
 
+/// The smaller of two, as [`Element::minimum`] has it and for its reasons.
+trait Smaller: Simd {
+    #[inline(always)]
+    fn smaller_f32s(self, x: Self::f32s, y: Self::f32s) -> Self::f32s {
+        let one = self.transmute_u32s_f32s(self.min_f32s(x, y));
+        let another = self.transmute_u32s_f32s(self.min_f32s(y, x));
+        self.transmute_f32s_u32s(self.or_u32s(one, another))
+    }
+
+    #[inline(always)]
+    fn smaller_f64s(self, x: Self::f64s, y: Self::f64s) -> Self::f64s {
+        let one = self.transmute_u64s_f64s(self.min_f64s(x, y));
+        let another = self.transmute_u64s_f64s(self.min_f64s(y, x));
+        self.transmute_f64s_u64s(self.or_u64s(one, another))
+    }
+}
+
+impl<S: Simd> Smaller for S {}
+
 macro_rules! combine {
-    ($($name:ident $start:ident |$simd:ident, $x:ident, $y:ident| $values:expr, $f32s:expr, $f64s:expr;)*) => {
+    ($($name:ident $start:ident |$simd:ident, $x:ident, $y:ident| $values:expr, $f32s:expr, $f64s:expr
+        $(, |$with:ident, $value:ident| $turned_f32s:expr, $turned_f64s:expr)?;)*) => {
         $(struct $name;
 
         impl Combine for $name {
@@ -80,6 +114,16 @@ macro_rules! combine {
             fn f64s<S: Simd>($simd: S, $x: S::f64s, $y: S::f64s) -> S::f64s {
                 $f64s
             }
+
+            $(#[inline(always)]
+            fn turned_f32s<S: Simd>($with: S, $value: S::f32s) -> S::f32s {
+                $turned_f32s
+            }
+
+            #[inline(always)]
+            fn turned_f64s<S: Simd>($with: S, $value: S::f64s) -> S::f64s {
+                $turned_f64s
+            })?
         })*
 
         pub(super) fn total<T: Element>(fold: Fold, totals: &[T; LANES]) -> T {
@@ -125,12 +169,10 @@ macro_rules! combine {
 combine! {
     Add ZERO |simd, x, y| x + y, simd.add_f32s(x, y), simd.add_f64s(x, y);
     Multiply ONE |simd, x, y| x * y, simd.mul_f32s(x, y), simd.mul_f64s(x, y);
-    Maximum LEAST |simd, x, y| if x > y || x.is_nan() { x } else { y },
-        simd.select_f32s(simd.or_m32s(simd.greater_than_f32s(x, y), simd.not_m32s(simd.equal_f32s(x, x))), x, y),
-        simd.select_f64s(simd.or_m64s(simd.greater_than_f64s(x, y), simd.not_m64s(simd.equal_f64s(x, x))), x, y);
-    Minimum MOST |simd, x, y| if x < y || x.is_nan() { x } else { y },
-        simd.select_f32s(simd.or_m32s(simd.less_than_f32s(x, y), simd.not_m32s(simd.equal_f32s(x, x))), x, y),
-        simd.select_f64s(simd.or_m64s(simd.less_than_f64s(x, y), simd.not_m64s(simd.equal_f64s(x, x))), x, y);
+    // The largest is the smallest of the negatives.
+    Maximum LEAST |simd, x, y| x.maximum(y), simd.smaller_f32s(x, y), simd.smaller_f64s(x, y),
+        |simd, x| simd.neg_f32s(x), simd.neg_f64s(x);
+    Minimum MOST |simd, x, y| x.minimum(y), simd.smaller_f32s(x, y), simd.smaller_f64s(x, y);
 }
 
 pub(super) struct Folding<'s, T> {
@@ -148,22 +190,22 @@ where
 }
 
 macro_rules! vectors {
-    ($name:ident, $type:ident, $as_simd:ident, $as_mut_simd:ident, $splat:ident) => {
+    ($name:ident, $type:ident, $as_simd:ident, $as_mut_simd:ident, $splat:ident, $turned:ident) => {
         /// With so many vectors for the totals.
         #[inline(always)]
         fn $name<C: Combine, S: Simd, const VECTORS: usize>(simd: S, values: &[$type], totals: &mut [$type; LANES]) {
             let (groups, others) = values.as_chunks::<LANES>();
             for groups in groups.chunks(IN_ORDER / LANES) {
-                let mut sums = [simd.$splat(C::start()); VECTORS];
+                let mut sums = [C::$turned(simd, simd.$splat(C::start())); VECTORS];
                 for group in groups {
                     let (group, _) = S::$as_simd(group);
                     for i in 0..VECTORS {
-                        sums[i] = C::$name(simd, sums[i], group[i]);
+                        sums[i] = C::$name(simd, sums[i], C::$turned(simd, group[i]));
                     }
                 }
                 let (totals, _) = S::$as_mut_simd(totals);
                 for i in 0..VECTORS {
-                    totals[i] = C::$name(simd, totals[i], sums[i]);
+                    totals[i] = C::$turned(simd, C::$name(simd, C::$turned(simd, totals[i]), sums[i]));
                 }
             }
             rest::<C, _>(others, totals);
@@ -171,8 +213,8 @@ macro_rules! vectors {
     };
 }
 
-vectors!(f32s, f32, as_simd_f32s, as_mut_simd_f32s, splat_f32s);
-vectors!(f64s, f64, as_simd_f64s, as_mut_simd_f64s, splat_f64s);
+vectors!(f32s, f32, as_simd_f32s, as_mut_simd_f32s, splat_f32s, turned_f32s);
+vectors!(f64s, f64, as_simd_f64s, as_mut_simd_f64s, splat_f64s, turned_f64s);
 
 /// As above, where there are no vectors.
 #[inline(always)]

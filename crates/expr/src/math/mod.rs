@@ -57,6 +57,10 @@ pub trait Element:
     fn powf(self, exponent: Self) -> Self;
     /// Whether it is not a number.
     fn is_nan(self) -> bool;
+    /// The larger, as `maximum` of IEEE 754-2019: NaN if either is, and 0 is more than -0.
+    fn maximum(self, other: Self) -> Self;
+    /// The smaller, as `minimum` of IEEE 754-2019: NaN if either is, and -0 is less than 0.
+    fn minimum(self, other: Self) -> Self;
 
     /// Puts the function of each value in its place.
     #[doc(hidden)]
@@ -94,7 +98,7 @@ macro_rules! polynomial {
 
 /// One type's numbers: what the language has under the same names, and the loops over its functions.
 macro_rules! element {
-    ($type:ident, $functions:ident) => {
+    ($type:ident, $bits:ident, $functions:ident) => {
         impl Element for $type {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -129,6 +133,23 @@ macro_rules! element {
             #[inline(always)]
             fn is_nan(self) -> bool {
                 self.is_nan()
+            }
+
+            // The two instructions that there are for the larger of two, one for either order, agree but for zeros and NaN, where each has its second
+            // operand. Of zeros, the result has the sign that both have; and what has the bits of a NaN and others as well is one.
+            #[inline(always)]
+            fn maximum(self, other: Self) -> Self {
+                const SIGN: $bits = 1 << ($bits::BITS - 1);
+                let one = if self > other { self } else { other }.to_bits();
+                let another = if other > self { other } else { self }.to_bits();
+                Self::from_bits((one | another) & !SIGN | one & another)
+            }
+
+            #[inline(always)]
+            fn minimum(self, other: Self) -> Self {
+                let one = if self < other { self } else { other }.to_bits();
+                let another = if other < self { other } else { self }.to_bits();
+                Self::from_bits(one | another)
             }
 
             fn apply(function: Elementary, level: Level, values: &mut [Self]) {
@@ -177,5 +198,5 @@ struct Apply<'s, T> {
 pub(crate) use folds::{Fold, IN_ORDER, LANES};
 use polynomial;
 
-element!(f32, single);
-element!(f64, double);
+element!(f32, u32, single);
+element!(f64, u64, double);

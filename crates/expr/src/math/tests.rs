@@ -129,8 +129,9 @@ fn a_value_has_one_result() {
 
 #[test]
 fn functions_at_the_ends_of_their_range() {
-    fn check<T: Element>(nan: T) {
+    fn check<T: Element>(nan: T, subnormal: T) {
         let (most, zero, one) = (T::MOST, T::ZERO, T::ONE);
+        let half = T::from_f64(0.5);
         let hundred = T::from_f64(100.0);
         let cases = [
             (Elementary::Exp, T::LEAST, zero),
@@ -149,13 +150,25 @@ fn functions_at_the_ends_of_their_range() {
             (Elementary::Tanh, -zero, -zero),
             (Elementary::Sigmoid, T::LEAST, zero),
             (Elementary::Sigmoid, most, one),
-            (Elementary::Sigmoid, zero, T::from_f64(0.5)),
+            (Elementary::Sigmoid, zero, half),
+            (Elementary::Sigmoid, -zero, half),
             (Elementary::Silu, T::LEAST, -zero),
             (Elementary::Silu, most, most),
             (Elementary::Silu, -zero, -zero),
             (Elementary::Gelu, T::LEAST, -zero),
             (Elementary::Gelu, most, most),
             (Elementary::Gelu, -zero, -zero),
+            (Elementary::Silu, zero, zero),
+            (Elementary::Gelu, zero, zero),
+            (Elementary::Ln, T::LEAST, nan),
+            (Elementary::Ln, -subnormal, nan),
+            (Elementary::Exp, subnormal, one),
+            (Elementary::Exp, -subnormal, one),
+            (Elementary::Tanh, subnormal, subnormal),
+            (Elementary::Tanh, -subnormal, -subnormal),
+            (Elementary::Sigmoid, -subnormal, half),
+            (Elementary::Silu, -subnormal, -subnormal * half),
+            (Elementary::Gelu, -subnormal, -subnormal * half),
         ];
         let functions = [
             Elementary::Exp,
@@ -178,6 +191,41 @@ fn functions_at_the_ends_of_their_range() {
             }
         }
     }
-    check::<f32>(f32::NAN);
-    check::<f64>(f64::NAN);
+    check(f32::NAN, f32::MIN_POSITIVE / 8.0);
+    check(f64::NAN, f64::MIN_POSITIVE / 8.0);
+}
+
+/// As `maximum` and `minimum` of IEEE 754-2019, wherever in a slice what decides stands.
+#[test]
+fn extremes_are_those_of_the_standard() {
+    fn check<T: Element>(nan: T, subnormal: T) {
+        let (zero, one) = (T::ZERO, T::ONE);
+        let same = |x: T, y: T| x == y && T::ONE / x == T::ONE / y || x.is_nan() && y.is_nan();
+        // In ascending order.
+        let numbers = [T::LEAST, -one, -subnormal, -zero, zero, subnormal, one, T::MOST];
+        let numbers = numbers.into_iter().enumerate();
+        for ((i, x), (j, y)) in numbers.clone().flat_map(|x| numbers.clone().map(move |y| (x, y))) {
+            let (least, most) = if i < j { (x, y) } else { (y, x) };
+            let mut cases = vec![(x, y, most, least), (x, nan, nan, nan), (nan, y, nan, nan), (-nan, y, nan, nan)];
+            cases.push((y, -nan, nan, nan));
+            for (x, y, most, least) in cases {
+                assert!(same(Element::maximum(x, y), most), "the larger of {x} and {y}");
+                assert!(same(Element::minimum(x, y), least), "the smaller of {x} and {y}");
+                for level in levels() {
+                    for (place, other) in [(0, 64), (64, 0), (2111, 63), (5000, 4936), (17, 4999)] {
+                        for (fold, expected) in [(Fold::Maximum, most), (Fold::Minimum, least)] {
+                            let mut values = vec![fold.start::<T>(); 5001];
+                            (values[place], values[other]) = (x, y);
+                            let mut totals = [fold.start::<T>(); LANES];
+                            T::fold(fold, level, &values, &mut totals);
+                            let total = T::total(fold, &totals);
+                            assert!(same(total, expected), "{fold:?} of {x} and {y} at {level:?}: {total}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+    check(f32::NAN, f32::MIN_POSITIVE / 8.0);
+    check(f64::NAN, f64::MIN_POSITIVE / 8.0);
 }
