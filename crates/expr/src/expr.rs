@@ -7,8 +7,8 @@ use crate::item::{self, Item};
 use crate::math::Element;
 use crate::node::Node;
 use crate::nodes::{
-    Binary, Boxed, BroadcastTo, Cast, Current, Function, IndexAxis, LayerNorm, MatMul, Materialise, Owned, Permute,
-    Reduce, Relaid, Reshape, Scalar, Select, Slice, Softmax, Unary, Unsqueeze,
+    Binary, Boxed, BroadcastTo, Cast, Current, Function, Function2, IndexAxis, LayerNorm, MatMul, Materialise, Owned,
+    Permute, Reduce, Relaid, Reshape, Scalar, Select, Slice, Softmax, Unary, Unsqueeze,
 };
 use crate::ops::{self, binary_table, comparison_table, function_table, operator_table, unary_table};
 use crate::shape::{IntoShape, Shape, ShapeError};
@@ -110,6 +110,50 @@ pub trait Expr: Node + Sized {
     comparison_table!(comparison_methods);
 
     operator_table!(operator_methods);
+
+    /// Each element to the power of the other, in all cases as C's `pow`: `powf(1, NaN)` and `powf(NaN, 0)` are 1.
+    ///
+    /// The powers -2, -1, -½, ½, 1, 2, 3 and 4, where they are given as numbers, are products, quotients and roots, and take as long as these.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[1.0_f32, 4.0, 9.0, -1.0], [4])?;
+    /// let mut powers = [0.0; 4];
+    /// eval_into(&x.powf(2.0), &mut powers)?;
+    /// assert_eq!(powers, [1.0, 16.0, 81.0, 1.0]);
+    /// eval_into(&x.powf(1.5), &mut powers)?;
+    /// assert!(powers[..3] == [1.0, 8.0, 27.0] && powers[3].is_nan());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn powf<R: Operand<Self::Elem>>(self, exponent: R) -> Function2<ops::Powf, Self, R::Expr>
+    where
+        Self::Elem: Element,
+    {
+        Function2::new(ops::Powf, self, exponent.into_expr())
+    }
+
+    /// Each element to a whole power, by repeated multiplication: fewer than |n| products, of which each is rounded, and where n is negative, 1 divided by
+    /// that. The power 0 is 1, also of NaN. The error is at most |n| units of the last place, where what 1 is divided by is neither too large
+    /// nor too small; [`powf`](Self::powf) is more exact from 5 on.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[1.0_f32, -2.0, 0.5], [3])?;
+    /// let mut powers = [0.0; 3];
+    /// eval_into(&x.powi(5), &mut powers)?;
+    /// assert_eq!(powers, [1.0, -32.0, 0.03125]);
+    /// eval_into(&x.powi(-3), &mut powers)?;
+    /// assert_eq!(powers, [1.0, -0.125, 8.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn powi(self, n: i32) -> Function<ops::Powi, Self>
+    where
+        Self::Elem: Element,
+    {
+        Function::new(ops::Powi(n), self)
+    }
 
     /// `-x`, for where the type is not known.
     fn neg(self) -> Unary<ops::Neg, Self>
@@ -620,6 +664,7 @@ operators! {
     [T,] Scalar<T>;
     [O, X,] Unary<O, X>;
     [O, X,] Function<O, X>;
+    [O, L, R,] Function2<O, L, R>;
     [O, L, R,] Binary<O, L, R>;
     [C, L, R,] Select<C, L, R>;
     [V, X,] Relaid<V, X>;

@@ -37,6 +37,12 @@ pub trait Node {
     #[doc(hidden)]
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e>;
 
+    /// The number that all values are, where that is known before anything is computed.
+    #[doc(hidden)]
+    fn number(&self) -> Option<Self::Elem> {
+        None
+    }
+
     /// All values as one row, where nothing has to be prepared: all tensors have this very shape and lie in its order.
     #[doc(hidden)]
     #[inline(always)]

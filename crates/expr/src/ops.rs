@@ -5,7 +5,8 @@ use std::fmt::{self, Debug};
 
 use crate::block::Block;
 use crate::item::Item;
-use crate::math::{Element, Elementary, Fold};
+use crate::math::{Element, Elementary, Fold, Power};
+use crate::simd::Level;
 
 /// The operations on one value: documentation, method, type, its cost in additions or so, and what it does to `x`.
 macro_rules! unary_table {
@@ -19,6 +20,10 @@ macro_rules! unary_table {
             abs Abs [1] |x| x.abs();
             /// 1 / x, rounded correctly; ∞ of 0, and -∞ of -0.
             recip Recip [1] |x| T::ONE / x;
+            /// x · x.
+            square Square [1] |x| x * x;
+            /// 1 / √x, each rounded correctly; NaN below 0, ∞ of 0, and -∞ of -0.
+            rsqrt Rsqrt [1] |x| T::ONE / x.sqrt();
         }
     };
 }
@@ -51,8 +56,6 @@ macro_rules! binary_table {
             maximum Maximum [1] |x, y| x.maximum(y);
             /// The smaller of both, as `minimum` of IEEE 754-2019: NaN if either is, and -0 is less than 0.
             minimum Minimum [1] |x, y| x.minimum(y);
-            /// Each element to the power of the other. As everywhere, `powf(1, NaN)` and `powf(NaN, 0)` are 1.
-            powf Powf [64] |x, y| x.powf(y);
         }
     };
 }
@@ -104,13 +107,36 @@ pub trait UnaryOp<T>: Copy + Send + Sync + Debug {
 
 /// An elementary function.
 pub trait FunctionOp: Copy + Send + Sync + Debug {
-    /// Which.
-    #[doc(hidden)]
-    const FUNCTION: Elementary;
     /// As it stands in formulas.
     const NAME: &'static str;
     /// In additions or so.
     const COST: usize;
+
+    /// Which.
+    #[doc(hidden)]
+    fn function(self) -> Elementary;
+
+    /// The function of what is `x` in formulas.
+    #[doc(hidden)]
+    fn text(self, x: &str) -> String {
+        format!("{}({x})", Self::NAME)
+    }
+}
+
+/// An elementary function of two values.
+pub trait Function2Op: Copy + Send + Sync + Debug {
+    /// As it stands in formulas.
+    const NAME: &'static str;
+    /// In additions or so.
+    const COST: usize;
+
+    /// The function of the first value that it is where the second is this number, if there is one that is faster.
+    #[doc(hidden)]
+    fn with_number<T: Element>(number: T) -> Option<Elementary>;
+
+    /// Puts the function of each first value, and of the second in the same place, in its place.
+    #[doc(hidden)]
+    fn apply<T: Element>(level: Level, first: &mut [T], second: &[T]);
 }
 
 /// What becomes of two values.
@@ -187,9 +213,12 @@ macro_rules! define_function {
         pub struct $op;
 
         impl FunctionOp for $op {
-            const FUNCTION: Elementary = Elementary::$op;
             const NAME: &'static str = stringify!($method);
             const COST: usize = $cost;
+
+            fn function(self) -> Elementary {
+                Elementary::$op
+            }
         }
     )*};
 }
@@ -302,6 +331,40 @@ impl<T: Item, F: Fn(T, T) -> T + Copy + Send + Sync> BinaryOp<T> for Map<F> {
     #[inline(always)]
     fn apply(self, x: T, y: T) -> T {
         (self.0)(x, y)
+    }
+}
+
+/// A whole power.
+#[derive(Clone, Copy, Debug)]
+pub struct Powi(pub i32);
+
+impl FunctionOp for Powi {
+    const NAME: &'static str = "powi";
+    const COST: usize = 8;
+
+    fn function(self) -> Elementary {
+        Elementary::Powi(self.0)
+    }
+
+    fn text(self, x: &str) -> String {
+        format!("powi({x}, {})", self.0)
+    }
+}
+
+/// x to the power of y.
+#[derive(Clone, Copy, Debug)]
+pub struct Powf;
+
+impl Function2Op for Powf {
+    const NAME: &'static str = "powf";
+    const COST: usize = 64;
+
+    fn with_number<T: Element>(number: T) -> Option<Elementary> {
+        Power::of(number).map(Elementary::Power)
+    }
+
+    fn apply<T: Element>(level: Level, first: &mut [T], second: &[T]) {
+        T::raise(level, first, second);
     }
 }
 

@@ -114,6 +114,33 @@ fn operations_at_the_ends_of_their_range() {
                 eval.eval(&x.recip()).unwrap().as_slice(),
                 [T::LEAST, most, -zero, zero, nan, of_subnormal, -of_subnormal],
             );
+            is("rsqrt", eval.eval(&x.rsqrt()).unwrap().as_slice(), [T::LEAST, most, nan, zero, nan, one / root, nan]);
+            let squared = subnormal * subnormal;
+            is("square", eval.eval(&x.square()).unwrap().as_slice(), [zero, zero, most, most, nan, squared, squared]);
+            is("powi", eval.eval(&x.powi(0)).unwrap().as_slice(), [one; 7]);
+            is("powi", eval.eval(&x.powi(-3)).unwrap().as_slice(), [T::LEAST, most, -zero, zero, nan, most, T::LEAST]);
+            // A number for exponent, an expression, and one that is stretched.
+            let exponents = [0.0, 2.0, 0.5, -0.5, 3.0, 1.0, -1.0, -2.0, 1.5, 0.3].map(T::from_f64);
+            for y in exponents.into_iter().chain([nan, most, T::LEAST]) {
+                let expected = inputs.map(|x| Element::powf(x, y));
+                let (all, one) = (vec![y; values.len()], [y]);
+                let (all, one) = (View::new(&all, [values.len()]).unwrap(), View::new(&one, [1]).unwrap());
+                let number = tenzor_expr::nodes::Scalar(y);
+                for result in [
+                    eval.eval(&x.powf(number)).unwrap(),
+                    eval.eval(&x.powf(all)).unwrap(),
+                    eval.eval(&x.powf(one)).unwrap(),
+                ] {
+                    for ((results, expected), x) in result.as_slice().chunks(REPEATED).zip(expected).zip(inputs) {
+                        let is_near = |y: T| (y - expected).abs() <= expected.abs() * T::from_f64(1e-6);
+                        assert!(
+                            results.iter().all(|&y| same(y, expected) || expected.abs() < most && is_near(y)),
+                            "{x} to the {y} at {simd:?}: {}, not {expected}",
+                            results[0]
+                        );
+                    }
+                }
+            }
             for (left, right, largest, smallest) in [
                 (zero, -zero, zero, -zero),
                 (-zero, zero, zero, -zero),
@@ -131,17 +158,15 @@ fn operations_at_the_ends_of_their_range() {
                 let minima = eval.eval(&l.minimum(r)).unwrap();
                 assert!(maxima.as_slice().iter().all(|&x| same(x, largest)), "{left} and {right} at {simd:?}");
                 assert!(minima.as_slice().iter().all(|&x| same(x, smallest)), "{left} and {right} at {simd:?}");
-                // Along either axis, of either order.
+                // Along an axis, and of all.
                 let both: Vec<T> = lefts.into_iter().chain(rights).collect();
                 let both = View::new(&both, [2, REPEATED]).unwrap();
-                for axis in [0, 1] {
-                    let both = if axis == 0 { both.transpose().transpose() } else { both.transpose() };
-                    let (max, min) = (eval.eval(&both.max(axis)).unwrap(), eval.eval(&both.min(axis)).unwrap());
-                    assert!(max.as_slice().iter().all(|&x| same(x, largest)), "{left} and {right} at {simd:?}");
-                    assert!(min.as_slice().iter().all(|&x| same(x, smallest)), "{left} and {right} at {simd:?}");
-                }
-                let max = eval.eval(&both.max(..)).unwrap();
+                let (max, min) = (eval.eval(&both.max(0)).unwrap(), eval.eval(&both.min(0)).unwrap());
+                assert!(max.as_slice().iter().all(|&x| same(x, largest)), "{left} and {right} at {simd:?}");
+                assert!(min.as_slice().iter().all(|&x| same(x, smallest)), "{left} and {right} at {simd:?}");
+                let (max, min) = (eval.eval(&both.max(..)).unwrap(), eval.eval(&both.min(..)).unwrap());
                 assert!(same(max.as_slice()[0], largest), "{left} and {right} at {simd:?}");
+                assert!(same(min.as_slice()[0], smallest), "{left} and {right} at {simd:?}");
             }
         }
     }

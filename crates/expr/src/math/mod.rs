@@ -22,8 +22,11 @@ use crate::simd::{Kernel, Level, vectorised};
 /// | `tanh` | at most 3 |
 /// | `sigmoid`, `silu` | at most 4 where the result is not subnormal |
 /// | `gelu` of `f32` | at most 4·10⁻⁷ · max(1, \|x\|) in absolute terms |
-/// | `sqrt`, `+ - * /` | rounded correctly |
-/// | `powf`, `gelu` of `f64` | those of the C library |
+/// | `gelu` of `f64` | at most 10⁻¹⁵ · max(1, \|x\|) in absolute terms, and at most 16 for -37 < x < -1 |
+/// | `powf` | at most 2 |
+/// | `powi(n)` | at most \|n\| where neither the result nor its inverse is subnormal or infinite |
+/// | `rsqrt` | at most 1.5 |
+/// | `sqrt`, `square`, `recip`, `+ - * /` | rounded correctly |
 ///
 /// Errors are against the exact value, measured over the whole range by the crate's tests, at every level of vectors.
 pub trait Element:
@@ -53,7 +56,7 @@ pub trait Element:
     fn sqrt(self) -> Self;
     /// Exact.
     fn abs(self) -> Self;
-    /// As the C library's.
+    /// As the C library's; expressions compute the powers of many at once.
     fn powf(self, exponent: Self) -> Self;
     /// Whether it is not a number.
     fn is_nan(self) -> bool;
@@ -65,6 +68,10 @@ pub trait Element:
     /// Puts the function of each value in its place.
     #[doc(hidden)]
     fn apply(function: Elementary, level: Level, values: &mut [Self]);
+
+    /// Puts the power of each value in its place, with the exponent in the same place of the other slice.
+    #[doc(hidden)]
+    fn raise(level: Level, values: &mut [Self], exponents: &[Self]);
 
     /// Combines each value with the total of its place in the slice, modulo their number.
     #[doc(hidden)]
@@ -85,6 +92,41 @@ pub enum Elementary {
     Sigmoid,
     Gelu,
     Silu,
+    /// A whole power.
+    Powi(i32),
+    /// A power that products, quotients and roots make.
+    Power(Power),
+}
+
+/// The powers that products, quotients and roots make as exactly as `powf` is.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    InverseSquare,
+    Inverse,
+    InverseRoot,
+    Root,
+    Itself,
+    Square,
+    Cube,
+    Fourth,
+}
+
+impl Power {
+    /// The one with this exponent.
+    pub(crate) fn of<T: Element>(exponent: T) -> Option<Self> {
+        let all = [
+            (-2.0, Self::InverseSquare),
+            (-1.0, Self::Inverse),
+            (-0.5, Self::InverseRoot),
+            (0.5, Self::Root),
+            (1.0, Self::Itself),
+            (2.0, Self::Square),
+            (3.0, Self::Cube),
+            (4.0, Self::Fourth),
+        ];
+        all.into_iter().find(|&(of, _)| T::from_f64(of) == exponent).map(|(_, power)| power)
+    }
 }
 
 /// The value of a polynomial, the highest coefficient first.
@@ -156,12 +198,27 @@ macro_rules! element {
                 vectorised(level, Apply { function, values });
             }
 
+            fn raise(level: Level, values: &mut [Self], exponents: &[Self]) {
+                vectorised(level, Raise { values, exponents });
+            }
+
             fn fold(fold: Fold, level: Level, values: &[Self], totals: &mut [Self; LANES]) {
                 folds::fold(fold, level, values, totals);
             }
 
             fn total(fold: Fold, totals: &[Self; LANES]) -> Self {
                 folds::total(fold, totals)
+            }
+        }
+
+        impl Kernel for Raise<'_, $type> {
+            type Output = ();
+
+            #[inline(always)]
+            fn run<const FUSED: bool>(self) {
+                for (x, &y) in self.values.iter_mut().zip(self.exponents) {
+                    *x = $functions::pow::<FUSED>(*x, y);
+                }
             }
         }
 
@@ -177,6 +234,16 @@ macro_rules! element {
                         }
                     };
                 }
+                macro_rules! each_as {
+                    (|$x:ident| $value:expr) => {
+                        for value in self.values {
+                            let $x = *value;
+                            *value = $value;
+                        }
+                    };
+                }
+                // The roots of -0 and -∞ are 0 and ∞ for a power.
+                let root = |x: $type| if x == $type::NEG_INFINITY { $type::INFINITY } else { (x + 0.0).sqrt() };
                 match self.function {
                     Elementary::Exp => each!(exp),
                     Elementary::Ln => each!(ln),
@@ -184,10 +251,77 @@ macro_rules! element {
                     Elementary::Sigmoid => each!(sigmoid),
                     Elementary::Gelu => each!(gelu),
                     Elementary::Silu => each!(silu),
+                    Elementary::Powi(n) => powi(self.values, n),
+                    Elementary::Power(power) => match power {
+                        // The square of a number too large is infinite, while that of its inverse is not 0 yet.
+                        Power::InverseSquare => each_as!(|x| (1.0 / x) * (1.0 / x)),
+                        Power::Inverse => each_as!(|x| 1.0 / x),
+                        Power::InverseRoot => each_as!(|x| 1.0 / root(x)),
+                        Power::Root => each_as!(|x| root(x)),
+                        Power::Itself => {}
+                        Power::Square => each_as!(|x| x * x),
+                        Power::Cube => each_as!(|x| x * x * x),
+                        Power::Fourth => each_as!(|x| (x * x) * (x * x)),
+                    },
                 }
             }
         }
     };
+}
+
+/// Whole powers by repeated multiplication: each square, and the products of some of them. The loop over the bits of the exponent is outside of those
+/// over values, so that these have vectors.
+#[inline(always)]
+fn powi<T: Element>(values: &mut [T], n: i32) {
+    let (blocks, others) = values.as_chunks_mut::<LANES>();
+    for block in blocks {
+        powi_block(block, n);
+    }
+    if !others.is_empty() {
+        let mut block = [T::ONE; LANES];
+        block[..others.len()].copy_from_slice(others);
+        powi_block(&mut block, n);
+        others.copy_from_slice(&block[..others.len()]);
+    }
+}
+
+#[inline(always)]
+fn powi_block<T: Element>(values: &mut [T; LANES], n: i32) {
+    let mut left = n.unsigned_abs();
+    if left == 0 {
+        *values = [T::ONE; LANES];
+        return;
+    }
+    let mut squares = *values;
+    while left.is_multiple_of(2) {
+        for square in &mut squares {
+            *square = *square * *square;
+        }
+        left /= 2;
+    }
+    *values = squares;
+    left /= 2;
+    while left > 0 {
+        for square in &mut squares {
+            *square = *square * *square;
+        }
+        if !left.is_multiple_of(2) {
+            for (value, square) in values.iter_mut().zip(squares) {
+                *value = *value * square;
+            }
+        }
+        left /= 2;
+    }
+    if n < 0 {
+        for value in values {
+            *value = T::ONE / *value;
+        }
+    }
+}
+
+struct Raise<'s, T> {
+    values: &'s mut [T],
+    exponents: &'s [T],
 }
 
 struct Apply<'s, T> {

@@ -2,7 +2,7 @@
 //!
 //! `exp`, `ln` and `tanh` follow S. L. Moshier's Cephes library (`expf`, `logf`, `tanhf`): reduction to a small interval, then a polynomial.
 
-use super::polynomial;
+use super::{double, polynomial};
 
 #[inline(always)]
 fn mul_add<const FUSED: bool>(x: f32, y: f32, z: f32) -> f32 {
@@ -18,21 +18,31 @@ pub(super) fn exp<const FUSED: bool>(x: f32) -> f32 {
 /// A value and a power of 2 whose product it is: alone, either is neither too large nor too small.
 #[inline(always)]
 fn exp_parts<const FUSED: bool>(x: f32) -> (f32, f32) {
-    // Adding it rounds to a whole number, which then stands in the lowest bits.
-    const ROUND: f32 = 12_582_912.0;
     // Beyond, the result is infinite or 0 anyway. A comparison with NaN is false, so NaN stays.
     let x = if x > 90.0 { 90.0 } else { x };
     let x = if x < -125.0 { -125.0 } else { x };
+    let (value, exponent) = exp_reduced::<FUSED>(x);
+    let half = exponent >> 1;
+    (value * power_of_2(half), power_of_2(exponent - half))
+}
+
+/// A value between √½ and √2, and an exponent of 2 in the lowest bits of a number.
+#[inline(always)]
+fn exp_reduced<const FUSED: bool>(x: f32) -> (f32, u32) {
+    // Adding it rounds to a whole number, which then stands in the lowest bits.
+    const ROUND: f32 = 12_582_912.0;
     let rounded = mul_add::<FUSED>(x, std::f32::consts::LOG2_E, ROUND);
     let whole = rounded - ROUND;
-    let n = rounded.to_bits().wrapping_sub(ROUND.to_bits()).cast_signed();
     let r = mul_add::<FUSED>(whole, -0.693_359_4, x);
     let r = mul_add::<FUSED>(whole, 2.121_944_4e-4, r);
     let p = polynomial!(r, 1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5);
-    let p = mul_add::<FUSED>(p, r * r, r) + 1.0;
-    let half = n >> 1;
-    let power = |n: i32| f32::from_bits((n.wrapping_add(127).cast_unsigned()) << 23);
-    (p * power(half), power(n.wrapping_sub(half)))
+    (mul_add::<FUSED>(p, r * r, r) + 1.0, rounded.to_bits())
+}
+
+/// The power of 2 whose exponent stands in the lowest bits, where it is that of a normal number; 0 for the next below.
+#[inline(always)]
+fn power_of_2(exponent: u32) -> f32 {
+    f32::from_bits(exponent.wrapping_add(127) << 23)
 }
 
 #[inline(always)]
@@ -72,7 +82,9 @@ pub(super) fn tanh<const FUSED: bool>(x: f32) -> f32 {
     let z = a * a;
     let near = polynomial!(z, -5.704_988_7e-3, 2.063_909e-2, -5.373_971_6e-2, 0.133_314_42, -0.333_332_8);
     let near = mul_add::<FUSED>(near * z, a, a);
-    let far = 1.0 - 2.0 / (exp::<FUSED>(a + a) + 1.0);
+    // Beyond, the result is 1.
+    let (value, exponent) = exp_reduced::<FUSED>(if a > 10.0 { 20.0 } else { a + a });
+    let far = 1.0 - 2.0 / mul_add::<FUSED>(value, power_of_2(exponent), 1.0);
     // Of the sign of x, be it 0.
     (if a < 0.625 { near } else { far }).copysign(x)
 }
@@ -110,9 +122,87 @@ pub(super) fn gelu<const FUSED: bool>(x: f32) -> f32 {
         0.096_784_18,
         0.374_091_96,
         1.000_023_7,
-        -1.265_512_2
+        // Less ln 2, for half of it.
+        -1.958_659_4
     );
-    let tail = 0.5 * t * exp::<FUSED>(mul_add::<FUSED>(-a, a, p));
+    // Where it would be subnormal, it is 0.
+    let power = mul_add::<FUSED>(-a, a, p);
+    let (value, exponent) = exp_reduced::<FUSED>(if power < -88.1 { -88.1 } else { power });
+    let tail = t * (value * power_of_2(exponent));
     // Φ, whose tails are the same on both sides.
     x * if x < 0.0 { tail } else { 1.0 - tail }
+}
+
+/// x to the power of y: 2^(y · log2 |x|) in double precision, of which some 30 bits count, and the sign; the cases of C's `pow`. The logarithm is the
+/// series of the inverse hyperbolic tangent, with coefficients for the interval (interpolation at Chebyshev's points), as is 2^x.
+#[inline(always)]
+pub(super) fn pow<const FUSED: bool>(x: f32, y: f32) -> f32 {
+    let a = x.abs();
+    let tiny = a < f32::MIN_POSITIVE;
+    let scaled = if tiny { a * 8_388_608.0 } else { a };
+    // The mantissa in [√½, √2), and its exponent.
+    let shifted = scaled.to_bits().wrapping_sub(0x3f35_04f3);
+    let exponent = (shifted.cast_signed() >> 23) - if tiny { 23 } else { 0 };
+    let m = f32::from_bits((shifted & 0x007f_ffff).wrapping_add(0x3f35_04f3));
+    let log2 = log2::<FUSED>(m, exponent);
+    let log2 = if a == 0.0 { f64::NEG_INFINITY } else { log2 };
+    let log2 = if a < f32::INFINITY { log2 } else { f64::from(a) };
+    let magnitude = exp2::<FUSED>(f64::from(y) * log2);
+    let odd = is_whole(y) && !is_whole(0.5 * y);
+    let result = if odd { magnitude.copysign(x) } else { magnitude };
+    let result = if x < 0.0 && a < f32::INFINITY && !is_whole(y) { f32::NAN } else { result };
+    // Whatever the other is, be it NaN.
+    if y == 0.0 || x == 1.0 || (a == 1.0 && y.abs() == f32::INFINITY) { 1.0 } else { result }
+}
+
+/// The logarithm, to base 2, of m · 2^exponent, with an error of 2^-38 of it.
+#[inline(always)]
+fn log2<const FUSED: bool>(m: f32, exponent: i32) -> f64 {
+    use double::mul_add;
+    // (m - 1) / (m + 1), of a single-precision inverse by a step of Newton's.
+    let inverse = f64::from(1.0 / (m + 1.0));
+    let m = f64::from(m);
+    let (above, below) = (m - 1.0, m + 1.0);
+    let quotient = above * inverse;
+    let s = mul_add::<FUSED>(mul_add::<FUSED>(-quotient, below, above), inverse, quotient);
+    let p = polynomial!(
+        s * s,
+        0.340_712_061_542_161_94,
+        0.411_673_765_209_352_95,
+        0.577_083_566_021_063_5,
+        0.961_796_673_451_469_1,
+        2.885_390_081_789_987
+    );
+    mul_add::<FUSED>(s, p, f64::from(exponent))
+}
+
+/// 2^x, with an error of 2^-27 of it before it is rounded.
+#[inline(always)]
+fn exp2<const FUSED: bool>(x: f64) -> f32 {
+    use double::{ROUND, mul_add, power_of_2};
+    // Beyond, the result is infinite or 0 anyway. A comparison with NaN is false, so NaN stays.
+    let x = if x > 200.0 { 200.0 } else { x };
+    let x = if x < -200.0 { -200.0 } else { x };
+    let rounded = x + ROUND;
+    let r = x - (rounded - ROUND);
+    let p = polynomial!(
+        r,
+        1.545_316_313_473_84e-4,
+        1.339_086_358_368_391_1e-3,
+        9.618_082_556_922_357e-3,
+        5.550_357_113_808_485e-2,
+        0.240_226_507_605_688_67,
+        0.693_147_188_026_314_3,
+        1.0
+    );
+    (p * power_of_2(rounded.to_bits())) as f32
+}
+
+/// Whether it has no fraction; infinities have none.
+#[inline(always)]
+fn is_whole(x: f32) -> bool {
+    // From here on, no number has one. Below, adding it rounds to a whole number.
+    const ALL: f32 = 8_388_608.0;
+    let a = x.abs();
+    a >= ALL || (a + ALL) - ALL == a
 }

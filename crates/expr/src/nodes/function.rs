@@ -92,7 +92,7 @@ impl<'e, O: FunctionOp, X: Source<'e, Item: Element>> Source<'e> for Applied<O, 
     }
 
     fn text(&self) -> String {
-        format!("{}({})", O::NAME, self.x.text())
+        self.op.text(&self.x.text())
     }
 }
 
@@ -131,7 +131,7 @@ impl<O: FunctionOp, X: Reader<Item: Element>> Reader for Applied<O, X> {
     ) -> Self::Row<'r> {
         let (tile, scratch) = scratch;
         let values = self.x.fill(scratch, here, rect, level, tile.slots(rect.count()));
-        X::Item::apply(O::FUNCTION, level, values);
+        X::Item::apply(self.op.function(), level, values);
         RowSlice(values)
     }
 
@@ -145,7 +145,7 @@ impl<O: FunctionOp, X: Reader<Item: Element>> Reader for Applied<O, X> {
         out: &'o mut [MaybeUninit<X::Item>],
     ) -> &'o mut [X::Item] {
         let values = self.x.fill(&mut scratch.1, here, rect, level, out);
-        X::Item::apply(O::FUNCTION, level, values);
+        X::Item::apply(self.op.function(), level, values);
         values
     }
 }

@@ -22,6 +22,10 @@ impl<T: Element> Node for Scalar<T> {
         Ok(Shape::SCALAR)
     }
 
+    fn number(&self) -> Option<T> {
+        Some(self.0)
+    }
+
     #[inline(always)]
     fn as_row(&self, _: &Shape) -> Option<Self> {
         Some(*self)
