@@ -113,7 +113,8 @@ pub trait Expr: Node + Sized {
 
     /// Each element to the power of the other, in all cases as C's `pow`: `powf(1, NaN)` and `powf(NaN, 0)` are 1.
     ///
-    /// The powers -2, -1, -½, ½, 1, 2, 3 and 4, where they are given as numbers, are products, quotients and roots, and take as long as these.
+    /// The powers -2, -1, -½, ½, 1, 2, 3 and 4, where they are given as numbers, are products, quotients and roots, and take
+    /// little longer than these; [`square`](Self::square) and [`sqrt`](Self::sqrt) fuse as well.
     ///
     /// ```
     /// use tenzor_expr::{Expr, View, eval_into};
