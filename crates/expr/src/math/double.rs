@@ -1,6 +1,6 @@
 //! The functions of `f64`.
 //!
-//! `ln` and `tanh` follow S. L. Moshier's Cephes library (`log`, `tanh`): reduction to a small interval, then a quotient of two polynomials. The other
+//! `ln` and `tanh`, and `exp` without fused multiply-add, follow S. L. Moshier's Cephes library (`log`, `tanh`, `exp`): reduction to a small interval, then a quotient of two polynomials. The other
 //! polynomials are interpolations at Chebyshev's points.
 
 use super::polynomial;
@@ -42,7 +42,14 @@ fn exp_reduced<const FUSED: bool>(x: f64) -> (f64, f64) {
     let whole = rounded - ROUND;
     let r = mul_add::<FUSED>(whole, -0.693_145_751_953_125, x);
     let r = mul_add::<FUSED>(whole, -1.428_606_820_309_417_2e-6, r);
-    (mul_add::<FUSED>(exp_rest::<FUSED>(r), r * r, r) + 1.0, rounded)
+    if FUSED {
+        return (mul_add::<FUSED>(exp_rest::<FUSED>(r), r * r, r) + 1.0, rounded);
+    }
+    // Cephes' quotient: where each term of a polynomial takes two instructions, a division is faster than many.
+    let z = r * r;
+    let p = r * polynomial!(z, 1.261_771_930_748_105_9e-4, 3.029_944_077_074_419_6e-2, 1.0);
+    let q = polynomial!(z, 3.001_985_051_386_644_6e-6, 2.524_483_403_496_841e-3, 0.227_265_548_208_155_03, 2.0);
+    (mul_add::<FUSED>(2.0, p / (q - p), 1.0), rounded)
 }
 
 /// (e^r - 1 - r) / r², for a small r.
