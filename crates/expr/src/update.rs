@@ -32,9 +32,9 @@ impl<T: Item, A: Allocator> Tensor<T, A> {
     /// let alloc = TensorAllocator::new();
     /// let x = Tensor::from_slice_in(&[1.0_f32, 2.0, 3.0, 4.0], [2, 2], &alloc)?;
     /// let mut sums = Tensor::zeros_in([2], &alloc)?;
-    /// sums.assign(&x.sum(0))?;
+    /// sums.assign(x.sum(0))?;
     /// assert_eq!(sums.as_slice(), [4.0, 6.0]);
-    /// sums.assign(&Scalar(0.5))?;
+    /// sums.assign(Scalar(0.5))?;
     /// assert_eq!(sums.as_slice(), [0.5, 0.5]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -42,7 +42,7 @@ impl<T: Item, A: Allocator> Tensor<T, A> {
     /// # Errors
     /// [`EvalError`] if the expression has no shape or another one, before anything is written, and when the allocator refuses: the elements
     /// are then what they were, or anything.
-    pub fn assign<E: Expr<Elem = T>>(&mut self, expr: &E) -> Result<(), EvalError>
+    pub fn assign<E: Expr<Elem = T>>(&mut self, expr: E) -> Result<(), EvalError>
     where
         A: Clone,
     {
@@ -85,12 +85,12 @@ impl<A: Allocator + Clone> Eval<A> {
     pub fn assign<T: Item, B: Allocator, E: Expr<Elem = T>>(
         &self,
         tensor: &mut Tensor<T, B>,
-        expr: &E,
+        expr: E,
     ) -> Result<(), EvalError> {
         let shape = tensor.shape();
-        stretches(expr, &shape, "assign")?;
+        stretches(&expr, &shape, "assign")?;
         let context = self.context().into(Output::new(tensor.as_mut_slice()));
-        write_to(&context, expr, &shape);
+        write_to(&context, &expr, &shape);
         context.check()
     }
 
