@@ -19,11 +19,11 @@ use crate::shape::Shape;
 
 /// Materialised elements.
 #[derive(Debug)]
-pub enum Block<'e, T: Item> {
+pub(crate) enum Block<'e, T: Item> {
     /// Memory.
     Live(Buffer<T, &'e dyn Allocator>),
-    /// That of the output.
-    Lent(&'e mut [T], Loan<'e>),
+    /// That of the output, as long as it is lent.
+    Lent(&'e mut [T], #[expect(dead_code, reason = "its end is what it is for")] Loan<'e>),
     /// None, for explanations.
     Planned(Planned, Option<Loan<'e>>),
     /// None, as something failed.
@@ -51,7 +51,7 @@ pub(crate) enum State {
 
 /// The output is lent as long as this lives.
 #[derive(Debug)]
-pub struct Loan<'e>(&'e Cell<State>);
+pub(crate) struct Loan<'e>(&'e Cell<State>);
 
 impl Drop for Loan<'_> {
     fn drop(&mut self) {
@@ -117,9 +117,14 @@ impl<'c> Output<'c> {
     }
 }
 
+/// A block on its way from a leaf to who takes it over, without its lifetime: with one, the trait of sources had one as well, and the compiler took
+/// exponential time for what expressions are made of.
+#[derive(Debug)]
+pub struct Taken<T: Item>(pub(crate) Block<'static, T>);
+
 /// A block that is only thought of.
 #[derive(Debug)]
-pub struct Planned {
+pub(crate) struct Planned {
     id: usize,
     len: usize,
     bytes: usize,
@@ -148,6 +153,13 @@ impl Drop for Planned {
 }
 
 impl<T: Item> Block<'_, T> {
+    /// On its way up.
+    pub(crate) fn take(self) -> Taken<T> {
+        // SAFETY: types that differ in a lifetime alone. Sources are asked for a block by `materialise` and `write_to` alone, which give it its
+        // lifetime back at once, that of their context; the source has another of that.
+        Taken(unsafe { std::mem::transmute::<Block<'_, T>, Block<'static, T>>(self) })
+    }
+
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Live(buffer) => buffer.len(),

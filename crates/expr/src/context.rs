@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use tenzor_memory::{Allocator, Buffer};
 
-use crate::block::{Block, Output, Planned, State};
+use crate::block::{Block, Output, Planned, State, Taken};
 use crate::error::EvalError;
 use crate::item::Item;
 use crate::ledger::Ledger;
@@ -158,6 +158,11 @@ impl<'c> Context<'c> {
                 Block::Missing
             }
         }
+    }
+
+    /// A block that was taken over.
+    pub(crate) fn block<T: Item>(&self, Taken(block): Taken<T>) -> Block<'_, T> {
+        block
     }
 
     /// Writes to a block that was taken over.

@@ -149,7 +149,7 @@ pub(crate) fn write_to<'e, E: Expr>(context: &'e Context<'e>, expr: &'e E, shape
         produce(context, &source, shape);
         return;
     }
-    let block = match source.take_over(shape) {
+    let block = match source.take_over(shape).map(|block| context.block(block)) {
         Some(block) if source.is_here() => block,
         Some(block) => {
             let write = |out: &mut [E::Elem]| overwrite(out, &source.reader(), shape, context.mode);

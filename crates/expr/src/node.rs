@@ -17,7 +17,7 @@ pub trait Node {
 
     /// What it is read from when it is evaluated.
     #[doc(hidden)]
-    type Source<'e>: Source<'e, Item = Self::Elem>
+    type Source<'e>: Source<Item = Self::Elem>
     where
         Self: 'e;
 
@@ -87,12 +87,8 @@ pub(crate) fn known(shape: &Result<Shape, ShapeError>) -> &Shape {
 }
 
 /// Puts the values of a source into memory: in the place of what it gives up, or else in a new block.
-pub(crate) fn materialise<'e, S: Source<'e>>(
-    context: &'e Context<'e>,
-    mut source: S,
-    shape: &Shape,
-) -> Block<'e, S::Item> {
-    match source.take_over(shape) {
+pub(crate) fn materialise<'e, S: Source>(context: &'e Context<'e>, mut source: S, shape: &Shape) -> Block<'e, S::Item> {
+    match source.take_over(shape).map(|block| context.block(block)) {
         Some(block) if source.is_here() => block,
         Some(block) => {
             let write = |out: &mut [S::Item]| overwrite(out, &source.reader(), shape, context.mode);
@@ -103,11 +99,7 @@ pub(crate) fn materialise<'e, S: Source<'e>>(
 }
 
 /// Puts the values of a source into a new block, or the output.
-pub(crate) fn produce<'e, 's, S: Source<'s>>(
-    context: &'e Context<'e>,
-    source: &S,
-    shape: &Shape,
-) -> Block<'e, S::Item> {
+pub(crate) fn produce<'e, S: Source>(context: &'e Context<'e>, source: &S, shape: &Shape) -> Block<'e, S::Item> {
     let write = |slots: &mut [_]| write(slots, &source.reader(), shape, context.mode);
     // SAFETY: a pass writes to all.
     unsafe { context.produce(shape, || source.text(), write) }

@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Debug};
 
-use crate::block::Block;
+use crate::block::Taken;
 use crate::item::Item;
 use crate::math::{Element, Elementary, Fold, Power};
 use crate::simd::Level;
@@ -157,7 +157,7 @@ pub trait BinaryOp<T: Item>: Copy + Send + Sync + Debug {
 
     /// The operand's memory for the result, where it can hold it.
     #[doc(hidden)]
-    fn take_over<'e>(block: impl FnOnce() -> Option<Block<'e, T>>) -> Option<Block<'e, Self::Output>> {
+    fn take_over(block: impl FnOnce() -> Option<Taken<T>>) -> Option<Taken<Self::Output>> {
         let _ = block;
         None
     }
@@ -177,7 +177,7 @@ macro_rules! stays_in_place {
         type Output = T;
         const STAYS: bool = true;
 
-        fn take_over<'e>(block: impl FnOnce() -> Option<Block<'e, T>>) -> Option<Block<'e, T>> {
+        fn take_over(block: impl FnOnce() -> Option<Taken<T>>) -> Option<Taken<T>> {
             block()
         }
 

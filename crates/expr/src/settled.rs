@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use crate::block::Block;
+use crate::block::Taken;
 use crate::shape::{Shape, Strides};
 use crate::simd::Level;
 use crate::source::{InPlace, Leaf, LeafReader, Reader, RowSlice, Source, Tile};
@@ -10,7 +10,7 @@ use crate::walk::Rect;
 
 /// A source that will do as it is, or its values in memory.
 #[derive(Debug)]
-pub enum Settled<'e, S: Source<'e>> {
+pub enum Settled<'e, S: Source> {
     /// As it is.
     As(S),
     /// In memory.
@@ -26,7 +26,7 @@ macro_rules! either {
     };
 }
 
-impl<'e, S: Source<'e>> Source<'e> for Settled<'e, S> {
+impl<S: Source> Source for Settled<'_, S> {
     type Item = S::Item;
     type Reader<'s>
         = SettledReader<'s, S::Reader<'s>>
@@ -46,7 +46,7 @@ impl<'e, S: Source<'e>> Source<'e> for Settled<'e, S> {
         either!(self, x => x.relayout(change));
     }
 
-    fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, S::Item>> {
+    fn take_over(&mut self, shape: &Shape) -> Option<Taken<S::Item>> {
         either!(self, x => x.take_over(shape))
     }
 
@@ -112,7 +112,6 @@ impl<R: Reader> Reader for SettledReader<'_, R> {
         }
     }
 
-    #[inline(always)]
     fn row<'r>(
         &'r self,
         scratch: &'r mut Self::Scratch,
@@ -135,7 +134,6 @@ impl<R: Reader> Reader for SettledReader<'_, R> {
         }
     }
 
-    #[inline(always)]
     fn fill<'o>(
         &self,
         scratch: &mut Self::Scratch,

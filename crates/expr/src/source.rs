@@ -14,7 +14,7 @@
 
 use std::mem::MaybeUninit;
 
-use crate::block::Block;
+use crate::block::{Block, Taken};
 use crate::context::Context;
 use crate::item::Item;
 use crate::shape::{Shape, Strides};
@@ -25,7 +25,7 @@ use crate::walk::{Rect, Walk};
 pub(crate) const TILE: usize = 512;
 
 /// Values that are ready to be read, and what was materialised for them.
-pub trait Source<'e> {
+pub trait Source {
     /// The elements.
     type Item: Item;
     /// What reads them.
@@ -41,7 +41,7 @@ pub trait Source<'e> {
 
     /// Gives up memory that nobody will read any more, with the elements of this shape in order, to be written to. Reading
     /// goes on in place.
-    fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, Self::Item>> {
+    fn take_over(&mut self, shape: &Shape) -> Option<Taken<Self::Item>> {
         let _ = shape;
         None
     }
@@ -115,7 +115,6 @@ pub trait Reader: Send + Sync {
     }
 
     /// As above, written to `out`, which has room for just them.
-    #[inline(always)]
     fn fill<'o>(
         &self,
         scratch: &mut Self::Scratch,
@@ -321,7 +320,7 @@ impl<'e, T: Item> Leaf<'e, T> {
     }
 }
 
-impl<'e, T: Item> Source<'e> for Leaf<'e, T> {
+impl<'e, T: Item> Source for Leaf<'e, T> {
     type Item = T;
     type Reader<'s>
         = LeafReader<'s, T>
@@ -336,14 +335,14 @@ impl<'e, T: Item> Source<'e> for Leaf<'e, T> {
         change(&mut self.strides);
     }
 
-    fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, T>> {
+    fn take_over(&mut self, shape: &Shape) -> Option<Taken<T>> {
         let is_whole = |block: &Block<'_, T>| block.len() == shape.elements() && self.strides.is_row_major(shape);
         let here = match &self.data {
             Data::Own(block) if is_whole(block) => Data::Here(block.id()),
             _ => return None,
         };
         match std::mem::replace(&mut self.data, here) {
-            Data::Own(block) => Some(block),
+            Data::Own(block) => Some(block.take()),
             _ => None,
         }
     }

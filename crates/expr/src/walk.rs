@@ -253,8 +253,8 @@ impl Walk {
         let Groups { groups, count } = &self.groups;
         let (inner, down) = (groups[count.saturating_sub(1)], groups[self.down]);
         let mut rect = Rect { index: [0; MAX_RANK], down: down.axis, across: inner.axis, lines: 1, len: 1 };
-        for place in 0..*count {
-            rect.index[groups[place].axis] = self.starts[place];
+        for (group, &start) in groups[..*count].iter().zip(&self.starts) {
+            rect.index[group.axis] = start;
         }
         if *count > 0 {
             rect.len = self.len.min(inner.size);

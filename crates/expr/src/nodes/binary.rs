@@ -1,6 +1,6 @@
 //! Operations on two expressions.
 
-use crate::block::Block;
+use crate::block::Taken;
 use crate::context::Context;
 use crate::node::Node;
 use crate::ops::BinaryOp;
@@ -35,20 +35,14 @@ impl<O: BinaryOp<L::Elem>, L: Node, R: Node<Elem = L::Elem>> Node for Binary<O, 
         self.left.checked_shape()?.broadcast(&self.right.checked_shape()?, O::NAME)
     }
 
-    #[inline(always)]
+    #[inline]
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
-        if O::STAYS {
-            return Binary {
-                op: self.op,
-                left: self.left.prepare(context, to),
-                right: self.right.prepare(context, to),
-            };
+        let withheld = (!O::STAYS).then(|| context.withhold());
+        let (left, right) = (self.left.prepare(context, to), self.right.prepare(context, to));
+        if let Some(withheld) = withheld {
+            context.offer(withheld);
         }
-        let withheld = context.withhold();
-        let sources =
-            Binary { op: self.op, left: self.left.prepare(context, to), right: self.right.prepare(context, to) };
-        context.offer(withheld);
-        sources
+        Binary { op: self.op, left, right }
     }
 
     #[inline(always)]
@@ -57,14 +51,14 @@ impl<O: BinaryOp<L::Elem>, L: Node, R: Node<Elem = L::Elem>> Node for Binary<O, 
     }
 }
 
-impl<'e, O: BinaryOp<L::Item>, L: Source<'e>, R: Source<'e, Item = L::Item>> Source<'e> for Binary<O, L, R> {
+impl<O: BinaryOp<L::Item>, L: Source, R: Source<Item = L::Item>> Source for Binary<O, L, R> {
     type Item = O::Output;
     type Reader<'s>
         = Binary<O, L::Reader<'s>, R::Reader<'s>>
     where
         Self: 's;
 
-    #[inline(always)]
+    #[inline]
     fn reader(&self) -> Self::Reader<'_> {
         Binary { op: self.op, left: self.left.reader(), right: self.right.reader() }
     }
@@ -74,7 +68,7 @@ impl<'e, O: BinaryOp<L::Item>, L: Source<'e>, R: Source<'e, Item = L::Item>> Sou
         self.right.relayout(change);
     }
 
-    fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, O::Output>> {
+    fn take_over(&mut self, shape: &Shape) -> Option<Taken<O::Output>> {
         O::take_over(|| self.left.take_over(shape).or_else(|| self.right.take_over(shape)))
     }
 
@@ -131,10 +125,7 @@ impl<O: BinaryOp<L::Item>, L: Reader, R: Reader<Item = L::Item>> Reader for Bina
     }
 }
 
-impl<O: BinaryOp<L::Item>, L: Row, R: Row<Item = L::Item>> Row for Binary<O, L, R>
-where
-    L::Item: crate::Item,
-{
+impl<O: BinaryOp<L::Item>, L: Row, R: Row<Item = L::Item>> Row for Binary<O, L, R> {
     type Item = O::Output;
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::mem::MaybeUninit;
 
-use crate::block::Block;
+use crate::block::Taken;
 use crate::context::Context;
 use crate::item::Item;
 use crate::node::Node;
@@ -33,7 +33,7 @@ impl<T: Item> fmt::Debug for Boxed<'_, T> {
 /// [`Node`], without its types.
 trait AnyNode<T: Item> {
     fn checked_shape(&self) -> Result<Shape, ShapeError>;
-    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Box<dyn AnySource<'e, T> + 'e>;
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Box<dyn AnySource<T> + 'e>;
 }
 
 impl<N: Node> AnyNode<N::Elem> for N {
@@ -41,23 +41,23 @@ impl<N: Node> AnyNode<N::Elem> for N {
         Node::checked_shape(self)
     }
 
-    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Box<dyn AnySource<'e, N::Elem> + 'e> {
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Box<dyn AnySource<N::Elem> + 'e> {
         Box::new(Node::prepare(self, context, to))
     }
 }
 
 /// [`Source`], without its types.
-trait AnySource<'e, T: Item> {
+trait AnySource<T: Item> {
     fn values(&self) -> Box<dyn Values<T> + '_>;
     fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides));
-    fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, T>>;
+    fn take_over(&mut self, shape: &Shape) -> Option<Taken<T>>;
     fn in_place(&mut self, shape: &Shape, how: InPlace) -> bool;
     fn is_here(&self) -> bool;
     fn leaf(&self) -> Option<LeafReader<'_, T>>;
     fn text(&self) -> String;
 }
 
-impl<'e, S: Source<'e>> AnySource<'e, S::Item> for S {
+impl<S: Source> AnySource<S::Item> for S {
     fn values(&self) -> Box<dyn Values<S::Item> + '_> {
         Box::new(self.reader())
     }
@@ -66,7 +66,7 @@ impl<'e, S: Source<'e>> AnySource<'e, S::Item> for S {
         Source::relayout(self, change);
     }
 
-    fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, S::Item>> {
+    fn take_over(&mut self, shape: &Shape) -> Option<Taken<S::Item>> {
         Source::take_over(self, shape)
     }
 
@@ -110,9 +110,9 @@ impl<T: Item> Node for Boxed<'_, T> {
 /// The source of a boxed expression.
 #[doc(hidden)]
 #[expect(missing_debug_implementations, reason = "nobody else sees one")]
-pub struct BoxedSource<'e, T: Item>(Box<dyn AnySource<'e, T> + 'e>);
+pub struct BoxedSource<'e, T: Item>(Box<dyn AnySource<T> + 'e>);
 
-impl<'e, T: Item> Source<'e> for BoxedSource<'e, T> {
+impl<'e, T: Item> Source for BoxedSource<'e, T> {
     type Item = T;
     type Reader<'s>
         = BoxedReader<'s, T>
@@ -127,7 +127,7 @@ impl<'e, T: Item> Source<'e> for BoxedSource<'e, T> {
         self.0.relayout(change);
     }
 
-    fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, T>> {
+    fn take_over(&mut self, shape: &Shape) -> Option<Taken<T>> {
         self.0.take_over(shape)
     }
 

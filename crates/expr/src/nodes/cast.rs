@@ -54,7 +54,7 @@ impl<U: Item, X: Node<Elem: Into<U>>> Node for Cast<U, X> {
     }
 }
 
-impl<'e, U: Item, X: Source<'e, Item: Into<U>>> Source<'e> for Cast<U, X> {
+impl<U: Item, X: Source<Item: Into<U>>> Source for Cast<U, X> {
     type Item = U;
     type Reader<'s>
         = Cast<U, X::Reader<'s>>

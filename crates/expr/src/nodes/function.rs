@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use crate::block::Block;
+use crate::block::Taken;
 use crate::context::Context;
 use crate::math::Element;
 use crate::node::{Node, known, materialise};
@@ -67,7 +67,7 @@ pub struct Applied<O, X> {
     x: X,
 }
 
-impl<'e, O: FunctionOp, X: Source<'e, Item: Element>> Source<'e> for Applied<O, X> {
+impl<O: FunctionOp, X: Source<Item: Element>> Source for Applied<O, X> {
     type Item = X::Item;
     type Reader<'s>
         = Applied<O, X::Reader<'s>>
@@ -83,7 +83,7 @@ impl<'e, O: FunctionOp, X: Source<'e, Item: Element>> Source<'e> for Applied<O, 
         self.x.relayout(change);
     }
 
-    fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, X::Item>> {
+    fn take_over(&mut self, shape: &Shape) -> Option<Taken<X::Item>> {
         self.x.take_over(shape)
     }
 
@@ -121,7 +121,6 @@ impl<O: FunctionOp, X: Reader<Item: Element>> Reader for Applied<O, X> {
         O::COST + self.x.cost()
     }
 
-    #[inline(always)]
     fn row<'r>(
         &'r self,
         scratch: &'r mut Self::Scratch,
@@ -135,7 +134,6 @@ impl<O: FunctionOp, X: Reader<Item: Element>> Reader for Applied<O, X> {
         RowSlice(values)
     }
 
-    #[inline(always)]
     fn fill<'o>(
         &self,
         scratch: &mut Self::Scratch,

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use crate::block::Block;
+use crate::block::Taken;
 use crate::context::Context;
 use crate::math::{Element, Elementary, Power};
 use crate::node::{Node, known, materialise};
@@ -74,7 +74,7 @@ pub struct Applied2<O, L, R> {
     right: R,
 }
 
-impl<'e, O: Function2Op, L: Source<'e, Item: Element>, R: Source<'e, Item = L::Item>> Source<'e> for Applied2<O, L, R> {
+impl<O: Function2Op, L: Source<Item: Element>, R: Source<Item = L::Item>> Source for Applied2<O, L, R> {
     type Item = L::Item;
     type Reader<'s>
         = Applied2<O, L::Reader<'s>, R::Reader<'s>>
@@ -91,7 +91,7 @@ impl<'e, O: Function2Op, L: Source<'e, Item: Element>, R: Source<'e, Item = L::I
         self.right.relayout(change);
     }
 
-    fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, L::Item>> {
+    fn take_over(&mut self, shape: &Shape) -> Option<Taken<L::Item>> {
         self.left.take_over(shape).or_else(|| self.right.take_over(shape))
     }
 
@@ -131,7 +131,6 @@ impl<O: Function2Op, L: Reader<Item: Element>, R: Reader<Item = L::Item>> Reader
         self.left.cost() + self.right.cost() + if self.function.is_some() { OF_NUMBER } else { O::COST }
     }
 
-    #[inline(always)]
     fn row<'r>(
         &'r self,
         scratch: &'r mut Self::Scratch,
@@ -143,7 +142,6 @@ impl<O: Function2Op, L: Reader<Item: Element>, R: Reader<Item = L::Item>> Reader
         RowSlice(self.apply(second, scratch, here, rect, level, first.slots(rect.count())))
     }
 
-    #[inline(always)]
     fn fill<'o>(
         &self,
         scratch: &mut Self::Scratch,
@@ -158,7 +156,6 @@ impl<O: Function2Op, L: Reader<Item: Element>, R: Reader<Item = L::Item>> Reader
 
 impl<O: Function2Op, L: Reader<Item: Element>, R: Reader<Item = L::Item>> Applied2<O, L, R> {
     /// See [`Reader::fill`].
-    #[inline(always)]
     fn apply<'o>(
         &self,
         second: &mut Tile<L::Item>,

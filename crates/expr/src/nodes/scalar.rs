@@ -37,7 +37,7 @@ impl<T: Element> Node for Scalar<T> {
     }
 }
 
-impl<'e, T: Element> Source<'e> for Scalar<T> {
+impl<T: Element> Source for Scalar<T> {
     type Item = T;
     type Reader<'s> = Self;
 

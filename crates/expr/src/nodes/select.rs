@@ -1,6 +1,6 @@
 //! One of two, as a third says.
 
-use crate::block::Block;
+use crate::block::Taken;
 use crate::context::Context;
 use crate::node::Node;
 use crate::shape::{Shape, ShapeError, Strides};
@@ -33,7 +33,7 @@ impl<C: Node<Elem = bool>, L: Node, R: Node<Elem = L::Elem>> Node for Select<C, 
         self.condition.checked_shape()?.broadcast(&values, "where")
     }
 
-    #[inline(always)]
+    #[inline]
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
         let withheld = context.withhold();
         let condition = self.condition.prepare(context, to);
@@ -48,14 +48,14 @@ impl<C: Node<Elem = bool>, L: Node, R: Node<Elem = L::Elem>> Node for Select<C, 
     }
 }
 
-impl<'e, C: Source<'e, Item = bool>, L: Source<'e>, R: Source<'e, Item = L::Item>> Source<'e> for Select<C, L, R> {
+impl<C: Source<Item = bool>, L: Source, R: Source<Item = L::Item>> Source for Select<C, L, R> {
     type Item = L::Item;
     type Reader<'s>
         = Select<C::Reader<'s>, L::Reader<'s>, R::Reader<'s>>
     where
         Self: 's;
 
-    #[inline(always)]
+    #[inline]
     fn reader(&self) -> Self::Reader<'_> {
         Select { condition: self.condition.reader(), yes: self.yes.reader(), no: self.no.reader() }
     }
@@ -66,7 +66,7 @@ impl<'e, C: Source<'e, Item = bool>, L: Source<'e>, R: Source<'e, Item = L::Item
         self.no.relayout(change);
     }
 
-    fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, L::Item>> {
+    fn take_over(&mut self, shape: &Shape) -> Option<Taken<L::Item>> {
         self.yes.take_over(shape).or_else(|| self.no.take_over(shape))
     }
 

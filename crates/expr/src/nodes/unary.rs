@@ -1,6 +1,6 @@
 //! Operations on one expression.
 
-use crate::block::Block;
+use crate::block::Taken;
 use crate::context::Context;
 use crate::node::Node;
 use crate::ops::UnaryOp;
@@ -32,7 +32,7 @@ impl<O: UnaryOp<X::Elem>, X: Node> Node for Unary<O, X> {
         self.x.checked_shape()
     }
 
-    #[inline(always)]
+    #[inline]
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
         Unary { op: self.op, x: self.x.prepare(context, to) }
     }
@@ -43,14 +43,14 @@ impl<O: UnaryOp<X::Elem>, X: Node> Node for Unary<O, X> {
     }
 }
 
-impl<'e, O: UnaryOp<X::Item>, X: Source<'e>> Source<'e> for Unary<O, X> {
+impl<O: UnaryOp<X::Item>, X: Source> Source for Unary<O, X> {
     type Item = X::Item;
     type Reader<'s>
         = Unary<O, X::Reader<'s>>
     where
         Self: 's;
 
-    #[inline(always)]
+    #[inline]
     fn reader(&self) -> Self::Reader<'_> {
         Unary { op: self.op, x: self.x.reader() }
     }
@@ -59,7 +59,7 @@ impl<'e, O: UnaryOp<X::Item>, X: Source<'e>> Source<'e> for Unary<O, X> {
         self.x.relayout(change);
     }
 
-    fn take_over(&mut self, shape: &Shape) -> Option<Block<'e, X::Item>> {
+    fn take_over(&mut self, shape: &Shape) -> Option<Taken<X::Item>> {
         self.x.take_over(shape)
     }
 
