@@ -7,12 +7,12 @@ use crate::item::{self, Item};
 use crate::math::Element;
 use crate::node::Node;
 use crate::nodes::{
-    Binary, Boxed, BroadcastTo, Cast, Current, Function, Function2, IndexAxis, LayerNorm, MatMul, Materialise, Owned,
-    Permute, Reduce, Relaid, Reshape, Scalar, Select, Slice, Softmax, Unary, Unsqueeze,
+    Binary, Boxed, BroadcastTo, Cast, Current, Function, Function2, IndexAxis, LayerNorm, MatMul, Materialise, Permute,
+    Reduce, Relaid, Reshape, Scalar, Select, Slice, Softmax, Unary, Unsqueeze,
 };
 use crate::ops::{self, binary_table, comparison_table, function_table, operator_table, unary_table};
 use crate::shape::{IntoShape, Shape, ShapeError};
-use crate::tensor::{Tensor, View};
+use crate::tensor::{Owned, Tensor, View};
 
 macro_rules! unary_methods {
     ($($(#[$doc:meta])* $method:ident $op:ident [$cost:literal] |$x:ident| $value:expr;)*) => {$(

@@ -61,7 +61,7 @@ pub(crate) fn overwrite<T: Copy + Send>(out: &mut [T], values: &dyn Values<T>, s
 /// # Safety
 /// Where something is read in place, `out` is initialised.
 unsafe fn fill<T: Send>(out: &mut [MaybeUninit<T>], values: &dyn Values<T>, shape: &Shape, mode: Mode) {
-    let walk = Walk::new(shape, values);
+    let walk = Walk::new::<T>(shape, values);
     let grain = grain(out.len(), 1 + values.cost(), mode);
     // SAFETY: the caller's word.
     unsafe { fill_parts(out, values, &walk, grain, mode) };

@@ -61,7 +61,7 @@ pub use math::Element;
 pub use npy::NpyError;
 pub use shape::{IntoShape, Shape, ShapeError};
 pub use simd::Simd;
-pub use tensor::{Tensor, View};
+pub use tensor::{Owned, Tensor, View};
 
 /// Its examples are tests.
 #[cfg(doctest)]

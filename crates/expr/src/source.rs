@@ -19,10 +19,7 @@ use crate::context::Context;
 use crate::item::Item;
 use crate::shape::{Shape, Strides};
 use crate::simd::{Kernel, Level, vectorised};
-use crate::walk::{Rect, Walk};
-
-/// The elements in a tile: large enough to hide what a row costs, and a few of them fit into the first-level cache.
-pub(crate) const TILE: usize = 512;
+use crate::walk::{Layout, Rect, TILE, Walk};
 
 /// Values that are ready to be read, and what was materialised for them.
 pub trait Source {
@@ -189,13 +186,9 @@ pub(crate) unsafe fn written<T>(slots: &mut [MaybeUninit<T>]) -> &mut [T] {
 }
 
 /// The values of an expression, whatever its type: what passes over memory see.
-pub(crate) trait Values<T>: Send + Sync {
-    /// See [`Reader::all`].
-    fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool;
+pub(crate) trait Values<T>: Layout + Send + Sync {
     /// See [`Reader::reads_here`].
     fn reads_here(&self) -> bool;
-    /// See [`Reader::is_sliced`].
-    fn is_sliced(&self, axis: usize) -> bool;
     /// See [`Reader::cost`].
     fn cost(&self) -> usize;
     /// See [`Reader::memory`].
@@ -210,17 +203,19 @@ pub(crate) trait Values<T>: Send + Sync {
     unsafe fn fill_all(&self, walk: &Walk, level: Level, out: &mut [MaybeUninit<T>]);
 }
 
-impl<R: Reader> Values<R::Item> for R {
+impl<R: Reader> Layout for R {
     fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
         Reader::all(self, holds)
     }
 
-    fn reads_here(&self) -> bool {
-        Reader::reads_here(self)
-    }
-
     fn is_sliced(&self, axis: usize) -> bool {
         Reader::is_sliced(self, axis)
+    }
+}
+
+impl<R: Reader> Values<R::Item> for R {
+    fn reads_here(&self) -> bool {
+        Reader::reads_here(self)
     }
 
     fn cost(&self) -> usize {

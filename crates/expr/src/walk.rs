@@ -4,7 +4,18 @@
 //! is shared by many elements.
 
 use crate::shape::{MAX_RANK, Shape, Strides};
-use crate::source::{TILE, Values};
+
+/// The elements in a tile: large enough to hide what a row costs, and a few of them fit into the first-level cache.
+pub(crate) const TILE: usize = 512;
+
+/// How the leaves of an expression lie in memory.
+pub(crate) trait Layout {
+    /// Whether `holds` for the strides of every leaf that is not read in place.
+    fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool;
+
+    /// Whether lines along this axis may be longer than a tile.
+    fn is_sliced(&self, axis: usize) -> bool;
+}
 
 /// Some lines of elements: from a place in a shape on, along two of its axes.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +105,7 @@ pub(crate) struct Space {
 
 impl Space {
     /// That of the axes `axes` of a shape.
-    pub(crate) fn new<T>(shape: &Shape, axes: std::ops::Range<usize>, values: &dyn Values<T>) -> Self {
+    pub(crate) fn new(shape: &Shape, axes: std::ops::Range<usize>, values: &dyn Layout) -> Self {
         let groups = Groups::new(shape, axes, |holds| values.all(holds));
         let Group { axis, size } = groups.inner();
         let longest = if values.is_sliced(axis) { size } else { size.min(TILE) };
@@ -182,7 +193,8 @@ const SHORT: usize = TILE / 2;
 const ALIGNED: usize = 64;
 
 impl Walk {
-    pub(crate) fn new<T>(shape: &Shape, values: &dyn Values<T>) -> Self {
+    /// For elements of type `T`.
+    pub(crate) fn new<T>(shape: &Shape, values: &dyn Layout) -> Self {
         let groups = Groups::new(shape, 0..shape.rank(), |holds| values.all(holds));
         let Groups { groups: all, count } = groups;
         let mut steps = [1; MAX_RANK];
@@ -209,7 +221,7 @@ impl Walk {
     }
 
     /// The group along which a leaf's elements lie next to each other, where they do not along the innermost one.
-    fn conflicting<T>(Groups { groups, count }: &Groups, values: &dyn Values<T>) -> Option<usize> {
+    fn conflicting(Groups { groups, count }: &Groups, values: &dyn Layout) -> Option<usize> {
         let mut found = None;
         let (inner, outer) = groups[..*count].split_last()?;
         values.all(&mut |strides| {

@@ -30,7 +30,6 @@ pub use view::{BroadcastTo, IndexAxis, Materialise, Permute, Relaid, Reshape, Sl
 
 pub use crate::node::Node;
 use crate::ops;
-pub use crate::tensor::Owned;
 
 /// `left + right`.
 pub type Add<L, R> = Binary<ops::Add, L, R>;

@@ -21,8 +21,8 @@ use crate::node::{Node, known};
 use crate::ops::Reduction;
 use crate::shape::{Axes, MAX_RANK, Shape, ShapeError, Strides};
 use crate::simd::{Kernel, Mode, vectorised};
-use crate::source::{Leaf, RowSlice, Source, TILE, Tile, Values, copied, written};
-use crate::walk::{Rect, Space};
+use crate::source::{Leaf, RowSlice, Source, Tile, Values, copied, written};
+use crate::walk::{Layout, Rect, Space, TILE};
 
 /// A reduction along some axes; see [`Expr::sum`](crate::Expr::sum).
 #[derive(Clone, Copy, Debug)]
@@ -123,7 +123,7 @@ struct Order {
 const SHORT: usize = 32;
 
 impl Order {
-    fn new<T>(shape: &Shape, set: u8, values: &dyn Values<T>) -> Self {
+    fn new(shape: &Shape, set: u8, values: &dyn Layout) -> Self {
         let rank = shape.rank();
         // The steps of the tensor with the most elements, the first of those.
         let (mut most, mut steps) = (0, [0; MAX_RANK]);

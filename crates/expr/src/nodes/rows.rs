@@ -10,7 +10,8 @@ use crate::node::{Node, known, materialise};
 use crate::ops::{BinaryOp, Maximum};
 use crate::shape::{Shape, ShapeError};
 use crate::simd::{Kernel, Level, Mode, vectorised};
-use crate::source::{Leaf, RowSlice, TILE};
+use crate::source::{Leaf, RowSlice};
+use crate::walk::TILE;
 
 /// See [`Expr::softmax`](crate::Expr::softmax).
 #[derive(Clone, Copy, Debug)]
