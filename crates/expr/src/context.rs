@@ -79,7 +79,7 @@ impl<'c> Context<'c> {
     }
 
     /// Ends the evaluation; of several reasons the first is told.
-    fn fail(&self, error: EvalError) {
+    pub(crate) fn fail(&self, error: EvalError) {
         self.failure.borrow_mut().get_or_insert(error);
     }
 

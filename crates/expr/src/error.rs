@@ -16,6 +16,14 @@ pub enum EvalError {
     Alloc(AllocError),
     /// It has the [current](crate::nodes::Current) values of a tensor, outside of that tensor's update.
     NotCurrent,
+    /// An index that its axis has not, among those that [`gather`](crate::Expr::gather) or [`one_hot`](crate::Expr::one_hot) was given. Nothing was
+    /// computed of it.
+    Index {
+        /// The first such.
+        index: usize,
+        /// How many elements there are along the axis.
+        size: usize,
+    },
     /// A pass left elements unwritten: a defect of this crate.
     Unfinished,
 }
@@ -26,6 +34,7 @@ impl fmt::Display for EvalError {
             Self::Shape(error) => error.fmt(f),
             Self::Alloc(error) => error.fmt(f),
             Self::NotCurrent => f.write_str("the current values of a tensor were read outside of its update"),
+            Self::Index { index, size } => write!(f, "there is no index {index} along an axis of {size} elements"),
             Self::Unfinished => f.write_str("a pass left elements unwritten, which is a defect of tenzor-expr"),
         }
     }
@@ -36,7 +45,7 @@ impl std::error::Error for EvalError {
         match self {
             Self::Shape(error) => Some(error),
             Self::Alloc(error) => Some(error),
-            Self::NotCurrent | Self::Unfinished => None,
+            Self::NotCurrent | Self::Index { .. } | Self::Unfinished => None,
         }
     }
 }

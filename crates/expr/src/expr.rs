@@ -7,8 +7,9 @@ use crate::item::{self, Item};
 use crate::math::Element;
 use crate::node::Node;
 use crate::nodes::{
-    Binary, Boxed, BroadcastTo, Cast, Current, Function, Function2, IndexAxis, LayerNorm, MatMul, Materialise, Permute,
-    Reduce, Relaid, Reshape, Scalar, Select, Slice, Softmax, Unary, Unsqueeze,
+    All, Any, Arg, Binary, Boxed, BroadcastTo, Cast, Concat, Count, CumSum, Current, Function, Function2, Gather,
+    IndexAxis, LayerNorm, MatMul, Materialise, OneHot, Parts, Permute, Reduce, Relaid, Reshape, Scalar, Select, Slice,
+    Softmax, Spread, Tally, Unary, Unsqueeze,
 };
 use crate::ops::{self, binary_table, comparison_table, function_table, operator_table, unary_table};
 use crate::shape::{IntoShape, Shape, ShapeError};
@@ -242,7 +243,8 @@ pub trait Expr: Node + Sized {
         Cast::new(self)
     }
 
-    /// The matrix product over the last two axes; the axes before them stretch.
+    /// The matrix product over the last two axes; the axes before them stretch. As in NumPy, a vector is a row to the left, and a column to the
+    /// right, and the result is without the axis that it has not.
     ///
     /// ```
     /// use tenzor_expr::{Expr, View, eval_into};
@@ -258,6 +260,46 @@ pub trait Expr: Node + Sized {
         Self::Elem: Element,
     {
         MatMul::new(self, other)
+    }
+
+    /// The sum of the products of two vectors' elements, as exact as [`sum`](Self::sum). Neither stretches.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let (a, b) = (View::new(&[1.0_f32, 2.0], [2])?, View::new(&[3.0_f32, 4.0], [2])?);
+    /// let mut product = [0.0];
+    /// eval_into(&a.dot(b), &mut product)?;
+    /// assert_eq!(product, [11.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn dot<R: Expr<Elem = Self::Elem>>(self, other: R) -> Reduce<ops::Sum, Binary<ops::Mul, Self, R>>
+    where
+        Self::Elem: Element,
+    {
+        Reduce::dot(self, other)
+    }
+
+    /// What is less than `low` becomes that, and what is then more than `high` becomes that, as in NumPy; NaN stays.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[-2.0_f32, 0.5, 3.0], [3])?;
+    /// let mut clipped = [0.0; 3];
+    /// eval_into(&x.clip(0.0, 1.0), &mut clipped)?;
+    /// assert_eq!(clipped, [0.0, 0.5, 1.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn clip<L: Operand<Self::Elem>, H: Operand<Self::Elem>>(
+        self,
+        low: L,
+        high: H,
+    ) -> Binary<ops::Minimum, Binary<ops::Maximum, Self, L::Expr>, H::Expr>
+    where
+        Self::Elem: Element,
+    {
+        self.maximum(low).minimum(high)
     }
 
     /// The last two axes exchanged. Nothing is moved.
@@ -390,6 +432,43 @@ pub trait Expr: Node + Sized {
         BroadcastTo::new(self, shape.into_shape())
     }
 
+    /// The elements with some indices along an axis, as NumPy's `take`: the axes of the indices stand in the place of the axis. An index that the axis has not
+    /// is found by the evaluation, which fails with [`EvalError::Index`](crate::EvalError::Index).
+    ///
+    /// ```
+    /// use tenzor_expr::{EvalError, Expr, View, eval_into};
+    ///
+    /// let table = View::new(&[1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0], [3, 2])?;
+    /// let mut rows = [0.0; 4];
+    /// eval_into(&table.gather(0, View::new(&[2_usize, 0], [2])?), &mut rows)?;
+    /// assert_eq!(rows, [5.0, 6.0, 1.0, 2.0]);
+    /// let wrong = eval_into(&table.gather(0, View::new(&[2_usize, 3], [2])?), &mut rows);
+    /// assert_eq!(wrong, Err(EvalError::Index { index: 3, size: 3 }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn gather<I: Expr<Elem = usize>>(self, axis: impl Into<Axis>, indices: I) -> Gather<Self, I> {
+        Gather::new(self, axis.into(), indices)
+    }
+
+    /// Along a new last axis of `count` elements, 1 at each index and 0 elsewhere, of `f32` or `f64`. An index that is not less than `count` is found by
+    /// the evaluation, which fails with [`EvalError::Index`](crate::EvalError::Index).
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let classes = View::new(&[2_usize, 0], [2])?;
+    /// let mut rows = [0.0; 6];
+    /// eval_into(&classes.one_hot::<f32>(3), &mut rows)?;
+    /// assert_eq!(rows, [0.0, 0.0, 1.0, 1.0, 0.0, 0.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn one_hot<T: Element>(self, count: usize) -> OneHot<T, Self>
+    where
+        Self: Expr<Elem = usize>,
+    {
+        OneHot::new(self, count)
+    }
+
     /// In memory, where it is computed once, whatever reads it and however often.
     ///
     /// ```
@@ -481,6 +560,134 @@ pub trait Expr: Node + Sized {
         Self::Elem: Element,
     {
         Reduce::new(self, axes.into())
+    }
+
+    /// The index of the largest element along an axis, the first of equals; NaN is the largest, as in NumPy. An error of no elements.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[1.0_f32, 5.0, 5.0, 7.0, 2.0, 0.0], [2, 3])?;
+    /// let (mut rows, mut columns) = ([0; 2], [0; 3]);
+    /// eval_into(&x.argmax(-1), &mut rows)?;
+    /// eval_into(&x.argmax(0), &mut columns)?;
+    /// assert_eq!((rows, columns), ([1, 0], [1, 0, 0]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn argmax(self, axis: impl Into<Axis>) -> Arg<ops::Max, Self>
+    where
+        Self::Elem: Element,
+    {
+        Arg::new(self, axis.into())
+    }
+
+    /// The index of the smallest element along an axis, as [`argmax`](Self::argmax); NaN is the smallest.
+    fn argmin(self, axis: impl Into<Axis>) -> Arg<ops::Min, Self>
+    where
+        Self::Elem: Element,
+    {
+        Arg::new(self, axis.into())
+    }
+
+    /// How many hold along some axes, as [`sum`](Self::sum).
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3])?;
+    /// let (mut counts, mut any, mut all) = ([0; 2], [false; 2], [true]);
+    /// eval_into(&x.gt(1.5).count(1), &mut counts)?;
+    /// eval_into(&x.gt(3.5).any(1), &mut any)?;
+    /// eval_into(&x.gt(1.5).all(..), &mut all)?;
+    /// assert_eq!((counts, any, all), ([2, 3], [false, true], [false]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn count(self, axes: impl Into<Axes>) -> Count<Self>
+    where
+        Self: Expr<Elem = bool>,
+    {
+        Tally::new(ops::Count, self, [1.0, 0.0], axes.into())
+    }
+
+    /// Whether any holds along some axes; of none, none does.
+    fn any(self, axes: impl Into<Axes>) -> Any<Self>
+    where
+        Self: Expr<Elem = bool>,
+    {
+        Tally::new(ops::Greater, self, [1.0, 0.0], axes.into())
+    }
+
+    /// Whether all hold along some axes; of none, all do.
+    fn all(self, axes: impl Into<Axes>) -> All<Self>
+    where
+        Self: Expr<Elem = bool>,
+    {
+        Tally::new(ops::Equal, self, [0.0, 1.0], axes.into())
+    }
+
+    /// The variance along some axes: the mean of the squares of what the elements differ from their mean by, which is computed first; so it is as exact as
+    /// [`sum`](Self::sum), however large the mean is. [`ddof`](Spread::ddof) divides by fewer. NaN of no elements.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[1.0_f32, 3.0, 10001.0, 10005.0], [2, 2])?;
+    /// let (mut variances, mut deviations) = ([0.0; 2], [0.0; 2]);
+    /// eval_into(&x.var(1), &mut variances)?;
+    /// eval_into(&x.std(1), &mut deviations)?;
+    /// assert_eq!((variances, deviations), ([1.0, 4.0], [1.0, 2.0]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn var(self, axes: impl Into<Axes>) -> Spread<Self>
+    where
+        Self::Elem: Element,
+    {
+        Spread::new(self, &axes.into(), false)
+    }
+
+    /// The standard deviation along some axes: the root of [`var`](Self::var).
+    fn std(self, axes: impl Into<Axes>) -> Spread<Self>
+    where
+        Self::Elem: Element,
+    {
+        Spread::new(self, &axes.into(), true)
+    }
+
+    /// The root of the sum of squares along some axes: infinite where that sum is too large for the type, though the root were not.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[3.0_f32, 4.0], [2])?;
+    /// let mut unit = [0.0; 2];
+    /// eval_into(&(x / x.norm(0).keep_dims()), &mut unit)?;
+    /// assert_eq!(unit, [0.6, 0.8]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn norm(self, axes: impl Into<Axes>) -> Unary<ops::Sqrt, Reduce<ops::Sum, Unary<ops::Square, Self>>>
+    where
+        Self::Elem: Element,
+    {
+        self.square().sum(axes).sqrt()
+    }
+
+    /// The sum of each element and all before it along an axis. They are added in short blocks, and what these come to with what is lost to rounding, so that
+    /// the error does not grow with their number.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3])?;
+    /// let mut sums = [0.0; 6];
+    /// eval_into(&x.cumsum(1), &mut sums)?;
+    /// assert_eq!(sums, [1.0, 3.0, 6.0, 4.0, 9.0, 15.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn cumsum(self, axis: impl Into<Axis>) -> CumSum<Self>
+    where
+        Self::Elem: Element,
+    {
+        CumSum::new(self, axis.into())
     }
 
     /// e to the power of each element, divided by the sum of these along an axis.
@@ -674,6 +881,11 @@ operators! {
     [X,] Softmax<X>;
     [X: Expr,] LayerNorm<X>;
     [L, R,] MatMul<L, R>;
+    [X, I,] Gather<X, I>;
+    [T, I,] OneHot<T, I>;
+    [P: Parts,] Concat<P>;
+    [X,] Spread<X>;
+    [X,] CumSum<X>;
     [X,] Materialise<X>;
     [T: Item,] Current<T>;
     ['x, T: Item,] Boxed<'x, T>;

@@ -6,7 +6,8 @@ use tenzor_memory::Zeroable;
 
 use crate::digits::{aligned, numbers};
 
-/// What an expression can have for elements: `f32`, `f64` and `bool`.
+/// What an expression can have for elements: `f32` and `f64`, with which one computes; `bool`, for what holds; and `usize`, for indices and numbers of
+/// elements.
 pub trait Item: Sealed + Copy + Default + Zeroable + Send + Sync + Debug + 'static {
     /// The type's name, as `f32`.
     const NAME: &'static str;
@@ -26,10 +27,15 @@ pub trait Sealed: Sized + Debug {
     #[doc(hidden)]
     const DTYPES: &'static [&'static str];
 
-    /// Of as many bytes as a value has, in the order of a file; 0 of fewer.
+    /// Of as many bytes as a value has in a file, in its order; 0 of fewer. `None` for what the type has not.
     #[cfg(feature = "npy")]
     #[doc(hidden)]
-    fn load(bytes: &[u8]) -> Self;
+    fn load(bytes: &[u8]) -> Option<Self>;
+
+    /// How many bytes a value has in a file.
+    #[cfg(feature = "npy")]
+    #[doc(hidden)]
+    const BYTES: usize = size_of::<Self>();
 
     #[cfg(feature = "npy")]
     #[doc(hidden)]
@@ -41,8 +47,8 @@ impl Sealed for bool {
     const DTYPES: &'static [&'static str] = &["|b1", "<b1", "?"];
 
     #[cfg(feature = "npy")]
-    fn load(bytes: &[u8]) -> Self {
-        bytes.iter().any(|&byte| byte != 0)
+    fn load(bytes: &[u8]) -> Option<Self> {
+        Some(bytes.iter().any(|&byte| byte != 0))
     }
 
     #[cfg(feature = "npy")]
@@ -60,8 +66,8 @@ impl Sealed for f32 {
     const DTYPES: &'static [&'static str] = &["<f4"];
 
     #[cfg(feature = "npy")]
-    fn load(bytes: &[u8]) -> Self {
-        Self::from_le_bytes(bytes.try_into().unwrap_or_default())
+    fn load(bytes: &[u8]) -> Option<Self> {
+        Some(Self::from_le_bytes(bytes.try_into().unwrap_or_default()))
     }
 
     #[cfg(feature = "npy")]
@@ -79,14 +85,38 @@ impl Sealed for f64 {
     const DTYPES: &'static [&'static str] = &["<f8"];
 
     #[cfg(feature = "npy")]
-    fn load(bytes: &[u8]) -> Self {
-        Self::from_le_bytes(bytes.try_into().unwrap_or_default())
+    fn load(bytes: &[u8]) -> Option<Self> {
+        Some(Self::from_le_bytes(bytes.try_into().unwrap_or_default()))
     }
 
     #[cfg(feature = "npy")]
     fn store(self, bytes: &mut Vec<u8>) {
         bytes.extend(self.to_le_bytes());
     }
+}
+
+/// In files they have eight bytes everywhere.
+impl Sealed for usize {
+    #[cfg(feature = "npy")]
+    const DTYPES: &'static [&'static str] = &["<u8", "<i8"];
+
+    #[cfg(feature = "npy")]
+    const BYTES: usize = size_of::<u64>();
+
+    /// The halves that mean the same in both types.
+    #[cfg(feature = "npy")]
+    fn load(bytes: &[u8]) -> Option<Self> {
+        Self::try_from(i64::from_le_bytes(bytes.try_into().unwrap_or_default())).ok()
+    }
+
+    #[cfg(feature = "npy")]
+    fn store(self, bytes: &mut Vec<u8>) {
+        bytes.extend((self as u64).to_le_bytes());
+    }
+}
+
+impl Item for usize {
+    const NAME: &'static str = "usize";
 }
 
 impl Item for bool {

@@ -57,6 +57,7 @@ pub use expr::{Choice, Expr, Operand};
 pub use item::{Cast, Item};
 pub use ledger::Pass;
 pub use math::Element;
+pub use nodes::{concat, stack};
 #[cfg(feature = "npy")]
 pub use npy::NpyError;
 pub use shape::{IntoShape, Shape, ShapeError};

@@ -37,6 +37,11 @@ pub enum NpyError {
         /// The name in the file.
         found: String,
     },
+    /// An element that is negative, or too large, where indices were asked for.
+    Value {
+        /// The type asked for.
+        expected: &'static str,
+    },
     /// It has too many axes, or more elements than memory can hold.
     Shape(ShapeError),
     /// It ends before its last element. Nothing was allocated.
@@ -56,6 +61,7 @@ impl fmt::Display for NpyError {
             Self::Io(error) => error.fmt(f),
             Self::Header(what) => write!(f, "npy: {what}"),
             Self::Type { expected, found } => write!(f, "npy: the elements are of the type {found}, not {expected}"),
+            Self::Value { expected } => write!(f, "npy: an element is no {expected}"),
             Self::Shape(error) => write!(f, "npy: {error}"),
             Self::Truncated { expected, found } => {
                 write!(f, "npy: the elements are {expected} bytes, of which there are {found}")
@@ -71,7 +77,7 @@ impl std::error::Error for NpyError {
             Self::Io(error) => Some(error),
             Self::Shape(error) => Some(error),
             Self::Alloc(error) => Some(error),
-            Self::Header(_) | Self::Type { .. } | Self::Truncated { .. } => None,
+            Self::Header(_) | Self::Type { .. } | Self::Value { .. } | Self::Truncated { .. } => None,
         }
     }
 }
@@ -95,7 +101,7 @@ impl From<AllocError> for NpyError {
 }
 
 impl<T: Item, A: Allocator> Tensor<T, A> {
-    /// Reads what `numpy.save` wrote: an array of `float32`, `float64` or `bool`, in C or Fortran order, little-endian. The reader then stands
+    /// Reads what `numpy.save` wrote: an array of `float32`, `float64`, `bool`, or, as `usize`, of `uint64` or `int64`, in C or Fortran order, little-endian. The reader then stands
     /// behind its last element, where another array may follow. It has to be able to seek, so that nothing is allocated for elements that
     /// are not there: a file, or a [`Cursor`](io::Cursor) over bytes.
     ///
@@ -125,7 +131,7 @@ impl<T: Item, A: Allocator> Tensor<T, A> {
         }
         let shape = header.shape;
         // No overflow: a shape's elements are no more than fit into memory as `f64`.
-        let expected = (shape.elements() * size_of::<T>()) as u64;
+        let expected = (shape.elements() * T::BYTES) as u64;
         let start = reader.stream_position()?;
         let found = reader.seek(SeekFrom::End(0))?.saturating_sub(start);
         reader.seek(SeekFrom::Start(start))?;
@@ -134,15 +140,15 @@ impl<T: Item, A: Allocator> Tensor<T, A> {
         }
         let mut buffer = Buffer::<T, A>::zeroed_in(shape.elements(), alloc)?;
         let mut places = Places::new(&shape, header.is_fortran);
-        let mut bytes = vec![0; PIECE.min(shape.elements() * size_of::<T>())];
+        let mut bytes = vec![0; PIECE.min(shape.elements() * T::BYTES)];
         let mut left = shape.elements();
         while left > 0 {
-            let count = left.min(PIECE / size_of::<T>());
-            let piece = &mut bytes[..count * size_of::<T>()];
+            let count = left.min(PIECE / T::BYTES);
+            let piece = &mut bytes[..count * T::BYTES];
             reader.read_exact(piece)?;
-            for (element, place) in piece.chunks_exact(size_of::<T>()).zip(&mut places) {
+            for (element, place) in piece.chunks_exact(T::BYTES).zip(&mut places) {
                 if let Some(slot) = buffer.get_mut(place) {
-                    *slot = T::load(element);
+                    *slot = T::load(element).ok_or(NpyError::Value { expected: T::NAME })?;
                 }
             }
             left -= count;
@@ -188,7 +194,7 @@ fn write<T: Item>(shape: &Shape, elements: &[T], mut writer: impl Write) -> io::
     bytes.extend(text.bytes());
     bytes.resize(whole - 1, b' ');
     bytes.push(b'\n');
-    for piece in elements.chunks(PIECE / size_of::<T>()) {
+    for piece in elements.chunks(PIECE / T::BYTES) {
         for element in piece {
             element.store(&mut bytes);
         }

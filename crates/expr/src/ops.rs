@@ -368,6 +368,35 @@ impl Function2Op for Powf {
     }
 }
 
+/// A sum of ones as a number of elements.
+#[derive(Clone, Copy, Debug)]
+pub struct Count;
+
+impl BinaryOp<f64> for Count {
+    type Output = usize;
+    const NAME: &'static str = "count";
+
+    #[inline(always)]
+    fn apply(self, x: f64, start: f64) -> usize {
+        (x + start) as usize
+    }
+}
+
+/// (x - y)².
+#[derive(Clone, Copy, Debug)]
+pub struct SquaredDifference;
+
+impl<T: Element> BinaryOp<T> for SquaredDifference {
+    stays_in_place!();
+
+    const NAME: &'static str = "squared_difference";
+
+    #[inline(always)]
+    fn apply(self, x: T, y: T) -> T {
+        (x - y) * (x - y)
+    }
+}
+
 /// How values become one.
 pub trait Reduction<T>: Copy + Send + Sync + Debug {
     /// As it stands in formulas.

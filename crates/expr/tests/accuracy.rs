@@ -173,3 +173,70 @@ fn operations_at_the_ends_of_their_range() {
     check(f32::NAN, f32::MIN_POSITIVE / 8.0);
     check(f64::NAN, f64::MIN_POSITIVE / 8.0);
 }
+
+#[test]
+fn variances_are_right_however_long_and_wherever_the_mean() {
+    let alloc = TensorAllocator::new();
+    let mut random = fastrand::Rng::with_seed(1);
+    for (count, mean) in [(1_000_000, 0.0), (1_000_000, 1000.0), (10_000_000, 3.0)] {
+        let values: Vec<f32> = (0..count).map(|_| mean + random.f32()).collect();
+        for width in [1, 2, 100] {
+            let x = View::new(&values, [count / width, width]).unwrap();
+            let variances = eval(&x.var(0), &alloc).unwrap();
+            let deviations = eval(&x.transpose().std(1).ddof(1), &alloc).unwrap();
+            for column in 0..width {
+                let values = || values[column..].iter().step_by(width).map(|&x| f64::from(x));
+                let number = (count / width) as f64;
+                let mean = values().sum::<f64>() / number;
+                let squares = values().map(|x| (x - mean) * (x - mean)).sum::<f64>();
+                let check = |value: f32, exact: f64| {
+                    let error = (f64::from(value) - exact).abs() / exact;
+                    assert!(error <= 2.0 * bound(count), "{count}, {mean}, {width}: {error:e}");
+                };
+                check(variances.as_slice()[column], squares / number);
+                check(deviations.as_slice()[column], (squares / (number - 1.0)).sqrt());
+            }
+        }
+    }
+}
+
+#[test]
+fn running_sums_have_a_small_error() {
+    let alloc = TensorAllocator::new();
+    let tenths = vec![TENTH; ELEMENTS];
+    let mut random = fastrand::Rng::with_seed(1);
+    let others: Vec<f32> = (0..ELEMENTS).map(|_| random.f32()).collect();
+    for values in [&tenths, &others] {
+        for width in [1, 3, 1000] {
+            let x = View::new(values, [ELEMENTS / width, width]).unwrap();
+            let down = eval(&x.cumsum(0), &alloc).unwrap();
+            let across = eval(&x.transpose().cumsum(1), &alloc).unwrap();
+            for column in [0, width - 1] {
+                let mut sum = 0.0;
+                for row in 0..ELEMENTS / width {
+                    sum += f64::from(values[row * width + column]);
+                    let place = column * (ELEMENTS / width) + row;
+                    for value in [down.as_slice()[row * width + column], across.as_slice()[place]] {
+                        let error = (f64::from(value) - sum).abs() / sum;
+                        // As many additions in order as a block has, and some at its end.
+                        assert!(error <= 35.0 * f64::from(f32::EPSILON) / 2.0, "{width}, {row}: {error:e}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn products_of_vectors_and_norms_have_a_small_error() {
+    let alloc = TensorAllocator::new();
+    let tenths = vec![TENTH; ELEMENTS];
+    let x = View::new(&tenths, [ELEMENTS]).unwrap();
+    let exact = f64::from(TENTH) * f64::from(TENTH) * ELEMENTS as f64;
+    for (value, exact) in
+        [(eval(&x.dot(x), &alloc).unwrap(), exact), (eval(&x.norm(..), &alloc).unwrap(), exact.sqrt())]
+    {
+        let error = (f64::from(value.as_slice()[0]) - exact).abs() / exact;
+        assert!(error <= bound(ELEMENTS), "{error:e}");
+    }
+}

@@ -241,3 +241,22 @@ fn errors_of_others_are_passed_on() -> Result {
     assert_eq!(error.kind(), ErrorKind::WriteZero);
     Ok(())
 }
+
+#[test]
+fn indices_are_read_of_either_type_that_numpy_gives_them() {
+    let alloc = TensorAllocator::new();
+    let x = Tensor::from_slice_in(&[0_usize, 7, usize::MAX >> 1], [3], &alloc).unwrap();
+    let mut file = Cursor::new(Vec::new());
+    x.write_npy(&mut file).unwrap();
+    let bytes = file.into_inner();
+    assert!(bytes.windows(3).any(|name| name == b"<u8"));
+    let is_read = |bytes: &[u8]| Tensor::<usize, _>::read_npy(Cursor::new(bytes), &alloc);
+    assert_eq!(is_read(&bytes).unwrap().as_slice(), x.as_slice());
+    let mut signed = bytes.clone();
+    let place = bytes.windows(3).position(|name| name == b"<u8").unwrap();
+    signed[place + 1] = b'i';
+    assert_eq!(is_read(&signed).unwrap().as_slice(), x.as_slice());
+    let last = signed.len() - 1;
+    signed[last] = 0xff;
+    assert!(matches!(is_read(&signed), Err(NpyError::Value { expected: "usize" })));
+}

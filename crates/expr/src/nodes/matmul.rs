@@ -27,16 +27,26 @@ struct Shapes {
     left: Shape,
     right: Shape,
     result: Shape,
+    /// Of the result, without the axes that vectors have not.
+    own: Shape,
 }
 
 impl Shapes {
     /// Of nothing that is ever prepared; see [`known`].
-    const NONE: Self = Self { left: Shape::SCALAR, right: Shape::SCALAR, result: Shape::SCALAR };
+    const NONE: Self = Self { left: Shape::SCALAR, right: Shape::SCALAR, result: Shape::SCALAR, own: Shape::SCALAR };
 
     fn new(left: Shape, right: Shape) -> Result<Self, ShapeError> {
         let mismatch = ShapeError::Mismatch { operation: "matmul", left, right };
-        let (&[ref left_outer @ .., m, k], &[ref right_outer @ .., k_right, n]) = (&*left, &*right) else {
-            return Err(mismatch);
+        // A vector is a row to the left, and a column to the right.
+        let (left_outer, m, k) = match *left {
+            [k] => (&[][..], None, k),
+            [ref outer @ .., m, k] => (outer, Some(m), k),
+            [] => return Err(mismatch),
+        };
+        let (right_outer, k_right, n) = match *right {
+            [k] => (&[][..], k, None),
+            [ref outer @ .., k, n] => (outer, k, Some(n)),
+            [] => return Err(mismatch),
         };
         if k != k_right {
             return Err(mismatch);
@@ -46,14 +56,17 @@ impl Shapes {
                 ShapeError::TooLarge => error,
                 _ => mismatch,
             })?;
-        let with = |rows, columns| {
+        let with = |rows: Option<usize>, columns: Option<usize>| {
+            let (rows, columns) = (rows.unwrap_or(1), columns.unwrap_or(1));
             let mut sizes = [1; MAX_RANK + 2];
             let rank = outer.rank();
             sizes[..rank].copy_from_slice(&outer);
             (sizes[rank], sizes[rank + 1]) = (rows, columns);
             Shape::new(&sizes[..rank + 2])
         };
-        Ok(Self { left: with(m, k)?, right: with(k, n)?, result: with(m, n)? })
+        let (result, rank) = (with(m, n)?, outer.rank());
+        let own = result.without(|axis| axis == rank && m.is_none() || axis == rank + 1 && n.is_none());
+        Ok(Self { left: with(m, Some(k))?, right: with(Some(k), n)?, result, own })
     }
 }
 
@@ -76,14 +89,17 @@ impl<L: Node<Elem: Element>, R: Node<Elem = L::Elem>> Node for MatMul<L, R> {
         Self: 'e;
 
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
-        self.shapes.map(|shapes| shapes.result)
+        self.shapes.map(|shapes| shapes.own)
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
         let shapes = self.shapes.unwrap_or(Shapes::NONE);
         let withheld = context.withhold();
         let left = in_memory(&self.left, context, &shapes.left);
-        let right = in_memory(&self.right, context, &shapes.right);
+        let right = match known(&self.right.checked_shape()).rank() {
+            1 => as_column(&self.right, context, &shapes.right),
+            _ => in_memory(&self.right, context, &shapes.right),
+        };
         context.offer(withheld);
         let text = || format!("matmul({}, {})", left.text(), right.text());
         let write = |slots: &mut [_]| {
@@ -93,13 +109,13 @@ impl<L: Node<Elem: Element>, R: Node<Elem = L::Elem>> Node for MatMul<L, R> {
             }
         };
         // SAFETY: products write to all.
-        let block = unsafe { context.produce(&shapes.result, text, write) };
-        Leaf::own(block, &shapes.result, to)
+        let block = unsafe { context.produce(&shapes.own, text, write) };
+        Leaf::own(block, &shapes.own, to)
     }
 }
 
 /// The values of an expression, stretched to a shape, as they stand in memory; put there if they do not.
-fn in_memory<'e, E: Node>(expr: &'e E, context: &'e Context<'e>, to: &Shape) -> Settled<'e, E::Source<'e>> {
+pub(super) fn in_memory<'e, E: Node>(expr: &'e E, context: &'e Context<'e>, to: &Shape) -> Settled<'e, E::Source<'e>> {
     let from = *known(&expr.checked_shape());
     let source = expr.prepare(context, &from);
     let mut settled = match source.leaf() {
@@ -108,6 +124,18 @@ fn in_memory<'e, E: Node>(expr: &'e E, context: &'e Context<'e>, to: &Shape) -> 
     };
     settled.relayout(&mut |strides| *strides = strides.stretched(&from, to));
     settled
+}
+
+/// A vector as a matrix of one column, stretched to a shape.
+fn as_column<'e, E: Node>(expr: &'e E, context: &'e Context<'e>, to: &Shape) -> Settled<'e, E::Source<'e>> {
+    let from = *known(&expr.checked_shape());
+    let mut column = in_memory(expr, context, &from);
+    let shape = *known(&from.inserted(1));
+    column.relayout(&mut |strides| {
+        strides.insert(1);
+        *strides = strides.stretched(&shape, to);
+    });
+    column
 }
 
 /// Products of matrices, one for each place along the outer axes.

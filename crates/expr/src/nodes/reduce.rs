@@ -14,11 +14,13 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use crate::context::Context;
+use crate::block::Block;
+use crate::context::{Context, Withheld};
 use crate::fill::grain;
 use crate::math::{Element, IN_ORDER, LANES};
 use crate::node::{Node, known};
-use crate::ops::Reduction;
+use crate::nodes::Binary;
+use crate::ops::{Mul, Reduction, Sum};
 use crate::shape::{Axes, MAX_RANK, Shape, ShapeError, Strides};
 use crate::simd::{Kernel, Mode, vectorised};
 use crate::source::{Leaf, RowSlice, Source, Tile, Values, copied, written};
@@ -64,12 +66,27 @@ impl<O: Reduction<X::Elem>, X: Node> Reduce<O, X> {
     }
 }
 
+impl<L: Node, R: Node<Elem = L::Elem>> Reduce<Sum, Binary<Mul, L, R>>
+where
+    L::Elem: Element,
+{
+    /// The sum of the products of two vectors' elements.
+    pub(crate) fn dot(left: L, right: R) -> Self {
+        let shape = left.checked_shape().and_then(|left| {
+            let right = right.checked_shape()?;
+            let goes = left.rank() == 1 && left == right;
+            if goes { Ok(Shape::SCALAR) } else { Err(ShapeError::Mismatch { operation: "dot", left, right }) }
+        });
+        Self { shape, ..Self::new(Binary { op: Mul, left, right }, (..).into()) }
+    }
+}
+
 fn is_in(set: u8, axis: usize) -> bool {
     set & (1 << axis) != 0
 }
 
 /// The shape with a size of 1 along some axes.
-fn kept(shape: &Shape, axes: u8) -> Shape {
+pub(super) fn kept(shape: &Shape, axes: u8) -> Shape {
     (0..shape.rank()).filter(|&axis| is_in(axes, axis)).fold(*shape, |shape, axis| shape.with_size(axis, 1))
 }
 
@@ -92,38 +109,57 @@ impl<O: Reduction<X::Elem>, X: Node<Elem: Element>> Node for Reduce<O, X> {
         let (from, own) = (*known(&self.x.checked_shape()), *known(&self.shape));
         let withheld = context.withhold();
         let mut source = self.x.prepare(context, &from);
-        let order = Order::new(&from, self.axes, &source.reader());
-        source.relayout(&mut |strides| strides.permute(&order.axes[..from.rank()]));
-        let text = || {
-            let axes: Vec<usize> = (0..from.rank()).filter(|&axis| is_in(self.axes, axis)).collect();
-            format!("{}({}, {axes:?})", O::NAME, source.text())
-        };
-        let strides = order.strides(&from, &own, self.axes);
-        if strides.is_row_major(&own) {
-            context.offer(withheld);
-        }
-        let write = |slots: &mut [_]| Work::new(&source.reader(), &order, context.mode).write::<O>(slots);
-        // SAFETY: it writes to all.
-        let block = unsafe { context.produce(&own, text, write) };
+        let (block, strides) = reduced::<O, _>(context, &mut source, &from, self.axes, &own, Some(withheld));
         Leaf::placed(block, strides, &own, to)
     }
 }
 
+/// What comes of the values of a source, in a block of its own, and where there. The block may be the output, if that is offered again.
+pub(super) fn reduced<'e, O: Reduction<S::Item>, S: Source<Item: Element>>(
+    context: &'e Context<'e>,
+    source: &mut S,
+    from: &Shape,
+    set: u8,
+    own: &Shape,
+    withheld: Option<Withheld>,
+) -> (Block<'e, S::Item>, Strides) {
+    let order = Order::new(from, set, &source.reader());
+    source.relayout(&mut |strides| strides.permute(&order.axes[..from.rank()]));
+    let text = || {
+        let axes: Vec<usize> = (0..from.rank()).filter(|&axis| is_in(set, axis)).collect();
+        format!("{}({}, {axes:?})", O::NAME, source.text())
+    };
+    let strides = order.strides(from, own, set);
+    if let Some(withheld) = withheld.filter(|_| strides.is_row_major(own)) {
+        context.offer(withheld);
+    }
+    let write = |slots: &mut [_]| Work::new(&source.reader(), &order, context.mode).write::<O>(slots);
+    // SAFETY: it writes to all.
+    let block = unsafe { context.produce(own, text, write) };
+    // Back to where they were, for who reads them again.
+    let mut back = [0; MAX_RANK];
+    for (place, &axis) in order.axes.iter().enumerate() {
+        back[axis] = place;
+    }
+    source.relayout(&mut |strides| strides.permute(&back[..from.rank()]));
+    (block, strides)
+}
+
 /// The axes in the order kept, reduced, inner: those of the inner ones are kept as well, and lie behind the last reduced one.
 #[derive(Debug)]
-struct Order {
-    axes: [usize; MAX_RANK],
-    shape: Shape,
+pub(super) struct Order {
+    pub(super) axes: [usize; MAX_RANK],
+    pub(super) shape: Shape,
     /// Where the reduced ones begin, and where the inner ones do.
-    reduced: usize,
-    inner: usize,
+    pub(super) reduced: usize,
+    pub(super) inner: usize,
 }
 
 /// Rows of fewer values are not worth to be read by themselves.
 const SHORT: usize = 32;
 
 impl Order {
-    fn new(shape: &Shape, set: u8, values: &dyn Layout) -> Self {
+    pub(super) fn new(shape: &Shape, set: u8, values: &dyn Layout) -> Self {
         let rank = shape.rank();
         // The steps of the tensor with the most elements, the first of those.
         let (mut most, mut steps) = (0, [0; MAX_RANK]);
@@ -167,7 +203,7 @@ impl Order {
     }
 
     /// Where the results lie: in the order of the axes here.
-    fn strides(&self, from: &Shape, to: &Shape, set: u8) -> Strides {
+    pub(super) fn strides(&self, from: &Shape, to: &Shape, set: u8) -> Strides {
         let mut strides = Strides { start: 0, steps: [0; MAX_RANK] };
         let rank = from.rank();
         let mut next = 1;

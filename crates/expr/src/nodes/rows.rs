@@ -102,7 +102,7 @@ impl<X: Node<Elem: Element>> Node for LayerNorm<X> {
 }
 
 /// What is done to rows.
-trait RowOp<T>: Copy + Send + Sync {
+pub(super) trait RowOp<T>: Copy + Send + Sync {
     /// As it stands in formulas.
     const NAME: &'static str;
     /// Of each value, in additions or so.
@@ -168,7 +168,7 @@ impl<T, O: RowOp<T>> Kernel for Change<'_, T, O> {
 }
 
 /// Materialises an expression, and then changes its rows of `row` elements, some at a time.
-fn in_place<'e, E: Node, O: RowOp<E::Elem>>(
+pub(super) fn in_place<'e, E: Node, O: RowOp<E::Elem>>(
     x: &'e E,
     context: &'e Context<'e>,
     (shape, to): (&Shape, &Shape),

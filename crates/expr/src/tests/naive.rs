@@ -2,7 +2,7 @@
 
 use crate::axes::Axes;
 use crate::expr::Expr;
-use crate::nodes::{Boxed, Scalar};
+use crate::nodes::{Boxed, Scalar, concat, stack};
 use crate::shape::{MAX_RANK, Shape, ShapeError};
 use crate::tensor::View;
 
@@ -18,6 +18,13 @@ impl Naive {
         let count = shape.iter().product();
         let elements = (0..count).map(|i| element(&indices(shape, i))).collect();
         Self { shape: shape.to_vec(), elements }
+    }
+
+    /// The element at some indices, but for that along an axis.
+    fn along(&self, at: &[usize], axis: usize, i: usize) -> f64 {
+        let mut at = at.to_vec();
+        at[axis] = i;
+        self.get(&at)
     }
 
     /// The element at some indices, of which leading ones may be too many, and those along a size of 1 do not matter.
@@ -129,7 +136,7 @@ impl<'t> Maker<'t> {
         let shape = value.shape.clone();
         let rank = shape.len();
         let op = self.random.u8(..);
-        match self.random.u8(..15) {
+        match self.random.u8(..22) {
             0 => {
                 let value = Naive::of(&shape, |at| {
                     let x = value.get(at);
@@ -280,8 +287,140 @@ impl<'t> Maker<'t> {
                 });
                 self.settle(x.matmul(y).boxed(), Some(naive))
             }
+            15 if rank > 0 => self.gathered(x, &value),
+            16 => self.joined(x, value),
+            17 if rank > 0 => {
+                let axis = self.random.usize(..rank);
+                let naive = Naive::of(&shape, |at| (0..=at[axis]).map(|i| value.along(at, axis, i)).sum());
+                Some((x.cumsum(axis).boxed(), naive))
+            }
+            18 => self.vectors(x, &value),
+            19 if rank > 0 => self.searched(x, &value),
             _ => self.reduced(x, &value),
         }
+    }
+
+    /// Elements by their indices.
+    fn gathered(&mut self, x: AnyNode<'t>, value: &Naive) -> Made<'t> {
+        let shape = &value.shape;
+        let axis = self.random.usize(..shape.len());
+        let (before, after) = (&shape[..axis], &shape[axis + 1..]);
+        let within: Vec<usize> = (0..self.random.usize(..3)).map(|_| self.size()).collect();
+        let count: usize = within.iter().product();
+        if shape[axis] == 0 || value.elements.len() * count > 10_000 {
+            return Some((x, value.clone()));
+        }
+        // Those of another expression's largest elements.
+        let size = shape[axis];
+        let (y, other) = self.leaf(&[&[size], &within[..]].concat());
+        let indices = Naive::of(&within, |at| {
+            let one = |i: usize| other.get(&[&[i], at].concat());
+            (1..size).fold(0, |best, i| if one(i) > one(best) { i } else { best }) as f64
+        });
+        let sizes = [before, &within, after].concat();
+        let naive = Naive::of(&sizes, |at| {
+            let (outer, rest) = at.split_at(axis);
+            let (place, inner) = rest.split_at(within.len());
+            value.get(&[outer, &[indices.get(place) as usize], inner].concat())
+        });
+        self.settle(x.gather(axis, y.argmax(0)).boxed(), Some(naive))
+    }
+
+    /// One behind the other.
+    fn joined(&mut self, x: AnyNode<'t>, value: Naive) -> Made<'t> {
+        let rank = value.shape.len();
+        let stacks = rank == 0 || self.random.bool();
+        let axis = self.random.usize(..rank + usize::from(stacks));
+        let (mut nodes, mut values) = (vec![x], vec![value.clone()]);
+        for _ in 0..self.random.usize(..4) {
+            let mut sizes = value.shape.clone();
+            if !stacks {
+                sizes[axis] = self.size();
+            }
+            let (node, naive) = self.leaf(&sizes);
+            let (node, naive) = self.reshuffled(node, naive)?;
+            let place = self.random.usize(..=nodes.len());
+            nodes.insert(place, node);
+            values.insert(place, naive);
+        }
+        if stacks {
+            let mut sizes = value.shape;
+            sizes.insert(axis, values.len());
+            let naive = Naive::of(&sizes, |at| values[at[axis]].get(&[&at[..axis], &at[axis + 1..]].concat()));
+            return self.settle(stack(nodes, axis).boxed(), Some(naive));
+        }
+        let mut sizes = value.shape;
+        sizes[axis] = values.iter().map(|value| value.shape[axis]).sum();
+        let naive = Naive::of(&sizes, |at| {
+            let mut at = at.to_vec();
+            let mut parts = values.iter();
+            loop {
+                let part = parts.next().unwrap();
+                if at[axis] < part.shape[axis] {
+                    return part.get(&at);
+                }
+                at[axis] -= part.shape[axis];
+            }
+        });
+        Some((concat(nodes, axis).boxed(), naive))
+    }
+
+    /// Products with a vector, on either side.
+    fn vectors(&mut self, x: AnyNode<'t>, value: &Naive) -> Made<'t> {
+        let shape = value.shape.clone();
+        let Some(last) = shape.len().checked_sub(1) else { return Some((x, value.clone())) };
+        let is_right = last == 0 || self.random.bool();
+        let axis = if is_right { last } else { last - 1 };
+        let (y, other) = self.leaf(&[shape[axis]]);
+        let (y, other) = self.reshuffled(y, other)?;
+        let sizes = [&shape[..axis], &shape[axis + 1..]].concat();
+        let naive = Naive::of(&sizes, |at| {
+            let product = |i: usize| other.get(&[i]) * value.get(&[&at[..axis], &[i], &at[axis..]].concat());
+            (0..shape[axis]).map(product).sum::<f64>() + 0.0
+        });
+        let node = match is_right {
+            true if last == 0 && self.random.bool() => x.dot(y).boxed(),
+            true => x.matmul(y).boxed(),
+            false => y.matmul(x).boxed(),
+        };
+        self.settle(node, Some(naive))
+    }
+
+    /// Where the largest or smallest elements are.
+    fn searched(&mut self, x: AnyNode<'t>, value: &Naive) -> Made<'t> {
+        let shape = &value.shape;
+        let axis = self.random.usize(..shape.len());
+        let (is_largest, keeps) = (self.random.bool(), self.random.bool());
+        let size = shape[axis];
+        let mut sizes = shape.clone();
+        if keeps {
+            sizes[axis] = 1;
+        } else {
+            sizes.remove(axis);
+        }
+        let naive = (size > 0).then(|| {
+            Naive::of(&[&sizes[..], &[size]].concat(), |at| {
+                let (at, place) = at.split_at(sizes.len());
+                let mut from = at.to_vec();
+                if !keeps {
+                    from.insert(axis, 0);
+                }
+                let one = |i: usize| value.along(&from, axis, i);
+                let best = (1..size).fold(0, |best, i| {
+                    let (x, y) = (one(i), one(best));
+                    let is_beyond = if is_largest { x > y } else { x < y };
+                    if is_beyond || x.is_nan() && !y.is_nan() { i } else { best }
+                });
+                f64::from(best == place[0])
+            })
+        });
+        let node = match (is_largest, keeps) {
+            (true, true) => x.argmax(axis).keep_dims().one_hot(size).boxed(),
+            (true, false) => x.argmax(axis).one_hot(size).boxed(),
+            (false, true) => x.argmin(axis).keep_dims().one_hot(size).boxed(),
+            (false, false) => x.argmin(axis).one_hot(size).boxed(),
+        };
+        self.settle(node, naive)
     }
 
     fn refactored(&mut self, count: usize) -> Vec<usize> {
@@ -305,9 +444,13 @@ impl<'t> Maker<'t> {
         let sizes: Vec<usize> = kept.iter().map(|&axis| value.shape[axis]).collect();
         let within: Vec<usize> = axes.iter().map(|&axis| value.shape[axis]).collect();
         let count: usize = within.iter().product();
-        let kind = self.random.u8(..4);
-        // Other quotients are not exact.
-        let kind = if kind == 1 && !count.is_power_of_two() { 0 } else { kind };
+        let kind = self.random.u8(..8);
+        // Other quotients are not exact, nor are other squares.
+        let is_small = value.elements.iter().all(|x| x.abs() < 1000.0);
+        let is_exact = count.is_power_of_two() && (kind == 1 || is_small && count < 256);
+        let kind = if matches!(kind, 1 | 4) && !is_exact { 0 } else { kind };
+        // How many of more elements there are, one would need too many elements to tell.
+        let kind = if kind == 5 && count * sizes.iter().product::<usize>() > 10_000 { 6 } else { kind };
         let mut naive = Naive::of(&sizes, |at| {
             let one = |i: usize| {
                 let mut from = vec![0; rank];
@@ -320,13 +463,28 @@ impl<'t> Maker<'t> {
                 0 => values.sum::<f64>() + 0.0,
                 1 => (values.sum::<f64>() + 0.0) / count as f64,
                 2 => values.fold(f64::NEG_INFINITY, |x, y| if x.is_nan() || x > y { x } else { y }),
+                4 => {
+                    let mean = values.clone().sum::<f64>() / count as f64;
+                    values.map(|x| (x - mean) * (x - mean)).sum::<f64>() / count as f64
+                }
+                5 => values.filter(|&x| x > 0.0).count() as f64,
+                6 => f64::from(values.clone().any(|x| x > 0.0)),
+                7 => f64::from(values.clone().all(|x| x > 0.0)),
                 _ => values.fold(f64::INFINITY, |x, y| if x.is_nan() || x < y { x } else { y }),
             }
         });
         if keeps {
             naive.shape = (0..rank).map(|axis| if axes.contains(&axis) { 1 } else { value.shape[axis] }).collect();
         }
-        let has_none = kind >= 2 && within.contains(&0);
+        if kind == 5 {
+            // As there is nothing else to be done with numbers of elements: where they are.
+            let counts = naive.clone();
+            naive = Naive::of(&[&counts.shape[..], &[count + 1]].concat(), |at| {
+                let (at, place) = at.split_at(counts.shape.len());
+                f64::from(counts.get(at) == place[0] as f64)
+            });
+        }
+        let has_none = matches!(kind, 2 | 3) && within.contains(&0);
         let naive = (!has_none).then_some(naive);
         let axes = Axes::from(&axes[..]);
         macro_rules! node {
@@ -339,6 +497,13 @@ impl<'t> Maker<'t> {
             0 => node!(x.sum(axes)),
             1 => node!(x.mean(axes)),
             2 => node!(x.max(axes)),
+            4 => node!(x.var(axes)),
+            5 if keeps => x.gt(0.0).count(axes).keep_dims().one_hot(count + 1).boxed(),
+            5 => x.gt(0.0).count(axes).one_hot(count + 1).boxed(),
+            6 if keeps => x.gt(0.0).any(axes).keep_dims().cast::<f64>().boxed(),
+            6 => x.gt(0.0).any(axes).cast::<f64>().boxed(),
+            7 if keeps => x.gt(0.0).all(axes).keep_dims().cast::<f64>().boxed(),
+            7 => x.gt(0.0).all(axes).cast::<f64>().boxed(),
             _ => node!(x.min(axes)),
         };
         self.settle(node, naive)

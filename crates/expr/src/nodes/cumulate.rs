@@ -1,0 +1,135 @@
+//! Running sums, in the place of what they are of.
+
+use crate::axes::Axis;
+use crate::context::Context;
+use crate::math::Element;
+use crate::node::{Node, known};
+use crate::shape::{Shape, ShapeError};
+use crate::source::{Leaf, RowSlice};
+use crate::walk::TILE;
+
+use super::rows::{RowOp, in_place};
+
+/// See [`Expr::cumsum`](crate::Expr::cumsum).
+#[derive(Clone, Copy, Debug)]
+pub struct CumSum<X> {
+    x: X,
+    axis: usize,
+    shape: Result<Shape, ShapeError>,
+}
+
+impl<X: Node> CumSum<X> {
+    pub(crate) fn new(x: X, axis: Axis) -> Self {
+        let mut number = 0;
+        let shape = x.checked_shape().and_then(|shape| {
+            number = axis.of(&shape, "cumsum")?;
+            Ok(shape)
+        });
+        Self { x, axis: number, shape }
+    }
+}
+
+impl<X: Node<Elem: Element>> Node for CumSum<X> {
+    type Elem = X::Elem;
+    type Source<'e>
+        = Leaf<'e, X::Elem>
+    where
+        Self: 'e;
+    type Row<'e>
+        = RowSlice<'e, X::Elem>
+    where
+        Self: 'e;
+
+    fn checked_shape(&self) -> Result<Shape, ShapeError> {
+        self.shape
+    }
+
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
+        let shape = *known(&self.shape);
+        // Of what was refused there is no axis; it is never prepared.
+        let size = shape.get(self.axis).copied().unwrap_or(1);
+        let inner: usize = shape.iter().skip(self.axis + 1).product();
+        in_place(&self.x, context, (&shape, to), size * inner, Cumulate { size, inner })
+    }
+}
+
+/// So many values are added in order, on top of what those before come to.
+const BLOCK: usize = 32;
+
+/// What blocks come to, and what was lost to rounding on the way: their number adds nothing to the error.
+#[derive(Clone, Copy)]
+struct Total<T> {
+    sum: T,
+    lost: T,
+}
+
+impl<T: Element> Total<T> {
+    #[inline(always)]
+    fn add(&mut self, x: T) {
+        let sum = self.sum + x;
+        let back = sum - self.sum;
+        let lost = (self.sum - (sum - back)) + (x - back);
+        // Of what is infinite, nothing is lost.
+        self.lost = if lost.is_nan() { T::ZERO } else { self.lost + lost };
+        self.sum = sum;
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Cumulate {
+    /// The elements along the axis, and those of each along the axes behind it.
+    size: usize,
+    inner: usize,
+}
+
+impl<T: Element> RowOp<T> for Cumulate {
+    const NAME: &'static str = "cumsum";
+    const COST: usize = 4;
+
+    #[inline(always)]
+    fn change(self, rows: &mut [T]) {
+        for block in rows.chunks_exact_mut(self.size * self.inner) {
+            if self.inner == 1 {
+                along(block);
+            } else {
+                for first in (0..self.inner).step_by(TILE) {
+                    columns(block, self.inner, first, TILE.min(self.inner - first));
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn along<T: Element>(row: &mut [T]) {
+    let mut total = Total { sum: T::ZERO, lost: T::ZERO };
+    for block in row.chunks_mut(BLOCK) {
+        let Total { sum, lost } = total;
+        let mut running = T::ZERO;
+        for x in block {
+            running = running + *x;
+            *x = sum + (running + lost);
+        }
+        total.add(running);
+    }
+}
+
+/// As above, of some columns of rows of `width`, each with a total of its own.
+#[inline(always)]
+fn columns<T: Element>(block: &mut [T], width: usize, first: usize, count: usize) {
+    let mut totals = [Total { sum: T::ZERO, lost: T::ZERO }; TILE];
+    let mut running = [T::ZERO; TILE];
+    let (totals, running) = (&mut totals[..count], &mut running[..count]);
+    for rows in block.chunks_mut(BLOCK * width) {
+        running.fill(T::ZERO);
+        for row in rows.chunks_exact_mut(width) {
+            for ((x, running), total) in row[first..first + count].iter_mut().zip(&mut *running).zip(&*totals) {
+                *running = *running + *x;
+                *x = total.sum + (*running + total.lost);
+            }
+        }
+        for (total, &running) in totals.iter_mut().zip(&*running) {
+            total.add(running);
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Elements by their indices, which are values themselves.
+//!
+//! Unsafe code says that every slot is written.
+#![allow(unsafe_code)]
+
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+
+use crate::axes::Axis;
+use crate::context::Context;
+use crate::error::EvalError;
+use crate::fill::grain;
+use crate::math::Element;
+use crate::node::{Node, known, materialise};
+use crate::settled::Settled;
+use crate::shape::{MAX_RANK, Shape, ShapeError};
+use crate::simd::Mode;
+use crate::source::{Leaf, LeafReader, RowSlice, Source, Values, copied};
+use crate::walk::{Space, offset};
+
+use super::matmul::in_memory;
+
+/// See [`Expr::gather`](crate::Expr::gather).
+#[derive(Clone, Copy, Debug)]
+pub struct Gather<X, I> {
+    x: X,
+    indices: I,
+    axis: usize,
+    shape: Result<Shape, ShapeError>,
+}
+
+impl<X: Node, I: Node<Elem = usize>> Gather<X, I> {
+    pub(crate) fn new(x: X, axis: Axis, indices: I) -> Self {
+        let mut number = 0;
+        let shape = x.checked_shape().and_then(|shape| {
+            number = axis.of(&shape, "gather")?;
+            let within = indices.checked_shape()?;
+            let rank = shape.rank() - 1 + within.rank();
+            let mut sizes = [1; 2 * MAX_RANK];
+            sizes[..number].copy_from_slice(&shape[..number]);
+            sizes[number..number + within.rank()].copy_from_slice(&within);
+            sizes[number + within.rank()..rank].copy_from_slice(&shape[number + 1..]);
+            Shape::new(&sizes[..rank])
+        });
+        Self { x, indices, axis: number, shape }
+    }
+}
+
+/// Pieces of fewer elements are not worth to be computed one by one.
+const SHORT: usize = 16;
+
+impl<X: Node, I: Node<Elem = usize>> Node for Gather<X, I> {
+    type Elem = X::Elem;
+    type Source<'e>
+        = Leaf<'e, X::Elem>
+    where
+        Self: 'e;
+    type Row<'e>
+        = RowSlice<'e, X::Elem>
+    where
+        Self: 'e;
+
+    fn checked_shape(&self) -> Result<Shape, ShapeError> {
+        self.shape
+    }
+
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
+        let (from, own) = (*known(&self.x.checked_shape()), *known(&self.shape));
+        let size = from[self.axis];
+        let inner: usize = from[self.axis + 1..].iter().product();
+        let withheld = context.withhold();
+        // What is not in memory is computed as it is gathered, unless it is then computed more often than it would be otherwise.
+        let x = if inner >= SHORT && own.elements() <= from.elements() {
+            Settled::As(self.x.prepare(context, &from))
+        } else {
+            in_memory(&self.x, context, &from)
+        };
+        let indices = in_order(&self.indices, context, size);
+        let text = || format!("gather({}, {}, {})", x.text(), self.axis, indices.text());
+        let within = *known(&self.indices.checked_shape());
+        context.offer(withheld);
+        let write = |slots: &mut [_]| {
+            let (values, leaf) = (x.reader(), x.leaf());
+            let values: &dyn Values<_> = &values;
+            let inner_space = Space::new(&from, self.axis + 1..from.rank(), values);
+            let (innermost, size) = inner_space.inner();
+            let is_whole = |leaf: &LeafReader<'_, _>| size == inner && leaf.strides.steps[innermost] == 1;
+            let pieces = Pieces {
+                values,
+                leaf: leaf.filter(|leaf| inner == 1 || is_whole(leaf)),
+                indices: elements(&indices, &within),
+                axis: self.axis,
+                inner,
+                outer_space: Space::new(&from, 0..self.axis, values),
+                inner_space,
+                mode: context.mode,
+            };
+            pieces.write(slots);
+        };
+        // SAFETY: pieces are written to all.
+        let block = unsafe { context.produce(&own, text, write) };
+        Leaf::own(block, &own, to)
+    }
+}
+
+/// Indices in memory, in the order of their shape, each less than `size`, or else the evaluation fails.
+fn in_order<'e, I: Node<Elem = usize>>(
+    indices: &'e I,
+    context: &'e Context<'e>,
+    size: usize,
+) -> Settled<'e, I::Source<'e>> {
+    let shape = *known(&indices.checked_shape());
+    let source = indices.prepare(context, &shape);
+    let indices = match source.leaf() {
+        Some(leaf) if leaf.strides.is_row_major(&shape) => Settled::As(source),
+        _ => Settled::Moved(Leaf::own(materialise(context, source, &shape), &shape, &shape)),
+    };
+    // Explanations have nothing to do with values.
+    if !context.is_planning()
+        && let Some(&index) = elements(&indices, &shape).iter().find(|&&index| index >= size)
+    {
+        context.fail(EvalError::Index { index, size });
+    }
+    indices
+}
+
+/// As many as their shape has; none where nothing is computed.
+fn elements<'s>(indices: &'s impl Source<Item = usize>, shape: &Shape) -> &'s [usize] {
+    indices.leaf().and_then(|leaf| leaf.data.get(..shape.elements())).unwrap_or_default()
+}
+
+/// What all threads need to know.
+struct Pieces<'s, T> {
+    values: &'s dyn Values<T>,
+    /// What pieces are in memory, if the elements of each lie next to each other.
+    leaf: Option<LeafReader<'s, T>>,
+    indices: &'s [usize],
+    axis: usize,
+    /// The elements of a piece, and their axes.
+    inner: usize,
+    inner_space: Space,
+    outer_space: Space,
+    mode: Mode,
+}
+
+impl<T: crate::Item> Pieces<'_, T> {
+    /// Writes to every slot.
+    fn write(&self, slots: &mut [MaybeUninit<T>]) {
+        if slots.is_empty() {
+            return;
+        }
+        let most = grain(slots.len(), 2 + self.values.cost(), self.mode);
+        self.split(slots, 0, most);
+    }
+
+    /// Whole pieces for each thread, from number `first` on.
+    fn split(&self, slots: &mut [MaybeUninit<T>], first: usize, most: usize) {
+        let middle = (slots.len() / 2).next_multiple_of(self.inner);
+        if slots.len() > most && middle < slots.len() {
+            let (left, right) = slots.split_at_mut(middle);
+            let second = first + middle / self.inner;
+            rayon::join(|| self.split(left, first, most), || self.split(right, second, most));
+        } else if let Some(leaf) = self.leaf {
+            self.copy_pieces(leaf, slots, first);
+        } else {
+            self.write_pieces(slots, first);
+        }
+    }
+
+    fn copy_pieces(
+        &self,
+        LeafReader { data, strides, .. }: LeafReader<'_, T>,
+        mut out: &mut [MaybeUninit<T>],
+        first: usize,
+    ) {
+        let (inner, count, step) = (self.inner, self.indices.len(), strides.steps[self.axis]);
+        let (mut outer, mut place) = (first / count, first % count);
+        while !out.is_empty() {
+            let mut at = [0; MAX_RANK];
+            self.outer_space.locate(outer, &mut at);
+            let base = offset(&at, strides);
+            let indices = &self.indices[place..count.min(place + out.len() / inner)];
+            let (now, later) = out.split_at_mut(indices.len() * inner);
+            if inner == 1 {
+                for (slot, &index) in now.iter_mut().zip(indices) {
+                    slot.write(data[base.wrapping_add_signed(step.wrapping_mul(index.cast_signed()))]);
+                }
+            } else {
+                for (piece, &index) in now.chunks_exact_mut(inner).zip(indices) {
+                    let start = base.wrapping_add_signed(step.wrapping_mul(index.cast_signed()));
+                    copied(piece, &data[start..start + inner]);
+                }
+            }
+            out = later;
+            (outer, place) = (outer + 1, 0);
+        }
+    }
+
+    fn write_pieces(&self, out: &mut [MaybeUninit<T>], first: usize) {
+        let count = self.indices.len();
+        let (mut outer, mut place) = (first / count, first % count);
+        let mut at = [0; MAX_RANK];
+        self.outer_space.locate(outer, &mut at);
+        for piece in out.chunks_exact_mut(self.inner) {
+            at[self.axis] = self.indices[place];
+            let mut done = 0;
+            while done < piece.len() {
+                let rect = self.inner_space.rect(&at, piece.len() - done);
+                let part = &mut piece[done..done + rect.count()];
+                match self.values.memory(&rect) {
+                    Some(values) => copied(part, values),
+                    None => self.values.fill(&[], &rect, self.mode.level, part),
+                };
+                done += rect.count();
+                self.inner_space.pass(&rect, &mut at);
+            }
+            place += 1;
+            if place == count {
+                (outer, place) = (outer + 1, 0);
+                self.outer_space.locate(outer, &mut at);
+            }
+        }
+    }
+}
+
+/// See [`Expr::one_hot`](crate::Expr::one_hot).
+#[derive(Clone, Copy, Debug)]
+pub struct OneHot<T, I> {
+    indices: I,
+    count: usize,
+    shape: Result<Shape, ShapeError>,
+    element: PhantomData<T>,
+}
+
+impl<T: Element, I: Node<Elem = usize>> OneHot<T, I> {
+    pub(crate) fn new(indices: I, count: usize) -> Self {
+        let shape = indices.checked_shape().and_then(|shape| {
+            let mut sizes = [count; MAX_RANK + 1];
+            sizes[..shape.rank()].copy_from_slice(&shape);
+            Shape::new(&sizes[..=shape.rank()])
+        });
+        Self { indices, count, shape, element: PhantomData }
+    }
+}
+
+impl<T: Element, I: Node<Elem = usize>> Node for OneHot<T, I> {
+    type Elem = T;
+    type Source<'e>
+        = Leaf<'e, T>
+    where
+        Self: 'e;
+    type Row<'e>
+        = RowSlice<'e, T>
+    where
+        Self: 'e;
+
+    fn checked_shape(&self) -> Result<Shape, ShapeError> {
+        self.shape
+    }
+
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
+        let own = *known(&self.shape);
+        let within = *known(&self.indices.checked_shape());
+        let withheld = context.withhold();
+        let indices = in_order(&self.indices, context, self.count);
+        context.offer(withheld);
+        let text = || format!("one_hot({}, {})", indices.text(), self.count);
+        let write = |slots: &mut [MaybeUninit<T>]| {
+            for slot in &mut *slots {
+                slot.write(T::ZERO);
+            }
+            for (row, &index) in slots.chunks_exact_mut(self.count.max(1)).zip(elements(&indices, &within)) {
+                row[index].write(T::ONE);
+            }
+        };
+        // SAFETY: the loop wrote to all.
+        let block = unsafe { context.produce(&own, text, write) };
+        Leaf::own(block, &own, to)
+    }
+}

@@ -1,0 +1,57 @@
+//! Reductions of `bool`s: sums of ones and noughts, of which each result then is made.
+
+use crate::axes::Axes;
+use crate::context::Context;
+use crate::item::Item;
+use crate::math::Element;
+use crate::node::Node;
+use crate::nodes::{Binary, Reduce, Scalar, Select};
+use crate::ops::{self, BinaryOp};
+use crate::shape::{Shape, ShapeError};
+
+/// The sum of one number for each `true` and another for each `false`.
+type Weighed<X, T> = Reduce<ops::Sum, Select<X, Scalar<T>, Scalar<T>>>;
+
+/// How many of an expression of `bool`s hold, or whether any or all do; see [`Expr::count`](crate::Expr::count), [`Expr::any`](crate::Expr::any) and
+/// [`Expr::all`](crate::Expr::all).
+#[derive(Clone, Copy, Debug)]
+pub struct Tally<O, X, T>(Binary<O, Weighed<X, T>, Scalar<T>>);
+
+/// Of as many as memory can hold, no `f64` is rounded.
+pub type Count<X> = Tally<ops::Count, X, f64>;
+/// However many there are, a sum of positive numbers is never rounded to 0.
+pub type Any<X> = Tally<ops::Greater, X, f32>;
+/// As above, of those that do not hold.
+pub type All<X> = Tally<ops::Equal, X, f32>;
+
+impl<O, X: Node<Elem = bool>, T: Element> Tally<O, X, T> {
+    pub(crate) fn new(op: O, x: X, [yes, no]: [T; 2], axes: Axes) -> Self {
+        let weighed = Select { condition: x, yes: Scalar(yes), no: Scalar(no) };
+        Self(Binary { op, left: Reduce::new(weighed, axes), right: Scalar(T::ZERO) })
+    }
+
+    /// As [`Reduce::keep_dims`].
+    pub fn keep_dims(self) -> Self {
+        Self(Binary { left: self.0.left.keep_dims(), ..self.0 })
+    }
+}
+
+impl<O: BinaryOp<T, Output: Item>, X: Node<Elem = bool>, T: Element> Node for Tally<O, X, T> {
+    type Elem = O::Output;
+    type Source<'e>
+        = <Binary<O, Weighed<X, T>, Scalar<T>> as Node>::Source<'e>
+    where
+        Self: 'e;
+    type Row<'e>
+        = <Binary<O, Weighed<X, T>, Scalar<T>> as Node>::Row<'e>
+    where
+        Self: 'e;
+
+    fn checked_shape(&self) -> Result<Shape, ShapeError> {
+        self.0.checked_shape()
+    }
+
+    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
+        self.0.prepare(context, to)
+    }
+}

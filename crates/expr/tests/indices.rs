@@ -1,0 +1,174 @@
+//! Indices: where extremes are, what is gathered by them, and what is refused.
+
+use tenzor_expr::{EvalError, Expr, Shape, ShapeError, Tensor, View, concat, eval, eval_into, explain, stack};
+use tenzor_memory::TensorAllocator;
+
+fn argmax(values: &[f32], shape: &[usize], axis: usize) -> Vec<usize> {
+    let inner: usize = shape[axis + 1..].iter().product();
+    let outer: usize = shape[..axis].iter().product();
+    let size = shape[axis];
+    let mut places = Vec::new();
+    for i in 0..outer * inner {
+        let one = |k: usize| values[(i / inner * size + k) * inner + i % inner];
+        let is_beyond = |x: f32, y: f32| x > y || x.is_nan() && !y.is_nan();
+        places.push((1..size).fold(0, |best, k| if is_beyond(one(k), one(best)) { k } else { best }));
+    }
+    places
+}
+
+#[test]
+fn extremes_are_found_along_any_axis_and_by_all_threads() {
+    let alloc = TensorAllocator::new();
+    let mut random = fastrand::Rng::with_seed(1);
+    for shape in
+        [[1, 1, 1_000_000], [100, 100, 100], [3, 1000, 7], [1000, 2, 300], [2, 1, 2], [300_000, 3, 5], [3001, 3, 1000]]
+    {
+        let count: usize = shape.iter().product();
+        // Few different values, so that there are equals, and here and there a NaN.
+        let rare = random.u32(2..1_000_000);
+        let values: Vec<f32> =
+            (0..count).map(|_| if random.u32(..rare) == 0 { f32::NAN } else { random.i8(-3..3).into() }).collect();
+        let x = View::new(&values, shape).unwrap();
+        for axis in 0..3 {
+            let expected = argmax(&values, &shape, axis);
+            assert_eq!(eval(&x.argmax(axis), &alloc).unwrap().as_slice(), expected, "{shape:?}, {axis}");
+            assert_eq!(eval(&(-x).argmin(axis), &alloc).unwrap().as_slice(), expected, "{shape:?}, {axis}");
+            let turned = x.permute([2, 0, 1]).argmax([1, 2, 0][axis]);
+            let back = if axis == 2 { eval(&turned, &alloc) } else { eval(&turned.transpose(), &alloc) };
+            assert_eq!(back.unwrap().as_slice(), expected, "{shape:?}, {axis}");
+        }
+    }
+    let least = [f32::NEG_INFINITY; 700];
+    assert_eq!(eval(&View::new(&least, [700]).unwrap().argmax(0), &alloc).unwrap().as_slice(), [0]);
+}
+
+#[test]
+fn large_parts_are_gathered_and_joined() {
+    let alloc = TensorAllocator::new();
+    let values: Vec<f32> = (0..3_000_000_u32).map(|i| i as f32).collect();
+    let indices: Vec<usize> = (0..10_000).map(|i| i * 7919 % 3000).collect();
+    let x = View::new(&values, [3000, 1000]).unwrap();
+    let rows = eval(&x.gather(0, View::new(&indices, [100, 100]).unwrap()), &alloc).unwrap();
+    assert_eq!(rows.shape()[..], [100, 100, 1000]);
+    let elements = rows.as_slice();
+    assert!((0..elements.len()).all(|i| elements[i] == (indices[i / 1000] * 1000 + i % 1000) as f32));
+    let columns = eval(&x.transpose().gather(1, View::new(&indices, [10_000]).unwrap()), &alloc).unwrap();
+    let elements = columns.as_slice();
+    assert!((0..elements.len()).all(|i| elements[i] == (indices[i % 10_000] * 1000 + i / 10_000) as f32));
+    for axis in [0_usize, 1] {
+        let parts = [x.boxed(), x.slice(axis, 1..).boxed(), x.transpose().transpose().slice(axis, ..7).boxed()];
+        let joined = eval(&concat(parts, axis), &alloc).unwrap();
+        let (size, other) = ([3000, 1000][axis], [1000, 3000][axis]);
+        assert_eq!(joined.shape()[axis], 2 * size + 6);
+        for i in (0..2 * size + 6).step_by(13) {
+            let index = [i, i.wrapping_sub(size).wrapping_add(1), i.wrapping_sub(2 * size - 1)]
+                [usize::from(i >= size) + usize::from(i >= 2 * size - 1)];
+            let value = |at: [usize; 2]| (at[0] * 1000 + at[1]) as f32;
+            for k in (0..other).step_by(17) {
+                let (to, from) = if axis == 0 { ([i, k], [index, k]) } else { ([k, i], [k, index]) };
+                assert_eq!(joined.get(&to), Some(&value(from)), "{axis}, {to:?}");
+            }
+        }
+    }
+    // An odd number of rows, so that some thread begins within one.
+    let odd = x.slice(0, 1..);
+    let joined = eval(&concat([odd.boxed(), (odd + 1.0).boxed()], 1), &alloc).unwrap();
+    let elements = joined.as_slice();
+    let value = |i: usize| (i / 2000 + 1) * 1000 + i % 1000 + usize::from(i % 2000 >= 1000);
+    assert!((0..elements.len()).all(|i| elements[i] == value(i) as f32));
+    let stacked = eval(&stack(vec![x + 1.0, x + 1.0], -1), &alloc).unwrap();
+    let elements = stacked.as_slice();
+    assert!((0..elements.len()).all(|i| elements[i] == (i / 2 + 1) as f32));
+}
+
+#[test]
+fn what_is_not_there_is_told_before_anything_is_computed_of_it() {
+    let alloc = TensorAllocator::new();
+    let table = View::new(&[1.0_f32; 6], [3, 2]).unwrap();
+    let wrong = View::new(&[0_usize, 3, 9], [3]).unwrap();
+    let refused = Err(EvalError::Index { index: 3, size: 3 });
+    let gathered = table.gather(0, wrong);
+    // Whatever is made of it.
+    assert_eq!(eval(&gathered, &alloc).map(|_| ()), refused);
+    assert_eq!(eval(&(gathered * 2.0).sum(..).exp(), &alloc).map(|_| ()), refused);
+    assert_eq!(
+        eval(&table.transpose().matmul(concat([gathered, gathered], 1).softmax(0)), &alloc).map(|_| ()),
+        refused
+    );
+    assert_eq!(eval(&gathered.var(0).cumsum(0).argmax(0), &alloc).map(|_| ()), refused);
+    assert_eq!(eval_into(&(gathered + 1.0), &mut [0.0; 6]), refused);
+    assert_eq!(eval(&wrong.one_hot::<f64>(3), &alloc).map(|_| ()), refused);
+    assert_eq!(alloc.stats().bytes_in_use, 0);
+    // An explanation has nothing to do with values.
+    assert_eq!(explain(&gathered).unwrap().output_bytes, 24);
+    let message = EvalError::Index { index: 3, size: 3 }.to_string();
+    assert_eq!(message, "there is no index 3 along an axis of 3 elements");
+}
+
+#[test]
+fn shapes_that_do_not_go_together_are_refused() {
+    let flat = View::new(&[1.0_f32; 6], [6]).unwrap();
+    let deep = View::new(&[1.0_f32; 1], [1, 1, 1, 1, 1, 1]).unwrap();
+    let indices = View::new(&[0_usize; 4], [2, 2]).unwrap();
+    assert_eq!(deep.gather(0, indices).shape(), Err(ShapeError::Rank { rank: 7 }));
+    assert_eq!(stack([deep], 0).shape(), Err(ShapeError::Rank { rank: 7 }));
+    assert!(matches!(flat.gather(1, indices).shape(), Err(ShapeError::Axis { operation: "gather", axis: 1, .. })));
+    assert!(matches!(flat.argmax(-2).shape(), Err(ShapeError::Axis { operation: "argmax", axis: -2, .. })));
+    assert!(matches!(flat.slice(0, ..0).argmin(0).shape(), Err(ShapeError::Empty { operation: "argmin", .. })));
+    assert!(matches!(flat.cumsum(1).shape(), Err(ShapeError::Axis { operation: "cumsum", .. })));
+    assert!(matches!(flat.std([0, 0]).shape(), Err(ShapeError::Axis { operation: "std", .. })));
+    assert!(matches!(flat.dot(flat.slice(0, ..1)).shape(), Err(ShapeError::Mismatch { operation: "dot", .. })));
+    assert!(matches!(flat.matmul(flat.slice(0, ..1)).shape(), Err(ShapeError::Mismatch { operation: "matmul", .. })));
+    assert!(matches!(flat.sum(..).matmul(flat).shape(), Err(ShapeError::Mismatch { operation: "matmul", .. })));
+    assert!(matches!(stack([flat.slice(0, ..1), flat.slice(0, ..2)], 0).shape(), Err(ShapeError::Mismatch { .. })));
+    assert!(matches!(concat([flat.sum(..)], 0).shape(), Err(ShapeError::Axis { operation: "concat", .. })));
+    assert!(matches!(
+        concat(Vec::<View<'_, f32>>::new(), 0).shape(),
+        Err(ShapeError::Empty { operation: "concat", .. })
+    ));
+    assert_eq!(concat(&[flat, flat][..], 0).shape(), Shape::new(&[12]));
+}
+
+#[test]
+fn of_no_elements_there_is_a_value_where_there_can_be_one() {
+    let alloc = TensorAllocator::new();
+    let none = View::<f32>::new(&[], [2, 0]).unwrap();
+    assert_eq!(eval(&none.gt(0.0).count(1), &alloc).unwrap().as_slice(), [0, 0]);
+    assert_eq!(eval(&none.gt(0.0).any(1), &alloc).unwrap().as_slice(), [false, false]);
+    assert_eq!(eval(&none.gt(0.0).all(1), &alloc).unwrap().as_slice(), [true, true]);
+    assert!(eval(&none.var(1), &alloc).unwrap().as_slice().iter().all(|x| x.is_nan()));
+    assert!(eval(&View::new(&[1.0_f32], [1]).unwrap().std(0).ddof(1), &alloc).unwrap().as_slice()[0].is_nan());
+    assert_eq!(eval(&none.argmax(0), &alloc).unwrap().as_slice(), [0_usize; 0]);
+    assert_eq!(eval(&none.cumsum(0), &alloc).unwrap().as_slice(), [0.0_f32; 0]);
+    assert_eq!(eval(&concat([none, none], 0), &alloc).unwrap().shape()[..], [4, 0]);
+    let no_indices = View::<usize>::new(&[], [0]).unwrap();
+    assert_eq!(eval(&none.gather(1, no_indices), &alloc).unwrap().shape()[..], [2, 0]);
+    assert_eq!(eval(&no_indices.one_hot::<f32>(0), &alloc).unwrap().shape()[..], [0, 0]);
+    assert_eq!(eval(&none.matmul(View::<f32>::new(&[], [0]).unwrap()), &alloc).unwrap().as_slice(), [0.0, 0.0]);
+}
+
+#[test]
+fn what_is_infinite_or_no_number_stays_so() {
+    let alloc = TensorAllocator::new();
+    let mut values = vec![1.0_f32; 100];
+    values[40] = f32::INFINITY;
+    let x = View::new(&values, [100]).unwrap();
+    for sums in [eval(&x.cumsum(0), &alloc), eval(&x.reshape([50, 2]).cumsum(0).reshape([100]), &alloc)] {
+        let sums = sums.unwrap();
+        assert!(sums.as_slice()[..39].iter().all(|x| x.is_finite()) && sums.as_slice()[98] == f32::INFINITY);
+        assert!(!sums.as_slice().iter().any(|x| x.is_nan()));
+    }
+    let x = View::new(&[f32::NAN, -5.0, 0.5, 5.0], [4]).unwrap();
+    let low = View::new(&[0.0_f32, -1.0, 0.0, f32::NAN], [4]).unwrap();
+    let clipped = eval(&x.clip(low, 1.0), &alloc).unwrap();
+    assert!(clipped.as_slice()[0].is_nan() && clipped.as_slice()[3].is_nan());
+    assert_eq!(clipped.as_slice()[1..3], [-1.0, 0.5]);
+}
+
+#[test]
+fn indices_are_tensors() {
+    let alloc = TensorAllocator::new();
+    let x = Tensor::from_slice_in(&[3_usize, 10, 7], [3], &alloc).unwrap();
+    assert_eq!(x.to_string(), "[ 3 10  7]");
+    assert_eq!(format!("{}", explain(&x.flip(0).materialise()).unwrap().passes[0].element), "usize");
+}
