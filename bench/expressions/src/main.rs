@@ -2,8 +2,11 @@
 //!
 //!     cargo run --release --manifest-path bench/expressions/Cargo.toml [chain|long|libraries|products|layers]
 //!
+//! NumPy, numexpr and PyTorch, and many more cases, are in what `bench/expressions/beside` does.
+//!
 //! All in one process, whose allocator is Tenzor's for everybody, in turns; medians. `RAYON_NUM_THREADS=1` keeps libraries on one thread.
 
+mod beside;
 mod layers;
 
 use std::hint::black_box;
@@ -205,7 +208,11 @@ fn products(alloc: &TensorAllocator) -> Result<()> {
 }
 
 fn main() -> Result<()> {
-    let wanted = std::env::args().nth(1);
+    let mut arguments = std::env::args().skip(1);
+    let wanted = arguments.next();
+    if wanted.as_deref() == Some("beside") {
+        return beside::run(arguments);
+    }
     let alloc = TensorAllocator::with_config(PoolConfig::default().with_max_pool_size(4 << 30));
     let tables: [(&str, fn(&TensorAllocator) -> Result<()>); 5] =
         [("chain", chain), ("long", long), ("libraries", libraries), ("products", products), ("layers", layers::run)];
