@@ -1,8 +1,9 @@
 """The Python contenders of `./beside`: NumPy, numexpr and PyTorch, each as its users would write a case, and at its best setting.
 
-    peers.py numpy|numexpr|torch THREADS MILLISECONDS [--values]
+    peers.py numpy|numexpr|torch THREADS MILLISECONDS [--values] [--warm]
 
 Cases come and are answered as src/beside/mod.rs says. The inputs are the same to the last bit.
+`--warm` is for others: here, the environment says it.
 """
 
 import contextlib

@@ -89,7 +89,7 @@ def arguments():
     parser.add_argument("--threads", type=numbers, default=[1, 2], help="1,2")
     parser.add_argument("--cases", type=re.compile, default=re.compile(""), metavar="REGEX", help="of labels: all")
     parser.add_argument("--without", type=words, default=[], help="contenders to be left out, as torch,candle")
-    parser.add_argument("--warm", action="store_true", help="Python's malloc gives nothing back to the system")
+    parser.add_argument("--warm", action="store_true", help="Tenzor's pool and Python's malloc keep what is freed")
     parser.add_argument("--quick", action="store_true", help="whether it works: one short round of two sizes")
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick else 5)
@@ -153,8 +153,8 @@ def measured(options, contenders, threads):
         for name in [*contenders[first:], *contenders[:first]]:
             print(f"threads {threads}, round {turn + 1} of {options.rounds}: {name}", file=sys.stderr)
             command = [os.environ["EXPRESSIONS"], "beside"] if name in RUST else [sys.executable, HERE / "peers.py"]
-            command += [name, str(threads), str(options.milliseconds)] + ["--values"] * (turn == 0)
-            env = environment(threads, options.warm and name in PYTHON)
+            command += [name, str(threads), str(options.milliseconds)] + ["--values"] * (turn == 0) + ["--warm"] * options.warm
+            env = environment(threads, options.warm)
             for case, nanoseconds, value in answers(command, lines, env):
                 times[case][name].append(nanoseconds)
                 if value:

@@ -107,17 +107,20 @@ fn summary(elements: &[f32]) -> String {
     all.fold(len.to_string(), |line, x| format!("{line} {x:e}"))
 }
 
-/// `beside tenzor|ndarray|candle THREADS MILLISECONDS [--values]`: the contender, on how many threads, and how long samples run.
+/// `beside tenzor|ndarray|candle THREADS MILLISECONDS [--values] [--warm]`: the contender, on how many threads, and how long samples run;
+/// whether values are asked for, and whether Tenzor's pool is to keep whatever is freed.
 pub(crate) fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
     let contender = arguments.next().context("no contender")?;
     let threads: usize = arguments.next().context("no threads")?.parse()?;
     let least = arguments.next().context("no time")?.parse::<f64>()? / 1e3;
-    let values = arguments.next().is_some_and(|argument| argument == "--values");
+    let options: Vec<String> = arguments.collect();
+    let given = |name: &str| options.iter().any(|option| option == name);
+    let (values, warm) = (given("--values"), given("--warm"));
     for line in std::io::stdin().lock().lines() {
         let case = Case::parse(&line?)?;
         let clock = Clock { case: format!("{}\t{}", case.label, case.kib), least, values };
         match contender.as_str() {
-            "tenzor" => ours::time(&case, &clock, threads)?,
+            "tenzor" => ours::time(&case, &clock, threads, warm)?,
             "ndarray" => arrays::time(&case, &clock, threads)?,
             "candle" => candles::time(&case, &clock)?,
             other => bail!("no contender is called {other}"),

@@ -1,17 +1,19 @@
 //! Tenzor's cases.
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 use anyhow::Result;
 use tenzor_expr::{Eval, Expr, Tensor, View};
-use tenzor_memory::TensorAllocator;
+use tenzor_memory::{PoolConfig, TensorAllocator};
 
 use super::{Case, Clock, Input};
 
-pub(super) fn time(case: &Case, clock: &Clock, threads: usize) -> Result<()> {
-    // One for all cases, as in a program, and as it is by default.
-    static ALLOC: LazyLock<TensorAllocator> = LazyLock::new(TensorAllocator::new);
-    let alloc = &*ALLOC;
+pub(super) fn time(case: &Case, clock: &Clock, threads: usize, warm: bool) -> Result<()> {
+    // One for all cases, as in a program.
+    static ALLOC: OnceLock<TensorAllocator> = OnceLock::new();
+    let config = PoolConfig::default();
+    let config = if warm { config.with_max_pool_size(4 << 30) } else { config };
+    let alloc = ALLOC.get_or_init(|| TensorAllocator::with_config(config));
     let input =
         |input: &Input| Ok(Tensor::new(alloc.alloc_from_fn(input.elements(), input.values())?, &input.shape[..])?);
     let mut tensors = case.inputs.iter().map(input).collect::<Result<Vec<_>>>()?;
