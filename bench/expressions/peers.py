@@ -182,9 +182,10 @@ def measured(run, least):
     run()
     start = time.perf_counter_ns()
     run()
-    repeats = range(min(max(math.ceil(least / (time.perf_counter_ns() - start)), 1), 1_000_000))
-    best = math.inf
-    for _ in range(SAMPLES):
+    best = once = time.perf_counter_ns() - start
+    repeats = range(min(max(math.ceil(least / once), 1), 1_000_000))
+    # Another takes long, and says nothing new, where a call is as long as many samples.
+    for _ in range(SAMPLES if once < 20 * least else 0):
         start = time.perf_counter_ns()
         for _ in repeats:
             run()
