@@ -186,6 +186,42 @@ pub trait Expr: Node + Sized {
         Select { condition: self, yes, no }
     }
 
+    /// Where both hold; also `x & y`.
+    ///
+    /// ```
+    /// use tenzor_expr::{Expr, View, eval_into};
+    ///
+    /// let x = View::new(&[-2.0_f32, 0.5, 3.0], [3])?;
+    /// let mut inside = [false; 3];
+    /// eval_into(&(x.gt(0.0) & x.lt(1.0)), &mut inside)?;
+    /// assert_eq!(inside, [false, true, false]);
+    /// eval_into(&!(x.le(0.0) | x.ge(1.0)), &mut inside)?;
+    /// assert_eq!(inside, [false, true, false]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn and<R: Expr<Elem = bool>>(self, other: R) -> Binary<ops::And, Self, R>
+    where
+        Self: Expr<Elem = bool>,
+    {
+        Binary { op: ops::And, left: self, right: other }
+    }
+
+    /// Where one holds; also `x | y`.
+    fn or<R: Expr<Elem = bool>>(self, other: R) -> Binary<ops::Or, Self, R>
+    where
+        Self: Expr<Elem = bool>,
+    {
+        Binary { op: ops::Or, left: self, right: other }
+    }
+
+    /// Where it does not hold; also `!x`.
+    fn not(self) -> Unary<ops::Not, Self>
+    where
+        Self: Expr<Elem = bool>,
+    {
+        Unary { op: ops::Not, x: self }
+    }
+
     /// What a function makes of each element. It runs in the loop of the operations around it, and has their vectors where it has no branches or calls.
     ///
     /// ```
@@ -924,4 +960,50 @@ impl<T: Element, B: Allocator> std::ops::Neg for Tensor<T, B> {
     fn neg(self) -> Self::Output {
         Expr::neg(Owned(self))
     }
+}
+
+/// The connectives of the language, for the types of expressions of `bool`s.
+macro_rules! connectives {
+    ($($generics:tt $expr:ty;)*) => {$(
+        connectives!(@op $generics $expr, BitAnd bitand And and);
+        connectives!(@op $generics $expr, BitOr bitor Or or);
+        connectives!(@not $generics $expr);
+    )*};
+    (@op [$($generics:tt)*] $expr:ty, $op:ident $method:ident $type:ident $made:ident) => {
+        impl<$($generics)* Rhs: Node<Elem = bool>> std::ops::$op<Rhs> for $expr
+        where
+            $expr: Node<Elem = bool>,
+        {
+            type Output = Binary<ops::$type, Self, Rhs>;
+
+            fn $method(self, other: Rhs) -> Self::Output {
+                Expr::$made(self, other)
+            }
+        }
+    };
+    (@not [$($generics:tt)*] $expr:ty) => {
+        impl<$($generics)*> std::ops::Not for $expr
+        where
+            $expr: Node<Elem = bool>,
+        {
+            type Output = Unary<ops::Not, Self>;
+
+            fn not(self) -> Self::Output {
+                Expr::not(self)
+            }
+        }
+    };
+}
+
+connectives! {
+    ['t, B: Allocator,] &'t Tensor<bool, B>;
+    ['t,] View<'t, bool>;
+    [O, X,] Unary<O, X>;
+    [O, L, R,] Binary<O, L, R>;
+    [C, L, R,] Select<C, L, R>;
+    [V, X,] Relaid<V, X>;
+    [X,] Reshape<X>;
+    [O, X, T,] Tally<O, X, T>;
+    [X,] Materialise<X>;
+    ['x,] Boxed<'x, bool>;
 }

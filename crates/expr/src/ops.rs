@@ -299,6 +299,54 @@ impl<T: Element> UnaryOp<T> for Neg {
     }
 }
 
+macro_rules! define_connectives {
+    ($($(#[$doc:meta])* $op:ident $sign:literal |$x:ident, $y:ident| $value:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $op;
+
+        impl BinaryOp<bool> for $op {
+            const STAYS: bool = true;
+            type Output = bool;
+            const NAME: &'static str = $sign;
+
+            fn take_over(block: impl FnOnce() -> Option<Taken<bool>>) -> Option<Taken<bool>> {
+                block()
+            }
+
+            #[inline(always)]
+            fn here(here: &[bool]) -> &[bool] {
+                here
+            }
+
+            #[inline(always)]
+            fn apply(self, $x: bool, $y: bool) -> bool {
+                $value
+            }
+        }
+    )*};
+}
+
+define_connectives! {
+    /// Whether both hold.
+    And "&" |x, y| x & y;
+    /// Whether one holds.
+    Or "|" |x, y| x | y;
+}
+
+/// Whether it does not hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Not;
+
+impl UnaryOp<bool> for Not {
+    const NAME: &'static str = "!";
+
+    #[inline(always)]
+    fn apply(self, x: bool) -> bool {
+        !x
+    }
+}
+
 /// A function of the user's.
 #[derive(Clone, Copy)]
 pub struct Map<F>(pub(crate) F);
