@@ -12,9 +12,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut plate = Tensor::from_fn_in([SIZE, SIZE], |i| if i < SIZE { 1.0_f64 } else { 0.0 }, &alloc)?;
     for _ in 0..500 {
         let u = plate.view();
-        let [north, south] = [u.slice(0, ..-2), u.slice(0, 2..)].map(|rows| rows.slice(1, 1..-1));
-        let inner = u.slice(0, 1..-1);
-        let [west, here, east] = [inner.slice(1, ..-2), inner.slice(1, 1..-1), inner.slice(1, 2..)];
+        let [north, south] = [u.slice(0, ..-2), u.slice(0, 2..)].map(|rows| rows.slice(1, 1..SIZE - 1));
+        let inner = u.slice(0, 1..SIZE - 1);
+        let [west, here, east] = [inner.slice(1, ..-2), inner.slice(1, 1..SIZE - 1), inner.slice(1, 2..)];
         let next = here + 0.2 * (north + south + west + east - 4.0 * here);
         // The rim stays.
         let middle = concat([inner.slice(1, ..1).boxed(), next.boxed(), inner.slice(1, -1..).boxed()], 1);
