@@ -8,12 +8,11 @@
 
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
-use std::ptr;
 use std::rc::Rc;
 
 use tenzor_memory::{Allocator, Buffer};
 
-use crate::block::{Block, Output, Planned, State, Taken};
+use crate::block::{Block, Output, Planned, State, Taken, uninit};
 use crate::error::EvalError;
 use crate::item::Item;
 use crate::ledger::Ledger;
@@ -142,8 +141,7 @@ impl<'c> Context<'c> {
             // SAFETY: it was lent for these.
             let mut block = unsafe { output.block::<T>(loan) };
             if let Block::Lent(elements, _) = &mut block {
-                // SAFETY: nobody writes anything but values.
-                write(unsafe { &mut *(ptr::from_mut(*elements) as *mut [MaybeUninit<T>]) });
+                write(uninit(elements));
             }
             return block;
         }

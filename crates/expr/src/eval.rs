@@ -10,11 +10,11 @@ use crate::block::Output;
 use crate::context::Context;
 use crate::error::EvalError;
 use crate::expr::Expr;
-use crate::fill::{new_row, overwrite, overwrite_row};
-use crate::node::{materialise, produce};
+use crate::fill::{new_row, overwrite_row};
+use crate::node::{materialise, produce, settle};
 use crate::shape::{Shape, ShapeError};
 use crate::simd::{Level, Mode, Simd};
-use crate::source::{Leaf, Source};
+use crate::source::Leaf;
 use crate::tensor::Tensor;
 
 /// The value of an expression, in memory from `alloc`, from which everything in between comes as well, but for the scratch memory of the crate
@@ -149,14 +149,7 @@ pub(crate) fn write_to<'e, E: Expr>(context: &'e Context<'e>, expr: &'e E, shape
         produce(context, &source, shape);
         return;
     }
-    let block = match source.take_over(shape).map(|block| context.block(block)) {
-        Some(block) if source.is_here() => block,
-        Some(block) => {
-            let write = |out: &mut [E::Elem]| overwrite(out, &source.reader(), shape, context.mode);
-            context.reuse(block, shape, || source.text(), write)
-        }
-        None => produce(context, &source, shape),
-    };
+    let block = settle(context, &mut source, shape);
     drop(source);
     if !block.is_lent() && context.reclaim() {
         // It was read in another order than it is to be written.

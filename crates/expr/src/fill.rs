@@ -4,10 +4,10 @@
 #![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
-use std::ptr;
 
 use tenzor_memory::{Allocator, Buffer};
 
+use crate::block::uninit;
 use crate::shape::Shape;
 use crate::simd::{Level, Mode};
 use crate::source::{Row, Values, write_row};
@@ -44,12 +44,6 @@ pub(crate) fn new_row<R: Row, A: Allocator>(
 /// Writes the values of a row over others.
 pub(crate) fn overwrite_row<R: Row>(out: &mut [R::Item], row: R, level: Level) {
     write_row(uninit(out), row, level);
-}
-
-/// Values, to be written over: by values alone.
-fn uninit<T>(values: &mut [T]) -> &mut [MaybeUninit<T>] {
-    // SAFETY: nobody here writes anything but values.
-    unsafe { &mut *(ptr::from_mut(values) as *mut [MaybeUninit<T>]) }
 }
 
 /// Writes the values of a shape over others, which they may be read from in place.

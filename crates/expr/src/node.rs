@@ -88,13 +88,18 @@ pub(crate) fn known(shape: &Result<Shape, ShapeError>) -> &Shape {
 
 /// Puts the values of a source into memory: in the place of what it gives up, or else in a new block.
 pub(crate) fn materialise<'e, S: Source>(context: &'e Context<'e>, mut source: S, shape: &Shape) -> Block<'e, S::Item> {
+    settle(context, &mut source, shape)
+}
+
+/// As above, of a source that has ended then, but for what it reads in place.
+pub(crate) fn settle<'e, S: Source>(context: &'e Context<'e>, source: &mut S, shape: &Shape) -> Block<'e, S::Item> {
     match source.take_over(shape).map(|block| context.block(block)) {
         Some(block) if source.is_here() => block,
         Some(block) => {
             let write = |out: &mut [S::Item]| overwrite(out, &source.reader(), shape, context.mode);
             context.reuse(block, shape, || source.text(), write)
         }
-        None => produce(context, &source, shape),
+        None => produce(context, source, shape),
     }
 }
 

@@ -203,6 +203,17 @@ pub(crate) trait Values<T>: Layout + Send + Sync {
     unsafe fn fill_all(&self, walk: &Walk, level: Level, out: &mut [MaybeUninit<T>]);
 }
 
+impl<T: Item> dyn Values<T> + '_ {
+    /// The values of a rectangle where they stand in memory, or else in a tile.
+    #[inline]
+    pub(crate) fn read<'t>(&'t self, here: &[T], rect: &Rect, level: Level, tile: &'t mut Tile<T>) -> &'t [T] {
+        match self.memory(rect) {
+            Some(values) => values,
+            None => self.fill(here, rect, level, tile.slots(rect.count())),
+        }
+    }
+}
+
 impl<R: Reader> Layout for R {
     fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
         Reader::all(self, holds)

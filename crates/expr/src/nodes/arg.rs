@@ -181,7 +181,7 @@ impl<T: Element> Search<'_, T> {
             let (all, some) = (self.along.rect(&at, left.min(IN_ORDER)), self.along.rect(&at, left.min(TILE)));
             let (values, rect) = match self.values.memory(&all) {
                 Some(values) => (values, all),
-                None => (&*self.values.fill(&[], &some, self.mode.level, tile.slots(some.count())), some),
+                None => (self.values.read(&[], &some, self.mode.level, &mut tile), some),
             };
             // Most often nothing here is beyond the best so far, which vectors find out, and otherwise they tell what to look for.
             let most = if values.len() < SHORT {
@@ -218,10 +218,7 @@ impl<T: Element> Search<'_, T> {
                 at[self.axis] = number;
                 let lines = (TILE / len).max(1).min(self.count - number);
                 let rect = Rect { index: at, down: self.axis, across, lines, len };
-                let values = match self.values.memory(&rect) {
-                    Some(values) => values,
-                    None => self.values.fill(&[], &rect, self.mode.level, tile.slots(rect.count())),
-                };
+                let values = self.values.read(&[], &rect, self.mode.level, &mut tile);
                 vectorised(self.mode.level, Compare { values, number, best, places, op: PhantomData::<O> });
                 number += lines;
             }

@@ -179,10 +179,7 @@ impl<T: Item> Reader for BoxedReader<'_, T> {
     }
 
     fn row<'r>(&'r self, tile: &'r mut Tile<T>, here: &'r [T], rect: &Rect, level: Level) -> RowSlice<'r, T> {
-        RowSlice(match self.0.memory(rect) {
-            Some(values) => values,
-            None => self.0.fill(here, rect, level, tile.slots(rect.count())),
-        })
+        RowSlice(self.0.read(here, rect, level, tile))
     }
 
     fn memory(&self, rect: &Rect) -> Option<&[T]> {

@@ -231,10 +231,7 @@ impl<'s, T: crate::Item> Place<'s, T> {
             let lines = (lines.max(1) - if lines > 1 { at[down] } else { 0 }).min(left).min(TILE / self.len);
             if start == begin && len == self.len && lines > 1 {
                 let rect = Rect { index: at, down, across, lines, len };
-                let values = match self.values.memory(&rect) {
-                    Some(values) => values,
-                    None => self.values.fill(&[], &rect, mode.level, tile.slots(rect.count())),
-                };
+                let values = self.values.read(&[], &rect, mode.level, &mut tile);
                 let out = &mut out[begin - first..];
                 if len == 1 {
                     for (slot, &value) in out.iter_mut().step_by(row).zip(values) {

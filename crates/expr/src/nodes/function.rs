@@ -47,16 +47,24 @@ impl<O: FunctionOp, X: Node<Elem: Element>> Node for Function<O, X> {
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
-        let own = known(&self.shape);
-        if 2 * own.elements() > to.elements() {
-            return Settled::As(Applied { op: self.op, x: self.x.prepare(context, to) });
-        }
-        let withheld = context.withhold();
-        let values = Applied { op: self.op, x: self.x.prepare(context, own) };
-        let block = materialise(context, values, own);
-        context.offer(withheld);
-        Settled::Moved(Leaf::own(block, own, to))
+        once(context, known(&self.shape), to, |to| Applied { op: self.op, x: self.x.prepare(context, to) })
     }
+}
+
+/// What a function makes of the values of a source for a shape: as they are read, or, where its own shape is stretched, once, in memory.
+pub(super) fn once<'e, S: Source>(
+    context: &'e Context<'e>,
+    own: &Shape,
+    to: &Shape,
+    source: impl Fn(&Shape) -> S,
+) -> Settled<'e, S> {
+    if 2 * own.elements() > to.elements() {
+        return Settled::As(source(to));
+    }
+    let withheld = context.withhold();
+    let block = materialise(context, source(own), own);
+    context.offer(withheld);
+    Settled::Moved(Leaf::own(block, own, to))
 }
 
 /// A source or a reader to which a function is applied.

@@ -2,16 +2,17 @@
 
 use std::mem::MaybeUninit;
 
+use super::function::once;
 use crate::block::Taken;
 use crate::context::Context;
 use crate::math::{Element, Elementary, Power};
-use crate::node::{Node, known, materialise};
+use crate::node::{Node, known};
 use crate::nodes::Unary;
 use crate::ops::{Function2Op, Square};
 use crate::settled::Settled;
 use crate::shape::{Shape, ShapeError, Strides};
 use crate::simd::Level;
-use crate::source::{InPlace, Leaf, Reader, RowSlice, Source, Tile, write_row};
+use crate::source::{InPlace, Reader, RowSlice, Source, Tile, write_row};
 use crate::walk::Rect;
 
 /// An elementary function of the elements of two expressions; as [`Function`](super::Function), where the second is a number that makes it one.
@@ -47,19 +48,11 @@ impl<O: Function2Op, L: Node<Elem: Element>, R: Node<Elem = L::Elem>> Node for F
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
-        let own = known(&self.shape);
-        let applied = |to| {
+        once(context, known(&self.shape), to, |to| {
             let (left, right) = (self.left.prepare(context, to), self.right.prepare(context, to));
             let function = self.right.number().and_then(O::with_number);
             Applied2 { op: self.op, function, left, right }
-        };
-        if 2 * own.elements() > to.elements() {
-            return Settled::As(applied(to));
-        }
-        let withheld = context.withhold();
-        let block = materialise(context, applied(own), own);
-        context.offer(withheld);
-        Settled::Moved(Leaf::own(block, own, to))
+        })
     }
 }
 

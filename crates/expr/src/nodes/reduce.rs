@@ -400,14 +400,6 @@ impl<'w, T: Element> Work<'w, T> {
         }
     }
 
-    /// The values of a rectangle: in memory, or in a tile.
-    fn read<'t>(&'t self, rect: &Rect, tile: &'t mut Tile<T>) -> &'t [T] {
-        match self.values.memory(rect) {
-            Some(values) => values,
-            None => self.values.fill(&[], rect, self.mode.level, tile.slots(rect.count())),
-        }
-    }
-
     fn add_rows<O: Reduction<T>>(&self, &Results { mut at, across }: &Results, rows: Range<usize>, totals: &mut [T]) {
         let mut tile = Tile::default();
         let (down, size) = self.reduced.inner();
@@ -421,7 +413,7 @@ impl<'w, T: Element> Work<'w, T> {
             let some = Rect { lines: lines.min((TILE / len).max(1)), ..all };
             let (values, lines) = match self.values.memory(&all) {
                 Some(values) => (values, lines),
-                None => (self.read(&some, &mut tile), some.lines),
+                None => (self.values.read(&[], &some, self.mode.level, &mut tile), some.lines),
             };
             vectorised(self.mode.level, AddRows { values, totals, op: PhantomData::<O> });
             self.reduced.advance(&mut at, lines);
@@ -441,7 +433,7 @@ impl<'w, T: Element> Work<'w, T> {
             let (all, some) = (self.folded.rect(&at, left), self.folded.rect(&at, left.min(TILE)));
             let (values, rect) = match self.values.memory(&all) {
                 Some(values) => (values, all),
-                None => (self.read(&some, &mut tile), some),
+                None => (self.values.read(&[], &some, self.mode.level, &mut tile), some),
             };
             let (head, body) = values.split_at(((wide - next) % wide).min(values.len()));
             let op = PhantomData::<O>;
