@@ -73,6 +73,10 @@ impl<N: Node + ?Sized> Node for &N {
         N::prepare(self, context, to)
     }
 
+    fn number(&self) -> Option<N::Elem> {
+        N::number(self)
+    }
+
     #[inline(always)]
     fn as_row(&self, shape: &Shape) -> Option<Self::Row<'_>> {
         N::as_row(self, shape)
