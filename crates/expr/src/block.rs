@@ -7,8 +7,7 @@
 use std::any::TypeId;
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::rc::Rc;
 use std::slice;
 
@@ -205,10 +204,4 @@ impl<T: Item> Block<'_, T> {
     pub(crate) fn is_lent(&self) -> bool {
         matches!(self, Self::Lent(..) | Self::Planned(_, Some(_)))
     }
-}
-
-/// Values, to be written over: by values alone.
-pub(crate) fn uninit<T>(values: &mut [T]) -> &mut [MaybeUninit<T>] {
-    // SAFETY: nobody in this crate writes anything but values.
-    unsafe { &mut *(ptr::from_mut(values) as *mut [MaybeUninit<T>]) }
 }

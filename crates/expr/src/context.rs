@@ -12,12 +12,13 @@ use std::rc::Rc;
 
 use tenzor_memory::{Allocator, Buffer};
 
-use crate::block::{Block, Output, Planned, State, Taken, uninit};
+use crate::block::{Block, Output, Planned, State, Taken};
 use crate::error::EvalError;
 use crate::item::Item;
 use crate::ledger::Ledger;
 use crate::shape::Shape;
 use crate::simd::Mode;
+use crate::slots::uninit;
 
 /// What an evaluation works with.
 #[expect(missing_debug_implementations, reason = "nobody else sees one")]

@@ -7,9 +7,9 @@ use std::mem::MaybeUninit;
 
 use tenzor_memory::{Allocator, Buffer};
 
-use crate::block::uninit;
 use crate::shape::Shape;
 use crate::simd::{Level, Mode};
+use crate::slots::uninit;
 use crate::source::{Row, Values, write_row};
 use crate::walk::Walk;
 

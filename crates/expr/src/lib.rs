@@ -44,6 +44,7 @@ pub mod ops;
 mod settled;
 mod shape;
 mod simd;
+mod slots;
 mod source;
 mod tensor;
 mod update;

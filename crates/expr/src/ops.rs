@@ -5,7 +5,7 @@ use std::fmt::{self, Debug};
 
 use crate::block::Taken;
 use crate::item::Item;
-use crate::math::{Element, Elementary, Fold, Power};
+use crate::math::{Element, Elementary, Fold, Power, Through};
 use crate::simd::Level;
 
 /// The operations on one value: documentation, method, type, its cost in additions or so, and what it does to `x`.
@@ -134,9 +134,9 @@ pub trait Function2Op: Copy + Send + Sync + Debug {
     #[doc(hidden)]
     fn with_number<T: Element>(number: T) -> Option<Elementary>;
 
-    /// Puts the function of each first value, and of the second in the same place, in its place.
+    /// The function of each first value, and of the second in the same place.
     #[doc(hidden)]
-    fn apply<T: Element>(level: Level, first: &mut [T], second: &[T]);
+    fn apply<'s, T: Element>(level: Level, first: Through<'s, '_, T>, second: &[T]) -> &'s mut [T];
 }
 
 /// What becomes of two values.
@@ -411,8 +411,8 @@ impl Function2Op for Powf {
         Power::of(number).map(Elementary::Power)
     }
 
-    fn apply<T: Element>(level: Level, first: &mut [T], second: &[T]) {
-        T::raise(level, first, second);
+    fn apply<'s, T: Element>(level: Level, first: Through<'s, '_, T>, second: &[T]) -> &'s mut [T] {
+        T::raise(level, first, second)
     }
 }
 

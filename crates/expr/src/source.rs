@@ -19,6 +19,7 @@ use crate::context::Context;
 use crate::item::Item;
 use crate::shape::{Shape, Strides};
 use crate::simd::{Kernel, Level, vectorised};
+use crate::slots::{copied, written};
 use crate::walk::{Layout, Rect, TILE, Walk};
 
 /// Values that are ready to be read, and what was materialised for them.
@@ -162,27 +163,6 @@ pub(crate) fn write_row<R: Row>(out: &mut [MaybeUninit<R::Item>], row: R, level:
     vectorised(level, Write { out, row });
     // SAFETY: the loop wrote to every slot.
     unsafe { written(out) }
-}
-
-/// A copy of values in as many slots.
-#[inline(always)]
-pub(crate) fn copied<'o, T: Copy>(slots: &'o mut [MaybeUninit<T>], values: &[T]) -> &'o mut [T] {
-    let slots = &mut slots[..values.len()];
-    for (slot, &value) in slots.iter_mut().zip(values) {
-        slot.write(value);
-    }
-    // SAFETY: the loop wrote to every slot, as there are as many values.
-    unsafe { written(slots) }
-}
-
-/// Slots that were all written.
-///
-/// # Safety
-/// They were.
-#[inline(always)]
-pub(crate) unsafe fn written<T>(slots: &mut [MaybeUninit<T>]) -> &mut [T] {
-    // SAFETY: the caller's word.
-    unsafe { &mut *(std::ptr::from_mut(slots) as *mut [T]) }
 }
 
 /// The values of an expression, whatever its type: what passes over memory see.

@@ -19,15 +19,34 @@ pub(super) fn mul_add<const FUSED: bool>(x: f64, y: f64, z: f64) -> f64 {
     if FUSED { x.mul_add(y, z) } else { x * y + z }
 }
 
+/// Whether e^x and e^-x are normal numbers for all these.
 #[inline(always)]
-pub(super) fn exp<const FUSED: bool>(x: f64) -> f64 {
-    let (value, power) = exp_parts::<FUSED>(x);
+pub(super) fn are_moderate(values: &[f64]) -> bool {
+    // No shortcut, so that the loop has vectors.
+    values.iter().fold(true, |all, x| all & (x.abs() < 708.0))
+}
+
+/// Whether all these are positive and normal.
+#[inline(always)]
+pub(super) fn are_normal(values: &[f64]) -> bool {
+    values.iter().fold(true, |all, &x| all & (x >= f64::MIN_POSITIVE) & (x < f64::INFINITY))
+}
+
+/// `PLAIN`: it is moderate; the result is the same.
+#[inline(always)]
+pub(super) fn exp<const FUSED: bool, const PLAIN: bool>(x: f64) -> f64 {
+    let (value, power) = exp_parts::<FUSED, PLAIN>(x);
     value * power
 }
 
 /// A value and a power of 2 whose product it is: alone, either is neither too large nor too small.
 #[inline(always)]
-fn exp_parts<const FUSED: bool>(x: f64) -> (f64, f64) {
+fn exp_parts<const FUSED: bool, const PLAIN: bool>(x: f64) -> (f64, f64) {
+    if PLAIN {
+        let (value, rounded) = exp_reduced::<FUSED>(x);
+        // By arithmetic on the exponent.
+        return (f64::from_bits(value.to_bits().wrapping_add(rounded.to_bits() << 52)), 1.0);
+    }
     // Beyond, the result is infinite or 0 anyway. A comparison with NaN is false, so NaN stays.
     let x = if x > 710.0 { 710.0 } else { x };
     let x = if x < -800.0 { -800.0 } else { x };
@@ -78,10 +97,11 @@ fn scaled(value: f64, rounded: f64) -> (f64, f64) {
     (value * power_of_2(half), power_of_2(exponent - half))
 }
 
+/// `PLAIN`: it is positive and normal; the result is the same.
 #[inline(always)]
-pub(super) fn ln<const FUSED: bool>(value: f64) -> f64 {
+pub(super) fn ln<const FUSED: bool, const PLAIN: bool>(value: f64) -> f64 {
     const LEAST_MANTISSA: u64 = 0x3fe6_a09e_667f_3bcd;
-    let tiny = value < f64::MIN_POSITIVE;
+    let tiny = !PLAIN && value < f64::MIN_POSITIVE;
     let x = if tiny { value * 4_503_599_627_370_496.0 } else { value };
     let shifted = x.to_bits().wrapping_sub(LEAST_MANTISSA);
     // The exponent stands in the highest 12 bits, which a 32-bit number can hold: that converts in vectors as well.
@@ -111,6 +131,9 @@ pub(super) fn ln<const FUSED: bool>(value: f64) -> f64 {
     let y = mul_add::<FUSED>(e, -2.121_944_400_546_905_8e-4, x * (z * p / q));
     let y = mul_add::<FUSED>(-0.5, z, y);
     let result = mul_add::<FUSED>(e, 0.693_359_375, x + y);
+    if PLAIN {
+        return result;
+    }
     let result = if value == f64::INFINITY { value } else { result };
     let result = if value == 0.0 { f64::NEG_INFINITY } else { result };
     if value >= 0.0 { result } else { f64::NAN }
@@ -139,17 +162,17 @@ pub(super) fn tanh<const FUSED: bool>(x: f64) -> f64 {
 
 /// 1 / (1 + e^-x), from e^-|x|, which does not overflow.
 #[inline(always)]
-pub(super) fn sigmoid<const FUSED: bool>(x: f64) -> f64 {
-    let e = exp::<FUSED>(-x.abs());
+pub(super) fn sigmoid<const FUSED: bool, const PLAIN: bool>(x: f64) -> f64 {
+    let e = exp::<FUSED, PLAIN>(-x.abs());
     (if x < 0.0 { e } else { 1.0 }) / (1.0 + e)
 }
 
 /// x · sigmoid(x).
 #[inline(always)]
-pub(super) fn silu<const FUSED: bool>(x: f64) -> f64 {
+pub(super) fn silu<const FUSED: bool, const PLAIN: bool>(x: f64) -> f64 {
     // Beyond, the result is 0, though infinity times 0 has no value.
-    let x = if x < -800.0 { -800.0 } else { x };
-    let (value, power) = exp_parts::<FUSED>(-x.abs());
+    let x = if !PLAIN && x < -800.0 { -800.0 } else { x };
+    let (value, power) = exp_parts::<FUSED, PLAIN>(-x.abs());
     (if x < 0.0 { x * value * power } else { x }) / (1.0 + value * power)
 }
 
@@ -191,7 +214,7 @@ pub(super) fn gelu<const FUSED: bool>(x: f64) -> f64 {
     );
     // e^-a², of x² as it is before it is rounded.
     let (square, rest) = product::<FUSED>(near, near);
-    let (value, power) = exp_parts::<FUSED>(-0.5 * square);
+    let (value, power) = exp_parts::<FUSED, false>(-0.5 * square);
     let tail = 0.5 * g * inverse * mul_add::<FUSED>(-0.5 * rest, value, value);
     // The product with x comes first where the power is tiny, so that it is subnormal last.
     if x < 0.0 { x * tail * power } else { x * (1.0 - tail * power) }

@@ -2,6 +2,9 @@
 //!
 //! The functions have no branches, so that the compiler makes vector code of a loop over them, and stand here once for each level of
 //! vectors, whatever expressions they occur in. Where the processor has it, products and sums in them are rounded once.
+//!
+//! Unsafe code says that slots were written, after a loop over all of them.
+#![allow(unsafe_code)]
 
 mod double;
 mod folds;
@@ -9,10 +12,12 @@ mod single;
 #[cfg(test)]
 mod tests;
 
+use std::mem::MaybeUninit;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use crate::item::Item;
 use crate::simd::{Kernel, Level, vectorised};
+use crate::slots::{copied, written};
 
 /// The numbers that can be computed with: `f32` and `f64`.
 ///
@@ -65,13 +70,13 @@ pub trait Element:
     /// The smaller, as `minimum` of IEEE 754-2019: NaN if either is, and -0 is less than 0.
     fn minimum(self, other: Self) -> Self;
 
-    /// Puts the function of each value in its place.
+    /// The function of each value.
     #[doc(hidden)]
-    fn apply(function: Elementary, level: Level, values: &mut [Self]);
+    fn apply<'s>(function: Elementary, level: Level, values: Through<'s, '_, Self>) -> &'s mut [Self];
 
-    /// Puts the power of each value in its place, with the exponent in the same place of the other slice.
+    /// The power of each value, with the exponent in the same place of the other slice.
     #[doc(hidden)]
-    fn raise(level: Level, values: &mut [Self], exponents: &[Self]);
+    fn raise<'s>(level: Level, values: Through<'s, '_, Self>, exponents: &[Self]) -> &'s mut [Self];
 
     /// Combines each value with the total of its place in the slice, modulo their number.
     #[doc(hidden)]
@@ -80,6 +85,26 @@ pub trait Element:
     /// Combines all totals, in pairs.
     #[doc(hidden)]
     fn total(fold: Fold, totals: &[Self; LANES]) -> Self;
+}
+
+/// Values to which a function is applied, and where the results go: to every slot.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Through<'o, 'v, T> {
+    InPlace(&'o mut [T]),
+    /// While values come from memory and results go there, the processor computes: all at once, where a copy that is changed then would wait for memory
+    /// first.
+    To(&'o mut [MaybeUninit<T>], &'v [T]),
+}
+
+impl<T> Through<'_, '_, T> {
+    #[inline(always)]
+    fn get(&self) -> &[T] {
+        match self {
+            Self::InPlace(values) => values,
+            Self::To(_, values) => values,
+        }
+    }
 }
 
 /// An elementary function: one that takes so long that its values go through a tile.
@@ -194,12 +219,12 @@ macro_rules! element {
                 Self::from_bits(one | another)
             }
 
-            fn apply(function: Elementary, level: Level, values: &mut [Self]) {
-                vectorised(level, Apply { function, values });
+            fn apply<'s>(function: Elementary, level: Level, values: Through<'s, '_, Self>) -> &'s mut [Self] {
+                vectorised(level, Apply { function, values })
             }
 
-            fn raise(level: Level, values: &mut [Self], exponents: &[Self]) {
-                vectorised(level, Raise { values, exponents });
+            fn raise<'s>(level: Level, values: Through<'s, '_, Self>, exponents: &[Self]) -> &'s mut [Self] {
+                vectorised(level, Raise { values, exponents })
             }
 
             fn fold(fold: Fold, level: Level, values: &[Self], totals: &mut [Self; LANES]) {
@@ -211,57 +236,87 @@ macro_rules! element {
             }
         }
 
-        impl Kernel for Raise<'_, $type> {
-            type Output = ();
+        impl<'o> Kernel for Raise<'o, '_, $type> {
+            type Output = &'o mut [$type];
 
             #[inline(always)]
-            fn run<const FUSED: bool>(self) {
-                for (x, &y) in self.values.iter_mut().zip(self.exponents) {
-                    *x = $functions::pow::<FUSED>(*x, y);
+            fn run<const FUSED: bool>(self) -> Self::Output {
+                match self.values {
+                    Through::InPlace(values) => {
+                        for (x, &y) in values.iter_mut().zip(self.exponents) {
+                            *x = $functions::pow::<FUSED>(*x, y);
+                        }
+                        values
+                    }
+                    Through::To(out, values) => {
+                        let out = &mut out[..values.len()];
+                        let exponents = &self.exponents[..values.len()];
+                        for ((slot, &x), &y) in out.iter_mut().zip(values).zip(exponents) {
+                            slot.write($functions::pow::<FUSED>(x, y));
+                        }
+                        // SAFETY: the loop wrote to every slot, as there are as many values and exponents.
+                        unsafe { written(out) }
+                    }
                 }
             }
         }
 
-        impl Kernel for Apply<'_, $type> {
-            type Output = ();
+        impl<'o> Kernel for Apply<'o, '_, $type> {
+            type Output = &'o mut [$type];
 
             #[inline(always)]
-            fn run<const FUSED: bool>(self) {
+            fn run<const FUSED: bool>(self) -> Self::Output {
                 macro_rules! each {
-                    ($function:ident) => {
-                        for x in self.values {
-                            *x = $functions::$function::<FUSED>(*x);
+                    (|$x:ident| $value:expr) => {
+                        match self.values {
+                            Through::InPlace(values) => {
+                                for value in &mut *values {
+                                    let $x = *value;
+                                    *value = $value;
+                                }
+                                values
+                            }
+                            Through::To(out, values) => {
+                                let out = &mut out[..values.len()];
+                                for (slot, &$x) in out.iter_mut().zip(values) {
+                                    slot.write($value);
+                                }
+                                // SAFETY: the loop wrote to every slot, as there are as many values.
+                                unsafe { written(out) }
+                            }
                         }
                     };
                 }
-                macro_rules! each_as {
-                    (|$x:ident| $value:expr) => {
-                        for value in self.values {
-                            let $x = *value;
-                            *value = $value;
+                // Numbers at the ends of the range are rare, and what they need takes long: where there are none, the loop is a plain one.
+                macro_rules! plain {
+                    ($are_plain:ident, $function:ident) => {
+                        if $functions::$are_plain(self.values.get()) {
+                            each!(|x| $functions::$function::<FUSED, true>(x))
+                        } else {
+                            each!(|x| $functions::$function::<FUSED, false>(x))
                         }
                     };
                 }
                 // The roots of -0 and -∞ are 0 and ∞ for a power.
                 let root = |x: $type| if x == $type::NEG_INFINITY { $type::INFINITY } else { (x + 0.0).sqrt() };
                 match self.function {
-                    Elementary::Exp => each!(exp),
-                    Elementary::Ln => each!(ln),
-                    Elementary::Tanh => each!(tanh),
-                    Elementary::Sigmoid => each!(sigmoid),
-                    Elementary::Gelu => each!(gelu),
-                    Elementary::Silu => each!(silu),
+                    Elementary::Exp => plain!(are_moderate, exp),
+                    Elementary::Ln => plain!(are_normal, ln),
+                    Elementary::Tanh => each!(|x| $functions::tanh::<FUSED>(x)),
+                    Elementary::Sigmoid => plain!(are_moderate, sigmoid),
+                    Elementary::Gelu => each!(|x| $functions::gelu::<FUSED>(x)),
+                    Elementary::Silu => plain!(are_moderate, silu),
                     Elementary::Powi(n) => powi(self.values, n),
                     Elementary::Power(power) => match power {
                         // The square of a number too large is infinite, while that of its inverse is not 0 yet.
-                        Power::InverseSquare => each_as!(|x| (1.0 / x) * (1.0 / x)),
-                        Power::Inverse => each_as!(|x| 1.0 / x),
-                        Power::InverseRoot => each_as!(|x| 1.0 / root(x)),
-                        Power::Root => each_as!(|x| root(x)),
-                        Power::Itself => {}
-                        Power::Square => each_as!(|x| x * x),
-                        Power::Cube => each_as!(|x| x * x * x),
-                        Power::Fourth => each_as!(|x| (x * x) * (x * x)),
+                        Power::InverseSquare => each!(|x| (1.0 / x) * (1.0 / x)),
+                        Power::Inverse => each!(|x| 1.0 / x),
+                        Power::InverseRoot => each!(|x| 1.0 / root(x)),
+                        Power::Root => each!(|x| root(x)),
+                        Power::Itself => each!(|x| x),
+                        Power::Square => each!(|x| x * x),
+                        Power::Cube => each!(|x| x * x * x),
+                        Power::Fourth => each!(|x| (x * x) * (x * x)),
                     },
                 }
             }
@@ -272,7 +327,11 @@ macro_rules! element {
 /// Whole powers by repeated multiplication: each square, and the products of some of them. The loop over the bits of the exponent is outside of those
 /// over values, so that these have vectors.
 #[inline(always)]
-fn powi<T: Element>(values: &mut [T], n: i32) {
+fn powi<'o, T: Element>(values: Through<'o, '_, T>, n: i32) -> &'o mut [T] {
+    let values = match values {
+        Through::InPlace(values) => values,
+        Through::To(out, values) => copied(out, values),
+    };
     let (blocks, others) = values.as_chunks_mut::<LANES>();
     for block in blocks {
         powi_block(block, n);
@@ -283,6 +342,7 @@ fn powi<T: Element>(values: &mut [T], n: i32) {
         powi_block(&mut block, n);
         others.copy_from_slice(&block[..others.len()]);
     }
+    values
 }
 
 #[inline(always)]
@@ -319,14 +379,14 @@ fn powi_block<T: Element>(values: &mut [T; LANES], n: i32) {
     }
 }
 
-struct Raise<'s, T> {
-    values: &'s mut [T],
-    exponents: &'s [T],
+struct Raise<'o, 'v, T> {
+    values: Through<'o, 'v, T>,
+    exponents: &'v [T],
 }
 
-struct Apply<'s, T> {
+struct Apply<'o, 'v, T> {
     function: Elementary,
-    values: &'s mut [T],
+    values: Through<'o, 'v, T>,
 }
 
 pub(crate) use folds::{Fold, IN_ORDER, LANES};

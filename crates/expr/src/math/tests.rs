@@ -36,7 +36,7 @@ fn results<T: Element>(
 ) -> impl Iterator<Item = (T, T)> {
     let of: Vec<T> = of.collect();
     let mut values = of.clone();
-    T::apply(function, level, &mut values);
+    T::apply(function, level, Through::InPlace(&mut values));
     of.into_iter().zip(values)
 }
 
@@ -121,8 +121,8 @@ fn a_value_has_one_result() {
         let mut values: Vec<f64> = scattered(100_003).map(|(a, _)| a * 9.0).collect();
         let exponents: Vec<f64> = scattered(100_003).map(|(_, b)| b * 200.0 - 100.0).collect();
         let mut singles: Vec<f32> = values.iter().map(|&x| x as f32).collect();
-        f64::raise(level, &mut values, &exponents);
-        f32::raise(level, &mut singles, &exponents.iter().map(|&y| y as f32).collect::<Vec<_>>());
+        f64::raise(level, Through::InPlace(&mut values), &exponents);
+        f32::raise(level, Through::InPlace(&mut singles), &exponents.iter().map(|&y| y as f32).collect::<Vec<_>>());
         (values, singles)
     };
     assert!(raised(Level::at_most(Simd::V4)) == raised(Level::at_most(Simd::V3)), "powf");
@@ -137,7 +137,7 @@ fn a_value_has_one_result() {
             results(function, Level::chosen(), numbers.iter().copied()).map(|(_, y)| y.to_bits()).collect();
         let alone = numbers.iter().map(|&x| {
             let mut one = [x];
-            f32::apply(function, Level::chosen(), &mut one);
+            f32::apply(function, Level::chosen(), Through::InPlace(&mut one));
             one[0].to_bits()
         });
         assert!(alone.eq(together), "{function:?}");
@@ -198,7 +198,7 @@ fn functions_at_the_ends_of_their_range() {
         for level in levels() {
             for (function, x, expected) in cases.into_iter().chain(functions.map(|function| (function, nan, nan))) {
                 let mut y = [x];
-                T::apply(function, level, &mut y);
+                T::apply(function, level, Through::InPlace(&mut y));
                 assert!(same(y[0], expected), "{function:?}({x}) at {level:?}: {}, not {expected}", y[0]);
             }
         }
@@ -269,7 +269,7 @@ fn powers_at_the_ends_are_those_of_the_c_library() {
                 let exact = |x: T| Element::powf(x, y);
                 let is_end = |x: T| x.is_nan() || x == T::ZERO || x == T::ONE || x.abs() == T::MOST;
                 let mut values = ends.clone();
-                T::raise(level, &mut values, &vec![y; ends.len()]);
+                T::raise(level, Through::InPlace(&mut values), &vec![y; ends.len()]);
                 let mut cases: Vec<(T, T)> = ends.iter().copied().zip(values).collect();
                 if let Some(power) = Power::of(y) {
                     cases.extend(results(Elementary::Power(power), level, ends.iter().copied()));
@@ -318,7 +318,7 @@ fn powers_of_single_precision_are_as_exact_as_claimed() {
     for level in levels() {
         let mut values: Vec<f32> = pairs.iter().map(|pair| pair.0).collect();
         let exponents: Vec<f32> = pairs.iter().map(|pair| pair.1).collect();
-        f32::raise(level, &mut values, &exponents);
+        f32::raise(level, Through::InPlace(&mut values), &exponents);
         let errors = pairs
             .iter()
             .zip(values)
@@ -354,7 +354,7 @@ fn powers_of_double_precision_are_as_exact_as_claimed() {
     for level in levels() {
         let mut values: Vec<f64> = pairs.iter().map(|pair| pair.0).collect();
         let exponents: Vec<f64> = pairs.iter().map(|pair| pair.1).collect();
-        f64::raise(level, &mut values, &exponents);
+        f64::raise(level, Through::InPlace(&mut values), &exponents);
         // The C library's own error counts as ours.
         let errors =
             pairs.iter().zip(values).map(|(&(x, y), result)| (format!("{x} to the {y}"), ulps64(result, x.powf(y))));

@@ -16,7 +16,8 @@ use crate::node::{Node, known};
 use crate::ops::Reduction;
 use crate::shape::{MAX_RANK, Shape, ShapeError};
 use crate::simd::{Kernel, Mode, vectorised};
-use crate::source::{Leaf, RowSlice, Source, Tile, Values, copied};
+use crate::slots::copied;
+use crate::source::{Leaf, RowSlice, Source, Tile, Values};
 use crate::walk::{Rect, Space, TILE};
 
 use super::reduce::{Order, kept};

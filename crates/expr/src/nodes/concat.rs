@@ -12,7 +12,8 @@ use crate::fill::grain;
 use crate::node::{Node, known};
 use crate::shape::{MAX_RANK, Shape, ShapeError};
 use crate::simd::Mode;
-use crate::source::{Leaf, RowSlice, Source, Tile, Values, copied};
+use crate::slots::copied;
+use crate::source::{Leaf, RowSlice, Source, Tile, Values};
 use crate::walk::{Rect, Space, TILE};
 
 /// Expressions of one type: an array, a slice or a `Vec` of them.

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use crate::block::Taken;
 use crate::context::Context;
-use crate::math::Element;
+use crate::math::{Element, Through};
 use crate::node::{Node, known, materialise};
 use crate::ops::FunctionOp;
 use crate::settled::Settled;
@@ -136,10 +136,7 @@ impl<O: FunctionOp, X: Reader<Item: Element>> Reader for Applied<O, X> {
         rect: &Rect,
         level: Level,
     ) -> Self::Row<'r> {
-        let (tile, scratch) = scratch;
-        let values = self.x.fill(scratch, here, rect, level, tile.slots(rect.count()));
-        X::Item::apply(self.op.function(), level, values);
-        RowSlice(values)
+        RowSlice(self.apply(&mut scratch.1, here, rect, level, scratch.0.slots(rect.count())))
     }
 
     fn fill<'o>(
@@ -150,8 +147,24 @@ impl<O: FunctionOp, X: Reader<Item: Element>> Reader for Applied<O, X> {
         level: Level,
         out: &'o mut [MaybeUninit<X::Item>],
     ) -> &'o mut [X::Item] {
-        let values = self.x.fill(&mut scratch.1, here, rect, level, out);
-        X::Item::apply(self.op.function(), level, values);
-        values
+        self.apply(&mut scratch.1, here, rect, level, out)
+    }
+}
+
+impl<O: FunctionOp, X: Reader<Item: Element>> Applied<O, X> {
+    /// See [`Reader::fill`].
+    fn apply<'o>(
+        &self,
+        scratch: &mut X::Scratch,
+        here: &[X::Item],
+        rect: &Rect,
+        level: Level,
+        out: &'o mut [MaybeUninit<X::Item>],
+    ) -> &'o mut [X::Item] {
+        let values = match self.x.memory(rect) {
+            Some(values) => Through::To(out, values),
+            None => Through::InPlace(self.x.fill(scratch, here, rect, level, out)),
+        };
+        X::Item::apply(self.op.function(), level, values)
     }
 }

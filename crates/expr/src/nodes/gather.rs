@@ -15,7 +15,8 @@ use crate::node::{Node, known, materialise};
 use crate::settled::Settled;
 use crate::shape::{MAX_RANK, Shape, ShapeError};
 use crate::simd::Mode;
-use crate::source::{Leaf, LeafReader, RowSlice, Source, Values, copied};
+use crate::slots::copied;
+use crate::source::{Leaf, LeafReader, RowSlice, Source, Values};
 use crate::walk::{Space, offset};
 
 use super::matmul::in_memory;

@@ -23,7 +23,8 @@ use crate::nodes::Binary;
 use crate::ops::{Mul, Reduction, Sum};
 use crate::shape::{Axes, MAX_RANK, Shape, ShapeError, Strides};
 use crate::simd::{Kernel, Mode, vectorised};
-use crate::source::{Leaf, RowSlice, Source, Tile, Values, copied, written};
+use crate::slots::{copied, written};
+use crate::source::{Leaf, RowSlice, Source, Tile, Values};
 use crate::walk::{Layout, Rect, Space, TILE};
 
 /// A reduction along some axes; see [`Expr::sum`](crate::Expr::sum).

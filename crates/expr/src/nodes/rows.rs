@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::axes::Axis;
 use crate::context::Context;
 use crate::fill::grain;
-use crate::math::{Element, Elementary, Fold, LANES};
+use crate::math::{Element, Elementary, Fold, LANES, Through};
 use crate::node::{Node, known, materialise};
 use crate::ops::{BinaryOp, Maximum};
 use crate::shape::{Shape, ShapeError};
@@ -209,7 +209,7 @@ fn softmax<T: Element>(rows: &mut [T], size: usize, level: Level) {
                 *x = *x - most;
             }
         }
-        T::apply(Elementary::Exp, level, batch);
+        T::apply(Elementary::Exp, level, Through::InPlace(batch));
         for row in batch.chunks_exact_mut(size) {
             let sum = folded(Fold::Add, level, row);
             for x in row {
@@ -288,10 +288,10 @@ impl<T: Element> Kernel for Exponentials<'_, T> {
         }
         // Columns from end to end lie next to each other.
         if columns.len() == width {
-            T::apply(Elementary::Exp, level, block);
+            T::apply(Elementary::Exp, level, Through::InPlace(block));
         } else {
             for row in block.chunks_exact_mut(width) {
-                T::apply(Elementary::Exp, level, &mut row[columns.clone()]);
+                T::apply(Elementary::Exp, level, Through::InPlace(&mut row[columns.clone()]));
             }
         }
         sums.fill(T::ZERO);
