@@ -24,10 +24,16 @@ pub(crate) fn grain(count: usize, cost: usize, mode: Mode) -> usize {
     (GRAIN / cost.max(1)).max(count / (4 * rayon::current_num_threads()))
 }
 
-/// Writes the values of a shape to new memory: to every slot.
-pub(crate) fn write<T: Copy + Send>(slots: &mut [MaybeUninit<T>], values: &dyn Values<T>, shape: &Shape, mode: Mode) {
+/// Writes the values of a shape to new memory, to every slot, and changes its rows.
+pub(crate) fn write<T: Copy + Send>(
+    slots: &mut [MaybeUninit<T>],
+    values: &dyn Values<T>,
+    shape: &Shape,
+    rows: &Rows<'_, T>,
+    mode: Mode,
+) {
     // SAFETY: where values are read in place, these are not new.
-    unsafe { fill(slots, values, shape, mode) };
+    unsafe { fill(slots, values, shape, rows, mode) };
 }
 
 /// Writes the values of a row to new memory, which has room for just them.
@@ -46,19 +52,68 @@ pub(crate) fn overwrite_row<R: Row>(out: &mut [R::Item], row: R, level: Level) {
     write_row(uninit(out), row, level);
 }
 
-/// Writes the values of a shape over others, which they may be read from in place.
-pub(crate) fn overwrite<T: Copy + Send>(out: &mut [T], values: &dyn Values<T>, shape: &Shape, mode: Mode) {
+/// As above, over other values, which they may be read from in place.
+pub(crate) fn overwrite<T: Copy + Send>(
+    out: &mut [T],
+    values: &dyn Values<T>,
+    shape: &Shape,
+    rows: &Rows<'_, T>,
+    mode: Mode,
+) {
     // SAFETY: it is initialised.
-    unsafe { fill(uninit(out), values, shape, mode) };
+    unsafe { fill(uninit(out), values, shape, rows, mode) };
+}
+
+/// What is done to whole rows as soon as they are written, while they are in the cache.
+pub(crate) struct Rows<'c, T> {
+    /// The elements of one.
+    pub(crate) len: usize,
+    /// What that costs for each, in additions or so.
+    pub(crate) cost: usize,
+    /// Changes some.
+    pub(crate) change: &'c (dyn Fn(&mut [T]) + Sync),
+}
+
+impl<T> Default for Rows<'_, T> {
+    /// Nothing.
+    fn default() -> Self {
+        Self { len: 1, cost: 0, change: &|_| {} }
+    }
+}
+
+/// So many elements are changed at a time.
+const BATCH: usize = 1 << 13;
+
+/// Changes whole rows that were written before.
+pub(crate) fn change<T: Send>(out: &mut [T], rows: &Rows<'_, T>, mode: Mode) {
+    change_parts(out, rows, grain(out.len(), rows.cost, mode).max(rows.len));
+}
+
+fn change_parts<T: Send>(out: &mut [T], rows: &Rows<'_, T>, grain: usize) {
+    if out.len() <= grain {
+        if !out.is_empty() {
+            (rows.change)(out);
+        }
+        return;
+    }
+    let (left, right) = out.split_at_mut((out.len() / 2).next_multiple_of(rows.len));
+    rayon::join(|| change_parts(left, rows, grain), || change_parts(right, rows, grain));
 }
 
 /// # Safety
 /// Where something is read in place, `out` is initialised.
-unsafe fn fill<T: Send>(out: &mut [MaybeUninit<T>], values: &dyn Values<T>, shape: &Shape, mode: Mode) {
+unsafe fn fill<T: Send>(
+    out: &mut [MaybeUninit<T>],
+    values: &dyn Values<T>,
+    shape: &Shape,
+    rows: &Rows<'_, T>,
+    mode: Mode,
+) {
     let walk = Walk::new::<T>(shape, values);
-    let grain = grain(out.len(), 1 + values.cost(), mode);
+    let grain = grain(out.len(), 1 + values.cost() + rows.cost, mode);
+    let part = if rows.cost == 0 { usize::MAX } else { BATCH.max(rows.len) };
     // SAFETY: the caller's word.
-    unsafe { fill_parts(out, values, &walk, grain, mode) };
+    unsafe { fill_parts(out, values, &walk, rows, part, grain, mode) };
 }
 
 /// # Safety
@@ -67,18 +122,27 @@ unsafe fn fill_parts<T: Send>(
     out: &mut [MaybeUninit<T>],
     values: &dyn Values<T>,
     walk: &Walk,
+    rows: &Rows<'_, T>,
+    part: usize,
     grain: usize,
     mode: Mode,
 ) {
-    if out.len() > grain
-        && let Some((first, second, middle)) = walk.split()
+    let is_shared = out.len() > grain;
+    if (is_shared || out.len() > part)
+        && let Some((first, second, middle)) = walk.split(rows.len)
     {
         let (left, right) = out.split_at_mut(middle);
         // SAFETY: the caller's word.
-        let part = |out, walk: &Walk| unsafe { fill_parts(out, values, walk, grain, mode) };
-        rayon::join(|| part(left, &first), || part(right, &second));
+        let part = |out, walk: &Walk| unsafe { fill_parts(out, values, walk, rows, part, grain, mode) };
+        if is_shared {
+            rayon::join(|| part(left, &first), || part(right, &second));
+        } else {
+            part(left, &first);
+            part(right, &second);
+        }
         return;
     }
     // SAFETY: the caller's word.
-    unsafe { values.fill_all(walk, mode.level, out) };
+    let out = unsafe { values.fill_all(walk, mode.level, out) };
+    (rows.change)(out);
 }

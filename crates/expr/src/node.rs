@@ -5,7 +5,7 @@
 
 use crate::block::Block;
 use crate::context::Context;
-use crate::fill::{overwrite, write};
+use crate::fill::{Rows, change, overwrite, write};
 use crate::item::Item;
 use crate::shape::{Shape, ShapeError};
 use crate::source::{Row, Source};
@@ -100,16 +100,38 @@ pub(crate) fn settle<'e, S: Source>(context: &'e Context<'e>, source: &mut S, sh
     match source.take_over(shape).map(|block| context.block(block)) {
         Some(block) if source.is_here() => block,
         Some(block) => {
-            let write = |out: &mut [S::Item]| overwrite(out, &source.reader(), shape, context.mode);
+            let write = |out: &mut [S::Item]| overwrite(out, &source.reader(), shape, &Rows::default(), context.mode);
             context.reuse(block, shape, || source.text(), write)
         }
         None => produce(context, source, shape),
     }
 }
 
+/// As above, and changes the rows of which it consists.
+pub(crate) fn change_rows<'e, S: Source>(
+    context: &'e Context<'e>,
+    mut source: S,
+    shape: &Shape,
+    rows: &Rows<'_, S::Item>,
+    name: &str,
+) -> Block<'e, S::Item> {
+    let mode = context.mode;
+    let taken = source.take_over(shape).map(|block| context.block(block));
+    let text = || format!("{name}({})", source.text());
+    match taken {
+        Some(block) if source.is_here() => context.reuse(block, shape, text, |out| change(out, rows, mode)),
+        Some(block) => context.reuse(block, shape, text, |out| overwrite(out, &source.reader(), shape, rows, mode)),
+        None => {
+            let write = |slots: &mut [_]| write(slots, &source.reader(), shape, rows, mode);
+            // SAFETY: a pass writes to all.
+            unsafe { context.produce(shape, text, write) }
+        }
+    }
+}
+
 /// Puts the values of a source into a new block, or the output.
 pub(crate) fn produce<'e, S: Source>(context: &'e Context<'e>, source: &S, shape: &Shape) -> Block<'e, S::Item> {
-    let write = |slots: &mut [_]| write(slots, &source.reader(), shape, context.mode);
+    let write = |slots: &mut [_]| write(slots, &source.reader(), shape, &Rows::default(), context.mode);
     // SAFETY: a pass writes to all.
     unsafe { context.produce(shape, || source.text(), write) }
 }

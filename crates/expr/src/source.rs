@@ -180,7 +180,7 @@ pub(crate) trait Values<T>: Layout + Send + Sync {
     ///
     /// # Safety
     /// Where something is read in place, `out` is initialised.
-    unsafe fn fill_all(&self, walk: &Walk, level: Level, out: &mut [MaybeUninit<T>]);
+    unsafe fn fill_all<'o>(&self, walk: &Walk, level: Level, out: &'o mut [MaybeUninit<T>]) -> &'o mut [T];
 }
 
 impl<T: Item> dyn Values<T> + '_ {
@@ -227,7 +227,7 @@ impl<R: Reader> Values<R::Item> for R {
         Reader::fill(self, &mut R::Scratch::default(), here, rect, level, out)
     }
 
-    unsafe fn fill_all(&self, walk: &Walk, level: Level, out: &mut [MaybeUninit<R::Item>]) {
+    unsafe fn fill_all<'o>(&self, walk: &Walk, level: Level, out: &'o mut [MaybeUninit<R::Item>]) -> &'o mut [R::Item] {
         let mut scratch = R::Scratch::default();
         let mut copy: Tile<R::Item> = Tile::default();
         let mut result: Tile<R::Item> = Tile::default();
@@ -248,6 +248,8 @@ impl<R: Reader> Values<R::Item> for R {
                 copied(&mut out[first + line * step..][..rect.len], values);
             }
         }
+        // SAFETY: the rectangles of a walk have all its elements.
+        unsafe { written(out) }
     }
 }
 

@@ -6,7 +6,7 @@ use tenzor_memory::{Allocator, Buffer};
 
 use crate::context::Context;
 use crate::error::EvalError;
-use crate::fill::overwrite;
+use crate::fill::{Rows, overwrite};
 use crate::item::Item;
 use crate::math::Element;
 use crate::node::Node;
@@ -348,7 +348,13 @@ impl<'t, T: Item> View<'t, T> {
     /// A copy of the elements, in the order of the shape.
     pub fn to_vec(&self) -> Vec<T> {
         let mut elements = vec![T::default(); self.shape.elements()];
-        overwrite(&mut elements, &LeafReader::new(self.elements, &self.strides), &self.shape, Mode::sequential());
+        overwrite(
+            &mut elements,
+            &LeafReader::new(self.elements, &self.strides),
+            &self.shape,
+            &Rows::default(),
+            Mode::sequential(),
+        );
         elements
     }
 }

@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::error::EvalError;
 use crate::eval::{Eval, write_to};
 use crate::expr::Expr;
-use crate::fill::overwrite;
+use crate::fill::{Rows, overwrite};
 use crate::item::Item;
 use crate::node::materialise;
 use crate::nodes::Current;
@@ -127,7 +127,7 @@ pub(crate) fn update<'e, E: Expr>(context: &'e Context<'e>, expr: &'e E, shape: 
         source.in_place(shape, InPlace::Now);
         // SAFETY: what was read on the way is in blocks, and all leaves that are left read in place.
         if let Some(values) = unsafe { context.current_mut() } {
-            overwrite(values, &source.reader(), shape, context.mode);
+            overwrite(values, &source.reader(), shape, &Rows::default(), context.mode);
         }
         return Ok(());
     }

@@ -239,12 +239,15 @@ impl Walk {
         self.groups.groups[..self.groups.count].iter().map(|group| group.size).product()
     }
 
-    /// Two walks, of the elements before one and from there on, and how many the first has; none if they are too few.
-    pub(crate) fn split(&self) -> Option<(Self, Self, usize)> {
+    /// Two walks, of the elements before one and from there on, and how many the first has: whole rows of `row`, the elements along the last axes of the
+    /// shape. None if they are too few.
+    pub(crate) fn split(&self, row: usize) -> Option<(Self, Self, usize)> {
         let Groups { groups, count } = &self.groups;
         let place = groups[..*count].iter().position(|group| group.size > 1)?;
         let size = groups[place].size;
         let unit = match () {
+            // Both are the elements along some last axes.
+            () if row > self.steps[place] => row / self.steps[place],
             () if place + 1 == *count => ALIGNED,
             () if place == self.down => self.lines,
             () => 1,

@@ -8,7 +8,7 @@ use crate::shape::{Shape, ShapeError};
 use crate::source::{Leaf, RowSlice};
 use crate::walk::TILE;
 
-use super::rows::{RowOp, in_place};
+use super::rows::{RowOp, changed};
 
 /// See [`Expr::cumsum`](crate::Expr::cumsum).
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,7 @@ impl<X: Node<Elem: Element>> Node for CumSum<X> {
         // Of what was refused there is no axis; it is never prepared.
         let size = shape.get(self.axis).copied().unwrap_or(1);
         let inner: usize = shape.iter().skip(self.axis + 1).product();
-        in_place(&self.x, context, (&shape, to), size * inner, Cumulate { size, inner })
+        changed(&self.x, context, (&shape, to), size * inner, Cumulate { size, inner })
     }
 }
 

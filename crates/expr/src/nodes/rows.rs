@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use crate::axes::Axis;
 use crate::context::Context;
-use crate::fill::grain;
+use crate::fill::Rows;
 use crate::math::{Element, Elementary, Fold, LANES, Through};
-use crate::node::{Node, known, materialise};
+use crate::node::{Node, change_rows, known};
 use crate::ops::{BinaryOp, Maximum};
 use crate::shape::{Shape, ShapeError};
-use crate::simd::{Kernel, Level, Mode, vectorised};
+use crate::simd::{Kernel, Level, vectorised};
 use crate::source::{Leaf, RowSlice};
 use crate::walk::TILE;
 
@@ -51,7 +51,7 @@ impl<X: Node<Elem: Element>> Node for Softmax<X> {
         let shape = *known(&self.shape);
         let size = shape[self.axis];
         let inner: usize = shape[self.axis + 1..].iter().product();
-        in_place(&self.x, context, (&shape, to), size * inner, SoftmaxRows { size, inner, level: context.mode.level })
+        changed(&self.x, context, (&shape, to), size * inner, SoftmaxRows { size, inner, level: context.mode.level })
     }
 }
 
@@ -91,7 +91,7 @@ impl<X: Node<Elem: Element>> Node for LayerNorm<X> {
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
         let shape = *known(&self.shape);
         let size = shape.last().copied().unwrap_or(1);
-        in_place(
+        changed(
             &self.x,
             context,
             (&shape, to),
@@ -167,32 +167,22 @@ impl<T, O: RowOp<T>> Kernel for Change<'_, T, O> {
     }
 }
 
-/// Materialises an expression, and then changes its rows of `row` elements, some at a time.
-pub(super) fn in_place<'e, E: Node, O: RowOp<E::Elem>>(
+/// The values of an expression in memory, with their rows of `row` elements changed.
+pub(super) fn changed<'e, E: Node, O: RowOp<E::Elem>>(
     x: &'e E,
     context: &'e Context<'e>,
     (shape, to): (&Shape, &Shape),
     row: usize,
     op: O,
 ) -> Leaf<'e, E::Elem> {
-    let block = materialise(context, x.prepare(context, shape), shape);
-    let id = block.id();
-    let text = || format!("{}(%{id})", O::NAME);
-    let rows = grain(shape.elements(), O::COST, context.mode).checked_div(row).unwrap_or(1).max(1);
-    let block = context.reuse(block, shape, text, |out| change_rows(out, row, rows, op, context.mode));
-    Leaf::own(block, shape, to)
-}
-
-fn change_rows<T: Send>(out: &mut [T], row: usize, rows: usize, op: impl RowOp<T>, mode: Mode) {
-    if out.is_empty() {
-        return;
-    }
-    let count = out.len() / row;
-    if count <= rows {
-        return vectorised(mode.level, Change { rows: out, op });
-    }
-    let (left, right) = out.split_at_mut(count / 2 * row);
-    rayon::join(|| change_rows(left, row, rows, op, mode), || change_rows(right, row, rows, op, mode));
+    let level = context.mode.level;
+    let change = |rows: &mut [E::Elem]| {
+        if !rows.is_empty() {
+            vectorised(level, Change { rows, op });
+        }
+    };
+    let rows = Rows { len: row.max(1), cost: O::COST, change: &change };
+    Leaf::own(change_rows(context, x.prepare(context, shape), shape, &rows, O::NAME), shape, to)
 }
 
 /// So many elements at a time stay in the cache from one loop to the next.
@@ -211,9 +201,9 @@ fn softmax<T: Element>(rows: &mut [T], size: usize, level: Level) {
         }
         T::apply(Elementary::Exp, level, Through::InPlace(batch));
         for row in batch.chunks_exact_mut(size) {
-            let sum = folded(Fold::Add, level, row);
+            let scale = T::ONE / folded(Fold::Add, level, row);
             for x in row {
-                *x = *x / sum;
+                *x = *x * scale;
             }
         }
     }
@@ -232,9 +222,12 @@ fn softmax_columns<T: Element>(block: &mut [T], width: usize, level: Level) {
             }
         }
         exponentials(block, width, &columns, most, level, sums);
+        for sum in &mut *sums {
+            *sum = T::ONE / *sum;
+        }
         for row in block.chunks_exact_mut(width) {
-            for (x, &sum) in row[columns.clone()].iter_mut().zip(&*sums) {
-                *x = *x / sum;
+            for (x, &scale) in row[columns.clone()].iter_mut().zip(&*sums) {
+                *x = *x * scale;
             }
         }
     }
