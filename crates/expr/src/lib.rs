@@ -47,6 +47,7 @@ mod simd;
 mod slots;
 mod source;
 mod tensor;
+mod transpose;
 mod update;
 mod walk;
 

@@ -82,6 +82,12 @@ impl Level {
         Self { simd: Simd::Base, arch: Arch::Scalar }
     }
 
+    /// Whether it has the instructions of AVX2.
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    pub(crate) fn has_avx2(self) -> bool {
+        self.simd >= Simd::V3
+    }
+
     /// Runs what is compiled for each level.
     #[inline]
     pub(crate) fn dispatch<K: WithSimd>(self, kernel: K) -> K::Output {

@@ -20,6 +20,7 @@ use crate::item::Item;
 use crate::shape::{Shape, Strides};
 use crate::simd::{Kernel, Level, vectorised};
 use crate::slots::{copied, written};
+use crate::transpose::{Across, transpose};
 use crate::walk::{Layout, Rect, TILE, Walk};
 
 /// Values that are ready to be read, and what was materialised for them.
@@ -122,6 +123,32 @@ pub trait Reader: Send + Sync {
         out: &'o mut [MaybeUninit<Self::Item>],
     ) -> &'o mut [Self::Item] {
         write_row(out, self.row(scratch, here, rect, level), level)
+    }
+
+    /// As above, where the lines begin `step` elements after each other in `out`; other elements there stay as they are. `turns`: elements lie along
+    /// the other axis for all leaves.
+    #[expect(clippy::too_many_arguments, reason = "as above, and two more")]
+    fn fill_lines(
+        &self,
+        scratch: &mut Self::Scratch,
+        here: &[Self::Item],
+        rect: &Rect,
+        level: Level,
+        out: &mut [MaybeUninit<Self::Item>],
+        step: usize,
+        turns: bool,
+    ) {
+        let mut tile = Tile::<Self::Item>::default();
+        if turns {
+            // One transposition of the values, instead of one for each leaf.
+            let values = self.fill(scratch, here, &rect.turned(), level, tile.slots(rect.count()));
+            let across = Across { first: 0, step: rect.lines.cast_signed(), lines: rect.lines, len: rect.len };
+            return transpose(level, values, across, out, step);
+        }
+        let values = self.fill(scratch, here, rect, level, tile.slots(rect.count()));
+        for (line, values) in values.chunks_exact(rect.len).enumerate() {
+            copied(&mut out[line * step..][..rect.len], values);
+        }
     }
 }
 
@@ -230,8 +257,8 @@ impl<R: Reader> Values<R::Item> for R {
     unsafe fn fill_all<'o>(&self, walk: &Walk, level: Level, out: &'o mut [MaybeUninit<R::Item>]) -> &'o mut [R::Item] {
         let mut scratch = R::Scratch::default();
         let mut copy: Tile<R::Item> = Tile::default();
-        let mut result: Tile<R::Item> = Tile::default();
         let (reads_here, step) = (Reader::reads_here(self), walk.step());
+        let turns = walk.turns() && !reads_here;
         for (rect, first) in walk.rects() {
             let here = if reads_here {
                 // SAFETY: it is initialised, as the caller says: what is read in place is not read before.
@@ -239,14 +266,11 @@ impl<R: Reader> Values<R::Item> for R {
             } else {
                 &[]
             };
-            if rect.lines == 1 || step == rect.len {
+            if rect.lines == 1 || step == rect.len && !turns {
                 Reader::fill(self, &mut scratch, here, &rect, level, &mut out[first..first + rect.count()]);
                 continue;
             }
-            let values = Reader::fill(self, &mut scratch, here, &rect, level, result.slots(rect.count()));
-            for (line, values) in values.chunks_exact(rect.len).enumerate() {
-                copied(&mut out[first + line * step..][..rect.len], values);
-            }
+            Reader::fill_lines(self, &mut scratch, here, &rect, level, &mut out[first..], step, turns);
         }
         // SAFETY: the rectangles of a walk have all its elements.
         unsafe { written(out) }
@@ -386,10 +410,22 @@ impl<'s, T: Item> LeafReader<'s, T> {
         Some(&self.data[first..first + rect.count()])
     }
 
+    /// The lines of a rectangle, where they lie across memory, next to each other.
+    #[inline(always)]
+    fn across(&self, rect: &Rect) -> Option<Across> {
+        let (step, down) = (self.strides.steps[rect.across], self.strides.steps[rect.down]);
+        let &Rect { lines, len, .. } = rect;
+        let is_across = lines > 1 && len > 1 && down == 1 && !matches!(step, 0 | 1);
+        is_across.then(|| Across { first: rect.offset(self.strides), step, lines, len })
+    }
+
     /// Copies the elements of a rectangle.
     #[inline(always)]
     fn copy<'o>(&self, rect: &Rect, level: Level, out: &'o mut [MaybeUninit<T>]) -> &'o mut [T] {
-        vectorised(level, Gather { leaf: *self, rect, out });
+        match self.across(rect) {
+            Some(across) => transpose(level, self.data, across, out, rect.len),
+            None => vectorised(level, Gather { leaf: *self, rect, out }),
+        }
         // SAFETY: a gathering writes to each slot.
         unsafe { written(out) }
     }
@@ -500,6 +536,36 @@ impl<T: Item> Reader for LeafReader<'_, T> {
             None => self.copy(rect, level, out),
         }
     }
+
+    fn fill_lines(
+        &self,
+        scratch: &mut Tile<T>,
+        here: &[T],
+        rect: &Rect,
+        level: Level,
+        out: &mut [MaybeUninit<T>],
+        step: usize,
+        _: bool,
+    ) {
+        if !self.is_here
+            && let Some(across) = self.across(rect)
+        {
+            return transpose(level, self.data, across, out, step);
+        }
+        let Strides { steps, .. } = self.strides;
+        if !self.is_here && steps[rect.across] == 1 {
+            let first = rect.offset(self.strides);
+            for line in 0..rect.lines {
+                let from = first.wrapping_add_signed(steps[rect.down].wrapping_mul(line.cast_signed()));
+                copied(&mut out[line * step..], &self.data[from..][..rect.len]);
+            }
+            return;
+        }
+        let values = self.row(scratch, here, rect, level).0;
+        for (line, values) in values.chunks_exact(rect.len).enumerate() {
+            copied(&mut out[line * step..], values);
+        }
+    }
 }
 
 /// Copies the elements of a rectangle that do not lie next to each other.
@@ -551,12 +617,16 @@ impl<T: Item> Kernel for Gather<'_, '_, T> {
                 rest[..more].copy_from_slice(&written[..more]);
                 done += more;
             }
-        } else if lines > 1 && down == 1 && len > 1 {
-            // Columns that lie next to each other in memory.
-            for i in 0..len {
-                let column = &data[at(0, i)..][..lines];
-                for (line, &value) in column.iter().enumerate() {
-                    out[line * len + i].write(value);
+        } else if lines > 1 && down == 1 && across == 0 {
+            let values = &data[first..][..lines];
+            match len {
+                2 => repeat::<T, 2>(values, out),
+                3 => repeat::<T, 3>(values, out),
+                4 => repeat::<T, 4>(values, out),
+                _ => {
+                    for (slots, &value) in out.chunks_exact_mut(len).zip(values) {
+                        slots.fill(MaybeUninit::new(value));
+                    }
                 }
             }
         } else {
@@ -564,6 +634,14 @@ impl<T: Item> Kernel for Gather<'_, '_, T> {
                 line(i, slots);
             }
         }
+    }
+}
+
+/// Each value so many times.
+#[inline(always)]
+fn repeat<T: Item, const TIMES: usize>(values: &[T], out: &mut [MaybeUninit<T>]) {
+    for (slots, &value) in out.as_chunks_mut::<TIMES>().0.iter_mut().zip(values) {
+        *slots = [MaybeUninit::new(value); TIMES];
     }
 }
 

@@ -37,6 +37,12 @@ impl Rect {
         self.lines * self.len
     }
 
+    /// The same elements, line by line along the other axis.
+    #[inline(always)]
+    pub(crate) fn turned(&self) -> Self {
+        Self { down: self.across, across: self.down, lines: self.len, len: self.lines, ..*self }
+    }
+
     /// Where the first element lies.
     #[inline(always)]
     pub(crate) fn offset(&self, strides: &Strides) -> usize {
@@ -184,6 +190,8 @@ pub(crate) struct Walk {
     down: usize,
     lines: usize,
     len: usize,
+    /// Whether for all leaves elements lie rather along `down`.
+    turns: bool,
 }
 
 /// Lines of fewer elements are taken on together.
@@ -204,12 +212,14 @@ impl Walk {
         let inner = groups.inner();
         let last = count.saturating_sub(1);
         let row = if values.is_sliced(inner.axis) { inner.size } else { inner.size.min(TILE) };
-        let mut walk = Self { groups, starts: [0; MAX_RANK], steps, down: last, lines: 1, len: row.max(1) };
+        let mut walk =
+            Self { groups, starts: [0; MAX_RANK], steps, down: last, lines: 1, len: row.max(1), turns: false };
         if let Some(down) = Self::conflicting(&groups, values) {
             // As many lines as there are elements in a cache line, of which each is read once then.
             walk.lines = all[down].size.min(64 / size_of::<T>().max(1)).max(1);
             walk.len = inner.size.min(TILE / walk.lines).max(1);
             walk.down = down;
+            walk.turns = values.all(&mut |strides| matches!(strides.steps[all[down].axis], 0 | 1));
         } else if count > 1 && inner.size <= SHORT {
             // The next axis, or a longer one, if it is very short.
             let longest = (0..last).rev().max_by_key(|&place| (all[place].size.min(SHORT), place));
@@ -276,6 +286,12 @@ impl Walk {
             rect.lines = self.lines.min(down.size);
         }
         Rects { walk: self, rect, first: 0, is_left: self.elements() > 0 }
+    }
+
+    /// Whether rectangles are better read [turned](Rect::turned), and their values transposed.
+    #[inline(always)]
+    pub(crate) fn turns(&self) -> bool {
+        self.turns
     }
 
     /// How far the lines of a rectangle are from each other in the order of the shape.

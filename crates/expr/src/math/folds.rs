@@ -128,38 +128,50 @@ macro_rules! combine {
 
         pub(super) fn total<T: Element>(fold: Fold, totals: &[T; LANES]) -> T {
             match fold {
-                $(Fold::$name => total_by::<T, $name>(*totals),)*
+                $(Fold::$name => {
+                    let mut totals = *totals;
+                    halve::<$name, T>(&mut totals, LANES, 1);
+                    totals[0]
+                })*
             }
         }
 
-        impl WithSimd for Folding<'_, f32> {
+        kernels!(f32, f32s, $($name)*);
+        kernels!(f64, f64s, $($name)*);
+    };
+}
+
+/// What is compiled for each level, of one type's numbers.
+macro_rules! kernels {
+    ($type:ident, $fold:ident, $($name:ident)*) => {
+        impl WithSimd for Folding<'_, $type> {
             type Output = ();
 
             #[inline(always)]
             fn with_simd<S: Simd>(self, simd: S) {
                 match self.fold {
-                    $(Fold::$name => match S::F32_LANES {
-                        16 => f32s::<$name, S, 4>(simd, self.values, self.totals),
-                        8 => f32s::<$name, S, 8>(simd, self.values, self.totals),
-                        4 => f32s::<$name, S, 16>(simd, self.values, self.totals),
-                        _ => one_by_one::<$name, _>(self.values, self.totals),
-                    },)*
+                    $(Fold::$name => $fold::<$name, S>(simd, self.values, self.totals),)*
                 }
             }
         }
 
-        impl WithSimd for Folding<'_, f64> {
+        impl WithSimd for FoldingRows<'_, $type> {
             type Output = ();
 
             #[inline(always)]
             fn with_simd<S: Simd>(self, simd: S) {
-                match self.fold {
-                    $(Fold::$name => match S::F64_LANES {
-                        8 => f64s::<$name, S, 8>(simd, self.values, self.totals),
-                        4 => f64s::<$name, S, 16>(simd, self.values, self.totals),
-                        2 => f64s::<$name, S, 32>(simd, self.values, self.totals),
-                        _ => one_by_one::<$name, _>(self.values, self.totals),
-                    },)*
+                let Self { fold, values, len, out, width } = self;
+                let rows = values.chunks_exact(len).zip(out.chunks_exact_mut(width));
+                match fold {
+                    $(Fold::$name => {
+                        for (row, out) in rows {
+                            let mut totals = [fold.start(); LANES];
+                            $fold::<$name, S>(simd, row, &mut totals);
+                            // The others have nothing.
+                            halve::<$name, $type>(&mut totals, len.min(LANES).next_power_of_two(), width);
+                            out.copy_from_slice(&totals[..width]);
+                        }
+                    })*
                 }
             }
         }
@@ -189,32 +201,57 @@ where
     level.dispatch(Folding { fold, values, totals });
 }
 
+pub(super) struct FoldingRows<'s, T> {
+    fold: Fold,
+    values: &'s [T],
+    len: usize,
+    out: &'s mut [T],
+    width: usize,
+}
+
+/// Combines the values of each row of `len`, those of each place modulo `width`: as [`fold`] and [`total`] would, if `width` is 1. It is a power of 2.
+pub(super) fn fold_rows<T>(fold: Fold, level: Level, values: &[T], len: usize, out: &mut [T], width: usize)
+where
+    for<'s> FoldingRows<'s, T>: WithSimd<Output = ()>,
+{
+    debug_assert!(width.is_power_of_two() && width <= LANES && len.is_multiple_of(width));
+    level.dispatch(FoldingRows { fold, values, len, out, width });
+}
+
 macro_rules! vectors {
-    ($name:ident, $type:ident, $as_simd:ident, $as_mut_simd:ident, $splat:ident, $turned:ident) => {
-        /// With so many vectors for the totals.
+    ($name:ident, $type:ident, $lanes:ident, [$($width:literal: $vectors:literal),*], $as_simd:ident, $as_mut_simd:ident, $splat:ident, $turned:ident) => {
         #[inline(always)]
-        fn $name<C: Combine, S: Simd, const VECTORS: usize>(simd: S, values: &[$type], totals: &mut [$type; LANES]) {
-            let (groups, others) = values.as_chunks::<LANES>();
-            for groups in groups.chunks(IN_ORDER / LANES) {
-                let mut sums = [C::$turned(simd, simd.$splat(C::start())); VECTORS];
-                for group in groups {
-                    let (group, _) = S::$as_simd(group);
+        fn $name<C: Combine, S: Simd>(simd: S, values: &[$type], totals: &mut [$type; LANES]) {
+            /// With so many vectors for the totals.
+            #[inline(always)]
+            fn vectors<C: Combine, S: Simd, const VECTORS: usize>(simd: S, values: &[$type], totals: &mut [$type; LANES]) {
+                let (groups, others) = values.as_chunks::<LANES>();
+                for groups in groups.chunks(IN_ORDER / LANES) {
+                    let mut sums = [C::$turned(simd, simd.$splat(C::start())); VECTORS];
+                    for group in groups {
+                        let (group, _) = S::$as_simd(group);
+                        for i in 0..VECTORS {
+                            sums[i] = C::$name(simd, sums[i], C::$turned(simd, group[i]));
+                        }
+                    }
+                    let (totals, _) = S::$as_mut_simd(totals);
                     for i in 0..VECTORS {
-                        sums[i] = C::$name(simd, sums[i], C::$turned(simd, group[i]));
+                        totals[i] = C::$turned(simd, C::$name(simd, C::$turned(simd, totals[i]), sums[i]));
                     }
                 }
-                let (totals, _) = S::$as_mut_simd(totals);
-                for i in 0..VECTORS {
-                    totals[i] = C::$turned(simd, C::$name(simd, C::$turned(simd, totals[i]), sums[i]));
-                }
+                rest::<C, _>(others, totals);
             }
-            rest::<C, _>(others, totals);
+
+            match S::$lanes {
+                $($width => vectors::<C, S, $vectors>(simd, values, totals),)*
+                _ => one_by_one::<C, _>(values, totals),
+            }
         }
     };
 }
 
-vectors!(f32s, f32, as_simd_f32s, as_mut_simd_f32s, splat_f32s, turned_f32s);
-vectors!(f64s, f64, as_simd_f64s, as_mut_simd_f64s, splat_f64s, turned_f64s);
+vectors!(f32s, f32, F32_LANES, [16: 4, 8: 8, 4: 16], as_simd_f32s, as_mut_simd_f32s, splat_f32s, turned_f32s);
+vectors!(f64s, f64, F64_LANES, [8: 8, 4: 16, 2: 32], as_simd_f64s, as_mut_simd_f64s, splat_f64s, turned_f64s);
 
 /// As above, where there are no vectors.
 #[inline(always)]
@@ -238,14 +275,17 @@ fn rest<C: Combine, T: Element>(values: &[T], totals: &mut [T; LANES]) {
     }
 }
 
-fn total_by<T: Element, C: Combine>(mut totals: [T; LANES]) -> T {
+/// Combines some totals in pairs, and those, until `width` are left.
+#[inline(always)]
+fn halve<C: Combine, T: Element>(totals: &mut [T; LANES], count: usize, width: usize) {
     macro_rules! halve {
         ($($left:literal)*) => {$(
-            for i in 0..$left {
-                totals[i] = C::values(totals[i], totals[$left + i]);
+            if (width..count).contains(&$left) {
+                for i in 0..$left {
+                    totals[i] = C::values(totals[i], totals[$left + i]);
+                }
             }
         )*};
     }
     halve!(32 16 8 4 2 1);
-    totals[0]
 }

@@ -82,6 +82,10 @@ pub trait Element:
     #[doc(hidden)]
     fn fold(fold: Fold, level: Level, values: &[Self], totals: &mut [Self; LANES]);
 
+    /// Combines the values of each row of `len`, those of each place modulo `width`, a power of 2 that is no more than the totals.
+    #[doc(hidden)]
+    fn fold_rows(fold: Fold, level: Level, values: &[Self], len: usize, out: &mut [Self], width: usize);
+
     /// Combines all totals, in pairs.
     #[doc(hidden)]
     fn total(fold: Fold, totals: &[Self; LANES]) -> Self;
@@ -229,6 +233,10 @@ macro_rules! element {
 
             fn fold(fold: Fold, level: Level, values: &[Self], totals: &mut [Self; LANES]) {
                 folds::fold(fold, level, values, totals);
+            }
+
+            fn fold_rows(fold: Fold, level: Level, values: &[Self], len: usize, out: &mut [Self], width: usize) {
+                folds::fold_rows(fold, level, values, len, out, width);
             }
 
             fn total(fold: Fold, totals: &[Self; LANES]) -> Self {

@@ -124,6 +124,18 @@ pub(super) fn reduced<'e, O: Reduction<S::Item>, S: Source<Item: Element>>(
     own: &Shape,
     withheld: Option<Withheld>,
 ) -> (Block<'e, S::Item>, Strides) {
+    let crossing = Crossing::new(from, &source.reader());
+    if let Some(Crossing { inner, other, .. }) = crossing
+        && is_in(set, inner)
+        && is_in(set, other)
+    {
+        // Along all axes but one first: rows are then added to rows, and lie across memory for one of them only.
+        let first = set & !(1 << inner);
+        let middle = kept(from, first);
+        let (block, strides) = reduced::<O, _>(context, source, from, first, &middle, None);
+        let mut middle_source = Leaf::placed(block, strides, &middle, &middle);
+        return reduced::<O, _>(context, &mut middle_source, &middle, set, own, withheld);
+    }
     let order = Order::new(from, set, &source.reader());
     source.relayout(&mut |strides| strides.permute(&order.axes[..from.rank()]));
     let text = || {
@@ -146,6 +158,48 @@ pub(super) fn reduced<'e, O: Reduction<S::Item>, S: Source<Item: Element>>(
     (block, strides)
 }
 
+/// Two tensors of which the elements of either lie across memory where those of the other lie along it.
+#[derive(Clone, Copy)]
+struct Crossing {
+    /// The innermost axis of the one with the most elements, and that of the other.
+    inner: usize,
+    other: usize,
+    /// The steps of the other.
+    steps: [isize; MAX_RANK],
+}
+
+impl Crossing {
+    fn new(shape: &Shape, values: &dyn Layout) -> Option<Self> {
+        // Fewer elements are in the cache anyway.
+        const MANY: usize = 64;
+        let is_long = |axis: usize| shape[axis] >= MANY;
+        let along = |steps: &[isize; MAX_RANK]| (0..shape.rank()).find(|&axis| steps[axis] == 1 && is_long(axis));
+        let inner = along(&largest(shape, values))?;
+        let mut found = None;
+        values.all(&mut |&Strides { steps, .. }| {
+            if !matches!(steps[inner], 0 | 1) {
+                found = found.or(along(&steps).map(|other| Self { inner, other, steps }));
+            }
+            true
+        });
+        found
+    }
+}
+
+/// The steps of the tensor with the most elements, the first of those.
+fn largest(shape: &Shape, values: &dyn Layout) -> [isize; MAX_RANK] {
+    let (mut most, mut steps) = (0, [0; MAX_RANK]);
+    values.all(&mut |strides| {
+        let sizes = (0..shape.rank()).filter(|&axis| strides.steps[axis] != 0).map(|axis| shape[axis]);
+        let elements = sizes.fold(1, usize::saturating_mul);
+        if elements > most {
+            (most, steps) = (elements, strides.steps);
+        }
+        true
+    });
+    steps
+}
+
 /// The axes in the order kept, reduced, inner: those of the inner ones are kept as well, and lie behind the last reduced one.
 #[derive(Debug)]
 pub(super) struct Order {
@@ -162,16 +216,11 @@ const SHORT: usize = 32;
 impl Order {
     pub(super) fn new(shape: &Shape, set: u8, values: &dyn Layout) -> Self {
         let rank = shape.rank();
-        // The steps of the tensor with the most elements, the first of those.
-        let (mut most, mut steps) = (0, [0; MAX_RANK]);
-        values.all(&mut |strides| {
-            let sizes = (0..rank).filter(|&axis| strides.steps[axis] != 0).map(|axis| shape[axis]);
-            let elements = sizes.fold(1, usize::saturating_mul);
-            if elements > most {
-                (most, steps) = (elements, strides.steps);
-            }
-            true
-        });
+        // Where tensors cross, in the order of one along which elements are kept next to each other.
+        let steps = match Crossing::new(shape, values) {
+            Some(Crossing { inner, other, steps }) if is_in(set, inner) && !is_in(set, other) => steps,
+            _ => largest(shape, values),
+        };
         // Outermost those along which it has no elements of its own.
         let mut sorted = [0, 1, 2, 3, 4, 5];
         sorted[..rank].sort_by_key(|&axis| Reverse(steps[axis].unsigned_abs().wrapping_sub(1)));
@@ -224,13 +273,16 @@ struct Work<'w, T> {
     kept: Space,
     reduced: Space,
     inner: Space,
-    /// How rows go on where they are folded.
+    /// How rows go on where they are folded, and where they are so by themselves.
     folded: Space,
+    all: Space,
     /// How many values become one, and how many results lie next to each other.
     count: usize,
     width: usize,
     /// The totals of each result, where rows are folded; 0 where they are added.
     lanes: usize,
+    /// The most results at a time, where rows are added.
+    most: usize,
     /// What a value costs, in additions or so.
     cost: usize,
     mode: Mode,
@@ -238,6 +290,9 @@ struct Work<'w, T> {
 
 /// The rows that are added in order.
 const BLOCK: usize = 32;
+
+/// The rows that are read at once where they lie across memory.
+const TOGETHER: usize = 16;
 
 /// As above, where a row is one result's: there are fewer additions to each total, as some values are added by themselves first.
 const LONG_BLOCK: usize = 512;
@@ -247,18 +302,22 @@ impl<'w, T: Element> Work<'w, T> {
         let (shape, rank) = (&order.shape, order.shape.rank());
         let space = |axes| Space::new(shape, axes, values);
         let (kept, reduced) = (space(0..order.reduced), space(order.reduced..order.inner));
-        let (inner, folded) = (space(order.inner..rank), space(order.reduced..rank));
+        let (inner, folded, all) = (space(order.inner..rank), space(order.reduced..rank), space(0..rank));
         let count = shape[order.reduced..order.inner].iter().product::<usize>();
         let width = shape[order.inner..].iter().product::<usize>();
         // Rows can be folded over the results of a step where they go on from one step to the next.
         let folds = width < SHORT && (width == 1 || folded.inner().1 > width);
-        let most = (TILE / (2 * width.max(1)) + 1).next_power_of_two();
         let lanes = match width {
             _ if !folds => 0,
             1 => LANES,
-            _ => most.min(count.next_power_of_two()),
+            _ => (TILE / (2 * width.max(1)) + 1).next_power_of_two().min(count.next_power_of_two()),
         };
-        Self { values, kept, reduced, inner, folded, count, width, lanes, cost: 1 + values.cost(), mode }
+        // Where rows lie across memory for a leaf, several are read at once, so that each of its cache lines is read once.
+        let ((across, _), (down, size)) = (inner.inner(), reduced.inner());
+        let lies_along = |strides: &Strides| strides.steps[down] != 1 || matches!(strides.steps[across], 0 | 1);
+        let lines = if values.all(&mut |strides| lies_along(strides)) { 1 } else { size.clamp(1, TOGETHER) };
+        let cost = 1 + values.cost();
+        Self { values, kept, reduced, inner, folded, all, count, width, lanes, most: TILE / lines, cost, mode }
     }
 
     /// Writes to every slot.
@@ -268,8 +327,10 @@ impl<'w, T: Element> Work<'w, T> {
         }
         let most = grain(slots.len(), self.cost.saturating_mul(self.count), self.mode).max(1);
         if self.lanes > 0 {
+            let is_short = self.width.is_power_of_two() && (1..=IN_ORDER).contains(&(self.count * self.width));
+            let write = if is_short { Self::fold_short::<O> } else { Self::fold::<O> };
             // Those of a step stay together.
-            self.split(slots, 0, most.div_ceil(self.width).saturating_mul(self.width), Self::fold::<O>);
+            self.split(slots, 0, most.div_ceil(self.width).saturating_mul(self.width), write);
         } else {
             self.split(slots, 0, most, Self::add::<O>);
         }
@@ -308,7 +369,7 @@ impl<'w, T: Element> Work<'w, T> {
             let mut at = [0; MAX_RANK];
             self.kept.locate((first + done) / self.width, &mut at);
             self.inner.locate((first + done) % self.width, &mut at);
-            let Rect { across, len, .. } = self.inner.rect(&at, TILE.min(out.len() - done));
+            let Rect { across, len, .. } = self.inner.rect(&at, self.most.min(out.len() - done));
             let totals = totals.filled(len, O::START);
             self.tree::<O, TILE>(&Results { at, across }, 0..self.count, totals);
             for total in &mut *totals {
@@ -316,6 +377,39 @@ impl<'w, T: Element> Work<'w, T> {
             }
             copied(&mut out[done..done + len], totals);
             done += len;
+        }
+    }
+
+    /// Rows that are folded by themselves, wherever the rows of memory begin and end.
+    fn fold_short<O: Reduction<T>>(&self, out: &mut [MaybeUninit<T>], first: usize) {
+        let len = self.count * self.width;
+        let mut together = Tile::<T, IN_ORDER>::default();
+        let mut results = Tile::<T>::default();
+        let mut at = [0; MAX_RANK];
+        self.all.locate(first * self.count, &mut at);
+        let most = TILE.max(self.width) / self.width * self.width;
+        let mut done = 0;
+        while done < out.len() {
+            let results = results.filled(most.min(out.len() - done), O::START);
+            let left = results.len() * self.count;
+            let rect = self.all.rect(&at, left);
+            let memory = self.values.memory(&rect).filter(|_| rect.count() >= len);
+            let values = match memory {
+                Some(values) => {
+                    let values = &values[..values.len() / len * len];
+                    self.all.advance(&mut at, values.len());
+                    values
+                }
+                // What is computed, or lies in pieces, is put together first.
+                None => self.together(&self.all, &mut at, together.slots(left.min(IN_ORDER / len * len))),
+            };
+            let results = &mut results[..values.len() / self.count];
+            T::fold_rows(O::FOLD, self.mode.level, values, len, results, self.width);
+            for total in &mut *results {
+                *total = O::finish(*total, self.count);
+            }
+            copied(&mut out[done..], results);
+            done += results.len();
         }
     }
 
@@ -462,19 +556,23 @@ impl<'w, T: Element> Work<'w, T> {
                 continue;
             }
             // What is computed, or lies in short rows, is put together first, to the very sums that memory in one piece has.
-            let slots = together.slots(left.min(IN_ORDER));
-            let mut filled = 0;
-            while filled < slots.len() {
-                let rect = self.folded.rect(&at, slots.len() - filled);
-                self.values.fill(&[], &rect, self.mode.level, &mut slots[filled..filled + rect.count()]);
-                self.folded.pass(&rect, &mut at);
-                filled += rect.count();
-            }
-            left -= filled;
-            // SAFETY: rectangles follow each other without gaps.
-            let values = unsafe { written(slots) };
+            let values = self.together(&self.folded, &mut at, together.slots(left.min(IN_ORDER)));
+            left -= values.len();
             T::fold(O::FOLD, self.mode.level, values, totals);
         }
+    }
+
+    /// The values from an index on, in order; goes on behind them.
+    fn together<'t>(&self, space: &Space, at: &mut [usize; MAX_RANK], slots: &'t mut [MaybeUninit<T>]) -> &'t [T] {
+        let mut filled = 0;
+        while filled < slots.len() {
+            let rect = space.rect(at, slots.len() - filled);
+            self.values.fill(&[], &rect, self.mode.level, &mut slots[filled..filled + rect.count()]);
+            space.pass(&rect, at);
+            filled += rect.count();
+        }
+        // SAFETY: rectangles follow each other without gaps.
+        unsafe { written(slots) }
     }
 }
 
@@ -497,6 +595,24 @@ impl<T: Element, O: Reduction<T>> Kernel for AddRows<'_, T, O> {
 
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
+        // Few totals stay in registers.
+        const FEW: usize = 32;
+        if self.totals.len() == FEW
+            && let ([totals], []) = self.totals.as_chunks_mut::<FEW>()
+        {
+            let (rows, last) = self.values.as_chunks::<FEW>();
+            let mut kept = *totals;
+            for row in rows {
+                for (total, &value) in kept.iter_mut().zip(row) {
+                    *total = O::combine(*total, value);
+                }
+            }
+            for (total, &value) in kept.iter_mut().zip(last) {
+                *total = O::combine(*total, value);
+            }
+            *totals = kept;
+            return;
+        }
         for row in self.values.chunks(self.totals.len()) {
             for (total, &value) in self.totals.iter_mut().zip(row) {
                 *total = O::combine(*total, value);

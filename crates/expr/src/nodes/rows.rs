@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::axes::Axis;
 use crate::context::Context;
 use crate::fill::Rows;
-use crate::math::{Element, Elementary, Fold, LANES, Through};
+use crate::math::{Element, Elementary, Fold, Through};
 use crate::node::{Node, change_rows, known};
 use crate::ops::{BinaryOp, Maximum};
 use crate::shape::{Shape, ShapeError};
@@ -185,23 +185,33 @@ pub(super) fn changed<'e, E: Node, O: RowOp<E::Elem>>(
     Leaf::own(change_rows(context, x.prepare(context, shape), shape, &rows, O::NAME), shape, to)
 }
 
-/// So many elements at a time stay in the cache from one loop to the next.
+/// So many elements at a time stay in the cache from one loop to the next; and so many rows at most are taken on together.
 const BATCH: usize = 1 << 12;
+const ROWS: usize = 64;
+
+/// Rows of `size`, some at a time.
+#[inline(always)]
+fn batches<T>(rows: &mut [T], size: usize) -> impl Iterator<Item = &mut [T]> {
+    rows.chunks_mut((BATCH / size).clamp(1, ROWS) * size)
+}
 
 /// Of rows of `size`. Where they are short, the elements of several go through the function at once.
 #[inline(always)]
 fn softmax<T: Element>(rows: &mut [T], size: usize, level: Level) {
-    for batch in rows.chunks_mut((BATCH / size).max(1) * size) {
-        for row in batch.chunks_exact_mut(size) {
-            // Less the largest, so that nothing overflows.
-            let most = folded(Fold::Maximum, level, row);
+    let mut of_each = [T::ZERO; ROWS];
+    for batch in batches(rows, size) {
+        let of_each = &mut of_each[..batch.len() / size];
+        // Less the largest, so that nothing overflows.
+        folded(Fold::Maximum, level, batch, size, of_each);
+        for (row, &most) in batch.chunks_exact_mut(size).zip(&*of_each) {
             for x in row {
                 *x = *x - most;
             }
         }
         T::apply(Elementary::Exp, level, Through::InPlace(batch));
-        for row in batch.chunks_exact_mut(size) {
-            let scale = T::ONE / folded(Fold::Add, level, row);
+        folded(Fold::Add, level, batch, size, of_each);
+        for (row, &sum) in batch.chunks_exact_mut(size).zip(&*of_each) {
+            let scale = T::ONE / sum;
             for x in row {
                 *x = *x * scale;
             }
@@ -299,15 +309,27 @@ impl<T: Element> Kernel for Exponentials<'_, T> {
 #[inline(always)]
 fn layer_norm<T: Element>(rows: &mut [T], size: usize, epsilon: T, level: Level) {
     let count = T::from_count(size);
-    for row in rows.chunks_exact_mut(size) {
-        let mean = folded(Fold::Add, level, row) / count;
-        for x in &mut *row {
-            *x = *x - mean;
+    let mut of_each = [T::ZERO; ROWS];
+    for batch in batches(rows, size) {
+        let of_each = &mut of_each[..batch.len() / size];
+        folded(Fold::Add, level, batch, size, of_each);
+        for (row, &sum) in batch.chunks_exact_mut(size).zip(&*of_each) {
+            let mean = sum / count;
+            for x in row {
+                *x = *x - mean;
+            }
         }
-        let variance = squared(level, row) / count;
-        let scale = T::ONE / (variance + epsilon).sqrt();
-        for x in row {
-            *x = *x * scale;
+        // What rounding left of the mean.
+        let mut means = [T::ZERO; ROWS];
+        let means = &mut means[..of_each.len()];
+        folded(Fold::Add, level, batch, size, means);
+        squared(level, batch, size, of_each);
+        for ((row, &sum), &squares) in batch.chunks_exact_mut(size).zip(&*means).zip(&*of_each) {
+            let mean = sum / count;
+            let scale = T::ONE / (squares / count - mean * mean + epsilon).sqrt();
+            for x in row {
+                *x = (*x - mean) * scale;
+            }
         }
     }
 }
@@ -315,46 +337,45 @@ fn layer_norm<T: Element>(rows: &mut [T], size: usize, epsilon: T, level: Level)
 /// So many values are combined in order, and what came of these in pairs, so that the error of a sum grows with the logarithm of their number.
 const IN_ORDER: usize = 1 << 15;
 
-/// All values made one.
-fn folded<T: Element>(fold: Fold, level: Level, values: &[T]) -> T {
-    if values.len() > IN_ORDER {
-        let (left, right) = values.split_at(values.len().next_power_of_two() / 2);
-        return fold.combine(folded(fold, level, left), folded(fold, level, right));
+/// The values of each row of `size` made one.
+#[inline(always)]
+fn folded<T: Element>(fold: Fold, level: Level, rows: &[T], size: usize, out: &mut [T]) {
+    if size <= IN_ORDER {
+        return T::fold_rows(fold, level, rows, size, out, 1);
     }
-    let mut totals = [fold.start(); LANES];
-    T::fold(fold, level, values, &mut totals);
-    T::total(fold, &totals)
-}
-
-/// The sum of all squares.
-fn squared<T: Element>(level: Level, values: &[T]) -> T {
-    if values.len() > IN_ORDER {
-        let (left, right) = values.split_at(values.len().next_power_of_two() / 2);
-        return squared(level, left) + squared(level, right);
+    for (row, out) in rows.chunks_exact(size).zip(out) {
+        let one = &mut |values: &[T], out: &mut [T]| T::fold_rows(fold, level, values, values.len(), out, 1);
+        *out = in_pairs(row, IN_ORDER, fold, one);
     }
-    let mut totals = [T::ZERO; LANES];
-    vectorised(level, Squared { values, level, totals: &mut totals });
-    T::total(Fold::Add, &totals)
 }
 
-struct Squared<'s, T> {
-    values: &'s [T],
-    level: Level,
-    totals: &'s mut [T; LANES],
-}
-
-impl<T: Element> Kernel for Squared<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        let mut squares = [T::ZERO; TILE];
-        for values in self.values.chunks(TILE) {
-            let squares = &mut squares[..values.len()];
-            for (square, &x) in squares.iter_mut().zip(values) {
-                *square = x * x;
-            }
-            T::fold(Fold::Add, self.level, squares, self.totals);
+/// The sum of the squares of each row of `size`.
+#[inline(always)]
+fn squared<T: Element>(level: Level, rows: &[T], size: usize, out: &mut [T]) {
+    let mut squares = [T::ZERO; BATCH];
+    let mut add = |values: &[T], size: usize, out: &mut [T]| {
+        let squares = &mut squares[..values.len()];
+        for (square, &x) in squares.iter_mut().zip(values) {
+            *square = x * x;
         }
+        T::fold_rows(Fold::Add, level, squares, size, out, 1);
+    };
+    if rows.len() <= BATCH {
+        return add(rows, size, out);
     }
+    for (row, out) in rows.chunks_exact(size).zip(out) {
+        *out = in_pairs(row, BATCH, Fold::Add, &mut |values, out| add(values, values.len(), out));
+    }
+}
+
+/// What comes of parts of a row, in pairs, and in pairs of those.
+fn in_pairs<T: Element>(row: &[T], most: usize, fold: Fold, one: &mut dyn FnMut(&[T], &mut [T])) -> T {
+    if row.len() <= most {
+        let mut out = [T::ZERO];
+        one(row, &mut out);
+        return out[0];
+    }
+    let (left, right) = row.split_at(row.len().next_power_of_two() / 2);
+    let left = in_pairs(left, most, fold, one);
+    fold.combine(left, in_pairs(right, most, fold, one))
 }
