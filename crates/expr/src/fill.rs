@@ -24,6 +24,23 @@ pub(crate) fn grain(count: usize, cost: usize, mode: Mode) -> usize {
     (GRAIN / cost.max(1)).max(count / (4 * rayon::current_num_threads()))
 }
 
+/// Hands all slots to `write`, with the number of the first of them: in parts of whole units, each by one thread, of no more than `most` where that can be.
+pub(crate) fn in_parts<T: Send>(
+    slots: &mut [T],
+    first: usize,
+    unit: usize,
+    most: usize,
+    write: &(impl Fn(&mut [T], usize) + Sync),
+) {
+    let middle = (slots.len() / 2).next_multiple_of(unit);
+    if slots.len() <= most || middle >= slots.len() {
+        return write(slots, first);
+    }
+    let (left, right) = slots.split_at_mut(middle);
+    let second = first + middle;
+    rayon::join(|| in_parts(left, first, unit, most, write), || in_parts(right, second, unit, most, write));
+}
+
 /// Writes the values of a shape to new memory, to every slot, and changes its rows.
 pub(crate) fn write<T: Copy + Send>(
     slots: &mut [MaybeUninit<T>],
@@ -86,18 +103,8 @@ const BATCH: usize = 1 << 13;
 
 /// Changes whole rows that were written before.
 pub(crate) fn change<T: Send>(out: &mut [T], rows: &Rows<'_, T>, mode: Mode) {
-    change_parts(out, rows, grain(out.len(), rows.cost, mode).max(rows.len));
-}
-
-fn change_parts<T: Send>(out: &mut [T], rows: &Rows<'_, T>, grain: usize) {
-    if out.len() <= grain {
-        if !out.is_empty() {
-            (rows.change)(out);
-        }
-        return;
-    }
-    let (left, right) = out.split_at_mut((out.len() / 2).next_multiple_of(rows.len));
-    rayon::join(|| change_parts(left, rows, grain), || change_parts(right, rows, grain));
+    let most = grain(out.len(), rows.cost, mode);
+    in_parts(out, 0, rows.len, most, &|part, _| (rows.change)(part));
 }
 
 /// # Safety

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::axes::Axis;
 use crate::context::Context;
-use crate::fill::grain;
+use crate::fill::{grain, in_parts};
 use crate::node::{Node, known};
 use crate::shape::{MAX_RANK, Shape, ShapeError};
 use crate::simd::Mode;
@@ -226,6 +226,16 @@ impl<'s, T: crate::Item> Place<'s, T> {
             }
             let mut at = [0; MAX_RANK];
             self.outer.locate(number, &mut at);
+            if self.len == 1 {
+                // One of each row: some rows' at once.
+                let rect = self.outer.rect(&at, (first + out.len() - begin).div_ceil(row).min(TILE));
+                let values = self.values.read(&[], &rect, mode.level, &mut tile);
+                for (slot, &value) in out[begin - first..].iter_mut().step_by(row).zip(values) {
+                    slot.write(value);
+                }
+                number += rect.count();
+                continue;
+            }
             let ((down, lines), (across, len)) = (self.outer.inner(), self.inner.inner());
             // Short lines of some rows at once.
             let left = (first + out.len() - begin) / row;
@@ -234,14 +244,8 @@ impl<'s, T: crate::Item> Place<'s, T> {
                 let rect = Rect { index: at, down, across, lines, len };
                 let values = self.values.read(&[], &rect, mode.level, &mut tile);
                 let out = &mut out[begin - first..];
-                if len == 1 {
-                    for (slot, &value) in out.iter_mut().step_by(row).zip(values) {
-                        slot.write(value);
-                    }
-                } else {
-                    for (place, values) in out.chunks_mut(row).zip(values.chunks_exact(len)) {
-                        copied(&mut place[..len], values);
-                    }
+                for (place, values) in out.chunks_mut(row).zip(values.chunks_exact(len)) {
+                    copied(&mut place[..len], values);
                 }
                 number += lines;
                 continue;
@@ -259,32 +263,22 @@ impl<'s, T: crate::Item> Place<'s, T> {
     }
 }
 
+/// So many elements are made at a time, part by part, so that what lies between those of one part is still in the cache when its turn comes.
+const PIECE: usize = 1 << 15;
+
 /// All parts, of rows of `row` elements: to every slot, as a row is nothing but the parts' places.
 fn write<T: crate::Item>(slots: &mut [MaybeUninit<T>], places: &[Place<'_, T>], row: usize, mode: Mode) {
+    if slots.is_empty() {
+        return;
+    }
     let cost = places.iter().map(|place| place.values.cost()).max().unwrap_or(0);
     let most = grain(slots.len(), 1 + cost, mode);
-    split(slots, 0, places, row, most, mode);
-}
-
-/// From the element number `first` on.
-fn split<T: crate::Item>(
-    slots: &mut [MaybeUninit<T>],
-    first: usize,
-    places: &[Place<'_, T>],
-    row: usize,
-    most: usize,
-    mode: Mode,
-) {
-    if slots.len() > most {
-        let middle = slots.len() / 2;
-        let (left, right) = slots.split_at_mut(middle);
-        rayon::join(
-            || split(left, first, places, row, most, mode),
-            || split(right, first + middle, places, row, most, mode),
-        );
-    } else if !slots.is_empty() {
-        for place in places.iter().filter(|place| place.len > 0) {
-            place.write(slots, first, row, mode);
+    let (unit, piece) = if row <= PIECE { (row, PIECE / row * row) } else { (1, PIECE) };
+    in_parts(slots, 0, unit, most, &|slots, first| {
+        for (number, slots) in slots.chunks_mut(piece).enumerate() {
+            for place in places.iter().filter(|place| place.len > 0) {
+                place.write(slots, first + number * piece, row, mode);
+            }
         }
-    }
+    });
 }

@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use crate::axes::Axis;
 use crate::context::Context;
 use crate::error::EvalError;
-use crate::fill::grain;
+use crate::fill::{grain, in_parts};
 use crate::math::Element;
 use crate::node::{Node, known, materialise};
 use crate::settled::Settled;
@@ -151,21 +151,10 @@ impl<T: crate::Item> Pieces<'_, T> {
             return;
         }
         let most = grain(slots.len(), 2 + self.values.cost(), self.mode);
-        self.split(slots, 0, most);
-    }
-
-    /// Whole pieces for each thread, from number `first` on.
-    fn split(&self, slots: &mut [MaybeUninit<T>], first: usize, most: usize) {
-        let middle = (slots.len() / 2).next_multiple_of(self.inner);
-        if slots.len() > most && middle < slots.len() {
-            let (left, right) = slots.split_at_mut(middle);
-            let second = first + middle / self.inner;
-            rayon::join(|| self.split(left, first, most), || self.split(right, second, most));
-        } else if let Some(leaf) = self.leaf {
-            self.copy_pieces(leaf, slots, first);
-        } else {
-            self.write_pieces(slots, first);
-        }
+        in_parts(slots, 0, self.inner, most, &|slots, first| match self.leaf {
+            Some(leaf) => self.copy_pieces(leaf, slots, first / self.inner),
+            None => self.write_pieces(slots, first / self.inner),
+        });
     }
 
     fn copy_pieces(
@@ -224,6 +213,9 @@ impl<T: crate::Item> Pieces<'_, T> {
     }
 }
 
+/// So many elements of one-hot rows are made at a time.
+const PIECE: usize = 1 << 12;
+
 /// See [`Expr::one_hot`](crate::Expr::one_hot).
 #[derive(Clone, Copy, Debug)]
 pub struct OneHot<T, I> {
@@ -267,14 +259,22 @@ impl<T: Element, I: Node<Elem = usize>> Node for OneHot<T, I> {
         context.offer(withheld);
         let text = || format!("one_hot({}, {})", indices.text(), self.count);
         let write = |slots: &mut [MaybeUninit<T>]| {
-            for slot in &mut *slots {
-                slot.write(T::ZERO);
-            }
-            for (row, &index) in slots.chunks_exact_mut(self.count.max(1)).zip(elements(&indices, &within)) {
-                row[index].write(T::ONE);
-            }
+            let (row, indices) = (self.count.max(1), elements(&indices, &within));
+            // So many rows at a time that they are still in the cache when their ones are written.
+            let rows = (PIECE / row).max(1);
+            in_parts(slots, 0, row, grain(slots.len(), 1, context.mode), &|slots, first| {
+                for (number, slots) in slots.chunks_mut(rows * row).enumerate() {
+                    for slot in &mut *slots {
+                        slot.write(T::ZERO);
+                    }
+                    let indices = indices.get(first / row + number * rows..).unwrap_or_default();
+                    for (row, &index) in slots.chunks_exact_mut(row).zip(indices) {
+                        row[index].write(T::ONE);
+                    }
+                }
+            });
         };
-        // SAFETY: the loop wrote to all.
+        // SAFETY: the loop writes to all.
         let block = unsafe { context.produce(&own, text, write) };
         Leaf::own(block, &own, to)
     }
