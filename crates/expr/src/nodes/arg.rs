@@ -7,10 +7,11 @@
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use crate::axes::Axis;
 use crate::context::Context;
-use crate::fill::grain;
+use crate::fill::{grain, in_parts};
 use crate::math::{Element, IN_ORDER, LANES};
 use crate::node::{Node, known};
 use crate::ops::Reduction;
@@ -58,6 +59,12 @@ pub trait Extreme<T>: Reduction<T> {
 
     /// Whether `x` is chosen where `y` comes first. Both are numbers.
     fn is_beyond(x: T, y: T) -> bool;
+}
+
+/// Whether `x` is chosen where `y` comes first: no number is before any.
+#[inline(always)]
+fn is_next<T: Element, O: Extreme<T>>(x: T, y: T) -> bool {
+    O::is_beyond(x, y) || x.is_nan() && !y.is_nan()
 }
 
 impl<T: Element> Extreme<T> for crate::ops::Max {
@@ -116,6 +123,7 @@ impl<O: Extreme<X::Elem>, X: Node<Elem: Element>> Node for Arg<O, X> {
                 axis: order.reduced,
                 count: from[self.axis],
                 width: order.shape[order.inner..].iter().product(),
+                most: grain(from.elements(), 1 + values.cost(), context.mode),
                 mode: context.mode,
             };
             search.write::<O>(slots);
@@ -136,6 +144,8 @@ struct Search<'s, T> {
     axis: usize,
     count: usize,
     width: usize,
+    /// How many values a thread takes on.
+    most: usize,
     mode: Mode,
 }
 
@@ -145,22 +155,10 @@ const SHORT: usize = 2 * LANES;
 impl<T: Element> Search<'_, T> {
     /// Writes to every slot.
     fn write<O: Extreme<T>>(&self, slots: &mut [MaybeUninit<usize>]) {
-        let cost = (1 + self.values.cost()).saturating_mul(self.count);
-        let most = grain(slots.len(), cost, self.mode).max(1);
-        self.split::<O>(slots, 0, most);
-    }
-
-    /// From the result number `first` on.
-    fn split<O: Extreme<T>>(&self, slots: &mut [MaybeUninit<usize>], first: usize, most: usize) {
-        if slots.len() > most {
-            let middle = slots.len() / 2;
-            let (left, right) = slots.split_at_mut(middle);
-            rayon::join(|| self.split::<O>(left, first, most), || self.split::<O>(right, first + middle, most));
-        } else if self.width == 1 {
-            self.search::<O>(slots, first);
-        } else {
-            self.compare::<O>(slots, first);
-        }
+        in_parts(slots, 0, 1, (self.most / self.count).max(1), &|slots, first| match self.width {
+            1 => self.search::<O>(slots, first),
+            _ => self.compare::<O>(slots, first),
+        });
     }
 
     /// Rows searched.
@@ -168,17 +166,24 @@ impl<T: Element> Search<'_, T> {
         let mut at = [0; MAX_RANK];
         self.kept.locate(first, &mut at);
         for slot in slots {
-            slot.write(self.find::<O>(at));
+            slot.write(self.find::<O>(at, 0..self.count).1);
             self.kept.advance(&mut at, 1);
         }
     }
 
-    fn find<O: Extreme<T>>(&self, mut at: [usize; MAX_RANK]) -> usize {
+    /// The best of some values of a row, and where it is.
+    fn find<O: Extreme<T>>(&self, mut at: [usize; MAX_RANK], range: Range<usize>) -> (T, usize) {
+        if range.len() > self.most {
+            let middle = range.start + range.len() / 2;
+            let (first, second) =
+                rayon::join(|| self.find::<O>(at, range.start..middle), || self.find::<O>(at, middle..range.end));
+            return if is_next::<T, O>(second.0, first.0) { second } else { first };
+        }
         let mut tile = Tile::<T>::default();
-        let (mut best, mut place, mut done) = (O::START, 0, 0);
-        at[self.axis] = 0;
-        while done < self.count && !best.is_nan() {
-            let left = self.count - done;
+        let (mut best, mut place, mut done) = (O::START, range.start, range.start);
+        at[self.axis] = range.start;
+        while done < range.end && !best.is_nan() {
+            let left = range.end - done;
             let (all, some) = (self.along.rect(&at, left.min(IN_ORDER)), self.along.rect(&at, left.min(TILE)));
             let (values, rect) = match self.values.memory(&all) {
                 Some(values) => (values, all),
@@ -193,7 +198,7 @@ impl<T: Element> Search<'_, T> {
                 T::total(O::FOLD, &totals)
             };
             // Where no value is beyond what others start with, the first is as good as any.
-            if most.is_nan() || O::is_beyond(most, best) {
+            if is_next::<T, O>(most, best) {
                 let is_it = |value: T| value == most || value.is_nan() && most.is_nan();
                 place = done + values.iter().position(|&value| is_it(value)).unwrap_or(0);
                 best = most;
@@ -201,12 +206,12 @@ impl<T: Element> Search<'_, T> {
             done += rect.count();
             self.along.pass(&rect, &mut at);
         }
-        place
+        (best, place)
     }
 
     /// Rows compared with rows.
     fn compare<O: Extreme<T>>(&self, out: &mut [MaybeUninit<usize>], first: usize) {
-        let (mut tile, mut best, mut places) = (Tile::<T>::default(), Tile::<T>::default(), Tile::<usize>::default());
+        let (mut best, mut places) = (Tile::<T>::default(), Tile::<usize>::default());
         let mut done = 0;
         while done < out.len() {
             let mut at = [0; MAX_RANK];
@@ -214,17 +219,41 @@ impl<T: Element> Search<'_, T> {
             self.inner.locate((first + done) % self.width, &mut at);
             let Rect { across, len, .. } = self.inner.rect(&at, TILE.min(out.len() - done));
             let (best, places) = (best.filled(len, O::START), places.filled(len, 0));
-            let mut number = 0;
-            while number < self.count {
-                at[self.axis] = number;
-                let lines = (TILE / len).max(1).min(self.count - number);
-                let rect = Rect { index: at, down: self.axis, across, lines, len };
-                let values = self.values.read(&[], &rect, self.mode.level, &mut tile);
-                vectorised(self.mode.level, Compare { values, number, best, places, op: PhantomData::<O> });
-                number += lines;
-            }
+            self.compare_rows::<O>(Rect { index: at, down: self.axis, across, lines: self.count, len }, best, places);
             copied(&mut out[done..done + len], places);
             done += len;
+        }
+    }
+
+    /// The lines of a rectangle, each with the best of those before.
+    fn compare_rows<O: Extreme<T>>(&self, rect: Rect, best: &mut [T], places: &mut [usize]) {
+        let len = rect.len;
+        let first = rect.index[self.axis];
+        if rect.lines > 1 && rect.count() > self.most {
+            let (left, mut right) = (Rect { lines: rect.lines / 2, ..rect }, rect);
+            right.index[self.axis] += left.lines;
+            right.lines -= left.lines;
+            let (mut others, mut numbers) = (Tile::<T>::default(), Tile::<usize>::default());
+            let (others, numbers) = (others.filled(len, O::START), numbers.filled(len, first));
+            rayon::join(
+                || self.compare_rows::<O>(left, best, places),
+                || self.compare_rows::<O>(right, others, numbers),
+            );
+            for ((best, place), (&other, &number)) in best.iter_mut().zip(places).zip(others.iter().zip(&*numbers)) {
+                if is_next::<T, O>(other, *best) {
+                    (*best, *place) = (other, number);
+                }
+            }
+            return;
+        }
+        let mut tile = Tile::<T>::default();
+        let mut done = 0;
+        while done < rect.lines {
+            let mut some = Rect { lines: (TILE / len).max(1).min(rect.lines - done), ..rect };
+            some.index[self.axis] += done;
+            let values = self.values.read(&[], &some, self.mode.level, &mut tile);
+            vectorised(self.mode.level, Compare { values, number: first + done, best, places, op: PhantomData::<O> });
+            done += some.lines;
         }
     }
 }
@@ -246,7 +275,7 @@ impl<T: Element, O: Extreme<T>> Kernel for Compare<'_, T, O> {
         let Self { values, number, best, places, .. } = self;
         for (line, row) in values.chunks_exact(best.len()).enumerate() {
             for ((best, place), &value) in best.iter_mut().zip(&mut *places).zip(row) {
-                let is_next = O::is_beyond(value, *best) || value.is_nan() && !best.is_nan();
+                let is_next = is_next::<T, O>(value, *best);
                 *best = if is_next { value } else { *best };
                 *place = if is_next { number + line } else { *place };
             }
