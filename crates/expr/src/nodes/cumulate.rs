@@ -2,9 +2,11 @@
 
 use crate::axes::Axis;
 use crate::context::Context;
+use crate::fill::{grain, in_parts};
 use crate::math::Element;
 use crate::node::{Node, known};
 use crate::shape::{Shape, ShapeError};
+use crate::simd::Mode;
 use crate::source::{Leaf, RowSlice};
 use crate::walk::TILE;
 
@@ -49,9 +51,16 @@ impl<X: Node<Elem: Element>> Node for CumSum<X> {
         // Of what was refused there is no axis; it is never prepared.
         let size = shape.get(self.axis).copied().unwrap_or(1);
         let inner: usize = shape.iter().skip(self.axis + 1).product();
-        changed(&self.x, context, (&shape, to), size * inner, Cumulate { size, inner })
+        changed(&self.x, context, (&shape, to), size * inner, Cumulate { size, inner, mode: context.mode })
     }
 }
+
+/// Of each value, in additions or so.
+const COST: usize = 4;
+
+/// Rows of more values are cumulated in pieces of so many, each for itself, to which is added what those before come to. So threads can share a row, and
+/// the sums do not depend on whether they do.
+const PIECE: usize = 1 << 15;
 
 /// So many values are added in order, on top of what those before come to.
 const BLOCK: usize = 32;
@@ -80,17 +89,18 @@ struct Cumulate {
     /// The elements along the axis, and those of each along the axes behind it.
     size: usize,
     inner: usize,
+    mode: Mode,
 }
 
 impl<T: Element> RowOp<T> for Cumulate {
     const NAME: &'static str = "cumsum";
-    const COST: usize = 4;
+    const COST: usize = COST;
 
     #[inline(always)]
     fn change(self, rows: &mut [T]) {
         for block in rows.chunks_exact_mut(self.size * self.inner) {
             if self.inner == 1 {
-                along(block);
+                row(block, self.mode);
             } else {
                 for first in (0..self.inner).step_by(TILE) {
                     columns(block, self.inner, first, TILE.min(self.inner - first));
@@ -98,6 +108,30 @@ impl<T: Element> RowOp<T> for Cumulate {
             }
         }
     }
+}
+
+#[inline(always)]
+fn row<T: Element>(row: &mut [T], mode: Mode) {
+    if row.len() <= PIECE {
+        return along(row);
+    }
+    let most = grain(row.len(), COST, mode);
+    in_parts(row, 0, PIECE, most, &|part, _| part.chunks_mut(PIECE).for_each(along));
+    let mut total = Total { sum: T::ZERO, lost: T::ZERO };
+    for last in row.iter_mut().skip(PIECE - 1).step_by(PIECE) {
+        total.add(*last);
+        *last = total.sum + total.lost;
+    }
+    // What each last one comes to, and the values behind it but for the next last one.
+    in_parts(&mut row[PIECE - 1..], 0, PIECE, most, &|part, _| {
+        for piece in part.chunks_mut(PIECE) {
+            if let [before, piece @ ..] = piece {
+                for x in piece {
+                    *x = *before + *x;
+                }
+            }
+        }
+    });
 }
 
 #[inline(always)]
