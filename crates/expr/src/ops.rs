@@ -426,7 +426,9 @@ impl BinaryOp<f64> for Count {
 
     #[inline(always)]
     fn apply(self, x: f64, start: f64) -> usize {
-        (x + start) as usize
+        // Whole numbers are the last bits of what they are with this; no vectors have a conversion.
+        const WHOLE: f64 = (1_u64 << 52) as f64;
+        (x + start + WHOLE).to_bits().wrapping_sub(WHOLE.to_bits()) as usize
     }
 }
 

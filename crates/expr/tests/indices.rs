@@ -1,6 +1,6 @@
 //! Indices: where extremes are, what is gathered by them, and what is refused.
 
-use tenzor_expr::{EvalError, Expr, Shape, ShapeError, Tensor, View, concat, eval, eval_into, explain, stack};
+use tenzor_expr::{Eval, EvalError, Expr, Shape, ShapeError, Tensor, View, concat, eval, eval_into, explain, stack};
 use tenzor_memory::TensorAllocator;
 
 fn argmax(values: &[f32], shape: &[usize], axis: usize) -> Vec<usize> {
@@ -171,4 +171,65 @@ fn indices_are_tensors() {
     let x = Tensor::from_slice_in(&[3_usize, 10, 7], [3], &alloc).unwrap();
     assert_eq!(x.to_string(), "[ 3 10  7]");
     assert_eq!(format!("{}", explain(&x.flip(0).materialise()).unwrap().passes[0].element), "usize");
+}
+
+/// Whether threads share a row, or what else there is, nobody can tell from the result.
+#[test]
+fn threads_change_nothing() {
+    let alloc = TensorAllocator::new();
+    let mut random = fastrand::Rng::with_seed(2);
+    let (all, alone) = (Eval::new(&alloc), Eval::new(&alloc).sequential());
+    for count in [(1 << 15) + 1, 3 << 15, 4_300_000] {
+        let values: Vec<f32> = (0..count).map(|_| random.i8(-9..10).into()).collect();
+        let x = View::new(&values, [count]).unwrap();
+        // Enough to do for all threads, and the same order.
+        let dear = (x.exp() * 0.5).exp().ln().tanh().exp().ln() + x;
+        macro_rules! same {
+            ($expr:expr) => {
+                let expr = $expr;
+                let (result, wanted) = (all.eval(&expr).unwrap(), alone.eval(&expr).unwrap());
+                assert!(result.as_slice() == wanted.as_slice(), "{count}: {}", explain(&expr).unwrap());
+            };
+        }
+        same!(dear.argmax(0));
+        same!(dear.slice(0, ..count / 3 * 3).reshape([3, count / 3]).argmin(1));
+        same!(dear.slice(0, ..count / 3 * 3).reshape([count / 3, 3]).argmax(0));
+        same!(x.cumsum(0));
+        same!(x.slice(0, ..count / 2 * 2).reshape([2, count / 2]).cumsum(1));
+        same!(stack([dear, dear], -1));
+        same!(x.slice(0, ..count / 9 * 9).reshape([count / 9, 9]).argmax(1).one_hot::<f32>(9));
+        // Whole numbers, none of which is rounded.
+        let sums = all.eval(&x.cumsum(0)).unwrap();
+        let mut sum = 0.0;
+        assert!(sums.as_slice().iter().zip(&values).all(|(&x, &value)| {
+            sum += value;
+            x == sum
+        }));
+    }
+    let late = 4_000_000;
+    let values: Vec<f64> = (0..late + 100_000).map(|i| if i < late { 1.0 } else { f64::NAN }).collect();
+    let x = View::new(&values, [values.len()]).unwrap();
+    for found in
+        [all.eval(&(x.exp().ln() * 1.0).argmax(0)), all.eval(&x.exp().reshape([values.len() / 2, 2]).argmin(0))]
+    {
+        let wanted = if found.as_ref().unwrap().as_slice().len() == 1 { late } else { late / 2 };
+        assert_eq!(found.unwrap().as_slice()[0], wanted);
+    }
+}
+
+/// What the count of each one is, nobody has to add up: it is made where it is read.
+#[test]
+fn single_conditions_are_not_added() {
+    let alloc = TensorAllocator::new();
+    let x = View::new(&[1.0_f64, -1.0, 2.0, -2.0, 3.0, -3.0], [2, 1, 3]).unwrap();
+    let truths = eval(&x.transpose().gt(0.0), &alloc).unwrap();
+    let any = (x.transpose().gt(0.0)).any(2);
+    assert_eq!((any.shape(), explain(&any).unwrap().requests()), (Shape::new(&[2, 3]), 1));
+    assert_eq!(eval(&any, &alloc).unwrap().as_slice(), truths.as_slice());
+    assert_eq!(eval(&!x.gt(0.0).all([-2]).keep_dims(), &alloc).unwrap().shape()[..], [2, 1, 3]);
+    let counts = eval(&x.gt(0.0).count(1).transpose(), &alloc).unwrap();
+    assert_eq!(counts.as_slice(), [1, 0, 0, 1, 1, 0]);
+    // Stretched again.
+    let stretched = x.gt(0.0).any(1).keep_dims().where_(x.permute([1, 0, 2]), 0.0);
+    assert_eq!(eval(&stretched, &alloc).unwrap().as_slice()[..6], [1.0, 0.0, 2.0, -2.0, 0.0, -3.0]);
 }

@@ -30,7 +30,7 @@ use crate::walk::{Layout, Rect, Space, TILE};
 /// A reduction along some axes; see [`Expr::sum`](crate::Expr::sum).
 #[derive(Clone, Copy, Debug)]
 pub struct Reduce<O, X> {
-    x: X,
+    pub(super) x: X,
     /// A bit for each axis.
     axes: u8,
     shape: Result<Shape, ShapeError>,

@@ -4,18 +4,22 @@ use crate::axes::Axes;
 use crate::context::Context;
 use crate::item::Item;
 use crate::math::Element;
-use crate::node::Node;
+use crate::node::{Node, known};
 use crate::nodes::{Binary, Reduce, Scalar, Select};
 use crate::ops::{self, BinaryOp};
+use crate::settled::Settled;
 use crate::shape::{Shape, ShapeError};
+use crate::source::RowSlice;
+
+use super::view::relabelled;
 
 /// The sum of one number for each `true` and another for each `false`.
-type Weighed<X, T> = Reduce<ops::Sum, Select<X, Scalar<T>, Scalar<T>>>;
+type Weighed<X, T> = Select<X, Scalar<T>, Scalar<T>>;
 
 /// How many of an expression of `bool`s hold, or whether any or all do; see [`Expr::count`](crate::Expr::count), [`Expr::any`](crate::Expr::any) and
 /// [`Expr::all`](crate::Expr::all).
 #[derive(Clone, Copy, Debug)]
-pub struct Tally<O, X, T>(Binary<O, Weighed<X, T>, Scalar<T>>);
+pub struct Tally<O, X, T>(Binary<O, Reduce<ops::Sum, Weighed<X, T>>, Scalar<T>>);
 
 /// Of as many as memory can hold, no `f64` is rounded.
 pub type Count<X> = Tally<ops::Count, X, f64>;
@@ -39,11 +43,11 @@ impl<O, X: Node<Elem = bool>, T: Element> Tally<O, X, T> {
 impl<O: BinaryOp<T, Output: Item>, X: Node<Elem = bool>, T: Element> Node for Tally<O, X, T> {
     type Elem = O::Output;
     type Source<'e>
-        = <Binary<O, Weighed<X, T>, Scalar<T>> as Node>::Source<'e>
+        = Binary<O, Settled<'e, <Weighed<X, T> as Node>::Source<'e>>, Scalar<T>>
     where
         Self: 'e;
     type Row<'e>
-        = <Binary<O, Weighed<X, T>, Scalar<T>> as Node>::Row<'e>
+        = RowSlice<'e, O::Output>
     where
         Self: 'e;
 
@@ -52,6 +56,15 @@ impl<O: BinaryOp<T, Output: Item>, X: Node<Elem = bool>, T: Element> Node for Ta
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
-        self.0.prepare(context, to)
+        let Binary { op, left: sum, right } = &self.0;
+        let (from, own) = (*known(&sum.x.checked_shape()), *known(&self.checked_shape()));
+        let withheld = context.withhold();
+        // Of each result's only one, the sum is that one.
+        let left = match from.elements() == own.elements() {
+            true => relabelled(context, sum.x.prepare(context, &from), (&from, &own), to),
+            false => Settled::Moved(sum.prepare(context, to)),
+        };
+        context.offer(withheld);
+        Binary { op: *op, left, right: *right }
     }
 }

@@ -257,14 +257,23 @@ impl<X: Node> Node for Reshape<X> {
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
         let (from, own) = (*known(&self.x.checked_shape()), *known(&self.shape));
-        let mut source = self.x.prepare(context, &from);
-        if source.reader().all(&mut |strides| strides.reshaped(&from, &own).is_some()) {
-            let reshaped = |strides: &Strides| strides.reshaped(&from, &own).unwrap_or(*strides);
-            source.relayout(&mut |strides| *strides = reshaped(strides).stretched(&own, to));
-            return Settled::As(source);
-        }
-        Settled::Moved(Leaf::own(materialise(context, source, &from), &own, to))
+        relabelled(context, self.x.prepare(context, &from), (&from, &own), to)
     }
+}
+
+/// The elements of one shape in the order of another, stretched to a third one.
+pub(super) fn relabelled<'e, S: Source>(
+    context: &'e Context<'e>,
+    mut source: S,
+    (from, own): (&Shape, &Shape),
+    to: &Shape,
+) -> Settled<'e, S> {
+    if source.reader().all(&mut |strides| strides.reshaped(from, own).is_some()) {
+        let reshaped = |strides: &Strides| strides.reshaped(from, own).unwrap_or(*strides);
+        source.relayout(&mut |strides| *strides = reshaped(strides).stretched(own, to));
+        return Settled::As(source);
+    }
+    Settled::Moved(Leaf::own(materialise(context, source, from), own, to))
 }
 
 /// In memory, whatever else would be done; see [`Expr::materialise`](crate::Expr::materialise).
