@@ -56,11 +56,7 @@ impl Level {
                 Ok("v3") => Simd::V3,
                 Ok("v4") | Err(_) => Simd::V4,
                 Ok(other) => {
-                    // Where it cannot be said, that is no reason to panic.
-                    let _ = writeln!(
-                        std::io::stderr(),
-                        "tenzor: TENZOR_SIMD={other} is none of base, v3 and v4, and was ignored"
-                    );
+                    complain(other);
                     Simd::V4
                 }
             })
@@ -103,6 +99,14 @@ impl Level {
             _ => Simd::Base,
         };
         Self { simd, arch }
+    }
+}
+
+/// Says, unless the process wants it quiet, that there are no such vectors.
+fn complain(name: &str) {
+    if std::env::var_os("TENZOR_QUIET").is_none_or(|quiet| quiet != "1") {
+        // Where it cannot be said, that is no reason to panic.
+        let _ = writeln!(std::io::stderr(), "tenzor: TENZOR_SIMD={name} is none of base, v3 and v4, and was ignored");
     }
 }
 
