@@ -69,6 +69,9 @@ impl<T: Item, A: Allocator> Tensor<T, A> {
     ///
     /// # Errors
     /// [`EvalError`] if the expression has no shape or another one, and when the allocator refuses. The elements are then what they were.
+    ///
+    /// # Panics
+    /// Where a function that was given to [`map`](Expr::map) does. The elements are then what they were, or anything.
     pub fn update<E: Expr<Elem = T>>(&mut self, change: impl FnOnce(Current<T>) -> E) -> Result<(), EvalError>
     where
         A: Clone,

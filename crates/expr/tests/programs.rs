@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 use tenzor_expr::nodes::{Boxed, Scalar};
-use tenzor_expr::{Axes, Element, Eval, Expr, Indices, Item, Simd, Tensor, View, concat, eval, stack};
+use tenzor_expr::{Axes, Element, Eval, Expr, Indices, Item, Simd, Tensor, View, concat, eval, explain, stack};
 use tenzor_memory::TensorAllocator;
 
 #[derive(Deserialize)]
@@ -260,12 +260,15 @@ impl<'x, T: Number> Stack<'x, T> {
 }
 
 impl<'x, T: Number> Leaves<'x, T> {
-    fn run(&self, program: &str) -> Value<'x, T> {
+    /// The value of a program; one leaf may be something else.
+    fn run(&self, program: &str, other: Option<(&str, &dyn Fn() -> Boxed<'x, T>)>) -> Value<'x, T> {
         let mut stack = Stack(Vec::new());
         for word in program.split(' ') {
             let (name, told) = word.split_once(':').unwrap_or((word, ""));
             let value = if let Some(number) = word.strip_prefix('#') {
                 Numbers(Scalar(number.parse::<T>().unwrap()).boxed())
+            } else if let Some((_, other)) = other.filter(|(other, _)| *other == name) {
+                Numbers(other())
             } else if let Some(leaf) = self.numbers.get(name) {
                 Numbers((*leaf).boxed())
             } else if let Some(leaf) = self.indices.get(name) {
@@ -277,6 +280,32 @@ impl<'x, T: Number> Leaves<'x, T> {
             stack.0.push(value);
         }
         stack.pop()
+    }
+
+    /// What becomes of each leaf, where it is a whole tensor that the value stretches to, when it is updated to the value.
+    fn update(&self, program: &str, x: &Boxed<'x, T>) -> String {
+        let alloc = TensorAllocator::new();
+        let mut fault = String::new();
+        for (&name, &leaf) in &self.numbers {
+            let shape = leaf.shape();
+            if !program.split(' ').any(|word| word == name) || x.broadcast_to(shape).shape().is_err() {
+                continue;
+            }
+            let copy = eval(&leaf, &alloc).unwrap();
+            let mut updated = copy.try_clone().unwrap();
+            // Of the same order in memory, which sums depend on.
+            let leaves: &Leaves<'_, T> = self;
+            let Numbers(x) = leaves.run(program, Some((name, &|| (&copy).boxed()))) else { panic!("no numbers") };
+            let wanted = eval(&x.broadcast_to(shape), &alloc).unwrap();
+            let result = updated.update(|current| {
+                let Numbers(x) = leaves.run(program, Some((name, &|| current.boxed()))) else { panic!("no numbers") };
+                x
+            });
+            if result.is_err() || !is_same(updated.as_slice(), wanted.as_slice()) {
+                write!(fault, "{result:?}, update of {name}: {updated:?}, not {wanted:?}; ").unwrap();
+            }
+        }
+        fault
     }
 }
 
@@ -295,6 +324,10 @@ fn values<U: Item + PartialOrd>(expr: &Boxed<'_, U>, wanted: &[usize], fault: &m
             return Vec::new();
         }
     };
+    let (plan, stats) = (explain(expr).unwrap(), alloc.stats());
+    if (stats.allocations as usize, stats.peak_bytes_in_use) != (plan.requests(), plan.peak_bytes) {
+        write!(fault, "{stats:?}, not what was explained: {plan}").unwrap();
+    }
     let values = result.as_slice().to_vec();
     let mut into = vec![U::default(); values.len()];
     Eval::new(&alloc).eval_into(expr, &mut into).unwrap();
@@ -324,10 +357,13 @@ fn compare<T: Number>(
     apart: Tolerance,
 ) -> String {
     let mut fault = String::new();
-    let wide: Vec<f64> = match leaves.run(program) {
+    let wide: Vec<f64> = match leaves.run(program, None) {
         Numbers(x) => {
             let values = values(&x, shape, &mut fault);
-            fault += &in_others(&x, &values);
+            if fault.is_empty() {
+                fault += &in_others(&x, &values);
+                fault += &leaves.update(program, &x);
+            }
             values.into_iter().map(T::wide).collect()
         }
         Truths(x) => {

@@ -137,7 +137,7 @@ fn a_function_that_panics_leaves_everything_whole() -> Result<(), EvalError> {
         let mut output = vec![7.0; SIZE * SIZE];
         panics(&mut || drop(Eval::new(&alloc).eval_into(&expr, &mut output)));
         assert_eq!(alloc.stats().bytes_in_use, 0, "{name}");
-        // Each element is an old or a new one, and can be computed with.
+        // Here no other values are between old and new ones.
         let mut w = Tensor::from_slice_in(&numbers, [SIZE, SIZE], &alloc)?;
         let before = alloc.stats().bytes_in_use;
         panics(&mut || drop(w.update(|w| operation(w.boxed(), w.boxed()))));

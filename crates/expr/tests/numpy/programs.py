@@ -268,7 +268,7 @@ class Maker:
 
     def of(self, words):
         value = run(words, np.float64)
-        if value.size > 20_000:
+        if value.size > 20_000 or value.ndim > 6:
             raise ValueError("too large")
         return words, value
 
