@@ -574,7 +574,7 @@ pub trait Expr: Node + Sized {
         Reduce::new(self, axes.into())
     }
 
-    /// The product along some axes, as [`sum`](Self::sum).
+    /// The product along some axes, as [`sum`](Self::sum). Where a product of some of them is 0 or ∞, it may be NaN, whatever that of all is.
     fn prod(self, axes: impl Into<Axes>) -> Reduce<ops::Prod, Self>
     where
         Self::Elem: Element,
