@@ -220,24 +220,32 @@ pub(super) fn gelu<const FUSED: bool>(x: f64) -> f64 {
     if x < 0.0 { x * tail * power } else { x * (1.0 - tail * power) }
 }
 
-/// x to the power of y: 2^(y · log2 |x|), where the logarithm has 65 bits or so, and the sign; the cases of C's `pow`.
+/// Whether all these are finite.
 #[inline(always)]
-pub(super) fn pow<const FUSED: bool>(x: f64, y: f64) -> f64 {
+pub(super) fn are_finite(values: &[f64]) -> bool {
+    values.iter().fold(true, |all, x| all & (x.abs() < f64::INFINITY))
+}
+
+/// x to the power of y: 2^(y · log2 |x|), where the logarithm has 65 bits or so, and the sign; the cases of C's `pow`.
+///
+/// `PLAIN`: x is positive and normal, and y finite; the result is the same.
+#[inline(always)]
+pub(super) fn pow<const FUSED: bool, const PLAIN: bool>(x: f64, y: f64) -> f64 {
     if !FUSED {
         // Products in two parts take so long there that the C library is faster.
         return x.powf(y);
     }
     const LEAST_MANTISSA: u64 = 0x3fe6_a09e_667f_3bcd;
-    let a = x.abs();
-    let tiny = a < f64::MIN_POSITIVE;
+    let a = if PLAIN { x } else { x.abs() };
+    let tiny = !PLAIN && a < f64::MIN_POSITIVE;
     let upscaled = if tiny { a * 4_503_599_627_370_496.0 } else { a };
     let shifted = upscaled.to_bits().wrapping_sub(LEAST_MANTISSA);
     let exponent = ((shifted >> 32) as u32).cast_signed() >> 20;
     let m = f64::from_bits((shifted & 0x000f_ffff_ffff_ffff).wrapping_add(LEAST_MANTISSA));
     let e = f64::from(exponent) - if tiny { 52.0 } else { 0.0 };
     let (high, low) = log2::<FUSED>(m, e);
-    let high = if a == 0.0 { f64::NEG_INFINITY } else { high };
-    let high = if a < f64::INFINITY { high } else { a };
+    let high = if !PLAIN && a == 0.0 { f64::NEG_INFINITY } else { high };
+    let high = if PLAIN || a < f64::INFINITY { high } else { a };
 
     let (t, rest) = product::<FUSED>(y, high);
     let t_low = mul_add::<FUSED>(y, low, rest);
@@ -253,6 +261,9 @@ pub(super) fn pow<const FUSED: bool>(x: f64, y: f64) -> f64 {
     let p = (mul_add::<FUSED>(exp_rest::<FUSED>(h), h * h, h_low) + h) + 1.0;
     let (value, power) = scaled(p, rounded);
     let magnitude = value * power;
+    if PLAIN {
+        return magnitude;
+    }
 
     let is_odd = is_whole(y) && !is_whole(0.5 * y);
     let result = if is_odd { magnitude.copysign(x) } else { magnitude };

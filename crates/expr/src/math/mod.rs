@@ -249,22 +249,31 @@ macro_rules! element {
 
             #[inline(always)]
             fn run<const FUSED: bool>(self) -> Self::Output {
-                match self.values {
-                    Through::InPlace(values) => {
-                        for (x, &y) in values.iter_mut().zip(self.exponents) {
-                            *x = $functions::pow::<FUSED>(*x, y);
+                macro_rules! each {
+                    ($plain:literal) => {
+                        match self.values {
+                            Through::InPlace(values) => {
+                                for (x, &y) in values.iter_mut().zip(self.exponents) {
+                                    *x = $functions::pow::<FUSED, $plain>(*x, y);
+                                }
+                                values
+                            }
+                            Through::To(out, values) => {
+                                let out = &mut out[..values.len()];
+                                let exponents = &self.exponents[..values.len()];
+                                for ((slot, &x), &y) in out.iter_mut().zip(values).zip(exponents) {
+                                    slot.write($functions::pow::<FUSED, $plain>(x, y));
+                                }
+                                // SAFETY: the loop wrote to every slot, as there are as many values and exponents.
+                                unsafe { written(out) }
+                            }
                         }
-                        values
-                    }
-                    Through::To(out, values) => {
-                        let out = &mut out[..values.len()];
-                        let exponents = &self.exponents[..values.len()];
-                        for ((slot, &x), &y) in out.iter_mut().zip(values).zip(exponents) {
-                            slot.write($functions::pow::<FUSED>(x, y));
-                        }
-                        // SAFETY: the loop wrote to every slot, as there are as many values and exponents.
-                        unsafe { written(out) }
-                    }
+                    };
+                }
+                if $functions::are_normal(self.values.get()) && $functions::are_finite(self.exponents) {
+                    each!(true)
+                } else {
+                    each!(false)
                 }
             }
         }

@@ -160,18 +160,29 @@ pub(super) fn gelu<const FUSED: bool>(x: f32) -> f32 {
     x * if x < 0.0 { tail } else { 1.0 - tail }
 }
 
+/// Whether all these are finite.
+#[inline(always)]
+pub(super) fn are_finite(values: &[f32]) -> bool {
+    values.iter().fold(true, |all, x| all & (x.abs() < f32::INFINITY))
+}
+
 /// x to the power of y: 2^(y · log2 |x|) in double precision, of which some 30 bits count, and the sign; the cases of C's `pow`. The logarithm is the
 /// series of the inverse hyperbolic tangent, with coefficients for the interval (interpolation at Chebyshev's points), as is 2^x.
+///
+/// `PLAIN`: x is positive and normal, and y finite; the result is the same.
 #[inline(always)]
-pub(super) fn pow<const FUSED: bool>(x: f32, y: f32) -> f32 {
-    let a = x.abs();
-    let tiny = a < f32::MIN_POSITIVE;
+pub(super) fn pow<const FUSED: bool, const PLAIN: bool>(x: f32, y: f32) -> f32 {
+    let a = if PLAIN { x } else { x.abs() };
+    let tiny = !PLAIN && a < f32::MIN_POSITIVE;
     let scaled = if tiny { a * 8_388_608.0 } else { a };
     // The mantissa in [√½, √2), and its exponent.
     let shifted = scaled.to_bits().wrapping_sub(0x3f35_04f3);
     let exponent = (shifted.cast_signed() >> 23) - if tiny { 23 } else { 0 };
     let m = f32::from_bits((shifted & 0x007f_ffff).wrapping_add(0x3f35_04f3));
     let log2 = log2::<FUSED>(m, exponent);
+    if PLAIN {
+        return exp2::<FUSED>(f64::from(y) * log2);
+    }
     let log2 = if a == 0.0 { f64::NEG_INFINITY } else { log2 };
     let log2 = if a < f32::INFINITY { log2 } else { f64::from(a) };
     let magnitude = exp2::<FUSED>(f64::from(y) * log2);

@@ -12,7 +12,7 @@ use std::ops::Range;
 use crate::axes::Axis;
 use crate::context::Context;
 use crate::fill::{grain, in_parts};
-use crate::math::{Element, IN_ORDER, LANES};
+use crate::math::{Element, IN_ORDER};
 use crate::node::{Node, known};
 use crate::ops::Reduction;
 use crate::shape::{MAX_RANK, Shape, ShapeError};
@@ -149,9 +149,6 @@ struct Search<'s, T> {
     mode: Mode,
 }
 
-/// Shorter rows are searched value by value.
-const SHORT: usize = 2 * LANES;
-
 impl<T: Element> Search<'_, T> {
     /// Writes to every slot.
     fn write<O: Extreme<T>>(&self, slots: &mut [MaybeUninit<usize>]) {
@@ -190,13 +187,9 @@ impl<T: Element> Search<'_, T> {
                 None => (self.values.read(&[], &some, self.mode.level, &mut tile), some),
             };
             // Most often nothing here is beyond the best so far, which vectors find out, and otherwise they tell what to look for.
-            let most = if values.len() < SHORT {
-                values.iter().fold(O::START, |most, &value| O::combine(most, value))
-            } else {
-                let mut totals = [O::START; LANES];
-                T::fold(O::FOLD, self.mode.level, values, &mut totals);
-                T::total(O::FOLD, &totals)
-            };
+            let mut most = [O::START];
+            T::fold_rows(O::FOLD, self.mode.level, values, values.len(), &mut most, 1);
+            let [most] = most;
             // Where no value is beyond what others start with, the first is as good as any.
             if is_next::<T, O>(most, best) {
                 let is_it = |value: T| value == most || value.is_nan() && most.is_nan();

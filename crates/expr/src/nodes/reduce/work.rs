@@ -1,6 +1,6 @@
-//! Reductions: sums, means, products and extremes along axes, in one pass over what they are of, which is never materialised.
+//! The pass of a reduction.
 //!
-//! The pass goes over memory in its order, whatever the axes are called: the axes are sorted by the steps of the largest tensor. What lies innermost, or
+//! It goes over memory in its order, whatever the axes are called: the axes are sorted by the steps of the largest tensor. What lies innermost, or
 //! is the longest where that is short, makes the rows. Where its axes are kept, rows are added to rows, each value to a total of its own; where they are
 //! reduced, a row is folded, also over several totals, of which each result's are combined in the end. Either way some rows are added in order, the totals
 //! of such blocks in pairs, and those in pairs (a tree), so that the error of a sum grows with the logarithm of its length. The order of the operations
@@ -9,266 +9,23 @@
 //! Unsafe code says that slots were written, after a loop over all of them.
 #![allow(unsafe_code)]
 
-use std::cmp::Reverse;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use crate::block::Block;
-use crate::context::{Context, Withheld};
 use crate::fill::grain;
 use crate::math::{Element, IN_ORDER, LANES};
-use crate::node::{Node, known};
-use crate::nodes::Binary;
-use crate::ops::{Mul, Reduction, Sum};
-use crate::shape::{Axes, MAX_RANK, Shape, ShapeError, Strides};
+use crate::ops::Reduction;
+use crate::shape::{MAX_RANK, Strides};
 use crate::simd::{Kernel, Mode, vectorised};
 use crate::slots::{copied, written};
-use crate::source::{Leaf, RowSlice, Source, Tile, Values};
-use crate::walk::{Layout, Rect, Space, TILE};
+use crate::source::{Tile, Values};
+use crate::walk::{Rect, Space, TILE};
 
-/// A reduction along some axes; see [`Expr::sum`](crate::Expr::sum).
-#[derive(Clone, Copy, Debug)]
-pub struct Reduce<O, X> {
-    pub(super) x: X,
-    /// A bit for each axis.
-    axes: u8,
-    shape: Result<Shape, ShapeError>,
-    op: PhantomData<O>,
-}
-
-impl<O: Reduction<X::Elem>, X: Node> Reduce<O, X> {
-    pub(crate) fn new(x: X, axes: Axes) -> Self {
-        let mut set = 0;
-        let shape = x.checked_shape().and_then(|shape| {
-            set = axes.of(&shape, O::NAME)?;
-            if O::OF_NONE.is_none() && shape.iter().enumerate().any(|(axis, &size)| size == 0 && is_in(set, axis)) {
-                return Err(ShapeError::Empty { operation: O::NAME, shape });
-            }
-            Ok(shape.without(|axis| is_in(set, axis)))
-        });
-        Self { x, axes: set, shape, op: PhantomData }
-    }
-
-    /// Keeps the axes, with size 1, so that the result stretches to what it was made of.
-    ///
-    /// ```
-    /// use tenzor_expr::{Expr, View, eval_into};
-    ///
-    /// let x = View::new(&[1.0_f32, 3.0, 2.0, 8.0], [2, 2])?;
-    /// let mut centred = [0.0; 4];
-    /// eval_into(&(x - x.mean(1).keep_dims()), &mut centred)?;
-    /// assert_eq!(centred, [-1.0, 1.0, -3.0, 3.0]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn keep_dims(self) -> Self {
-        let kept = self.x.checked_shape().map(|shape| kept(&shape, self.axes));
-        Self { shape: self.shape.and(kept), ..self }
-    }
-}
-
-impl<L: Node, R: Node<Elem = L::Elem>> Reduce<Sum, Binary<Mul, L, R>>
-where
-    L::Elem: Element,
-{
-    /// The sum of the products of two vectors' elements.
-    pub(crate) fn dot(left: L, right: R) -> Self {
-        let shape = left.checked_shape().and_then(|left| {
-            let right = right.checked_shape()?;
-            let goes = left.rank() == 1 && left == right;
-            if goes { Ok(Shape::SCALAR) } else { Err(ShapeError::Mismatch { operation: "dot", left, right }) }
-        });
-        Self { shape, ..Self::new(Binary { op: Mul, left, right }, (..).into()) }
-    }
-}
-
-fn is_in(set: u8, axis: usize) -> bool {
-    set & (1 << axis) != 0
-}
-
-/// The shape with a size of 1 along some axes.
-pub(super) fn kept(shape: &Shape, axes: u8) -> Shape {
-    (0..shape.rank()).filter(|&axis| is_in(axes, axis)).fold(*shape, |shape, axis| shape.with_size(axis, 1))
-}
-
-impl<O: Reduction<X::Elem>, X: Node<Elem: Element>> Node for Reduce<O, X> {
-    type Elem = X::Elem;
-    type Source<'e>
-        = Leaf<'e, X::Elem>
-    where
-        Self: 'e;
-    type Row<'e>
-        = RowSlice<'e, X::Elem>
-    where
-        Self: 'e;
-
-    fn checked_shape(&self) -> Result<Shape, ShapeError> {
-        self.shape
-    }
-
-    fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
-        let (from, own) = (*known(&self.x.checked_shape()), *known(&self.shape));
-        let withheld = context.withhold();
-        let mut source = self.x.prepare(context, &from);
-        let (block, strides) = reduced::<O, _>(context, &mut source, &from, self.axes, &own, Some(withheld));
-        Leaf::placed(block, strides, &own, to)
-    }
-}
-
-/// What comes of the values of a source, in a block of its own, and where there. The block may be the output, if that is offered again.
-pub(super) fn reduced<'e, O: Reduction<S::Item>, S: Source<Item: Element>>(
-    context: &'e Context<'e>,
-    source: &mut S,
-    from: &Shape,
-    set: u8,
-    own: &Shape,
-    withheld: Option<Withheld>,
-) -> (Block<'e, S::Item>, Strides) {
-    let crossing = Crossing::new(from, &source.reader());
-    if let Some(Crossing { inner, other, .. }) = crossing
-        && is_in(set, inner)
-        && is_in(set, other)
-    {
-        // Along all axes but one first: rows are then added to rows, and lie across memory for one of them only.
-        let first = set & !(1 << inner);
-        let middle = kept(from, first);
-        let (block, strides) = reduced::<O, _>(context, source, from, first, &middle, None);
-        let mut middle_source = Leaf::placed(block, strides, &middle, &middle);
-        return reduced::<O, _>(context, &mut middle_source, &middle, set, own, withheld);
-    }
-    let order = Order::new(from, set, &source.reader());
-    source.relayout(&mut |strides| strides.permute(&order.axes[..from.rank()]));
-    let text = || {
-        let axes: Vec<usize> = (0..from.rank()).filter(|&axis| is_in(set, axis)).collect();
-        format!("{}({}, {axes:?})", O::NAME, source.text())
-    };
-    let strides = order.strides(from, own, set);
-    if let Some(withheld) = withheld.filter(|_| strides.is_row_major(own)) {
-        context.offer(withheld);
-    }
-    let write = |slots: &mut [_]| Work::new(&source.reader(), &order, context.mode).write::<O>(slots);
-    // SAFETY: it writes to all.
-    let block = unsafe { context.produce(own, text, write) };
-    // Back to where they were, for who reads them again.
-    let mut back = [0; MAX_RANK];
-    for (place, &axis) in order.axes.iter().enumerate() {
-        back[axis] = place;
-    }
-    source.relayout(&mut |strides| strides.permute(&back[..from.rank()]));
-    (block, strides)
-}
-
-/// Two tensors of which the elements of either lie across memory where those of the other lie along it.
-#[derive(Clone, Copy)]
-struct Crossing {
-    /// The innermost axis of the one with the most elements, and that of the other.
-    inner: usize,
-    other: usize,
-    /// The steps of the other.
-    steps: [isize; MAX_RANK],
-}
-
-impl Crossing {
-    fn new(shape: &Shape, values: &dyn Layout) -> Option<Self> {
-        // Fewer elements are in the cache anyway.
-        const MANY: usize = 64;
-        let is_long = |axis: usize| shape[axis] >= MANY;
-        let along = |steps: &[isize; MAX_RANK]| (0..shape.rank()).find(|&axis| steps[axis] == 1 && is_long(axis));
-        let inner = along(&largest(shape, values))?;
-        let mut found = None;
-        values.all(&mut |&Strides { steps, .. }| {
-            if !matches!(steps[inner], 0 | 1) {
-                found = found.or(along(&steps).map(|other| Self { inner, other, steps }));
-            }
-            true
-        });
-        found
-    }
-}
-
-/// The steps of the tensor with the most elements, the first of those.
-fn largest(shape: &Shape, values: &dyn Layout) -> [isize; MAX_RANK] {
-    let (mut most, mut steps) = (0, [0; MAX_RANK]);
-    values.all(&mut |strides| {
-        let sizes = (0..shape.rank()).filter(|&axis| strides.steps[axis] != 0).map(|axis| shape[axis]);
-        let elements = sizes.fold(1, usize::saturating_mul);
-        if elements > most {
-            (most, steps) = (elements, strides.steps);
-        }
-        true
-    });
-    steps
-}
-
-/// The axes in the order kept, reduced, inner: those of the inner ones are kept as well, and lie behind the last reduced one.
-#[derive(Debug)]
-pub(super) struct Order {
-    pub(super) axes: [usize; MAX_RANK],
-    pub(super) shape: Shape,
-    /// Where the reduced ones begin, and where the inner ones do.
-    pub(super) reduced: usize,
-    pub(super) inner: usize,
-}
-
-/// Rows of fewer values are not worth to be read by themselves.
-const SHORT: usize = 32;
-
-impl Order {
-    pub(super) fn new(shape: &Shape, set: u8, values: &dyn Layout) -> Self {
-        let rank = shape.rank();
-        // Where tensors cross, in the order of one along which elements are kept next to each other.
-        let steps = match Crossing::new(shape, values) {
-            Some(Crossing { inner, other, steps }) if is_in(set, inner) && !is_in(set, other) => steps,
-            _ => largest(shape, values),
-        };
-        // Outermost those along which it has no elements of its own.
-        let mut sorted = [0, 1, 2, 3, 4, 5];
-        sorted[..rank].sort_by_key(|&axis| Reverse(steps[axis].unsigned_abs().wrapping_sub(1)));
-        // Of the axes that make up the rows: the first and the one behind the last, in the order of memory.
-        let is_kept = |place: usize| !is_in(set, sorted[place]);
-        let (mut best, mut end) = ((0, 0, 0), rank);
-        while end > 0 && best.2 < SHORT {
-            let start = (0..end).rev().take_while(|&place| is_kept(place) == is_kept(end - 1)).last().unwrap_or(0);
-            let size = sorted[start..end].iter().fold(1, |size: usize, &axis| size.saturating_mul(shape[axis]));
-            if size > best.2 || size == best.2 && is_kept(start) {
-                best = (start, end, size);
-            }
-            end = start;
-        }
-        let (start, end, size) = best;
-        // Folded rows may have some kept values in each step.
-        let narrow = if size > 1 && !is_kept(start) && end < rank { end..rank } else { rank..rank };
-        let inner = if size > 1 && is_kept(start) { start..end } else { narrow };
-        let is_inner = |place: usize| inner.contains(&place) && is_kept(place);
-        let kept = (0..rank).filter(|&place| is_kept(place) && !is_inner(place));
-        let reduced = (0..rank).filter(|&place| !is_kept(place));
-        let mut axes = [0, 1, 2, 3, 4, 5];
-        for (slot, place) in
-            axes.iter_mut().zip(kept.clone().chain(reduced.clone()).chain((0..rank).filter(|&place| is_inner(place))))
-        {
-            *slot = sorted[place];
-        }
-        let (kept, reduced) = (kept.count(), reduced.count());
-        Self { axes, shape: shape.permuted(&axes[..rank]), reduced: kept, inner: kept + reduced }
-    }
-
-    /// Where the results lie: in the order of the axes here.
-    pub(super) fn strides(&self, from: &Shape, to: &Shape, set: u8) -> Strides {
-        let mut strides = Strides { start: 0, steps: [0; MAX_RANK] };
-        let rank = from.rank();
-        let mut next = 1;
-        let kept = (0..self.reduced).chain(self.inner..rank);
-        for axis in kept.rev().map(|place| self.axes[place]) {
-            let dropped = if to.rank() == rank { 0 } else { (0..axis).filter(|&axis| is_in(set, axis)).count() };
-            strides.steps[axis - dropped] = next;
-            next *= from[axis].max(1).cast_signed();
-        }
-        strides
-    }
-}
+use super::order::{Order, SHORT};
 
 /// What all threads need to know.
-struct Work<'w, T> {
+pub(super) struct Work<'w, T> {
     values: &'w dyn Values<T>,
     kept: Space,
     reduced: Space,
@@ -298,7 +55,7 @@ const TOGETHER: usize = 16;
 const LONG_BLOCK: usize = 512;
 
 impl<'w, T: Element> Work<'w, T> {
-    fn new(values: &'w dyn Values<T>, order: &Order, mode: Mode) -> Self {
+    pub(super) fn new(values: &'w dyn Values<T>, order: &Order, mode: Mode) -> Self {
         let (shape, rank) = (&order.shape, order.shape.rank());
         let space = |axes| Space::new(shape, axes, values);
         let (kept, reduced) = (space(0..order.reduced), space(order.reduced..order.inner));
@@ -321,7 +78,7 @@ impl<'w, T: Element> Work<'w, T> {
     }
 
     /// Writes to every slot.
-    fn write<O: Reduction<T>>(&self, slots: &mut [MaybeUninit<T>]) {
+    pub(super) fn write<O: Reduction<T>>(&self, slots: &mut [MaybeUninit<T>]) {
         if slots.is_empty() {
             return;
         }
