@@ -43,8 +43,10 @@ pub(crate) fn transpose<T: Copy>(level: Level, from: &[T], across: Across, out: 
         let (height, width) = (16 / size_of::<T>().max(1), 32 / size_of::<T>().max(1));
         if matches!(size_of::<T>(), 4 | 8) {
             (whole_lines, whole) = (lines - lines % height, len - len % width);
-            // SAFETY: the processor has these instructions; all places are in the slices, as was asked for above.
-            unsafe { avx2::blocks(from, across, (whole_lines, whole), out, step) };
+            if whole_lines > 0 {
+                // SAFETY: the processor has these instructions; all places are in the slices, as was asked for above.
+                unsafe { avx2::blocks(from, across, (whole_lines, whole), out, step) };
+            }
         }
     }
     let _ = level;
@@ -116,7 +118,17 @@ mod avx2 {
         step: usize,
     ) {
         let (height, width) = (16 / size_of::<T>(), 32 / size_of::<T>());
+        // What most often comes next, so that it is on its way while this is computed with. There need not be anything.
+        let ahead = from.as_ptr().wrapping_offset(across.step * len.cast_signed());
+        let is_far = across.step.unsigned_abs() * size_of::<T>() >= 64;
         for i in (0..len).step_by(width) {
+            if is_far {
+                for j in i..i + width {
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(across.at(j)).cast());
+                }
+            } else {
+                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(across.at(i)).cast());
+            }
             for line in (0..lines).step_by(height) {
                 // SAFETY: the block is one of those that the caller's word is for.
                 unsafe {

@@ -221,9 +221,10 @@ impl Walk {
             walk.down = down;
             walk.turns = values.all(&mut |strides| matches!(strides.steps[all[down].axis], 0 | 1));
         } else if count > 1 && inner.size <= SHORT {
-            // The next axis, or a longer one, if it is very short.
-            let longest = (0..last).rev().max_by_key(|&place| (all[place].size.min(SHORT), place));
             walk.len = inner.size.max(1);
+            // The next axis, or a longer one, if it is too short to fill a tile.
+            let wanted = TILE / walk.len;
+            let longest = (0..last).rev().max_by_key(|&place| (all[place].size.min(wanted), place));
             walk.down = longest.unwrap_or(last);
             walk.lines = all[walk.down].size.min(TILE / walk.len).max(1);
         }

@@ -29,7 +29,7 @@ pub(super) fn are_moderate(values: &[f64]) -> bool {
 /// Whether all these are positive and normal.
 #[inline(always)]
 pub(super) fn are_normal(values: &[f64]) -> bool {
-    values.iter().fold(true, |all, &x| all & (x >= f64::MIN_POSITIVE) & (x < f64::INFINITY))
+    values.iter().fold(true, |all, &x| all & (f64::MIN_POSITIVE..f64::INFINITY).contains(&x))
 }
 
 /// `PLAIN`: it is moderate; the result is the same.

@@ -130,20 +130,20 @@ macro_rules! combine {
             match fold {
                 $(Fold::$name => {
                     let mut totals = *totals;
-                    halve::<$name, T>(&mut totals, LANES, 1);
+                    halve::<$name, T, LANES>(&mut totals, LANES, 1);
                     totals[0]
                 })*
             }
         }
 
-        kernels!(f32, f32s, $($name)*);
-        kernels!(f64, f64s, $($name)*);
+        kernels!(f32, f32s, whole_f32s, $($name)*);
+        kernels!(f64, f64s, whole_f64s, $($name)*);
     };
 }
 
 /// What is compiled for each level, of one type's numbers.
 macro_rules! kernels {
-    ($type:ident, $fold:ident, $($name:ident)*) => {
+    ($type:ident, $fold:ident, $whole:ident, $($name:ident)*) => {
         impl WithSimd for Folding<'_, $type> {
             type Output = ();
 
@@ -165,10 +165,14 @@ macro_rules! kernels {
                 match fold {
                     $(Fold::$name => {
                         for (row, out) in rows {
+                            if width == 1 && len <= IN_ORDER && let (groups, []) = row.as_chunks::<LANES>() {
+                                out[0] = $whole::<$name, S>(simd, groups);
+                                continue;
+                            }
                             let mut totals = [fold.start(); LANES];
                             $fold::<$name, S>(simd, row, &mut totals);
                             // The others have nothing.
-                            halve::<$name, $type>(&mut totals, len.min(LANES).next_power_of_two(), width);
+                            halve::<$name, $type, LANES>(&mut totals, len.min(LANES).next_power_of_two(), width);
                             out.copy_from_slice(&totals[..width]);
                         }
                     })*
@@ -219,7 +223,7 @@ where
 }
 
 macro_rules! vectors {
-    ($name:ident, $type:ident, $lanes:ident, [$($width:literal: $vectors:literal),*], $as_simd:ident, $as_mut_simd:ident, $splat:ident, $turned:ident) => {
+    ($name:ident, $whole:ident, $type:ident, $lanes:ident, [$($width:literal: $vectors:literal),*], $as_simd:ident, $as_mut_simd:ident, $splat:ident, $turned:ident) => {
         #[inline(always)]
         fn $name<C: Combine, S: Simd>(simd: S, values: &[$type], totals: &mut [$type; LANES]) {
             /// With so many vectors for the totals.
@@ -227,13 +231,7 @@ macro_rules! vectors {
             fn vectors<C: Combine, S: Simd, const VECTORS: usize>(simd: S, values: &[$type], totals: &mut [$type; LANES]) {
                 let (groups, others) = values.as_chunks::<LANES>();
                 for groups in groups.chunks(IN_ORDER / LANES) {
-                    let mut sums = [C::$turned(simd, simd.$splat(C::start())); VECTORS];
-                    for group in groups {
-                        let (group, _) = S::$as_simd(group);
-                        for i in 0..VECTORS {
-                            sums[i] = C::$name(simd, sums[i], C::$turned(simd, group[i]));
-                        }
-                    }
+                    let sums = $name::in_order::<C, S, VECTORS>(simd, groups);
                     let (totals, _) = S::$as_mut_simd(totals);
                     for i in 0..VECTORS {
                         totals[i] = C::$turned(simd, C::$name(simd, C::$turned(simd, totals[i]), sums[i]));
@@ -247,11 +245,60 @@ macro_rules! vectors {
                 _ => one_by_one::<C, _>(values, totals),
             }
         }
+
+        /// As above, and the total of it, of no more than are combined in order: the totals never leave their registers.
+        #[inline(always)]
+        fn $whole<C: Combine, S: Simd>(simd: S, groups: &[[$type; LANES]]) -> $type {
+            #[inline(always)]
+            fn vectors<C: Combine, S: Simd, const VECTORS: usize>(simd: S, groups: &[[$type; LANES]]) -> $type {
+                let mut sums = $name::in_order::<C, S, VECTORS>(simd, groups);
+                let mut left = VECTORS;
+                let mut last = [C::start(); LANES / 4];
+                while left * S::$lanes > last.len() {
+                    left /= 2;
+                    for i in 0..left {
+                        sums[i] = C::$name(simd, sums[i], sums[left + i]);
+                    }
+                }
+                for (last, sum) in S::$as_mut_simd(&mut last).0.iter_mut().zip(sums) {
+                    *last = C::$turned(simd, sum);
+                }
+                halve::<C, $type, { LANES / 4 }>(&mut last, LANES / 4, 1);
+                last[0]
+            }
+
+            match S::$lanes {
+                $($width => vectors::<C, S, $vectors>(simd, groups),)*
+                _ => {
+                    let mut totals = [C::start(); LANES];
+                    one_by_one::<C, _>(groups.as_flattened(), &mut totals);
+                    halve::<C, $type, LANES>(&mut totals, LANES, 1);
+                    totals[0]
+                }
+            }
+        }
+
+        mod $name {
+            use super::*;
+
+            /// What comes of each place in some groups, with so many vectors, turned.
+            #[inline(always)]
+            pub(super) fn in_order<C: Combine, S: Simd, const VECTORS: usize>(simd: S, groups: &[[$type; LANES]]) -> [S::$name; VECTORS] {
+                let mut sums = [C::$turned(simd, simd.$splat(C::start())); VECTORS];
+                for group in groups {
+                    let (group, _) = S::$as_simd(group);
+                    for i in 0..VECTORS {
+                        sums[i] = C::$name(simd, sums[i], C::$turned(simd, group[i]));
+                    }
+                }
+                sums
+            }
+        }
     };
 }
 
-vectors!(f32s, f32, F32_LANES, [16: 4, 8: 8, 4: 16], as_simd_f32s, as_mut_simd_f32s, splat_f32s, turned_f32s);
-vectors!(f64s, f64, F64_LANES, [8: 8, 4: 16, 2: 32], as_simd_f64s, as_mut_simd_f64s, splat_f64s, turned_f64s);
+vectors!(f32s, whole_f32s, f32, F32_LANES, [16: 4, 8: 8, 4: 16], as_simd_f32s, as_mut_simd_f32s, splat_f32s, turned_f32s);
+vectors!(f64s, whole_f64s, f64, F64_LANES, [8: 8, 4: 16, 2: 32], as_simd_f64s, as_mut_simd_f64s, splat_f64s, turned_f64s);
 
 /// As above, where there are no vectors.
 #[inline(always)]
@@ -277,10 +324,10 @@ fn rest<C: Combine, T: Element>(values: &[T], totals: &mut [T; LANES]) {
 
 /// Combines some totals in pairs, and those, until `width` are left.
 #[inline(always)]
-fn halve<C: Combine, T: Element>(totals: &mut [T; LANES], count: usize, width: usize) {
+fn halve<C: Combine, T: Element, const N: usize>(totals: &mut [T; N], count: usize, width: usize) {
     macro_rules! halve {
         ($($left:literal)*) => {$(
-            if (width..count).contains(&$left) {
+            if $left < N && (width..count).contains(&$left) {
                 for i in 0..$left {
                     totals[i] = C::values(totals[i], totals[$left + i]);
                 }

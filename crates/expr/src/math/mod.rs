@@ -101,12 +101,21 @@ pub enum Through<'o, 'v, T> {
     To(&'o mut [MaybeUninit<T>], &'v [T]),
 }
 
-impl<T> Through<'_, '_, T> {
+impl<'o, T: Copy> Through<'o, '_, T> {
     #[inline(always)]
     fn get(&self) -> &[T] {
         match self {
             Self::InPlace(values) => values,
             Self::To(_, values) => values,
+        }
+    }
+
+    /// The values themselves where results go.
+    #[inline(always)]
+    fn copied(self) -> &'o mut [T] {
+        match self {
+            Self::InPlace(values) => values,
+            Self::To(out, values) => copied(out, values),
         }
     }
 }
@@ -330,7 +339,7 @@ macro_rules! element {
                         Power::Inverse => each!(|x| 1.0 / x),
                         Power::InverseRoot => each!(|x| 1.0 / root(x)),
                         Power::Root => each!(|x| root(x)),
-                        Power::Itself => each!(|x| x),
+                        Power::Itself => self.values.copied(),
                         Power::Square => each!(|x| x * x),
                         Power::Cube => each!(|x| x * x * x),
                         Power::Fourth => each!(|x| (x * x) * (x * x)),
@@ -345,10 +354,7 @@ macro_rules! element {
 /// over values, so that these have vectors.
 #[inline(always)]
 fn powi<'o, T: Element>(values: Through<'o, '_, T>, n: i32) -> &'o mut [T] {
-    let values = match values {
-        Through::InPlace(values) => values,
-        Through::To(out, values) => copied(out, values),
-    };
+    let values = values.copied();
     let (blocks, others) = values.as_chunks_mut::<LANES>();
     for block in blocks {
         powi_block(block, n);

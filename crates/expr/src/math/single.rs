@@ -19,7 +19,7 @@ pub(super) fn are_moderate(values: &[f32]) -> bool {
 /// Whether all these are positive and normal.
 #[inline(always)]
 pub(super) fn are_normal(values: &[f32]) -> bool {
-    values.iter().fold(true, |all, &x| all & (x >= f32::MIN_POSITIVE) & (x < f32::INFINITY))
+    values.iter().fold(true, |all, &x| all & (f32::MIN_POSITIVE..f32::INFINITY).contains(&x))
 }
 
 /// `PLAIN`: it is moderate; the result is the same.
