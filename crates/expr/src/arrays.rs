@@ -4,7 +4,7 @@ use ndarray::{ArrayBase, ArrayView, ArrayViewMut, Axis, Data, Dimension, IxDyn, 
 use tenzor_memory::Allocator;
 
 use crate::item::Item;
-use crate::shape::{Shape, ShapeError, Strides};
+use crate::shape::{Shape, ShapeError, ShapeErrorKind, Strides};
 use crate::tensor::{Tensor, View};
 
 /// The elements of an array without copying: in whatever order its axes are, backwards along some, repeated along others (as
@@ -45,7 +45,7 @@ impl<'t, T: Item, D: Dimension> TryFrom<ArrayView<'t, T, D>> for View<'t, T> {
                 strides.start += (size - 1) * step.unsigned_abs();
             }
         }
-        let elements = array.to_slice_memory_order().ok_or(ShapeError::Gaps { shape })?;
+        let elements = array.to_slice_memory_order().ok_or(ShapeErrorKind::Gaps { shape })?;
         Ok(Self { elements, shape, strides })
     }
 }
@@ -89,7 +89,7 @@ impl<'t, T: Item, D: Dimension> TryFrom<View<'t, T>> for ArrayView<'t, T, D> {
             let steps = IxDyn(&steps[..shape.rank()]);
             ArrayView::from_shape(IxDyn(&shape).strides(steps), elements.get(first..).unwrap_or_default())
         };
-        let mut array = array.map_err(|_| ShapeError::Strides { shape, given: elements.len() })?;
+        let mut array = array.map_err(|_| ShapeErrorKind::Strides { shape, given: elements.len() })?;
         for axis in (0..shape.rank()).filter(|&axis| is_backwards(axis)) {
             array.invert_axis(Axis(axis));
         }
@@ -125,10 +125,10 @@ impl<'t, T: Item, A: Allocator, D: Dimension> TryFrom<&'t mut Tensor<T, A>> for 
         let elements = tensor.as_mut_slice();
         let given = elements.len();
         let array = ArrayViewMut::from_shape(IxDyn(&shape), elements);
-        array.map_err(|_| ShapeError::Strides { shape, given })?.into_dimensionality().map_err(|_| rank::<D>(shape))
+        array.map_err(|_| ShapeErrorKind::Strides { shape, given })?.into_dimensionality().map_err(|_| rank::<D>(shape))
     }
 }
 
 fn rank<D: Dimension>(shape: Shape) -> ShapeError {
-    ShapeError::Order { operation: "ndarray", shape, given: D::NDIM.unwrap_or_default() }
+    ShapeErrorKind::Order { operation: &"ndarray", shape, given: D::NDIM.unwrap_or_default() }.into()
 }

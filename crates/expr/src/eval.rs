@@ -12,7 +12,7 @@ use crate::error::EvalError;
 use crate::expr::Expr;
 use crate::fill::{new_row, overwrite_row};
 use crate::node::{materialise, produce, settle};
-use crate::shape::{Shape, ShapeError};
+use crate::shape::{Shape, ShapeError, ShapeErrorKind};
 use crate::simd::{Level, Mode, Simd};
 use crate::source::Leaf;
 use crate::tensor::Tensor;
@@ -58,6 +58,7 @@ pub fn eval<E: Expr, A: Allocator + Clone>(expr: &E, alloc: A) -> Result<Tensor<
 ///
 /// # Errors
 /// As [`eval`], and if `output` has not as many elements as the expression.
+#[track_caller]
 pub fn eval_into<E: Expr>(expr: &E, output: &mut [E::Elem]) -> Result<(), EvalError> {
     Eval::new(Global).eval_into(expr, output)
 }
@@ -122,10 +123,11 @@ impl<A: Allocator + Clone> Eval<A> {
     ///
     /// # Errors
     /// As [`eval_into`].
+    #[track_caller]
     pub fn eval_into<E: Expr>(&self, expr: &E, output: &mut [E::Elem]) -> Result<(), EvalError> {
         let shape = expr.shape()?;
         if output.len() != shape.elements() {
-            return Err(ShapeError::Elements { shape, given: output.len() }.into());
+            return Err(ShapeError::here(ShapeErrorKind::Elements { shape, given: output.len() }).into());
         }
         if let Some(row) = short(expr, &shape) {
             overwrite_row(output, row, self.mode.level);

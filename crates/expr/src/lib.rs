@@ -62,7 +62,7 @@ pub use math::Element;
 pub use nodes::{concat, stack};
 #[cfg(feature = "npy")]
 pub use npy::NpyError;
-pub use shape::{IntoShape, Shape, ShapeError};
+pub use shape::{IntoShape, Shape, ShapeError, ShapeErrorKind};
 pub use simd::Simd;
 pub use tensor::{Owned, Tensor, View};
 

@@ -11,7 +11,7 @@ use tenzor_memory::{AllocError, Allocator, Buffer};
 
 use crate::axes::MAX_RANK;
 use crate::item::Item;
-use crate::shape::{Shape, ShapeError, Strides};
+use crate::shape::{Shape, ShapeError, ShapeErrorKind, Strides};
 use crate::tensor::{Tensor, View};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
@@ -360,7 +360,7 @@ impl<'t> Text<'t> {
                 return Err(MALFORMED);
             }
             // All that is wrong with digits is that they are too many.
-            let size = word.parse().map_err(|_| ShapeError::TooLarge)?;
+            let size = word.parse().map_err(|_| ShapeError::from(ShapeErrorKind::TooLarge))?;
             // Python 2 marked some numbers as long.
             self.skip("L");
             if let Some(slot) = sizes.get_mut(rank) {
@@ -372,7 +372,7 @@ impl<'t> Text<'t> {
                 break;
             }
         }
-        let sizes = sizes.get(..rank).ok_or(ShapeError::Rank { rank })?;
+        let sizes = sizes.get(..rank).ok_or(ShapeError::from(ShapeErrorKind::Rank { rank }))?;
         Ok(Shape::new(sizes)?)
     }
 }

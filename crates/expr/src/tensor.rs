@@ -10,7 +10,7 @@ use crate::fill::{Rows, overwrite};
 use crate::item::Item;
 use crate::math::Element;
 use crate::node::Node;
-use crate::shape::{IntoShape, Shape, ShapeError, Strides};
+use crate::shape::{IntoShape, Shape, ShapeError, ShapeErrorKind, Strides};
 use crate::simd::Mode;
 use crate::source::{Leaf, LeafReader, RowSlice};
 
@@ -203,7 +203,7 @@ impl<T: Item, A: Allocator> Tensor<T, A> {
 
 fn of_elements(shape: impl IntoShape, given: usize) -> Result<Shape, ShapeError> {
     let shape = shape.into_shape()?;
-    if shape.elements() == given { Ok(shape) } else { Err(ShapeError::Elements { shape, given }) }
+    if shape.elements() == given { Ok(shape) } else { Err(ShapeErrorKind::Elements { shape, given }.into()) }
 }
 
 impl<T: Item, A: Allocator> From<Tensor<T, A>> for Buffer<T, A> {
@@ -318,7 +318,7 @@ impl<'t, T: Item> View<'t, T> {
     ) -> Result<Self, ShapeError> {
         let shape = shape.into_shape()?;
         let strides = Strides::within(&shape, strides, start, elements.len())
-            .ok_or(ShapeError::Strides { shape, given: elements.len() })?;
+            .ok_or(ShapeErrorKind::Strides { shape, given: elements.len() })?;
         Ok(Self { elements, shape, strides })
     }
 
@@ -332,11 +332,11 @@ impl<'t, T: Item> View<'t, T> {
     /// # Errors
     /// [`ShapeError`] if there are none or several.
     pub fn item(&self) -> Result<T, ShapeError> {
-        let error = ShapeError::Elements { shape: self.shape, given: 1 };
+        let error = ShapeErrorKind::Elements { shape: self.shape, given: 1 };
         if self.shape.elements() == 1 {
-            self.elements.get(self.strides.start).copied().ok_or(error)
+            self.elements.get(self.strides.start).copied().ok_or(error.into())
         } else {
-            Err(error)
+            Err(error.into())
         }
     }
 

@@ -17,7 +17,7 @@ use crate::fill::{Rows, overwrite};
 use crate::item::Item;
 use crate::node::materialise;
 use crate::nodes::Current;
-use crate::shape::{Shape, ShapeError};
+use crate::shape::{Operation, Shape, ShapeError, ShapeErrorKind, placed};
 use crate::source::{InPlace, Source};
 use crate::tensor::Tensor;
 
@@ -42,6 +42,7 @@ impl<T: Item, A: Allocator> Tensor<T, A> {
     /// # Errors
     /// [`EvalError`] if the expression has no shape or another one, before anything is written, and when the allocator refuses: the elements
     /// are then what they were, or anything.
+    #[track_caller]
     pub fn assign<E: Expr<Elem = T>>(&mut self, expr: E) -> Result<(), EvalError>
     where
         A: Clone,
@@ -72,6 +73,7 @@ impl<T: Item, A: Allocator> Tensor<T, A> {
     ///
     /// # Panics
     /// Where a function that was given to [`map`](Expr::map) does. The elements are then what they were, or anything.
+    #[track_caller]
     pub fn update<E: Expr<Elem = T>>(&mut self, change: impl FnOnce(Current<T>) -> E) -> Result<(), EvalError>
     where
         A: Clone,
@@ -85,13 +87,14 @@ impl<A: Allocator + Clone> Eval<A> {
     ///
     /// # Errors
     /// As there.
+    #[track_caller]
     pub fn assign<T: Item, B: Allocator, E: Expr<Elem = T>>(
         &self,
         tensor: &mut Tensor<T, B>,
         expr: E,
     ) -> Result<(), EvalError> {
         let shape = tensor.shape();
-        stretches(&expr, &shape, "assign")?;
+        stretches(&expr, &shape, &"assign")?;
         let context = self.context().into(Output::new(tensor.as_mut_slice()));
         write_to(&context, &expr, &shape);
         context.check()
@@ -101,6 +104,7 @@ impl<A: Allocator + Clone> Eval<A> {
     ///
     /// # Errors
     /// As there.
+    #[track_caller]
     pub fn update<T: Item, B: Allocator, E: Expr<Elem = T>>(
         &self,
         tensor: &mut Tensor<T, B>,
@@ -109,17 +113,19 @@ impl<A: Allocator + Clone> Eval<A> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let (number, shape) = (NUMBER.fetch_add(1, Ordering::Relaxed), tensor.shape());
         let expr = change(Current { number, shape, element: PhantomData });
-        stretches(&expr, &shape, "update")?;
+        stretches(&expr, &shape, &"update")?;
         let context = self.context().updating(Output::new(tensor.as_mut_slice()), number);
         update(&context, &expr, &shape)
     }
 }
 
 /// Whether an expression stretches to a shape.
-fn stretches<E: Expr>(expr: &E, to: &Shape, operation: &'static str) -> Result<(), ShapeError> {
+#[track_caller]
+fn stretches<E: Expr>(expr: &E, to: &Shape, operation: Operation) -> Result<(), ShapeError> {
     let shape = expr.shape()?;
-    let mismatch = ShapeError::Mismatch { operation, left: *to, right: shape };
-    if to.broadcast(&shape, operation)? == *to { Ok(()) } else { Err(mismatch) }
+    let mismatch = ShapeErrorKind::Mismatch { operation, left: *to, right: shape };
+    let stretched = placed(to.broadcast(&shape, operation))?;
+    if stretched == *to { Ok(()) } else { Err(ShapeError::here(mismatch)) }
 }
 
 /// Writes the values of an expression, stretched to the shape of the tensor that the context updates, over that tensor's.

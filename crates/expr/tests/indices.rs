@@ -1,7 +1,15 @@
 //! Indices: where extremes are, what is gathered by them, and what is refused.
+#![allow(clippy::unwrap_used)]
 
-use tenzor_expr::{Eval, EvalError, Expr, Shape, ShapeError, Tensor, View, concat, eval, eval_into, explain, stack};
+use tenzor_expr::{
+    Eval, EvalError, Expr, Shape, ShapeErrorKind, Tensor, View, concat, eval, eval_into, explain, stack,
+};
 use tenzor_memory::TensorAllocator;
+
+/// What is wrong with an expression's shapes.
+fn kind(expr: impl Expr) -> ShapeErrorKind {
+    expr.shape().unwrap_err().kind
+}
 
 fn argmax(values: &[f32], shape: &[usize], axis: usize) -> Vec<usize> {
     let inner: usize = shape[axis + 1..].iter().product();
@@ -110,22 +118,19 @@ fn shapes_that_do_not_go_together_are_refused() {
     let flat = View::new(&[1.0_f32; 6], [6]).unwrap();
     let deep = View::new(&[1.0_f32; 1], [1, 1, 1, 1, 1, 1]).unwrap();
     let indices = View::new(&[0_usize; 4], [2, 2]).unwrap();
-    assert_eq!(deep.gather(0, indices).shape(), Err(ShapeError::Rank { rank: 7 }));
-    assert_eq!(stack([deep], 0).shape(), Err(ShapeError::Rank { rank: 7 }));
-    assert!(matches!(flat.gather(1, indices).shape(), Err(ShapeError::Axis { operation: "gather", axis: 1, .. })));
-    assert!(matches!(flat.argmax(-2).shape(), Err(ShapeError::Axis { operation: "argmax", axis: -2, .. })));
-    assert!(matches!(flat.slice(0, ..0).argmin(0).shape(), Err(ShapeError::Empty { operation: "argmin", .. })));
-    assert!(matches!(flat.cumsum(1).shape(), Err(ShapeError::Axis { operation: "cumsum", .. })));
-    assert!(matches!(flat.std([0, 0]).shape(), Err(ShapeError::Axis { operation: "std", .. })));
-    assert!(matches!(flat.dot(flat.slice(0, ..1)).shape(), Err(ShapeError::Mismatch { operation: "dot", .. })));
-    assert!(matches!(flat.matmul(flat.slice(0, ..1)).shape(), Err(ShapeError::Mismatch { operation: "matmul", .. })));
-    assert!(matches!(flat.sum(..).matmul(flat).shape(), Err(ShapeError::Mismatch { operation: "matmul", .. })));
-    assert!(matches!(stack([flat.slice(0, ..1), flat.slice(0, ..2)], 0).shape(), Err(ShapeError::Mismatch { .. })));
-    assert!(matches!(concat([flat.sum(..)], 0).shape(), Err(ShapeError::Axis { operation: "concat", .. })));
-    assert!(matches!(
-        concat(Vec::<View<'_, f32>>::new(), 0).shape(),
-        Err(ShapeError::Empty { operation: "concat", .. })
-    ));
+    assert_eq!(deep.gather(0, indices).shape(), Err(ShapeErrorKind::Rank { rank: 7 }.into()));
+    assert_eq!(stack([deep], 0).shape(), Err(ShapeErrorKind::Rank { rank: 7 }.into()));
+    assert!(matches!(kind(flat.gather(1, indices)), ShapeErrorKind::Axis { operation: &"gather", axis: 1, .. }));
+    assert!(matches!(kind(flat.argmax(-2)), ShapeErrorKind::Axis { operation: &"argmax", axis: -2, .. }));
+    assert!(matches!(kind(flat.slice(0, ..0).argmin(0)), ShapeErrorKind::Empty { operation: &"argmin", .. }));
+    assert!(matches!(kind(flat.cumsum(1)), ShapeErrorKind::Axis { operation: &"cumsum", .. }));
+    assert!(matches!(kind(flat.std([0, 0])), ShapeErrorKind::Axis { operation: &"std", .. }));
+    assert!(matches!(kind(flat.dot(flat.slice(0, ..1))), ShapeErrorKind::Mismatch { operation: &"dot", .. }));
+    assert!(matches!(kind(flat.matmul(flat.slice(0, ..1))), ShapeErrorKind::Mismatch { operation: &"matmul", .. }));
+    assert!(matches!(kind(flat.sum(..).matmul(flat)), ShapeErrorKind::Mismatch { operation: &"matmul", .. }));
+    assert!(matches!(kind(stack([flat.slice(0, ..1), flat.slice(0, ..2)], 0)), ShapeErrorKind::Mismatch { .. }));
+    assert!(matches!(kind(concat([flat.sum(..)], 0)), ShapeErrorKind::Axis { operation: &"concat", .. }));
+    assert!(matches!(kind(concat(Vec::<View<'_, f32>>::new(), 0)), ShapeErrorKind::Empty { operation: &"concat", .. }));
     assert_eq!(concat(&[flat, flat][..], 0).shape(), Shape::new(&[12]));
 }
 

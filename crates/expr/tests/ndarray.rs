@@ -5,7 +5,7 @@
 use std::error::Error;
 
 use ndarray::{Array2, ArrayD, ArrayView, ArrayView1, ArrayView2, ArrayViewMut2, Axis, Ix5, s};
-use tenzor_expr::{Expr, ShapeError, Tensor, View, eval, eval_into};
+use tenzor_expr::{Expr, ShapeError, ShapeErrorKind, Tensor, View, eval, eval_into};
 use tenzor_memory::TensorAllocator;
 
 type Result = std::result::Result<(), Box<dyn Error>>;
@@ -56,7 +56,7 @@ fn views_and_arrays_are_each_other() -> Result {
         let stretched = part.broadcast([&[random.usize(1..3)][..], &sizes].concat()).ok_or("no broadcast")?;
         let expected: Vec<f64> = stretched.iter().copied().collect();
         let view = match View::try_from(stretched.view()) {
-            Err(ShapeError::Gaps { .. }) => continue,
+            Err(ShapeError { kind: ShapeErrorKind::Gaps { .. }, .. }) => continue,
             view => view?,
         };
         assert_eq!(view.to_vec(), expected);
@@ -106,7 +106,7 @@ fn tensors_are_arrays() -> Result {
 fn gaps_are_refused_and_nothing_is_nothing() -> Result {
     let array = Array2::<f32>::zeros((3, 4));
     let error = View::try_from(array.slice(s![.., 1..3])).err().ok_or("no error")?;
-    assert!(matches!(error, ShapeError::Gaps { shape } if shape[..] == [3, 2]));
+    assert!(matches!(error.kind, ShapeErrorKind::Gaps { shape } if shape[..] == [3, 2]));
     for empty in [array.slice(s![0..0, ..]), array.slice(s![.., 1..1])] {
         eval_into(&View::try_from(empty)?.exp(), &mut [])?;
     }

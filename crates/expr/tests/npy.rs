@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::io::{self, Cursor, ErrorKind, Read, Seek, SeekFrom};
 
-use tenzor_expr::{Item, NpyError, Shape, ShapeError, Tensor, View};
+use tenzor_expr::{Item, NpyError, Shape, ShapeError, ShapeErrorKind, Tensor, View};
 use tenzor_memory::{PoolConfig, TensorAllocator};
 
 type Result = std::result::Result<(), Box<dyn Error>>;
@@ -151,9 +151,15 @@ fn hostile_files_are_refused_before_anything_is_allocated() {
         "(99999999999999999999999,)",
         "(0, 9223372036854775807)",
     ] {
-        assert!(matches!(refused(&shaped(shape)), NpyError::Shape(ShapeError::TooLarge)), "{shape}");
+        assert!(
+            matches!(refused(&shaped(shape)), NpyError::Shape(ShapeError { kind: ShapeErrorKind::TooLarge, .. })),
+            "{shape}"
+        );
     }
-    assert!(matches!(refused(&shaped("(1,1,1,1,1,1,1)")), NpyError::Shape(ShapeError::Rank { rank: 7 })));
+    assert!(matches!(
+        refused(&shaped("(1,1,1,1,1,1,1)")),
+        NpyError::Shape(ShapeError { kind: ShapeErrorKind::Rank { rank: 7 }, .. })
+    ));
     for shape in [
         "(-1,)", "1", "[1]", "(1 1)", "(,)", "(1,,)", "(1", "(1.0,)", "((1,),)", "(0x1,)", "('1',)", "(1,)(", "(L,)",
         "é",

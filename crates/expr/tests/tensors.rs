@@ -3,7 +3,7 @@
 
 use std::error::Error;
 
-use tenzor_expr::{EvalError, Expr, Shape, ShapeError, Tensor, View, eval};
+use tenzor_expr::{EvalError, Expr, Shape, ShapeErrorKind, Tensor, View, eval};
 use tenzor_memory::{PoolConfig, TensorAllocator};
 
 type Result = std::result::Result<(), Box<dyn Error>>;
@@ -24,12 +24,12 @@ fn tensors_are_made_and_looked_into() -> Result {
         assert_eq!((x.get(wrong), x.view().get(wrong)), (None, None));
         assert_eq!(x.get_mut(wrong), None);
     }
-    assert_eq!(x.item(), Err(ShapeError::Elements { shape: x.shape(), given: 1 }));
+    assert_eq!(x.item(), Err(ShapeErrorKind::Elements { shape: x.shape(), given: 1 }.into()));
     assert_eq!(Tensor::<f64, _>::zeros_in([0, 1], &alloc)?.item().ok(), None);
     assert_eq!(x.into_shape([4]).unwrap_err().to_string(), "the shape [4] has 4 elements, not 6");
 
     let huge = Tensor::<f64, _>::zeros_in([usize::MAX, 2], &alloc).unwrap_err();
-    assert_eq!(huge, EvalError::Shape(ShapeError::TooLarge));
+    assert_eq!(huge, EvalError::Shape(ShapeErrorKind::TooLarge.into()));
     let small = TensorAllocator::with_config(PoolConfig::default().with_limit(Some(1 << 20)));
     assert!(matches!(Tensor::<f64, _>::ones_in([1 << 20], &small), Err(EvalError::Alloc(_))));
     Ok(())
@@ -83,7 +83,7 @@ fn strides_are_checked_against_the_slice() -> Result {
     let fails = |shape: &[usize], strides: &[isize], start| {
         let shape = Shape::new(shape).unwrap();
         let error = View::with_strides(&memory, shape, strides, start).err();
-        assert_eq!(error, Some(ShapeError::Strides { shape, given: 24 }));
+        assert_eq!(error, Some(ShapeErrorKind::Strides { shape, given: 24 }.into()));
     };
     fails(&[2], &[], 0);
     fails(&[], &[1], 0);

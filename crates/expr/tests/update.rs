@@ -74,7 +74,8 @@ fn what_is_assigned_is_stretched() -> Result<(), EvalError> {
     assert_eq!((w.as_slice(), alloc.stats().allocations), (&[1.0; 6][..], before));
     // Neither a larger one nor another one.
     let mut one = Tensor::zeros_in([3], &alloc)?;
-    assert_eq!(one.assign(&w).unwrap_err().to_string(), "assign: the shapes [3] and [2, 3] do not go together");
+    let error = one.assign(&w).unwrap_err().to_string();
+    assert!(error.starts_with("assign: the shapes [3] and [2, 3] do not go together"), "{error}");
     assert!(w.assign(one.slice(0, ..2)).is_err() && w.update(|_| one.slice(0, ..2)).is_err());
     assert!(one.update(|x| x + &w).is_err());
     assert_eq!(w.as_slice(), [1.0; 6]);

@@ -3,7 +3,7 @@
 
 use std::error::Error;
 
-use tenzor_expr::{Expr, Shape, ShapeError, View, eval};
+use tenzor_expr::{Expr, Shape, ShapeError, ShapeErrorKind, View, eval};
 use tenzor_memory::TensorAllocator;
 
 type Result = std::result::Result<(), Box<dyn Error>>;
@@ -144,26 +144,27 @@ fn backwards_views_are_reshaped_reduced_and_multiplied() -> Result {
 fn what_is_not_there_is_named_as_it_was_given() -> Result {
     let memory = elements(6);
     let x = View::new(&memory, [2, 3])?;
-    let axis = |operation, axis| Some(ShapeError::Axis { operation, shape: Shape::new(&[2, 3]).unwrap(), axis });
-    assert_eq!(x.sum(2).shape().err(), axis("sum", 2));
-    assert_eq!(x.sum(-3).shape().err(), axis("sum", -3));
-    assert_eq!(x.sum([0, 1, -1]).shape().err(), axis("sum", -1));
-    assert_eq!(x.sum([1, 1]).shape().err(), axis("sum", 1));
-    assert_eq!(x.sum([0, 1, 2, 3, 4, 5, 6, 7, 8]).shape().err(), axis("sum", 2));
-    assert_eq!(x.mean(usize::MAX).shape().err(), axis("mean", isize::MAX));
-    assert_eq!(x.max(isize::MIN).shape().err(), axis("max", isize::MIN));
-    assert_eq!(x.softmax(-3).shape().err(), axis("softmax", -3));
-    assert_eq!(x.permute([0, -2]).shape().err(), axis("permute", -2));
-    assert_eq!(x.permute([0, 2]).shape().err(), axis("permute", 2));
-    assert_eq!(x.permute(-1).shape().unwrap_err().to_string(), "permute: 1 axes are not all of the shape [2, 3]");
-    assert_eq!(x.slice(2, ..).shape().err(), axis("slice", 2));
-    assert_eq!(x.flip(-3).shape().err(), axis("flip", -3));
-    assert_eq!(x.index_axis(2, 0).shape().err(), axis("index_axis", 2));
-    assert_eq!(x.squeeze(-3).shape().err(), axis("squeeze", -3));
-    assert_eq!(x.unsqueeze(3).shape().err(), axis("unsqueeze", 3));
-    assert_eq!(x.unsqueeze(-4).shape().err(), axis("unsqueeze", -4));
+    let shape = Shape::new(&[2, 3])?;
+    let axis = |operation, axis| Some(ShapeErrorKind::Axis { operation, shape, axis }.into());
+    assert_eq!(x.sum(2).shape().err(), axis(&"sum", 2));
+    assert_eq!(x.sum(-3).shape().err(), axis(&"sum", -3));
+    assert_eq!(x.sum([0, 1, -1]).shape().err(), axis(&"sum", -1));
+    assert_eq!(x.sum([1, 1]).shape().err(), axis(&"sum", 1));
+    assert_eq!(x.sum([0, 1, 2, 3, 4, 5, 6, 7, 8]).shape().err(), axis(&"sum", 2));
+    assert_eq!(x.mean(usize::MAX).shape().err(), axis(&"mean", isize::MAX));
+    assert_eq!(x.max(isize::MIN).shape().err(), axis(&"max", isize::MIN));
+    assert_eq!(x.softmax(-3).shape().err(), axis(&"softmax", -3));
+    assert_eq!(x.permute([0, -2]).shape().err(), axis(&"permute", -2));
+    assert_eq!(x.permute([0, 2]).shape().err(), axis(&"permute", 2));
+    assert_eq!(x.permute(-1).shape().unwrap_err().kind.to_string(), "permute: 1 axes are not all of the shape [2, 3]");
+    assert_eq!(x.slice(2, ..).shape().err(), axis(&"slice", 2));
+    assert_eq!(x.flip(-3).shape().err(), axis(&"flip", -3));
+    assert_eq!(x.index_axis(2, 0).shape().err(), axis(&"index_axis", 2));
+    assert_eq!(x.squeeze(-3).shape().err(), axis(&"squeeze", -3));
+    assert_eq!(x.unsqueeze(3).shape().err(), axis(&"unsqueeze", 3));
+    assert_eq!(x.unsqueeze(-4).shape().err(), axis(&"unsqueeze", -4));
 
-    let said = |result: std::result::Result<Shape, ShapeError>| result.unwrap_err().to_string();
+    let said = |result: std::result::Result<Shape, ShapeError>| result.unwrap_err().kind.to_string();
     assert_eq!(
         said(x.index_axis(-1, -4).shape()),
         "index_axis: there is no index -4 along axis -1 of the shape [2, 3]"
@@ -173,7 +174,7 @@ fn what_is_not_there_is_named_as_it_was_given() -> Result {
     assert_eq!(said(x.slice(1, ..=3).shape()), "slice: ..=3 is not within axis 1 of the shape [2, 3]");
     assert_eq!(said(x.slice(1, -4..).shape()), "slice: -4.. is not within axis 1 of the shape [2, 3]");
     for wrong in [x.slice(1, ..=usize::MAX), x.slice(1, isize::MIN..), x.slice(1, isize::MAX..isize::MIN)] {
-        assert!(matches!(wrong.shape(), Err(ShapeError::Range { .. })));
+        assert!(matches!(wrong.shape().unwrap_err().kind, ShapeErrorKind::Range { .. }));
     }
     assert_eq!(said(x.stepped(1, .., 0).shape()), "stepped: a step of 0 leads nowhere in the shape [2, 3]");
     assert_eq!(said(x.squeeze(1).shape()), "squeeze: the shapes [2, 3] and [2, 1] do not go together");

@@ -15,7 +15,7 @@ use crate::fill::{grain, in_parts};
 use crate::math::{Element, IN_ORDER};
 use crate::node::{Node, known};
 use crate::ops::Reduction;
-use crate::shape::{MAX_RANK, Shape, ShapeError};
+use crate::shape::{MAX_RANK, Shape, ShapeError, ShapeErrorKind, placed};
 use crate::simd::{Kernel, Mode, vectorised};
 use crate::slots::copied;
 use crate::source::{Leaf, RowSlice, Source, Tile, Values};
@@ -33,15 +33,16 @@ pub struct Arg<O, X> {
 }
 
 impl<O: Extreme<X::Elem>, X: Node<Elem: Element>> Arg<O, X> {
+    #[track_caller]
     pub(crate) fn new(x: X, axis: Axis) -> Self {
         let mut number = 0;
-        let shape = x.checked_shape().and_then(|shape| {
-            number = axis.of(&shape, O::ARG)?;
+        let shape = placed(x.checked_shape().and_then(|shape| {
+            number = axis.of(&shape, &O::ARG)?;
             match shape[number] {
-                0 => Err(ShapeError::Empty { operation: O::ARG, shape }),
+                0 => Err(ShapeErrorKind::Empty { operation: &O::ARG, shape }.into()),
                 _ => Ok(shape.without(|axis| axis == number)),
             }
-        });
+        }));
         Self { x, axis: number, shape, op: PhantomData }
     }
 

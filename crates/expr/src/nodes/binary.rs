@@ -1,38 +1,51 @@
 //! Operations on two expressions.
 
+use std::panic::Location;
+
 use crate::block::Taken;
 use crate::context::Context;
 use crate::node::Node;
 use crate::ops::BinaryOp;
-use crate::shape::{Shape, ShapeError, Strides};
+use crate::shape::{Place, Shape, ShapeError, Strides};
 use crate::simd::Level;
 use crate::source::{InPlace, Reader, Row, Source};
 use crate::walk::Rect;
 
 /// An operation on the elements of two expressions. Comparisons are of `bool`s, for [`Expr::where_`](crate::Expr::where_).
 ///
-/// Also a source, reader or row of two.
+/// Also a source, reader or row of two, which have no place in the program.
 #[derive(Clone, Copy, Debug)]
-pub struct Binary<O, L, R> {
+pub struct Binary<O, L, R, P = Place> {
     pub(crate) op: O,
     pub(crate) left: L,
     pub(crate) right: R,
+    /// Its shape is checked whenever it is asked for, long after the operator was called.
+    pub(crate) place: P,
+}
+
+impl<O, L, R> Binary<O, L, R> {
+    #[inline(always)]
+    #[track_caller]
+    pub(crate) fn new(op: O, left: L, right: R) -> Self {
+        Self { op, left, right, place: Location::caller() }
+    }
 }
 
 impl<O: BinaryOp<L::Elem>, L: Node, R: Node<Elem = L::Elem>> Node for Binary<O, L, R> {
     type Elem = O::Output;
     type Source<'e>
-        = Binary<O, L::Source<'e>, R::Source<'e>>
+        = Binary<O, L::Source<'e>, R::Source<'e>, ()>
     where
         Self: 'e;
     type Row<'e>
-        = Binary<O, L::Row<'e>, R::Row<'e>>
+        = Binary<O, L::Row<'e>, R::Row<'e>, ()>
     where
         Self: 'e;
 
     #[inline(always)]
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
-        self.left.checked_shape()?.broadcast(&self.right.checked_shape()?, O::NAME)
+        let (left, right) = (self.left.checked_shape()?, self.right.checked_shape()?);
+        left.broadcast(&right, &O::NAME).map_err(|error| error.at(self.place))
     }
 
     #[inline]
@@ -42,25 +55,25 @@ impl<O: BinaryOp<L::Elem>, L: Node, R: Node<Elem = L::Elem>> Node for Binary<O, 
         if let Some(withheld) = withheld {
             context.offer(withheld);
         }
-        Binary { op: self.op, left, right }
+        Binary { op: self.op, left, right, place: () }
     }
 
     #[inline(always)]
     fn as_row(&self, shape: &Shape) -> Option<Self::Row<'_>> {
-        Some(Binary { op: self.op, left: self.left.as_row(shape)?, right: self.right.as_row(shape)? })
+        Some(Binary { op: self.op, left: self.left.as_row(shape)?, right: self.right.as_row(shape)?, place: () })
     }
 }
 
-impl<O: BinaryOp<L::Item>, L: Source, R: Source<Item = L::Item>> Source for Binary<O, L, R> {
+impl<O: BinaryOp<L::Item>, L: Source, R: Source<Item = L::Item>> Source for Binary<O, L, R, ()> {
     type Item = O::Output;
     type Reader<'s>
-        = Binary<O, L::Reader<'s>, R::Reader<'s>>
+        = Binary<O, L::Reader<'s>, R::Reader<'s>, ()>
     where
         Self: 's;
 
     #[inline]
     fn reader(&self) -> Self::Reader<'_> {
-        Binary { op: self.op, left: self.left.reader(), right: self.right.reader() }
+        Binary { op: self.op, left: self.left.reader(), right: self.right.reader(), place: () }
     }
 
     fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides)) {
@@ -87,11 +100,11 @@ impl<O: BinaryOp<L::Item>, L: Source, R: Source<Item = L::Item>> Source for Bina
     }
 }
 
-impl<O: BinaryOp<L::Item>, L: Reader, R: Reader<Item = L::Item>> Reader for Binary<O, L, R> {
+impl<O: BinaryOp<L::Item>, L: Reader, R: Reader<Item = L::Item>> Reader for Binary<O, L, R, ()> {
     type Item = O::Output;
     type Scratch = (L::Scratch, R::Scratch);
     type Row<'r>
-        = Binary<O, L::Row<'r>, R::Row<'r>>
+        = Binary<O, L::Row<'r>, R::Row<'r>, ()>
     where
         Self: 'r;
 
@@ -121,11 +134,11 @@ impl<O: BinaryOp<L::Item>, L: Reader, R: Reader<Item = L::Item>> Reader for Bina
     ) -> Self::Row<'r> {
         let here = O::here(here);
         let left = self.left.row(&mut scratch.0, here, rect, level);
-        Binary { op: self.op, left, right: self.right.row(&mut scratch.1, here, rect, level) }
+        Binary { op: self.op, left, right: self.right.row(&mut scratch.1, here, rect, level), place: () }
     }
 }
 
-impl<O: BinaryOp<L::Item>, L: Row, R: Row<Item = L::Item>> Row for Binary<O, L, R> {
+impl<O: BinaryOp<L::Item>, L: Row, R: Row<Item = L::Item>> Row for Binary<O, L, R, ()> {
     type Item = O::Output;
 
     #[inline(always)]

@@ -10,7 +10,7 @@ use crate::axes::Axis;
 use crate::context::Context;
 use crate::fill::{grain, in_parts};
 use crate::node::{Node, known};
-use crate::shape::{MAX_RANK, Shape, ShapeError};
+use crate::shape::{MAX_RANK, Operation, Shape, ShapeError, ShapeErrorKind, placed};
 use crate::simd::Mode;
 use crate::slots::copied;
 use crate::source::{Leaf, RowSlice, Source, Tile, Values};
@@ -75,6 +75,7 @@ pub struct Concat<P> {
 /// assert!(concat([x, y], 0).shape().is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[track_caller]
 pub fn concat<P: Parts>(parts: P, axis: impl Into<Axis>) -> Concat<P> {
     Concat::new(parts, axis.into(), false)
 }
@@ -92,25 +93,27 @@ pub fn concat<P: Parts>(parts: P, axis: impl Into<Axis>) -> Concat<P> {
 /// assert_eq!(pairs, [1.0, 3.0, 2.0, 4.0]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[track_caller]
 pub fn stack<P: Parts>(parts: P, axis: impl Into<Axis>) -> Concat<P> {
     Concat::new(parts, axis.into(), true)
 }
 
 impl<P: Parts> Concat<P> {
+    #[track_caller]
     fn new(parts: P, axis: Axis, stacks: bool) -> Self {
         let mut number = 0;
-        let shape = Self::shape_of(parts.parts(), axis, stacks, &mut number);
+        let shape = placed(Self::shape_of(parts.parts(), axis, stacks, &mut number));
         Self { parts, axis: number, stacks, shape }
     }
 
-    fn name(stacks: bool) -> &'static str {
-        if stacks { "stack" } else { "concat" }
+    fn name(stacks: bool) -> Operation {
+        if stacks { &"stack" } else { &"concat" }
     }
 
     fn shape_of(parts: &[P::Part], axis: Axis, stacks: bool, number: &mut usize) -> Result<Shape, ShapeError> {
         let operation = Self::name(stacks);
         let Some((first, others)) = parts.split_first() else {
-            return Err(ShapeError::Empty { operation, shape: Shape::new(&[0])? });
+            return Err(ShapeErrorKind::Empty { operation, shape: Shape::new(&[0])? }.into());
         };
         let first = first.checked_shape()?;
         *number = if stacks { axis.between(&first, operation)? } else { axis.of(&first, operation)? };
@@ -126,8 +129,8 @@ impl<P: Parts> Concat<P> {
                 _ => first == other,
             };
             match others_size {
-                Some(more) if goes => size = size.checked_add(more).ok_or(ShapeError::TooLarge)?,
-                _ => return Err(ShapeError::Mismatch { operation, left: first, right: other }),
+                Some(more) if goes => size = size.checked_add(more).ok_or(ShapeErrorKind::TooLarge)?,
+                _ => return Err(ShapeErrorKind::Mismatch { operation, left: first, right: other }.into()),
             }
         }
         let whole = if stacks { first.inserted(*number)? } else { first };

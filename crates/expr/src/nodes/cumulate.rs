@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::fill::{grain, in_parts};
 use crate::math::Element;
 use crate::node::{Node, known};
-use crate::shape::{Shape, ShapeError};
+use crate::shape::{Shape, ShapeError, placed};
 use crate::simd::Mode;
 use crate::source::{Leaf, RowSlice};
 use crate::walk::TILE;
@@ -21,12 +21,13 @@ pub struct CumSum<X> {
 }
 
 impl<X: Node> CumSum<X> {
+    #[track_caller]
     pub(crate) fn new(x: X, axis: Axis) -> Self {
         let mut number = 0;
-        let shape = x.checked_shape().and_then(|shape| {
-            number = axis.of(&shape, "cumsum")?;
+        let shape = placed(x.checked_shape().and_then(|shape| {
+            number = axis.of(&shape, &"cumsum")?;
             Ok(shape)
-        });
+        }));
         Self { x, axis: number, shape }
     }
 }

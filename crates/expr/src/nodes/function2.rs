@@ -10,7 +10,7 @@ use crate::node::{Node, known};
 use crate::nodes::Unary;
 use crate::ops::{Function2Op, Square};
 use crate::settled::Settled;
-use crate::shape::{Shape, ShapeError, Strides};
+use crate::shape::{Shape, ShapeError, Strides, placed};
 use crate::simd::Level;
 use crate::source::{InPlace, Reader, RowSlice, Source, Tile, write_row};
 use crate::walk::Rect;
@@ -25,8 +25,9 @@ pub struct Function2<O, L, R> {
 }
 
 impl<O: Function2Op, L: Node, R: Node<Elem = L::Elem>> Function2<O, L, R> {
+    #[track_caller]
     pub(crate) fn new(op: O, left: L, right: R) -> Self {
-        let shape = left.checked_shape().and_then(|shape| shape.broadcast(&right.checked_shape()?, O::NAME));
+        let shape = placed(left.checked_shape().and_then(|shape| shape.broadcast(&right.checked_shape()?, &O::NAME)));
         Self { op, left, right, shape }
     }
 }

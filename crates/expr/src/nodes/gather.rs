@@ -13,7 +13,7 @@ use crate::fill::{grain, in_parts};
 use crate::math::Element;
 use crate::node::{Node, known, materialise};
 use crate::settled::Settled;
-use crate::shape::{MAX_RANK, Shape, ShapeError};
+use crate::shape::{MAX_RANK, Shape, ShapeError, placed};
 use crate::simd::Mode;
 use crate::slots::copied;
 use crate::source::{Leaf, LeafReader, RowSlice, Source, Values};
@@ -31,10 +31,11 @@ pub struct Gather<X, I> {
 }
 
 impl<X: Node, I: Node<Elem = usize>> Gather<X, I> {
+    #[track_caller]
     pub(crate) fn new(x: X, axis: Axis, indices: I) -> Self {
         let mut number = 0;
-        let shape = x.checked_shape().and_then(|shape| {
-            number = axis.of(&shape, "gather")?;
+        let shape = placed(x.checked_shape().and_then(|shape| {
+            number = axis.of(&shape, &"gather")?;
             let within = indices.checked_shape()?;
             let rank = shape.rank() - 1 + within.rank();
             let mut sizes = [1; 2 * MAX_RANK];
@@ -42,7 +43,7 @@ impl<X: Node, I: Node<Elem = usize>> Gather<X, I> {
             sizes[number..number + within.rank()].copy_from_slice(&within);
             sizes[number + within.rank()..rank].copy_from_slice(&shape[number + 1..]);
             Shape::new(&sizes[..rank])
-        });
+        }));
         Self { x, indices, axis: number, shape }
     }
 }
@@ -226,12 +227,13 @@ pub struct OneHot<T, I> {
 }
 
 impl<T: Element, I: Node<Elem = usize>> OneHot<T, I> {
+    #[track_caller]
     pub(crate) fn new(indices: I, count: usize) -> Self {
-        let shape = indices.checked_shape().and_then(|shape| {
+        let shape = placed(indices.checked_shape().and_then(|shape| {
             let mut sizes = [count; MAX_RANK + 1];
             sizes[..shape.rank()].copy_from_slice(&shape);
             Shape::new(&sizes[..=shape.rank()])
-        });
+        }));
         Self { indices, count, shape, element: PhantomData }
     }
 }

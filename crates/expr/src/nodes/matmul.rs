@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::math::Element;
 use crate::node::{Node, known, materialise};
 use crate::settled::Settled;
-use crate::shape::{MAX_RANK, Shape, ShapeError};
+use crate::shape::{MAX_RANK, Shape, ShapeError, ShapeErrorKind, placed};
 use crate::source::{Leaf, LeafReader, RowSlice, Source};
 use crate::walk::{Space, offset};
 
@@ -36,25 +36,27 @@ impl Shapes {
     const NONE: Self = Self { left: Shape::SCALAR, right: Shape::SCALAR, result: Shape::SCALAR, own: Shape::SCALAR };
 
     fn new(left: Shape, right: Shape) -> Result<Self, ShapeError> {
-        let mismatch = ShapeError::Mismatch { operation: "matmul", left, right };
+        let mismatch = ShapeErrorKind::Mismatch { operation: &"matmul", left, right };
         // A vector is a row to the left, and a column to the right.
         let (left_outer, m, k) = match *left {
             [k] => (&[][..], None, k),
             [ref outer @ .., m, k] => (outer, Some(m), k),
-            [] => return Err(mismatch),
+            [] => return Err(mismatch.into()),
         };
         let (right_outer, k_right, n) = match *right {
             [k] => (&[][..], k, None),
             [ref outer @ .., k, n] => (outer, k, Some(n)),
-            [] => return Err(mismatch),
+            [] => return Err(mismatch.into()),
         };
         if k != k_right {
-            return Err(mismatch);
+            return Err(mismatch.into());
         }
         let outer =
-            Shape::new(left_outer)?.broadcast(&Shape::new(right_outer)?, "matmul").map_err(|error| match error {
-                ShapeError::TooLarge => error,
-                _ => mismatch,
+            Shape::new(left_outer)?.broadcast(&Shape::new(right_outer)?, &"matmul").map_err(|error| {
+                match error.kind {
+                    ShapeErrorKind::TooLarge => error,
+                    _ => mismatch.into(),
+                }
             })?;
         let with = |rows: Option<usize>, columns: Option<usize>| {
             let (rows, columns) = (rows.unwrap_or(1), columns.unwrap_or(1));
@@ -71,8 +73,9 @@ impl Shapes {
 }
 
 impl<L: Node, R: Node<Elem = L::Elem>> MatMul<L, R> {
+    #[track_caller]
     pub(crate) fn new(left: L, right: R) -> Self {
-        let shapes = left.checked_shape().and_then(|left| Shapes::new(left, right.checked_shape()?));
+        let shapes = placed(left.checked_shape().and_then(|left| Shapes::new(left, right.checked_shape()?)));
         Self { left, right, shapes }
     }
 }

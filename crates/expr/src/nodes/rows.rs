@@ -8,7 +8,7 @@ use crate::fill::Rows;
 use crate::math::{Element, Elementary, Fold, Through};
 use crate::node::{Node, change_rows, known};
 use crate::ops::{BinaryOp, Maximum};
-use crate::shape::{Shape, ShapeError};
+use crate::shape::{Shape, ShapeError, ShapeErrorKind, placed};
 use crate::simd::{Kernel, Level, vectorised};
 use crate::source::{Leaf, RowSlice};
 use crate::walk::TILE;
@@ -22,12 +22,13 @@ pub struct Softmax<X> {
 }
 
 impl<X: Node> Softmax<X> {
+    #[track_caller]
     pub(crate) fn new(x: X, axis: Axis) -> Self {
         let mut number = 0;
-        let shape = x.checked_shape().and_then(|shape| {
-            number = axis.of(&shape, "softmax")?;
+        let shape = placed(x.checked_shape().and_then(|shape| {
+            number = axis.of(&shape, &"softmax")?;
             Ok(shape)
-        });
+        }));
         Self { x, axis: number, shape }
     }
 }
@@ -64,11 +65,12 @@ pub struct LayerNorm<X: Node> {
 }
 
 impl<X: Node> LayerNorm<X> {
+    #[track_caller]
     pub(crate) fn new(x: X, epsilon: X::Elem) -> Self {
-        let shape = x.checked_shape().and_then(|shape| match shape.rank() {
-            0 => Err(ShapeError::Axis { operation: "layer_norm", shape, axis: 0 }),
+        let shape = placed(x.checked_shape().and_then(|shape| match shape.rank() {
+            0 => Err(ShapeErrorKind::Axis { operation: &"layer_norm", shape, axis: 0 }.into()),
             _ => Ok(shape),
-        });
+        }));
         Self { x, epsilon, shape }
     }
 }

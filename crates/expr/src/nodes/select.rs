@@ -1,36 +1,50 @@
 //! One of two, as a third says.
 
+use std::panic::Location;
+
 use crate::block::Taken;
 use crate::context::Context;
 use crate::node::Node;
-use crate::shape::{Shape, ShapeError, Strides};
+use crate::shape::{Place, Shape, ShapeError, Strides};
 use crate::simd::Level;
 use crate::source::{InPlace, Reader, Row, Source};
 use crate::walk::Rect;
 
-/// One of two expressions' elements, as a third one says; also a source, reader or row of these.
+/// One of two expressions' elements, as a third one says; also a source, reader or row of these, which have no place in the
+/// program.
 #[derive(Clone, Copy, Debug)]
-pub struct Select<C, L, R> {
+pub struct Select<C, L, R, P = Place> {
     pub(crate) condition: C,
     pub(crate) yes: L,
     pub(crate) no: R,
+    pub(crate) place: P,
+}
+
+impl<C, L, R> Select<C, L, R> {
+    #[inline(always)]
+    #[track_caller]
+    pub(crate) fn new(condition: C, yes: L, no: R) -> Self {
+        Self { condition, yes, no, place: Location::caller() }
+    }
 }
 
 impl<C: Node<Elem = bool>, L: Node, R: Node<Elem = L::Elem>> Node for Select<C, L, R> {
     type Elem = L::Elem;
     type Source<'e>
-        = Select<C::Source<'e>, L::Source<'e>, R::Source<'e>>
+        = Select<C::Source<'e>, L::Source<'e>, R::Source<'e>, ()>
     where
         Self: 'e;
     type Row<'e>
-        = Select<C::Row<'e>, L::Row<'e>, R::Row<'e>>
+        = Select<C::Row<'e>, L::Row<'e>, R::Row<'e>, ()>
     where
         Self: 'e;
 
     #[inline(always)]
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
-        let values = self.yes.checked_shape()?.broadcast(&self.no.checked_shape()?, "where")?;
-        self.condition.checked_shape()?.broadcast(&values, "where")
+        let (condition, yes, no) =
+            (self.condition.checked_shape()?, self.yes.checked_shape()?, self.no.checked_shape()?);
+        let shape = yes.broadcast(&no, &"where").and_then(|values| condition.broadcast(&values, &"where"));
+        shape.map_err(|error| error.at(self.place))
     }
 
     #[inline]
@@ -38,26 +52,26 @@ impl<C: Node<Elem = bool>, L: Node, R: Node<Elem = L::Elem>> Node for Select<C, 
         let withheld = context.withhold();
         let condition = self.condition.prepare(context, to);
         context.offer(withheld);
-        Select { condition, yes: self.yes.prepare(context, to), no: self.no.prepare(context, to) }
+        Select { condition, yes: self.yes.prepare(context, to), no: self.no.prepare(context, to), place: () }
     }
 
     #[inline(always)]
     fn as_row(&self, shape: &Shape) -> Option<Self::Row<'_>> {
         let condition = self.condition.as_row(shape)?;
-        Some(Select { condition, yes: self.yes.as_row(shape)?, no: self.no.as_row(shape)? })
+        Some(Select { condition, yes: self.yes.as_row(shape)?, no: self.no.as_row(shape)?, place: () })
     }
 }
 
-impl<C: Source<Item = bool>, L: Source, R: Source<Item = L::Item>> Source for Select<C, L, R> {
+impl<C: Source<Item = bool>, L: Source, R: Source<Item = L::Item>> Source for Select<C, L, R, ()> {
     type Item = L::Item;
     type Reader<'s>
-        = Select<C::Reader<'s>, L::Reader<'s>, R::Reader<'s>>
+        = Select<C::Reader<'s>, L::Reader<'s>, R::Reader<'s>, ()>
     where
         Self: 's;
 
     #[inline]
     fn reader(&self) -> Self::Reader<'_> {
-        Select { condition: self.condition.reader(), yes: self.yes.reader(), no: self.no.reader() }
+        Select { condition: self.condition.reader(), yes: self.yes.reader(), no: self.no.reader(), place: () }
     }
 
     fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides)) {
@@ -79,11 +93,11 @@ impl<C: Source<Item = bool>, L: Source, R: Source<Item = L::Item>> Source for Se
     }
 }
 
-impl<C: Reader<Item = bool>, L: Reader, R: Reader<Item = L::Item>> Reader for Select<C, L, R> {
+impl<C: Reader<Item = bool>, L: Reader, R: Reader<Item = L::Item>> Reader for Select<C, L, R, ()> {
     type Item = L::Item;
     type Scratch = (C::Scratch, L::Scratch, R::Scratch);
     type Row<'r>
-        = Select<C::Row<'r>, L::Row<'r>, R::Row<'r>>
+        = Select<C::Row<'r>, L::Row<'r>, R::Row<'r>, ()>
     where
         Self: 'r;
 
@@ -113,11 +127,11 @@ impl<C: Reader<Item = bool>, L: Reader, R: Reader<Item = L::Item>> Reader for Se
     ) -> Self::Row<'r> {
         let condition = self.condition.row(&mut scratch.0, &[], rect, level);
         let yes = self.yes.row(&mut scratch.1, here, rect, level);
-        Select { condition, yes, no: self.no.row(&mut scratch.2, here, rect, level) }
+        Select { condition, yes, no: self.no.row(&mut scratch.2, here, rect, level), place: () }
     }
 }
 
-impl<C: Row<Item = bool>, L: Row, R: Row<Item = L::Item>> Row for Select<C, L, R> {
+impl<C: Row<Item = bool>, L: Row, R: Row<Item = L::Item>> Row for Select<C, L, R, ()> {
     type Item = L::Item;
 
     #[inline(always)]
@@ -128,6 +142,6 @@ impl<C: Row<Item = bool>, L: Row, R: Row<Item = L::Item>> Row for Select<C, L, R
 
     #[inline(always)]
     fn head(self, len: usize) -> Self {
-        Self { condition: self.condition.head(len), yes: self.yes.head(len), no: self.no.head(len) }
+        Self { condition: self.condition.head(len), yes: self.yes.head(len), no: self.no.head(len), place: () }
     }
 }

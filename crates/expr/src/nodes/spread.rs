@@ -6,7 +6,7 @@ use crate::math::Element;
 use crate::node::{Node, known};
 use crate::nodes::{Binary, Reduce, Unary};
 use crate::ops;
-use crate::shape::{Shape, ShapeError};
+use crate::shape::{Shape, ShapeError, placed};
 use crate::source::{Leaf, RowSlice};
 
 use super::matmul::in_memory;
@@ -25,12 +25,13 @@ pub struct Spread<X> {
 }
 
 impl<X: Node> Spread<X> {
+    #[track_caller]
     pub(crate) fn new(x: X, axes: &Axes, is_root: bool) -> Self {
         let mut set = 0;
-        let shape = x.checked_shape().and_then(|shape| {
-            set = axes.of(&shape, if is_root { "std" } else { "var" })?;
+        let shape = placed(x.checked_shape().and_then(|shape| {
+            set = axes.of(&shape, if is_root { &"std" } else { &"var" })?;
             Ok(shape.without(|axis| set & (1 << axis) != 0))
-        });
+        }));
         Self { x, axes: set, shape, ddof: 0, is_root }
     }
 
@@ -80,7 +81,7 @@ impl<X: Node<Elem: Element>> Node for Spread<X> {
         let mut x = in_memory(&self.x, context, &from);
         let (block, strides) = reduced::<ops::Mean, _>(context, &mut x, &from, self.axes, &means, None);
         let mean = Leaf::placed(block, strides, &means, &from);
-        let mut squares = Binary { op: ops::SquaredDifference, left: x, right: mean };
+        let mut squares = Binary { op: ops::SquaredDifference, left: x, right: mean, place: () };
         let (block, strides) = reduced::<ops::Sum, _>(context, &mut squares, &from, self.axes, &own, Some(withheld));
         drop(squares);
         let count: usize =

@@ -29,9 +29,10 @@ pub type Any<X> = Tally<ops::Greater, X, f32>;
 pub type All<X> = Tally<ops::Equal, X, f32>;
 
 impl<O, X: Node<Elem = bool>, T: Element> Tally<O, X, T> {
+    #[track_caller]
     pub(crate) fn new(op: O, x: X, [yes, no]: [T; 2], axes: Axes) -> Self {
-        let weighed = Select { condition: x, yes: Scalar(yes), no: Scalar(no) };
-        Self(Binary { op, left: Reduce::new(weighed, axes), right: Scalar(T::ZERO) })
+        let weighed = Select::new(x, Scalar(yes), Scalar(no));
+        Self(Binary::new(op, Reduce::new(weighed, axes), Scalar(T::ZERO)))
     }
 
     /// As [`Reduce::keep_dims`].
@@ -43,7 +44,7 @@ impl<O, X: Node<Elem = bool>, T: Element> Tally<O, X, T> {
 impl<O: BinaryOp<T, Output: Item>, X: Node<Elem = bool>, T: Element> Node for Tally<O, X, T> {
     type Elem = O::Output;
     type Source<'e>
-        = Binary<O, Settled<'e, <Weighed<X, T> as Node>::Source<'e>>, Scalar<T>>
+        = Binary<O, Settled<'e, <Weighed<X, T> as Node>::Source<'e>>, Scalar<T>, ()>
     where
         Self: 'e;
     type Row<'e>
@@ -56,7 +57,7 @@ impl<O: BinaryOp<T, Output: Item>, X: Node<Elem = bool>, T: Element> Node for Ta
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
-        let Binary { op, left: sum, right } = &self.0;
+        let Binary { op, left: sum, right, place: _ } = &self.0;
         let (from, own) = (*known(&sum.x.checked_shape()), *known(&self.checked_shape()));
         let withheld = context.withhold();
         // Of each result's only one, the sum is that one.
@@ -65,6 +66,6 @@ impl<O: BinaryOp<T, Output: Item>, X: Node<Elem = bool>, T: Element> Node for Ta
             false => Settled::Moved(sum.prepare(context, to)),
         };
         context.offer(withheld);
-        Binary { op: *op, left, right: *right }
+        Binary { op: *op, left, right: *right, place: () }
     }
 }

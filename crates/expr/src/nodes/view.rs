@@ -4,7 +4,7 @@ use crate::axes::{Axes, Axis, Index, Indices};
 use crate::context::Context;
 use crate::node::{Node, known, materialise};
 use crate::settled::Settled;
-use crate::shape::{MAX_RANK, Shape, ShapeError, Strides};
+use crate::shape::{MAX_RANK, Operation, Shape, ShapeError, ShapeErrorKind, Strides, placed};
 use crate::source::{Leaf, Reader, RowSlice, Source};
 
 /// The same elements, found by other steps.
@@ -68,24 +68,26 @@ impl Relayout for Order {
 }
 
 impl<X: Node> Permute<X> {
+    #[track_caller]
     pub(crate) fn new(x: X, order: &Axes) -> Self {
         let mut axes = [0, 1, 2, 3, 4, 5];
-        let shape = x.checked_shape().and_then(|shape| {
-            axes = order.order(&shape, "permute")?;
+        let shape = placed(x.checked_shape().and_then(|shape| {
+            axes = order.order(&shape, &"permute")?;
             Ok(shape.permuted(&axes[..shape.rank()]))
-        });
+        }));
         Self { x, view: Order(axes), shape }
     }
 
+    #[track_caller]
     pub(crate) fn transposing(x: X) -> Self {
         let mut order = [0, 1, 2, 3, 4, 5];
-        let shape = x.checked_shape().and_then(|shape| match shape.rank() {
-            0 | 1 => Err(ShapeError::Axis { operation: "transpose", shape, axis: -2 }),
+        let shape = placed(x.checked_shape().and_then(|shape| match shape.rank() {
+            0 | 1 => Err(ShapeErrorKind::Axis { operation: &"transpose", shape, axis: -2 }.into()),
             rank => {
                 order.swap(rank - 2, rank - 1);
                 Ok(shape.permuted(&order[..rank]))
             }
-        });
+        }));
         Self { x, view: Order(order), shape }
     }
 }
@@ -109,19 +111,20 @@ impl Relayout for Walk {
 }
 
 impl<X: Node> Slice<X> {
-    pub(crate) fn new(x: X, axis: Axis, range: Indices, step: isize, operation: &'static str) -> Self {
+    #[track_caller]
+    pub(crate) fn new(x: X, axis: Axis, range: Indices, step: isize, operation: Operation) -> Self {
         let mut view = Walk { axis: 0, first: 0, step: 1 };
-        let shape = x.checked_shape().and_then(|shape| {
+        let shape = placed(x.checked_shape().and_then(|shape| {
             let (axis, range) = range.of(axis, &shape, operation)?;
             if step == 0 {
-                return Err(ShapeError::Step { operation, shape });
+                return Err(ShapeErrorKind::Step { operation, shape }.into());
             }
             let count = range.len().div_ceil(step.unsigned_abs());
             let first = if step < 0 { range.end.saturating_sub(1) } else { range.start };
             // Steps that nobody takes may be too long to be multiplied.
             view = Walk { axis, first, step: if count > 1 { step } else { 1 } };
             Ok(shape.with_size(axis, count))
-        });
+        }));
         Self { x, view, shape }
     }
 }
@@ -144,26 +147,33 @@ impl Relayout for One {
 }
 
 impl<X: Node> IndexAxis<X> {
+    #[track_caller]
     pub(crate) fn new(x: X, axis: Axis, index: Index) -> Self {
         let mut view = One { axis: 0, index: 0 };
-        let shape = x.checked_shape().and_then(|shape| {
+        let shape = placed(x.checked_shape().and_then(|shape| {
             let (axis, index) = index.of(axis, &shape)?;
             view = One { axis, index };
             Ok(shape.without(|other| other == axis))
-        });
+        }));
         Self { x, view, shape }
     }
 
+    #[track_caller]
     pub(crate) fn squeezing(x: X, axis: Axis) -> Self {
         let mut view = One { axis: 0, index: 0 };
-        let shape = x.checked_shape().and_then(|shape| {
-            let axis = axis.of(&shape, "squeeze")?;
+        let shape = placed(x.checked_shape().and_then(|shape| {
+            let axis = axis.of(&shape, &"squeeze")?;
             view = One { axis, index: 0 };
             match shape[axis] {
                 1 => Ok(shape.without(|other| other == axis)),
-                _ => Err(ShapeError::Mismatch { operation: "squeeze", left: shape, right: shape.with_size(axis, 1) }),
+                _ => Err(ShapeErrorKind::Mismatch {
+                    operation: &"squeeze",
+                    left: shape,
+                    right: shape.with_size(axis, 1),
+                }
+                .into()),
             }
-        });
+        }));
         Self { x, view, shape }
     }
 }
@@ -182,12 +192,13 @@ impl Relayout for Insert {
 }
 
 impl<X: Node> Unsqueeze<X> {
+    #[track_caller]
     pub(crate) fn new(x: X, axis: Axis) -> Self {
         let mut view = Insert(0);
-        let shape = x.checked_shape().and_then(|shape| {
-            view = Insert(axis.between(&shape, "unsqueeze")?);
+        let shape = placed(x.checked_shape().and_then(|shape| {
+            view = Insert(axis.between(&shape, &"unsqueeze")?);
             shape.inserted(view.0)
-        });
+        }));
         Self { x, view, shape }
     }
 }
@@ -209,15 +220,16 @@ impl Relayout for Stretch {
 }
 
 impl<X: Node> BroadcastTo<X> {
+    #[track_caller]
     pub(crate) fn new(x: X, to: Result<Shape, ShapeError>) -> Self {
         let mut view = Stretch { from: Shape::SCALAR, to: Shape::SCALAR };
-        let shape = to.and_then(|to| {
+        let shape = placed(to.and_then(|to| {
             let from = x.checked_shape()?;
             view = Stretch { from, to };
-            let stretched = from.broadcast(&to, "broadcast_to")?;
-            let mismatch = ShapeError::Mismatch { operation: "broadcast_to", left: from, right: to };
-            if stretched == to { Ok(to) } else { Err(mismatch) }
-        });
+            let stretched = from.broadcast(&to, &"broadcast_to")?;
+            let mismatch = ShapeErrorKind::Mismatch { operation: &"broadcast_to", left: from, right: to };
+            if stretched == to { Ok(to) } else { Err(mismatch.into()) }
+        }));
         Self { x, view, shape }
     }
 }
@@ -230,12 +242,13 @@ pub struct Reshape<X> {
 }
 
 impl<X: Node> Reshape<X> {
+    #[track_caller]
     pub(crate) fn new(x: X, to: Result<Shape, ShapeError>) -> Self {
-        let shape = to.and_then(|to| {
+        let shape = placed(to.and_then(|to| {
             let from = x.checked_shape()?;
-            let mismatch = ShapeError::Mismatch { operation: "reshape", left: from, right: to };
-            if from.elements() == to.elements() { Ok(to) } else { Err(mismatch) }
-        });
+            let mismatch = ShapeErrorKind::Mismatch { operation: &"reshape", left: from, right: to };
+            if from.elements() == to.elements() { Ok(to) } else { Err(mismatch.into()) }
+        }));
         Self { x, shape }
     }
 }

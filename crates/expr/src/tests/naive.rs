@@ -3,7 +3,7 @@
 use crate::axes::Axes;
 use crate::expr::Expr;
 use crate::nodes::{Boxed, Scalar, concat, stack};
-use crate::shape::{MAX_RANK, Shape, ShapeError};
+use crate::shape::{MAX_RANK, Shape, ShapeErrorKind};
 use crate::tensor::View;
 
 /// A value by the book: a shape, and each element where its indices say.
@@ -516,7 +516,7 @@ impl<'t> Maker<'t> {
             return None;
         };
         if naive.shape.len() > MAX_RANK {
-            assert_eq!(node.shape(), Err(ShapeError::Rank { rank: naive.shape.len() }));
+            assert_eq!(node.shape(), Err(ShapeErrorKind::Rank { rank: naive.shape.len() }.into()));
             return None;
         }
         Some((node, naive))

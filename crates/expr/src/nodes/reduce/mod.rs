@@ -14,7 +14,7 @@ use crate::math::Element;
 use crate::node::{Node, known};
 use crate::nodes::Binary;
 use crate::ops::{Mul, Reduction, Sum};
-use crate::shape::{Axes, MAX_RANK, Shape, ShapeError, Strides};
+use crate::shape::{Axes, MAX_RANK, Shape, ShapeError, ShapeErrorKind, Strides, placed};
 use crate::source::{Leaf, RowSlice, Source};
 
 pub(super) use order::Order;
@@ -32,15 +32,16 @@ pub struct Reduce<O, X> {
 }
 
 impl<O: Reduction<X::Elem>, X: Node> Reduce<O, X> {
+    #[track_caller]
     pub(crate) fn new(x: X, axes: Axes) -> Self {
         let mut set = 0;
-        let shape = x.checked_shape().and_then(|shape| {
-            set = axes.of(&shape, O::NAME)?;
+        let shape = placed(x.checked_shape().and_then(|shape| {
+            set = axes.of(&shape, &O::NAME)?;
             if O::OF_NONE.is_none() && shape.iter().enumerate().any(|(axis, &size)| size == 0 && is_in(set, axis)) {
-                return Err(ShapeError::Empty { operation: O::NAME, shape });
+                return Err(ShapeErrorKind::Empty { operation: &O::NAME, shape }.into());
             }
             Ok(shape.without(|axis| is_in(set, axis)))
-        });
+        }));
         Self { x, axes: set, shape, op: PhantomData }
     }
 
@@ -66,13 +67,18 @@ where
     L::Elem: Element,
 {
     /// The sum of the products of two vectors' elements.
+    #[track_caller]
     pub(crate) fn dot(left: L, right: R) -> Self {
-        let shape = left.checked_shape().and_then(|left| {
+        let shape = placed(left.checked_shape().and_then(|left| {
             let right = right.checked_shape()?;
             let goes = left.rank() == 1 && left == right;
-            if goes { Ok(Shape::SCALAR) } else { Err(ShapeError::Mismatch { operation: "dot", left, right }) }
-        });
-        Self { shape, ..Self::new(Binary { op: Mul, left, right }, (..).into()) }
+            if goes {
+                Ok(Shape::SCALAR)
+            } else {
+                Err(ShapeErrorKind::Mismatch { operation: &"dot", left, right }.into())
+            }
+        }));
+        Self { shape, ..Self::new(Binary::new(Mul, left, right), (..).into()) }
     }
 }
 

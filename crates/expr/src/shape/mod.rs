@@ -1,11 +1,16 @@
 //! Shapes: how many elements along each axis, and which shapes go together.
 
+mod error;
+
 use std::fmt;
 use std::ops::{Bound, Deref, Range};
 
 pub(crate) use crate::axes::Axes;
 pub(crate) use crate::axes::MAX_RANK;
 use crate::axes::{Axis, Given, Index, Indices};
+
+pub(crate) use self::error::{Operation, Place, placed};
+pub use self::error::{ShapeError, ShapeErrorKind};
 
 /// The number of elements along each of at most [`MAX_RANK`] axes, the outermost first. A slice of them by `Deref`.
 ///
@@ -33,12 +38,16 @@ impl Shape {
     /// [`ShapeError`] for more than [`MAX_RANK`] axes, and for more elements than memory can hold.
     pub fn new(sizes: &[usize]) -> Result<Self, ShapeError> {
         let mut shape = Self::SCALAR;
-        let own = shape.sizes.get_mut(..sizes.len()).ok_or(ShapeError::Rank { rank: sizes.len() })?;
+        let own = shape.sizes.get_mut(..sizes.len()).ok_or(ShapeErrorKind::Rank { rank: sizes.len() })?;
         own.copy_from_slice(sizes);
         // Without the axes of no elements, so that no stride overflows either.
         let elements = sizes.iter().filter(|&&size| size > 0).try_fold(1_usize, |all, &size| all.checked_mul(size));
         let bytes = elements.and_then(|elements| elements.checked_mul(size_of::<f64>()));
-        if bytes.is_some_and(|bytes| isize::try_from(bytes).is_ok()) { Ok(shape) } else { Err(ShapeError::TooLarge) }
+        if bytes.is_some_and(|bytes| isize::try_from(bytes).is_ok()) {
+            Ok(shape)
+        } else {
+            Err(ShapeErrorKind::TooLarge.into())
+        }
     }
 
     /// The number of axes.
@@ -52,7 +61,7 @@ impl Shape {
     }
 
     /// Both shapes, stretched to one as NumPy does: axes are aligned at the last, and a size of 1 or a missing axis repeats.
-    pub(crate) fn broadcast(&self, other: &Self, operation: &'static str) -> Result<Self, ShapeError> {
+    pub(crate) fn broadcast(&self, other: &Self, operation: Operation) -> Result<Self, ShapeError> {
         // Most often.
         if self == other || other.sizes[0] == NO_AXIS {
             return Ok(*self);
@@ -67,7 +76,7 @@ impl Shape {
                 (left, right) if left == right => left,
                 (1, right) => right,
                 (left, 1) => left,
-                _ => return Err(ShapeError::Mismatch { operation, left: *self, right: *other }),
+                _ => return Err(ShapeErrorKind::Mismatch { operation, left: *self, right: *other }.into()),
             };
         }
         // Stretched, it may have more elements than memory can hold.
@@ -181,55 +190,50 @@ fn resolve(given: isize, count: usize) -> Option<usize> {
 }
 
 impl Axis {
-    pub(crate) fn of(self, shape: &Shape, operation: &'static str) -> Result<usize, ShapeError> {
+    pub(crate) fn of(self, shape: &Shape, operation: Operation) -> Result<usize, ShapeError> {
         self.among(shape.rank(), shape, operation)
     }
 
     /// A place for another axis, of which there is one more than there are axes.
-    pub(crate) fn between(self, shape: &Shape, operation: &'static str) -> Result<usize, ShapeError> {
+    pub(crate) fn between(self, shape: &Shape, operation: Operation) -> Result<usize, ShapeError> {
         self.among(shape.rank() + 1, shape, operation)
     }
 
-    fn among(self, count: usize, shape: &Shape, operation: &'static str) -> Result<usize, ShapeError> {
-        resolve(self.0, count).ok_or(ShapeError::Axis { operation, shape: *shape, axis: self.0 })
+    fn among(self, count: usize, shape: &Shape, operation: Operation) -> Result<usize, ShapeError> {
+        resolve(self.0, count).ok_or(ShapeErrorKind::Axis { operation, shape: *shape, axis: self.0 }.into())
     }
 }
 
 impl Index {
     /// The axis and the index.
     pub(crate) fn of(self, Axis(given): Axis, shape: &Shape) -> Result<(usize, usize), ShapeError> {
-        let axis = Axis(given).of(shape, "index_axis")?;
+        let axis = Axis(given).of(shape, &"index_axis")?;
         let index = resolve(self.0, shape[axis]);
-        Ok((axis, index.ok_or(ShapeError::Index { shape: *shape, axis: given, index: self.0 })?))
+        Ok((axis, index.ok_or(ShapeErrorKind::Index { shape: *shape, axis: given, index: self.0 })?))
     }
 }
 
 impl Axes {
     /// A bit for each axis.
-    pub(crate) fn of(&self, shape: &Shape, operation: &'static str) -> Result<u8, ShapeError> {
+    pub(crate) fn of(&self, shape: &Shape, operation: Operation) -> Result<u8, ShapeError> {
         let mut set = 0;
         self.each(shape, operation, |_, axis| set |= 1 << axis)?;
         Ok(set)
     }
 
     /// All axes of a shape, in the order in which they are named.
-    pub(crate) fn order(&self, shape: &Shape, operation: &'static str) -> Result<[usize; MAX_RANK], ShapeError> {
+    pub(crate) fn order(&self, shape: &Shape, operation: Operation) -> Result<[usize; MAX_RANK], ShapeError> {
         let (mut order, mut count) = ([0, 1, 2, 3, 4, 5], 0);
         self.each(shape, operation, |i, axis| {
             order[i] = axis;
             count += 1;
         })?;
         let is_whole = count == shape.rank();
-        if is_whole { Ok(order) } else { Err(ShapeError::Order { operation, shape: *shape, given: count }) }
+        if is_whole { Ok(order) } else { Err(ShapeErrorKind::Order { operation, shape: *shape, given: count }.into()) }
     }
 
     /// Each axis with its place, none twice.
-    fn each(
-        &self,
-        shape: &Shape,
-        operation: &'static str,
-        mut take: impl FnMut(usize, usize),
-    ) -> Result<(), ShapeError> {
+    fn each(&self, shape: &Shape, operation: Operation, mut take: impl FnMut(usize, usize)) -> Result<(), ShapeError> {
         let Given::Some(given, count) = &self.0 else {
             (0..shape.rank()).for_each(|axis| take(axis, axis));
             return Ok(());
@@ -238,7 +242,7 @@ impl Axes {
         for (i, &given) in given.iter().take(usize::from(*count)).enumerate() {
             let axis = Axis(given).of(shape, operation)?;
             if seen & (1 << axis) != 0 {
-                return Err(ShapeError::Axis { operation, shape: *shape, axis: given });
+                return Err(ShapeErrorKind::Axis { operation, shape: *shape, axis: given }.into());
             }
             seen |= 1 << axis;
             take(i, axis);
@@ -253,7 +257,7 @@ impl Indices {
         self,
         Axis(given): Axis,
         shape: &Shape,
-        operation: &'static str,
+        operation: Operation,
     ) -> Result<(usize, Range<usize>), ShapeError> {
         let axis = Axis(given).of(shape, operation)?;
         let size = shape[axis];
@@ -270,142 +274,10 @@ impl Indices {
         };
         match (start, end) {
             (Some(start), Some(end)) if start <= end && end <= size => Ok((axis, start..end)),
-            _ => Err(ShapeError::Range { operation, shape: *shape, axis: given, range: self }),
+            _ => Err(ShapeErrorKind::Range { operation, shape: *shape, axis: given, range: self }.into()),
         }
     }
 }
-
-/// Why an expression has no shape. It names the operation and the shapes it was given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ShapeError {
-    /// Two shapes that do not go together.
-    Mismatch {
-        /// What was to be done.
-        operation: &'static str,
-        /// The shape of the first operand, or the one given.
-        left: Shape,
-        /// That of the second, or the one asked for.
-        right: Shape,
-    },
-    /// An axis that the shape has not, or that was named twice.
-    Axis {
-        /// What was to be done.
-        operation: &'static str,
-        /// The operand's shape.
-        shape: Shape,
-        /// The axis as it was given, which may be negative.
-        axis: isize,
-    },
-    /// Fewer axes than the shape has, where all have to be named.
-    Order {
-        /// What was to be done.
-        operation: &'static str,
-        /// The operand's shape.
-        shape: Shape,
-        /// How many axes were named.
-        given: usize,
-    },
-    /// An index that its axis has not.
-    Index {
-        /// The operand's shape.
-        shape: Shape,
-        /// The axis as it was given.
-        axis: isize,
-        /// The index as it was given.
-        index: isize,
-    },
-    /// A range that leaves its axis, or ends before it starts.
-    Range {
-        /// What was to be done.
-        operation: &'static str,
-        /// The operand's shape.
-        shape: Shape,
-        /// The axis as it was given.
-        axis: isize,
-        /// The range as it was given.
-        range: Indices,
-    },
-    /// Every 0th element.
-    Step {
-        /// What was to be done.
-        operation: &'static str,
-        /// The operand's shape.
-        shape: Shape,
-    },
-    /// The largest or the smallest of no elements.
-    Empty {
-        /// What was to be done.
-        operation: &'static str,
-        /// The operand's shape.
-        shape: Shape,
-    },
-    /// Strides that lead out of the elements that there are, or another number of them than there are axes.
-    Strides {
-        /// The shape.
-        shape: Shape,
-        /// How many elements were given.
-        given: usize,
-    },
-    /// Another number of elements than the shape has.
-    Elements {
-        /// The shape.
-        shape: Shape,
-        /// How many were given.
-        given: usize,
-    },
-    /// An array whose elements do not fill a slice, as part of another one.
-    Gaps {
-        /// The array's shape.
-        shape: Shape,
-    },
-    /// More than [`MAX_RANK`] axes.
-    Rank {
-        /// How many.
-        rank: usize,
-    },
-    /// More elements than memory can hold.
-    TooLarge,
-}
-
-impl fmt::Display for ShapeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Mismatch { operation, left, right } => {
-                write!(f, "{operation}: the shapes {left} and {right} do not go together")
-            }
-            Self::Axis { operation, shape, axis } => {
-                write!(f, "{operation}: the shape {shape} has no axis {axis}, or it is named twice")
-            }
-            Self::Order { operation, shape, given } => {
-                write!(f, "{operation}: {given} axes are not all of the shape {shape}")
-            }
-            Self::Index { shape, axis, index } => {
-                write!(f, "index_axis: there is no index {index} along axis {axis} of the shape {shape}")
-            }
-            Self::Range { operation, shape, axis, range } => {
-                write!(f, "{operation}: {range} is not within axis {axis} of the shape {shape}")
-            }
-            Self::Step { operation, shape } => {
-                write!(f, "{operation}: a step of 0 leads nowhere in the shape {shape}")
-            }
-            Self::Empty { operation, shape } => {
-                write!(f, "{operation}: there are no elements along these axes of the shape {shape}")
-            }
-            Self::Elements { shape, given } => {
-                write!(f, "the shape {shape} has {} elements, not {given}", shape.elements())
-            }
-            Self::Strides { shape, given } => {
-                write!(f, "strides: not one for each axis of the shape {shape} that stays within {given} elements")
-            }
-            Self::Gaps { shape } => write!(f, "the array of the shape {shape} has gaps between its elements"),
-            Self::Rank { rank } => write!(f, "{rank} axes are more than {MAX_RANK}"),
-            Self::TooLarge => f.write_str("more elements than memory can hold"),
-        }
-    }
-}
-
-impl std::error::Error for ShapeError {}
 
 /// Where the elements of a tensor lie in a slice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
