@@ -16,7 +16,7 @@ use crate::block::{Block, Output, Planned, State, Taken};
 use crate::error::EvalError;
 use crate::item::Item;
 use crate::ledger::Ledger;
-use crate::shape::Shape;
+use crate::shape::{Shape, Strides};
 use crate::simd::Mode;
 use crate::slots::uninit;
 
@@ -86,6 +86,12 @@ impl<'c> Context<'c> {
     /// Whether nothing is computed.
     pub(crate) fn is_planning(&self) -> bool {
         self.ledger.is_some()
+    }
+
+    /// What formulas call elements in memory, for explanations.
+    pub(crate) fn name_of<T: Item>(&self, elements: &[T], shape: &Shape, strides: &Strides) -> Option<Box<str>> {
+        let ledger = self.ledger.as_ref()?;
+        Some(ledger.borrow_mut().terms.name_of(elements, shape, strides).into())
     }
 
     /// Whether everything was computed so far.

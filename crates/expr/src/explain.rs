@@ -1,6 +1,6 @@
 //! What an evaluation would do: its passes, what they materialise, and the most memory at once.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::fmt;
 use std::rc::Rc;
 
@@ -13,6 +13,7 @@ use crate::expr::Expr;
 use crate::ledger::{Ledger, Pass};
 use crate::node::materialise;
 use crate::shape::{Shape, ShapeError};
+use crate::terms::Repeat;
 
 /// What [`explain`] tells. It prints as a list of the passes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,12 +26,16 @@ pub struct Explanation {
     pub peak_bytes: usize,
     /// The bytes of the result.
     pub output_bytes: usize,
+    /// What is computed more than once, though its values are the same: functions, reductions, products and whatever else takes more than
+    /// plain arithmetic, or is made of such. Of what is part of a larger repeat, nothing is said, unless it stands elsewhere as well.
+    pub repeated: Vec<Repeat>,
 }
 
 impl Explanation {
-    fn new<E: Expr>(ledger: &Ledger, shape: &Shape) -> Self {
+    fn new<E: Expr>(mut ledger: RefMut<'_, Ledger>, expr: &E, shape: &Shape) -> Self {
+        expr.term(&mut ledger.terms);
         let output_bytes = shape.elements() * size_of::<E::Elem>();
-        Self { passes: ledger.passes.clone(), peak_bytes: ledger.peak, output_bytes }
+        Self { passes: ledger.passes.clone(), peak_bytes: ledger.peak, output_bytes, repeated: ledger.terms.repeated() }
     }
 
     /// How many requests are made to the allocator.
@@ -48,6 +53,9 @@ impl fmt::Display for Explanation {
                 None if *in_output => writeln!(f, "in the output")?,
                 None => writeln!(f, "{bytes} bytes")?,
             }
+        }
+        for Repeat { formula, times } in &self.repeated {
+            writeln!(f, "{formula} is computed {times} times: evaluate it first, and use the tensor")?;
         }
         write!(f, "peak: {} bytes, result: {} bytes", self.peak_bytes, self.output_bytes)
     }
@@ -69,6 +77,28 @@ impl fmt::Display for Explanation {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
+/// Formulas call tensors by their type and shape, and a second one that has both, or has the same elements in another order, `f32[2, 3]#2`, a third one
+/// `f32[2, 3]#3`.
+///
+/// What stands twice is computed twice, also by reference and within [`materialise`](Expr::materialise). It is told, unless it is plain
+/// arithmetic; a function that was given to [`map`](Expr::map) is the same only where it is called by the same node:
+///
+/// ```
+/// use tenzor_expr::{Expr, View, eval, explain};
+/// use tenzor_memory::TensorAllocator;
+///
+/// let alloc = TensorAllocator::new();
+/// let (x, y) = (View::new(&[0.5_f32; 6], [2, 3])?, View::new(&[2.0_f32; 6], [2, 3])?);
+/// let plan = explain(&((x * 2.0).exp() * y + (x * 2.0).exp()))?;
+/// assert_eq!(plan.to_string(), "\
+/// %1 = ((exp((f32[2, 3] * 2)) * f32[2, 3]#2) + exp((f32[2, 3] * 2))): f32[2, 3], 24 bytes
+/// exp((f32[2, 3] * 2)) is computed 2 times: evaluate it first, and use the tensor
+/// peak: 24 bytes, result: 24 bytes");
+/// let exp = eval(&(x * 2.0).exp(), &alloc)?;
+/// assert!(explain(&(&exp * y + &exp))?.repeated.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`ShapeError`] if the expression has no shape.
 pub fn explain<E: Expr>(expr: &E) -> Result<Explanation, ShapeError> {
@@ -76,7 +106,7 @@ pub fn explain<E: Expr>(expr: &E) -> Result<Explanation, ShapeError> {
     let ledger = Rc::new(RefCell::new(Ledger::default()));
     let context = Context::planning(&Global, Rc::clone(&ledger));
     drop(materialise(&context, expr.prepare(&context, &shape), &shape));
-    Ok(Explanation::new::<E>(&ledger.borrow(), &shape))
+    Ok(Explanation::new(ledger.borrow_mut(), expr, &shape))
 }
 
 /// Tells what [`eval_into`](crate::eval_into) would do, as [`explain`] does: what is written to the output requests nothing.
@@ -101,5 +131,5 @@ pub fn explain_into<E: Expr>(expr: &E) -> Result<Explanation, ShapeError> {
     let ledger = Rc::new(RefCell::new(Ledger::default()));
     let context = Context::planning(&Global, Rc::clone(&ledger)).into(Output::imagined::<E::Elem>(shape.elements()));
     write_to(&context, expr, &shape);
-    Ok(Explanation::new::<E>(&ledger.borrow(), &shape))
+    Ok(Explanation::new(ledger.borrow_mut(), expr, &shape))
 }

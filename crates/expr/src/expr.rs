@@ -530,7 +530,8 @@ pub trait Expr: Node + Sized {
         OneHot::new(self, count)
     }
 
-    /// In memory, where it is computed once, whatever reads it and however often.
+    /// In memory, where each value is computed once, however often it is read, as where it is stretched. What is used twice is computed twice all the same,
+    /// also by reference: [`eval`](crate::eval()) it first.
     ///
     /// ```
     /// use tenzor_expr::{Expr, View, explain};

@@ -1,6 +1,7 @@
 //! The book that is kept while an expression is explained.
 
 use crate::shape::Shape;
+use crate::terms::Terms;
 
 /// One pass over memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,7 @@ pub(crate) struct Ledger {
     pub(crate) passes: Vec<Pass>,
     live: usize,
     pub(crate) peak: usize,
+    pub(crate) terms: Terms,
 }
 
 impl Ledger {

@@ -47,6 +47,7 @@ mod simd;
 mod slots;
 mod source;
 mod tensor;
+mod terms;
 mod transpose;
 mod update;
 mod walk;
@@ -65,6 +66,7 @@ pub use npy::NpyError;
 pub use shape::{IntoShape, Shape, ShapeError, ShapeErrorKind};
 pub use simd::Simd;
 pub use tensor::{Owned, Tensor, View};
+pub use terms::Repeat;
 
 /// Its examples are tests.
 #[cfg(doctest)]

@@ -9,6 +9,7 @@ use crate::fill::{Rows, change, overwrite, write};
 use crate::item::Item;
 use crate::shape::{Shape, ShapeError};
 use crate::source::{Row, Source};
+use crate::terms::{Term, Terms};
 
 /// What can be evaluated. Each is an [`Expr`](crate::Expr), which says what can be made of it.
 pub trait Node {
@@ -32,6 +33,10 @@ pub trait Node {
     /// # Errors
     /// [`ShapeError`] where shapes did not go together.
     fn checked_shape(&self) -> Result<Shape, ShapeError>;
+
+    /// The term that it is, for explanations.
+    #[doc(hidden)]
+    fn term(&self, terms: &mut Terms) -> Term;
 
     /// Materialises what has to be, for its values stretched to the shape `to`.
     #[doc(hidden)]
@@ -66,6 +71,10 @@ impl<N: Node + ?Sized> Node for &N {
     #[inline(always)]
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         N::checked_shape(self)
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        N::term(self, terms)
     }
 
     #[inline(always)]

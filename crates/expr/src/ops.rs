@@ -100,6 +100,9 @@ pub trait UnaryOp<T>: Copy + Send + Sync + Debug {
     const NAME: &'static str;
     /// In additions or so.
     const COST: usize = 1;
+    /// Whether it is the user's, of which nobody knows what it does.
+    #[doc(hidden)]
+    const IS_GIVEN: bool = false;
 
     /// The result.
     fn apply(self, x: T) -> T;
@@ -147,6 +150,9 @@ pub trait BinaryOp<T: Item>: Copy + Send + Sync + Debug {
     const NAME: &'static str;
     /// In additions or so.
     const COST: usize = 1;
+    /// As [`UnaryOp::IS_GIVEN`].
+    #[doc(hidden)]
+    const IS_GIVEN: bool = false;
 
     /// The result.
     fn apply(self, x: T, y: T) -> Self::Output;
@@ -363,6 +369,7 @@ const MAPPED: usize = 4;
 impl<T: Item, F: Fn(T) -> T + Copy + Send + Sync> UnaryOp<T> for Map<F> {
     const NAME: &'static str = "map";
     const COST: usize = MAPPED;
+    const IS_GIVEN: bool = true;
 
     #[inline(always)]
     fn apply(self, x: T) -> T {
@@ -375,6 +382,7 @@ impl<T: Item, F: Fn(T, T) -> T + Copy + Send + Sync> BinaryOp<T> for Map<F> {
 
     const NAME: &'static str = "zip_map";
     const COST: usize = MAPPED;
+    const IS_GIVEN: bool = true;
 
     #[inline(always)]
     fn apply(self, x: T, y: T) -> T {

@@ -313,8 +313,8 @@ impl<'e, T: Item> Leaf<'e, T> {
 
     #[inline]
     pub(crate) fn given(data: &'e [T], strides: Strides, shape: &Shape, to: &Shape, context: &Context) -> Self {
-        let name = || format!("{}{shape}", T::NAME).into_boxed_str();
-        Self { data: Data::Given(data), strides: strides.stretched(shape, to), name: context.is_planning().then(name) }
+        let name = context.name_of(data, shape, &strides);
+        Self { data: Data::Given(data), strides: strides.stretched(shape, to), name }
     }
 
     #[inline]

@@ -13,6 +13,7 @@ use crate::node::Node;
 use crate::shape::{IntoShape, Shape, ShapeError, ShapeErrorKind, Strides};
 use crate::simd::Mode;
 use crate::source::{Leaf, LeafReader, RowSlice};
+use crate::terms::{Term, Terms};
 
 /// Elements in row-major order, the last axis's next to each other, in memory from the allocator `A`.
 ///
@@ -234,6 +235,10 @@ impl<T: Item, B: Allocator> Node for &Tensor<T, B> {
         Ok(self.shape)
     }
 
+    fn term(&self, terms: &mut Terms) -> Term {
+        terms.tensor(&self.buffer, &self.shape, &Strides::row_major(&self.shape))
+    }
+
     #[inline(always)]
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Leaf<'e, T> {
         Leaf::given(&self.buffer, Strides::row_major(&self.shape), &self.shape, to, context)
@@ -262,6 +267,10 @@ impl<T: Item, B: Allocator> Node for Owned<T, B> {
 
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         Ok(self.0.shape)
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        (&self.0).term(terms)
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Leaf<'e, T> {
@@ -380,6 +389,10 @@ impl<T: Item> Node for View<'_, T> {
     #[inline(always)]
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         Ok(self.shape)
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        terms.tensor(self.elements, &self.shape, &self.strides)
     }
 
     #[inline(always)]

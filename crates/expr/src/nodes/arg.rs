@@ -19,9 +19,10 @@ use crate::shape::{MAX_RANK, Shape, ShapeError, ShapeErrorKind, placed};
 use crate::simd::{Kernel, Mode, vectorised};
 use crate::slots::copied;
 use crate::source::{Leaf, RowSlice, Source, Tile, Values};
+use crate::terms::{Term, Terms};
 use crate::walk::{Rect, Space, TILE};
 
-use super::reduce::{Order, kept};
+use super::reduce::{Order, kept, with_axes};
 
 /// The index of the largest or the smallest element along an axis; see [`Expr::argmax`](crate::Expr::argmax).
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +100,12 @@ impl<O: Extreme<X::Elem>, X: Node<Elem: Element>> Node for Arg<O, X> {
 
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.shape
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        let x = self.x.term(terms);
+        let kept = with_axes(&self.x.checked_shape(), &self.shape);
+        terms.dear::<usize>(format!("{}({x}, {}){kept}", O::ARG, self.axis))
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {

@@ -1,5 +1,6 @@
 //! Operations on two expressions.
 
+use std::fmt::Display;
 use std::panic::Location;
 
 use crate::block::Taken;
@@ -9,6 +10,7 @@ use crate::ops::BinaryOp;
 use crate::shape::{Place, Shape, ShapeError, Strides};
 use crate::simd::Level;
 use crate::source::{InPlace, Reader, Row, Source};
+use crate::terms::{Term, Terms};
 use crate::walk::Rect;
 
 /// An operation on the elements of two expressions. Comparisons are of `bool`s, for [`Expr::where_`](crate::Expr::where_).
@@ -48,6 +50,16 @@ impl<O: BinaryOp<L::Elem>, L: Node, R: Node<Elem = L::Elem>> Node for Binary<O, 
         left.broadcast(&right, &O::NAME).map_err(|error| error.at(self.place))
     }
 
+    fn term(&self, terms: &mut Terms) -> Term {
+        let (left, right) = (self.left.term(terms), self.right.term(terms));
+        if O::IS_GIVEN {
+            let name = terms.function(O::NAME, self);
+            terms.dear::<O::Output>(formula(&name, left, right))
+        } else {
+            terms.plain::<O::Output>(formula(O::NAME, left, right))
+        }
+    }
+
     #[inline]
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
         let withheld = (!O::STAYS).then(|| context.withhold());
@@ -61,6 +73,15 @@ impl<O: BinaryOp<L::Elem>, L: Node, R: Node<Elem = L::Elem>> Node for Binary<O, 
     #[inline(always)]
     fn as_row(&self, shape: &Shape) -> Option<Self::Row<'_>> {
         Some(Binary { op: self.op, left: self.left.as_row(shape)?, right: self.right.as_row(shape)?, place: () })
+    }
+}
+
+/// What is written of an operation, with its sign between the operands, or its name before them.
+fn formula(name: &str, left: impl Display, right: impl Display) -> String {
+    if name.starts_with(char::is_alphabetic) {
+        format!("{name}({left}, {right})")
+    } else {
+        format!("({left} {name} {right})")
     }
 }
 
@@ -91,12 +112,7 @@ impl<O: BinaryOp<L::Item>, L: Source, R: Source<Item = L::Item>> Source for Bina
     }
 
     fn text(&self) -> String {
-        let (left, right) = (self.left.text(), self.right.text());
-        if O::NAME.starts_with(char::is_alphabetic) {
-            format!("{}({left}, {right})", O::NAME)
-        } else {
-            format!("({left} {} {right})", O::NAME)
-        }
+        formula(O::NAME, self.left.text(), self.right.text())
     }
 }
 

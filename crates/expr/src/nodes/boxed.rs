@@ -10,6 +10,7 @@ use crate::node::Node;
 use crate::shape::{Shape, ShapeError, Strides};
 use crate::simd::Level;
 use crate::source::{InPlace, LeafReader, Reader, RowSlice, Source, Tile, Values};
+use crate::terms::{Term, Terms};
 use crate::walk::Rect;
 
 /// An expression whose type says nothing but that of its elements; see [`Expr::boxed`](crate::Expr::boxed).
@@ -33,12 +34,17 @@ impl<T: Item> fmt::Debug for Boxed<'_, T> {
 /// [`Node`], without its types.
 trait AnyNode<T: Item> {
     fn checked_shape(&self) -> Result<Shape, ShapeError>;
+    fn term(&self, terms: &mut Terms) -> Term;
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Box<dyn AnySource<T> + 'e>;
 }
 
 impl<N: Node> AnyNode<N::Elem> for N {
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         Node::checked_shape(self)
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        Node::term(self, terms)
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Box<dyn AnySource<N::Elem> + 'e> {
@@ -100,6 +106,10 @@ impl<T: Item> Node for Boxed<'_, T> {
 
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.0.checked_shape()
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        self.0.term(terms)
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> BoxedSource<'e, T> {

@@ -9,6 +9,7 @@ use crate::node::Node;
 use crate::shape::{Shape, ShapeError, Strides};
 use crate::simd::Level;
 use crate::source::{InPlace, Reader, Row, Source};
+use crate::terms::{Term, Terms};
 use crate::walk::Rect;
 
 /// See [`Expr::cast`](crate::Expr::cast); also a source, reader or row of it.
@@ -39,6 +40,11 @@ impl<U: Item, X: Node<Elem: Into<U>>> Node for Cast<U, X> {
     #[inline(always)]
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.x.checked_shape()
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        let x = self.x.term(terms);
+        terms.plain::<U>(format!("{}({x})", U::NAME))
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {

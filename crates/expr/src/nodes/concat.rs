@@ -14,6 +14,7 @@ use crate::shape::{MAX_RANK, Operation, Shape, ShapeError, ShapeErrorKind, place
 use crate::simd::Mode;
 use crate::slots::copied;
 use crate::source::{Leaf, RowSlice, Source, Tile, Values};
+use crate::terms::{Term, Terms};
 use crate::walk::{Rect, Space, TILE};
 
 /// Expressions of one type: an array, a slice or a `Vec` of them.
@@ -154,6 +155,11 @@ impl<P: Parts> Node for Concat<P> {
 
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.shape
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        let parts: Vec<_> = self.parts.parts().iter().map(|part| part.term(terms).to_string()).collect();
+        terms.dear::<Self::Elem>(format!("{}([{}], {})", Self::name(self.stacks), parts.join(", "), self.axis))
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {

@@ -8,6 +8,7 @@ use crate::node::{Node, known};
 use crate::shape::{Shape, ShapeError, placed};
 use crate::simd::Mode;
 use crate::source::{Leaf, RowSlice};
+use crate::terms::{Term, Terms};
 use crate::walk::TILE;
 
 use super::rows::{RowOp, changed};
@@ -45,6 +46,11 @@ impl<X: Node<Elem: Element>> Node for CumSum<X> {
 
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.shape
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        let x = self.x.term(terms);
+        terms.dear::<X::Elem>(format!("cumsum({x}, {})", self.axis))
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {

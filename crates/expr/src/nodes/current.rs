@@ -5,8 +5,9 @@ use std::marker::PhantomData;
 use crate::context::Context;
 use crate::item::Item;
 use crate::node::Node;
-use crate::shape::{Shape, ShapeError};
+use crate::shape::{Shape, ShapeError, Strides};
 use crate::source::{Leaf, RowSlice};
+use crate::terms::{Term, Terms};
 
 /// The values of a tensor before its [update](crate::Tensor::update), to be said what becomes of them.
 ///
@@ -31,6 +32,12 @@ impl<T: Item> Node for Current<T> {
 
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         Ok(self.shape)
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        let identity = (self.number as usize, Strides::row_major(&self.shape));
+        let name = terms.name(format!("{}{}", T::NAME, self.shape), identity);
+        terms.plain::<T>(name)
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Leaf<'e, T> {

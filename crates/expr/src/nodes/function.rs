@@ -11,6 +11,7 @@ use crate::settled::Settled;
 use crate::shape::{Shape, ShapeError, Strides};
 use crate::simd::Level;
 use crate::source::{InPlace, Leaf, Reader, RowSlice, Source, Tile};
+use crate::terms::{Term, Terms};
 use crate::walk::Rect;
 
 /// An elementary function of each element of an expression.
@@ -44,6 +45,11 @@ impl<O: FunctionOp, X: Node<Elem: Element>> Node for Function<O, X> {
     #[inline(always)]
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.shape
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        let x = self.x.term(terms);
+        terms.dear::<X::Elem>(self.op.text(&x.to_string()))
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {

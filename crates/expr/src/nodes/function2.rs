@@ -13,6 +13,7 @@ use crate::settled::Settled;
 use crate::shape::{Shape, ShapeError, Strides, placed};
 use crate::simd::Level;
 use crate::source::{InPlace, Reader, RowSlice, Source, Tile, write_row};
+use crate::terms::{Term, Terms};
 use crate::walk::Rect;
 
 /// An elementary function of the elements of two expressions; as [`Function`](super::Function), where the second is a number that makes it one.
@@ -46,6 +47,15 @@ impl<O: Function2Op, L: Node<Elem: Element>, R: Node<Elem = L::Elem>> Node for F
     #[inline(always)]
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.shape
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        let (left, right) = (self.left.term(terms), self.right.term(terms));
+        match self.right.number().and_then(O::with_number::<L::Elem>) {
+            // A product or so: not worth to be kept, and not always the same in the last place.
+            Some(_) => terms.plain::<L::Elem>(format!("{left}.{}({right})", O::NAME)),
+            None => terms.dear::<L::Elem>(format!("{}({left}, {right})", O::NAME)),
+        }
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {

@@ -17,6 +17,7 @@ use crate::shape::{MAX_RANK, Shape, ShapeError, placed};
 use crate::simd::Mode;
 use crate::slots::copied;
 use crate::source::{Leaf, LeafReader, RowSlice, Source, Values};
+use crate::terms::{Term, Terms};
 use crate::walk::{Space, offset};
 
 use super::matmul::in_memory;
@@ -64,6 +65,11 @@ impl<X: Node, I: Node<Elem = usize>> Node for Gather<X, I> {
 
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.shape
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        let (x, indices) = (self.x.term(terms), self.indices.term(terms));
+        terms.dear::<X::Elem>(format!("gather({x}, {}, {indices})", self.axis))
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
@@ -251,6 +257,11 @@ impl<T: Element, I: Node<Elem = usize>> Node for OneHot<T, I> {
 
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.shape
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        let indices = self.indices.term(terms);
+        terms.dear::<T>(format!("one_hot({indices}, {})", self.count))
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {

@@ -11,6 +11,7 @@ use crate::node::{Node, known, materialise};
 use crate::settled::Settled;
 use crate::shape::{MAX_RANK, Shape, ShapeError, ShapeErrorKind, placed};
 use crate::source::{Leaf, LeafReader, RowSlice, Source};
+use crate::terms::{Term, Terms};
 use crate::walk::{Space, offset};
 
 /// See [`Expr::matmul`](crate::Expr::matmul).
@@ -93,6 +94,11 @@ impl<L: Node<Elem: Element>, R: Node<Elem = L::Elem>> Node for MatMul<L, R> {
 
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.shapes.map(|shapes| shapes.own)
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        let (left, right) = (self.left.term(terms), self.right.term(terms));
+        terms.dear::<L::Elem>(format!("matmul({left}, {right})"))
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {

@@ -11,6 +11,7 @@ use crate::ops::{BinaryOp, Maximum};
 use crate::shape::{Shape, ShapeError, ShapeErrorKind, placed};
 use crate::simd::{Kernel, Level, vectorised};
 use crate::source::{Leaf, RowSlice};
+use crate::terms::{Term, Terms};
 use crate::walk::TILE;
 
 /// See [`Expr::softmax`](crate::Expr::softmax).
@@ -46,6 +47,11 @@ impl<X: Node<Elem: Element>> Node for Softmax<X> {
 
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.shape
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        let x = self.x.term(terms);
+        terms.dear::<X::Elem>(format!("softmax({x}, {})", self.axis))
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
@@ -88,6 +94,11 @@ impl<X: Node<Elem: Element>> Node for LayerNorm<X> {
 
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.shape
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        let x = self.x.term(terms);
+        terms.dear::<X::Elem>(format!("layer_norm({x}, {})", self.epsilon))
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {

@@ -6,6 +6,7 @@ use crate::node::Node;
 use crate::shape::{Shape, ShapeError, Strides};
 use crate::simd::Level;
 use crate::source::{InPlace, Reader, Row, Source};
+use crate::terms::{Term, Terms};
 use crate::walk::Rect;
 
 /// One number, wherever it is needed.
@@ -20,6 +21,10 @@ impl<T: Element> Node for Scalar<T> {
     #[inline(always)]
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         Ok(Shape::SCALAR)
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        terms.plain::<T>(self.0.to_string())
     }
 
     fn number(&self) -> Option<T> {

@@ -8,6 +8,7 @@ use crate::node::Node;
 use crate::shape::{Place, Shape, ShapeError, Strides};
 use crate::simd::Level;
 use crate::source::{InPlace, Reader, Row, Source};
+use crate::terms::{Term, Terms};
 use crate::walk::Rect;
 
 /// One of two expressions' elements, as a third one says; also a source, reader or row of these, which have no place in the
@@ -45,6 +46,11 @@ impl<C: Node<Elem = bool>, L: Node, R: Node<Elem = L::Elem>> Node for Select<C, 
             (self.condition.checked_shape()?, self.yes.checked_shape()?, self.no.checked_shape()?);
         let shape = yes.broadcast(&no, &"where").and_then(|values| condition.broadcast(&values, &"where"));
         shape.map_err(|error| error.at(self.place))
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        let (condition, yes, no) = (self.condition.term(terms), self.yes.term(terms), self.no.term(terms));
+        terms.plain::<L::Elem>(format!("where({condition}, {yes}, {no})"))
     }
 
     #[inline]

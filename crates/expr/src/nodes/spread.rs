@@ -8,9 +8,10 @@ use crate::nodes::{Binary, Reduce, Unary};
 use crate::ops;
 use crate::shape::{Shape, ShapeError, placed};
 use crate::source::{Leaf, RowSlice};
+use crate::terms::{Term, Terms};
 
 use super::matmul::in_memory;
-use super::reduce::{kept, reduced};
+use super::reduce::{kept, listed, reduced, with_axes};
 
 /// How far the elements along some axes are from their mean; see [`Expr::var`](crate::Expr::var) and [`Expr::std`](crate::Expr::std).
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +72,13 @@ impl<X: Node<Elem: Element>> Node for Spread<X> {
 
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.shape
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        let (x, axes) = (self.x.term(terms), listed(self.axes));
+        let (name, kept) = (if self.is_root { "std" } else { "var" }, with_axes(&self.x.checked_shape(), &self.shape));
+        let ddof = if self.ddof > 0 { format!(".ddof({})", self.ddof) } else { String::new() };
+        terms.dear::<X::Elem>(format!("{name}({x}, {axes:?}){ddof}{kept}"))
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {

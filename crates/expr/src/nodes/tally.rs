@@ -10,6 +10,7 @@ use crate::ops::{self, BinaryOp};
 use crate::settled::Settled;
 use crate::shape::{Shape, ShapeError};
 use crate::source::RowSlice;
+use crate::terms::{Term, Terms};
 
 use super::view::relabelled;
 
@@ -54,6 +55,10 @@ impl<O: BinaryOp<T, Output: Item>, X: Node<Elem = bool>, T: Element> Node for Ta
 
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.0.checked_shape()
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        self.0.term(terms)
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {

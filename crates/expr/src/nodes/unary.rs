@@ -7,6 +7,7 @@ use crate::ops::UnaryOp;
 use crate::shape::{Shape, ShapeError, Strides};
 use crate::simd::Level;
 use crate::source::{InPlace, Reader, Row, Source};
+use crate::terms::{Term, Terms};
 use crate::walk::Rect;
 
 /// An operation on each element of an expression; also a source, reader or row of it.
@@ -30,6 +31,16 @@ impl<O: UnaryOp<X::Elem>, X: Node> Node for Unary<O, X> {
     #[inline(always)]
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.x.checked_shape()
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        let x = self.x.term(terms);
+        if O::IS_GIVEN {
+            let name = terms.function(O::NAME, self);
+            terms.dear::<X::Elem>(format!("{name}({x})"))
+        } else {
+            terms.plain::<X::Elem>(format!("{}({x})", O::NAME))
+        }
     }
 
     #[inline]

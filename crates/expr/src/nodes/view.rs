@@ -6,6 +6,7 @@ use crate::node::{Node, known, materialise};
 use crate::settled::Settled;
 use crate::shape::{MAX_RANK, Operation, Shape, ShapeError, ShapeErrorKind, Strides, placed};
 use crate::source::{Leaf, Reader, RowSlice, Source};
+use crate::terms::{Term, Terms};
 
 /// The same elements, found by other steps.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,9 @@ pub struct Relaid<V, X> {
 pub trait Relayout: Copy {
     /// Those of one leaf.
     fn apply(&self, strides: &mut Strides);
+
+    /// As it stands in formulas, of a term, with the shape that comes of it.
+    fn text(&self, x: Term, shape: &Shape) -> String;
 }
 
 impl<V: Relayout, X: Node> Node for Relaid<V, X> {
@@ -34,6 +38,11 @@ impl<V: Relayout, X: Node> Node for Relaid<V, X> {
 
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.shape
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        let x = self.x.term(terms);
+        terms.plain::<X::Elem>(self.view.text(x, known(&self.shape)))
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
@@ -64,6 +73,10 @@ pub struct Order([usize; MAX_RANK]);
 impl Relayout for Order {
     fn apply(&self, strides: &mut Strides) {
         strides.permute(&self.0);
+    }
+
+    fn text(&self, x: Term, shape: &Shape) -> String {
+        format!("permute({x}, {:?})", &self.0[..shape.rank()])
     }
 }
 
@@ -108,6 +121,14 @@ impl Relayout for Walk {
         strides.skip(self.axis, self.first);
         strides.steps[self.axis] *= self.step;
     }
+
+    fn text(&self, x: Term, shape: &Shape) -> String {
+        let Self { axis, first, step } = self;
+        match step {
+            1 => format!("slice({x}, {axis}, {first}..{})", first + shape[*axis]),
+            _ => format!("stepped({x}, {axis}, {} from {first} by {step})", shape[*axis]),
+        }
+    }
 }
 
 impl<X: Node> Slice<X> {
@@ -143,6 +164,10 @@ impl Relayout for One {
     fn apply(&self, strides: &mut Strides) {
         strides.skip(self.axis, self.index);
         strides.remove(self.axis);
+    }
+
+    fn text(&self, x: Term, _: &Shape) -> String {
+        format!("index_axis({x}, {}, {})", self.axis, self.index)
     }
 }
 
@@ -189,6 +214,10 @@ impl Relayout for Insert {
     fn apply(&self, strides: &mut Strides) {
         strides.insert(self.0);
     }
+
+    fn text(&self, x: Term, _: &Shape) -> String {
+        format!("unsqueeze({x}, {})", self.0)
+    }
 }
 
 impl<X: Node> Unsqueeze<X> {
@@ -216,6 +245,10 @@ pub struct Stretch {
 impl Relayout for Stretch {
     fn apply(&self, strides: &mut Strides) {
         strides.broadcast(&self.from, &self.to);
+    }
+
+    fn text(&self, x: Term, shape: &Shape) -> String {
+        format!("broadcast_to({x}, {shape})")
     }
 }
 
@@ -268,6 +301,11 @@ impl<X: Node> Node for Reshape<X> {
         self.shape
     }
 
+    fn term(&self, terms: &mut Terms) -> Term {
+        let x = self.x.term(terms);
+        terms.plain::<X::Elem>(format!("reshape({x}, {})", known(&self.shape)))
+    }
+
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
         let (from, own) = (*known(&self.x.checked_shape()), *known(&self.shape));
         relabelled(context, self.x.prepare(context, &from), (&from, &own), to)
@@ -306,6 +344,11 @@ impl<X: Node> Node for Materialise<X> {
 
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.0.checked_shape()
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        let x = self.0.term(terms);
+        terms.dear::<X::Elem>(format!("materialise({x})"))
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {

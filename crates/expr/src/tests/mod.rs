@@ -3,6 +3,7 @@
 //! They are boxed, each operation, so that their types say nothing. The leaves are small whole numbers and the operations exact, so that results agree to the last bit whatever the order of the additions.
 
 mod naive;
+mod terms;
 
 use tenzor_memory::TensorAllocator;
 

@@ -16,6 +16,7 @@ use crate::nodes::Binary;
 use crate::ops::{Mul, Reduction, Sum};
 use crate::shape::{Axes, MAX_RANK, Shape, ShapeError, ShapeErrorKind, Strides, placed};
 use crate::source::{Leaf, RowSlice, Source};
+use crate::terms::{Term, Terms};
 
 pub(super) use order::Order;
 use order::{Crossing, is_in};
@@ -82,6 +83,17 @@ where
     }
 }
 
+/// The numbers of some axes.
+pub(super) fn listed(axes: u8) -> Vec<usize> {
+    (0..MAX_RANK).filter(|&axis| is_in(axes, axis)).collect()
+}
+
+/// What formulas say of a result that keeps the axes of what it is of.
+pub(super) fn with_axes(from: &Result<Shape, ShapeError>, own: &Result<Shape, ShapeError>) -> &'static str {
+    let (from, own) = (known(from).rank(), known(own).rank());
+    if from == own && from > 0 { ".keep_dims()" } else { "" }
+}
+
 /// The shape with a size of 1 along some axes.
 pub(super) fn kept(shape: &Shape, axes: u8) -> Shape {
     (0..shape.rank()).filter(|&axis| is_in(axes, axis)).fold(*shape, |shape, axis| shape.with_size(axis, 1))
@@ -100,6 +112,12 @@ impl<O: Reduction<X::Elem>, X: Node<Elem: Element>> Node for Reduce<O, X> {
 
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
         self.shape
+    }
+
+    fn term(&self, terms: &mut Terms) -> Term {
+        let (x, axes) = (self.x.term(terms), listed(self.axes));
+        let kept = with_axes(&self.x.checked_shape(), &self.shape);
+        terms.dear::<X::Elem>(format!("{}({x}, {axes:?}){kept}", O::NAME))
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Self::Source<'e> {
@@ -134,10 +152,7 @@ pub(super) fn reduced<'e, O: Reduction<S::Item>, S: Source<Item: Element>>(
     }
     let order = Order::new(from, set, &source.reader());
     source.relayout(&mut |strides| strides.permute(&order.axes[..from.rank()]));
-    let text = || {
-        let axes: Vec<usize> = (0..from.rank()).filter(|&axis| is_in(set, axis)).collect();
-        format!("{}({}, {axes:?})", O::NAME, source.text())
-    };
+    let text = || format!("{}({}, {:?})", O::NAME, source.text(), listed(set));
     let strides = order.strides(from, own, set);
     if let Some(withheld) = withheld.filter(|_| strides.is_row_major(own)) {
         context.offer(withheld);
