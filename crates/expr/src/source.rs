@@ -157,8 +157,17 @@ pub trait Row: Copy {
     /// The values.
     type Item: Item;
 
-    /// The `i`-th.
-    fn at(&self, i: usize) -> Self::Item;
+    /// Whether all values are one number; and whether such numbers can make operations [faster](crate::ops::BinaryOp::faster).
+    const IS_NUMBER: bool = false;
+    const HAS_FASTER: bool = false;
+
+    /// Whether all those do.
+    fn is_faster(&self) -> bool {
+        true
+    }
+
+    /// The `i`-th. `FASTER`: [`is_faster`](Self::is_faster).
+    fn at<const FASTER: bool>(&self, i: usize) -> Self::Item;
 
     /// The first `len` of no fewer. Where all slices of an expression are cut to one length, its loop needs no checks.
     fn head(self, len: usize) -> Self;
@@ -181,14 +190,20 @@ pub(crate) fn write_row<R: Row>(out: &mut [MaybeUninit<R::Item>], row: R, level:
         #[inline(always)]
         fn run<const FUSED: bool>(self) {
             let row = self.row.head(self.out.len());
+            if R::HAS_FASTER && row.is_faster() {
+                for (i, slot) in self.out.iter_mut().enumerate() {
+                    slot.write(row.at::<true>(i));
+                }
+                return;
+            }
             for (i, slot) in self.out.iter_mut().enumerate() {
-                slot.write(row.at(i));
+                slot.write(row.at::<false>(i));
             }
         }
     }
 
     vectorised(level, Write { out, row });
-    // SAFETY: the loop wrote to every slot.
+    // SAFETY: either loop wrote to every slot.
     unsafe { written(out) }
 }
 
@@ -653,7 +668,7 @@ impl<T: Item> Row for RowSlice<'_, T> {
     type Item = T;
 
     #[inline(always)]
-    fn at(&self, i: usize) -> T {
+    fn at<const FASTER: bool>(&self, i: usize) -> T {
         self.0[i]
     }
 

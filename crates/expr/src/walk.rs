@@ -194,8 +194,11 @@ pub(crate) struct Walk {
     turns: bool,
 }
 
-/// Lines of fewer elements are taken on together.
+/// Lines of no more elements are taken on together.
 const SHORT: usize = TILE / 2;
+
+/// Lines of fewer elements are so even if that means to copy them.
+const LONE: usize = 64;
 
 /// A part begins with a multiple of so many elements, so that no cache line is written by two threads.
 const ALIGNED: usize = 64;
@@ -225,10 +228,29 @@ impl Walk {
             // The next axis, or a longer one, if it is too short to fill a tile.
             let wanted = TILE / walk.len;
             let longest = (0..last).rev().max_by_key(|&place| (all[place].size.min(wanted), place));
-            walk.down = longest.unwrap_or(last);
-            walk.lines = all[walk.down].size.min(TILE / walk.len).max(1);
+            let down = longest.unwrap_or(last);
+            if inner.size < LONE || !Self::mostly_apart(&groups, down, values) {
+                walk.down = down;
+                walk.lines = all[down].size.min(TILE / walk.len).max(1);
+            }
         }
         walk
+    }
+
+    /// Whether lines are read as they are for most leaves, while several of them would have to be copied to lie next to each other.
+    fn mostly_apart(Groups { groups, count }: &Groups, down: usize, values: &dyn Layout) -> bool {
+        let (inner, down) = (groups[count - 1], groups[down]);
+        let (mut whole, mut apart) = (0, 0);
+        values.all(&mut |strides| {
+            let is_line = strides.steps[inner.axis] == 1;
+            if is_line && strides.steps[down.axis] == inner.size.cast_signed() {
+                whole += 1;
+            } else if is_line {
+                apart += 1;
+            }
+            true
+        });
+        apart > whole + 1
     }
 
     /// The group along which a leaf's elements lie next to each other, where they do not along the innermost one.

@@ -65,6 +65,9 @@ pub trait Element:
     fn powf(self, exponent: Self) -> Self;
     /// Whether it is not a number.
     fn is_nan(self) -> bool;
+    /// Whether 1 divided by it is exact and normal: it is a power of 2, and not too large.
+    #[doc(hidden)]
+    fn has_exact_inverse(self) -> bool;
     /// The larger, as `maximum` of IEEE 754-2019: NaN if either is, and 0 is more than -0.
     fn maximum(self, other: Self) -> Self;
     /// The smaller, as `minimum` of IEEE 754-2019: NaN if either is, and -0 is less than 0.
@@ -213,6 +216,11 @@ macro_rules! element {
             #[inline(always)]
             fn is_nan(self) -> bool {
                 self.is_nan()
+            }
+
+            fn has_exact_inverse(self) -> bool {
+                let fraction = self.to_bits() << ($bits::BITS - $type::MANTISSA_DIGITS + 1);
+                self.is_normal() && (1.0 / self).is_normal() && fraction == 0
             }
 
             // The two instructions that there are for the larger of two, one for either order, agree but for zeros and NaN, where each has its second

@@ -157,9 +157,18 @@ impl<O: BinaryOp<L::Item>, L: Reader, R: Reader<Item = L::Item>> Reader for Bina
 impl<O: BinaryOp<L::Item>, L: Row, R: Row<Item = L::Item>> Row for Binary<O, L, R, ()> {
     type Item = O::Output;
 
+    const HAS_FASTER: bool = O::HAS_FASTER && R::IS_NUMBER || L::HAS_FASTER || R::HAS_FASTER;
+
     #[inline(always)]
-    fn at(&self, i: usize) -> O::Output {
-        self.op.apply(self.left.at(i), self.right.at(i))
+    fn is_faster(&self) -> bool {
+        let is_faster = !(O::HAS_FASTER && R::IS_NUMBER) || O::is_faster(self.right.at::<false>(0));
+        is_faster && self.left.is_faster() && self.right.is_faster()
+    }
+
+    #[inline(always)]
+    fn at<const FASTER: bool>(&self, i: usize) -> O::Output {
+        let (left, right) = (self.left.at::<FASTER>(i), self.right.at::<FASTER>(i));
+        if FASTER && R::IS_NUMBER { self.op.faster(left, right) } else { self.op.apply(left, right) }
     }
 
     #[inline(always)]

@@ -118,9 +118,16 @@ impl<U: Item, X: Reader<Item: Into<U>>> Reader for Cast<U, X> {
 impl<U: Item, X: Row<Item: Into<U>>> Row for Cast<U, X> {
     type Item = U;
 
+    const HAS_FASTER: bool = X::HAS_FASTER;
+
     #[inline(always)]
-    fn at(&self, i: usize) -> U {
-        self.x.at(i).cast()
+    fn is_faster(&self) -> bool {
+        self.x.is_faster()
+    }
+
+    #[inline(always)]
+    fn at<const FASTER: bool>(&self, i: usize) -> U {
+        self.x.at::<FASTER>(i).cast()
     }
 
     #[inline(always)]

@@ -91,8 +91,10 @@ impl<T: Element> Reader for Scalar<T> {
 impl<T: Element> Row for Scalar<T> {
     type Item = T;
 
+    const IS_NUMBER: bool = true;
+
     #[inline(always)]
-    fn at(&self, _: usize) -> T {
+    fn at<const FASTER: bool>(&self, _: usize) -> T {
         self.0
     }
 

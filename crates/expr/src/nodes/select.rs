@@ -140,10 +140,17 @@ impl<C: Reader<Item = bool>, L: Reader, R: Reader<Item = L::Item>> Reader for Se
 impl<C: Row<Item = bool>, L: Row, R: Row<Item = L::Item>> Row for Select<C, L, R, ()> {
     type Item = L::Item;
 
+    const HAS_FASTER: bool = C::HAS_FASTER || L::HAS_FASTER || R::HAS_FASTER;
+
     #[inline(always)]
-    fn at(&self, i: usize) -> L::Item {
-        let (yes, no) = (self.yes.at(i), self.no.at(i));
-        if self.condition.at(i) { yes } else { no }
+    fn is_faster(&self) -> bool {
+        self.condition.is_faster() && self.yes.is_faster() && self.no.is_faster()
+    }
+
+    #[inline(always)]
+    fn at<const FASTER: bool>(&self, i: usize) -> L::Item {
+        let (yes, no) = (self.yes.at::<FASTER>(i), self.no.at::<FASTER>(i));
+        if self.condition.at::<FASTER>(i) { yes } else { no }
     }
 
     #[inline(always)]

@@ -116,9 +116,16 @@ impl<O: UnaryOp<X::Item>, X: Reader> Reader for Unary<O, X> {
 impl<O: UnaryOp<X::Item>, X: Row> Row for Unary<O, X> {
     type Item = X::Item;
 
+    const HAS_FASTER: bool = X::HAS_FASTER;
+
     #[inline(always)]
-    fn at(&self, i: usize) -> X::Item {
-        self.op.apply(self.x.at(i))
+    fn is_faster(&self) -> bool {
+        self.x.is_faster()
+    }
+
+    #[inline(always)]
+    fn at<const FASTER: bool>(&self, i: usize) -> X::Item {
+        self.op.apply(self.x.at::<FASTER>(i))
     }
 
     #[inline(always)]
