@@ -34,8 +34,9 @@ pub(crate) fn transpose<T: Copy>(level: Level, from: &[T], across: Across, out: 
         return;
     }
     // All places lie between the first and the last: here it panics if they are not in the slices.
-    let (first, last) = (across.at(0).min(across.at(len - 1)), across.at(0).max(across.at(len - 1)));
-    let _ = &from[first..last + lines];
+    let span = across.step.unsigned_abs().saturating_mul(len - 1);
+    let least = if across.step < 0 { across.first.wrapping_sub(span) } else { across.first };
+    let _ = &from[least..][..span.saturating_add(lines)];
     let out = &mut out[..(lines - 1) * step + len];
     let (mut whole_lines, mut whole) = (0, 0);
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]

@@ -4,6 +4,7 @@
 
 mod naive;
 mod terms;
+mod transpose;
 
 use tenzor_memory::TensorAllocator;
 

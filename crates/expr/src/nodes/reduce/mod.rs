@@ -138,6 +138,21 @@ pub(super) fn reduced<'e, O: Reduction<S::Item>, S: Source<Item: Element>>(
     own: &Shape,
     withheld: Option<Withheld>,
 ) -> (Block<'e, S::Item>, Strides) {
+    let reduced = (0..from.rank()).filter(|&axis| is_in(set, axis));
+    let count = reduced.map(|axis| from[axis]).product();
+    reduced_of::<O, S>(context, source, from, set, own, withheld, Some(count))
+}
+
+/// `of`: see [`Work::new`].
+fn reduced_of<'e, O: Reduction<S::Item>, S: Source<Item: Element>>(
+    context: &'e Context<'e>,
+    source: &mut S,
+    from: &Shape,
+    set: u8,
+    own: &Shape,
+    withheld: Option<Withheld>,
+    of: Option<usize>,
+) -> (Block<'e, S::Item>, Strides) {
     let crossing = Crossing::new(from, &source.reader());
     if let Some(Crossing { inner, other, .. }) = crossing
         && is_in(set, inner)
@@ -146,9 +161,9 @@ pub(super) fn reduced<'e, O: Reduction<S::Item>, S: Source<Item: Element>>(
         // Along all axes but one first: rows are then added to rows, and lie across memory for one of them only.
         let first = set & !(1 << inner);
         let middle = kept(from, first);
-        let (block, strides) = reduced::<O, _>(context, source, from, first, &middle, None);
+        let (block, strides) = reduced_of::<O, _>(context, source, from, first, &middle, None, None);
         let mut middle_source = Leaf::placed(block, strides, &middle, &middle);
-        return reduced::<O, _>(context, &mut middle_source, &middle, set, own, withheld);
+        return reduced_of::<O, _>(context, &mut middle_source, &middle, set, own, withheld, of);
     }
     let order = Order::new(from, set, &source.reader());
     source.relayout(&mut |strides| strides.permute(&order.axes[..from.rank()]));
@@ -157,7 +172,7 @@ pub(super) fn reduced<'e, O: Reduction<S::Item>, S: Source<Item: Element>>(
     if let Some(withheld) = withheld.filter(|_| strides.is_row_major(own)) {
         context.offer(withheld);
     }
-    let write = |slots: &mut [_]| Work::new(&source.reader(), &order, context.mode).write::<O>(slots);
+    let write = |slots: &mut [_]| Work::new(&source.reader(), &order, of, context.mode).write::<O>(slots);
     // SAFETY: it writes to all.
     let block = unsafe { context.produce(own, text, write) };
     // Back to where they were, for who reads them again.

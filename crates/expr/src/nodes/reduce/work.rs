@@ -36,6 +36,8 @@ pub(super) struct Work<'w, T> {
     /// How many values become one, and how many results lie next to each other.
     count: usize,
     width: usize,
+    /// See [`new`](Self::new).
+    of: Option<usize>,
     /// The totals of each result, where rows are folded; 0 where they are added.
     lanes: usize,
     /// The most results at a time, where rows are added.
@@ -55,7 +57,8 @@ const TOGETHER: usize = 16;
 const LONG_BLOCK: usize = 512;
 
 impl<'w, T: Element> Work<'w, T> {
-    pub(super) fn new(values: &'w dyn Values<T>, order: &Order, mode: Mode) -> Self {
+    /// `of`: how many values a result is of altogether; `None` if it is to be combined with others.
+    pub(super) fn new(values: &'w dyn Values<T>, order: &Order, of: Option<usize>, mode: Mode) -> Self {
         let (shape, rank) = (&order.shape, order.shape.rank());
         let space = |axes| Space::new(shape, axes, values);
         let (kept, reduced) = (space(0..order.reduced), space(order.reduced..order.inner));
@@ -74,7 +77,12 @@ impl<'w, T: Element> Work<'w, T> {
         let lies_along = |strides: &Strides| strides.steps[down] != 1 || matches!(strides.steps[across], 0 | 1);
         let lines = if values.all(&mut |strides| lies_along(strides)) { 1 } else { size.clamp(1, TOGETHER) };
         let cost = 1 + values.cost();
-        Self { values, kept, reduced, inner, folded, all, count, width, lanes, most: TILE / lines, cost, mode }
+        Self { values, kept, reduced, inner, folded, all, of, count, width, lanes, most: TILE / lines, cost, mode }
+    }
+
+    #[inline(always)]
+    fn finished<O: Reduction<T>>(&self, total: T) -> T {
+        self.of.map_or(total, |count| O::finish(total, count))
     }
 
     /// Writes to every slot.
@@ -130,7 +138,7 @@ impl<'w, T: Element> Work<'w, T> {
             let totals = totals.filled(len, O::START);
             self.tree::<O, TILE>(&Results { at, across }, 0..self.count, totals);
             for total in &mut *totals {
-                *total = O::finish(*total, self.count);
+                *total = self.finished::<O>(*total);
             }
             copied(&mut out[done..done + len], totals);
             done += len;
@@ -163,7 +171,7 @@ impl<'w, T: Element> Work<'w, T> {
             let results = &mut results[..values.len() / self.count];
             T::fold_rows(O::FOLD, self.mode.level, values, len, results, self.width);
             for total in &mut *results {
-                *total = O::finish(*total, self.count);
+                *total = self.finished::<O>(*total);
             }
             copied(&mut out[done..], results);
             done += results.len();
@@ -209,7 +217,7 @@ impl<'w, T: Element> Work<'w, T> {
             }
         }
         for total in &mut totals[..self.width] {
-            *total = O::finish(*total, self.count);
+            *total = self.finished::<O>(*total);
         }
     }
 
