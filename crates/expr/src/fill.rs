@@ -13,8 +13,9 @@ use crate::slots::uninit;
 use crate::source::{Row, Values, write_row};
 use crate::walk::Walk;
 
-/// What has to be there to do for a thread to be woken, in additions or so: about a millisecond's work.
-const GRAIN: usize = 1 << 23;
+/// What has to be there to do for a thread to be woken, in additions or so: a tenth of a millisecond's work. Threads that sleep take some
+/// hundredths until they work.
+const GRAIN: usize = 1 << 20;
 
 /// How many of `count` values a thread takes on, where each costs so many additions or so.
 pub(crate) fn grain(count: usize, cost: usize, mode: Mode) -> usize {

@@ -149,13 +149,13 @@ pub(super) fn gelu<const FUSED: bool>(x: f32) -> f32 {
     let t = 1.0 / mul_add::<FUSED>(0.26, a, 1.0);
     let q =
         polynomial!(t, 0.292_513_85, -1.067_708_1, 1.172_823_3, -0.414_381, 0.616_276_56, 0.971_585_9, -2.264_257_7);
-    // Where the tail would be subnormal, it is 0.
+    // Where the tail would be subnormal, which takes ten times as long, it is 0.
     let power = mul_add::<FUSED>(-0.5 * a, a, q);
-    let power = if power < -87.0 { -87.0 } else { power };
+    let power = if power < -85.5 { -88.1 } else { power };
     let rounded = mul_add::<FUSED>(power, std::f32::consts::LOG2_E, ROUND);
     let r = mul_add::<FUSED>(rounded - ROUND, -std::f32::consts::LN_2, power);
     let e = polynomial!(r, 8.297_58e-3, 4.191_588e-2, 0.166_675_78, 0.499_988_9, 0.999_999_7, 1.0);
-    let tail = t * times_power_of_2(e, rounded.to_bits());
+    let tail = t * (e * power_of_2(rounded.to_bits()));
     // Φ, whose tails are the same on both sides.
     x * if x < 0.0 { tail } else { 1.0 - tail }
 }
