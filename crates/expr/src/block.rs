@@ -156,7 +156,7 @@ impl<T: Item> Block<'_, T> {
     /// On its way up.
     pub(crate) fn take(self) -> Taken<T> {
         // SAFETY: types that differ in a lifetime alone. Sources are asked for a block by `materialise` and `write_to` alone, which give it its
-        // lifetime back at once, that of their context; the source has another of that.
+        // lifetime back at once, that of their context; the source has another of that. So does the context with a block that it keeps.
         Taken(unsafe { std::mem::transmute::<Block<'_, T>, Block<'static, T>>(self) })
     }
 

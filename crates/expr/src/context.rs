@@ -6,7 +6,8 @@
 //! Unsafe code says that a buffer was initialised, as who fills it promised.
 #![allow(unsafe_code)]
 
-use std::cell::RefCell;
+use std::any::Any;
+use std::cell::{Cell, RefCell};
 use std::mem::MaybeUninit;
 use std::rc::Rc;
 
@@ -30,8 +31,22 @@ pub struct Context<'c> {
     output: Option<Output<'c>>,
     /// The tensor that is updated, and the number by which its values are called.
     current: Option<(Output<'c>, u64)>,
+    /// The stack that the boxes around what is prepared take while their values are read.
+    pub(crate) boxes: Cell<usize>,
+    /// While nothing is computed, but looked for what is nested deep: what was found.
+    found: RefCell<Option<Vec<&'c dyn Deep<'c>>>>,
+    /// Blocks that were made before their readers, each with its maker's address.
+    kept: RefCell<Vec<(usize, Box<dyn Any>)>>,
     /// Why there is no result. Nothing is computed any more then.
     failure: RefCell<Option<EvalError>>,
+}
+
+/// An expression so deep within another one that its values are put into memory, before the other one is prepared.
+pub(crate) trait Deep<'c> {
+    /// Prepares what it is made of, so that it is [found](Context::found) what of that is deep.
+    fn look(&'c self, context: &'c Context<'c>);
+    /// Puts its values into memory, to be [kept](Context::keep).
+    fn keep(&'c self, context: &'c Context<'c>);
 }
 
 /// Whether an output was to be had; see [`Context::withhold`].
@@ -40,7 +55,17 @@ pub(crate) struct Withheld(bool);
 
 impl<'c> Context<'c> {
     pub(crate) fn new(alloc: &'c dyn Allocator, mode: Mode) -> Self {
-        Self { alloc, mode, ledger: None, output: None, current: None, failure: RefCell::new(None) }
+        Self {
+            alloc,
+            mode,
+            ledger: None,
+            output: None,
+            current: None,
+            boxes: Cell::new(0),
+            found: RefCell::new(None),
+            kept: RefCell::new(Vec::new()),
+            failure: RefCell::new(None),
+        }
     }
 
     /// One that only notes what would be done.
@@ -94,6 +119,41 @@ impl<'c> Context<'c> {
         Some(ledger.borrow_mut().terms.name_of(elements, shape, strides).into())
     }
 
+    /// Whether something deep was looked for, and is found now.
+    pub(crate) fn finds(&self, deep: &'c dyn Deep<'c>) -> bool {
+        self.found.borrow_mut().as_mut().map(|found| found.push(deep)).is_some()
+    }
+
+    /// What is deep within something, of which nothing is computed.
+    pub(crate) fn within(&'c self, outer: &'c dyn Deep<'c>) -> Vec<&'c dyn Deep<'c>> {
+        self.found.replace(Some(Vec::new()));
+        outer.look(self);
+        self.found.take().unwrap_or_default()
+    }
+
+    /// Keeps a block for who will read it.
+    pub(crate) fn keep<T: Item>(&self, maker: usize, block: Block<'_, T>) {
+        self.kept.borrow_mut().push((maker, Box::new(block.take())));
+    }
+
+    /// The block that was kept.
+    pub(crate) fn kept<T: Item>(&self, maker: usize) -> Option<Block<'_, T>> {
+        let mut kept = self.kept.borrow_mut();
+        let place = kept.iter().rposition(|(own, _)| *own == maker)?;
+        let block = kept.swap_remove(place).1.downcast::<Taken<T>>().ok()?;
+        Some(self.block(*block))
+    }
+
+    /// Drops all blocks that are still kept, which may be lent the output here.
+    pub(crate) fn forget(&self) {
+        drop(self.kept.take());
+    }
+
+    /// Whether nothing is computed or noted, as something failed, or is only looked for.
+    fn is_idle(&self) -> bool {
+        self.failure.borrow().is_some() || self.found.borrow().is_some()
+    }
+
     /// Whether everything was computed so far.
     pub(crate) fn check(&self) -> Result<(), EvalError> {
         self.failure.take().map_or(Ok(()), Err)
@@ -136,7 +196,7 @@ impl<'c> Context<'c> {
         text: impl FnOnce() -> String,
         write: impl FnOnce(&mut [MaybeUninit<T>]),
     ) -> Block<'_, T> {
-        if self.failure.borrow().is_some() {
+        if self.is_idle() {
             return Block::Missing;
         }
         let loan = self.output.as_ref().and_then(|output| Some((output, output.lend::<T>(shape.elements())?)));
@@ -178,7 +238,7 @@ impl<'c> Context<'c> {
         text: impl FnOnce() -> String,
         write: impl FnOnce(&mut [T]),
     ) -> Block<'e, T> {
-        if self.failure.borrow().is_some() {
+        if self.is_idle() {
             return Block::Missing;
         }
         match &mut block {

@@ -548,6 +548,9 @@ pub trait Expr: Node + Sized {
     /// Behind a pointer, with a type that says nothing but that of the elements: for expressions of different types in one variable, and for long ones,
     /// as every operation makes a type longer. Costs a request to the global allocator, and a call for some hundred elements.
     ///
+    /// Boxes within boxes may be some thousands deep on the two MiB of stack that a thread has. The values of one in some dozens are materialised, as
+    /// reading one from within the other takes stack; [`explain`](crate::explain) tells of which.
+    ///
     /// ```
     /// use tenzor_expr::{Expr, View, eval_into};
     ///

@@ -1,30 +1,39 @@
 //! Expressions behind a pointer.
+//!
+//! Boxes within boxes are read one from within the other, and each has its tiles on the stack meanwhile. So that many can be nested, the values of a
+//! box for which there is no room left are put into memory. Neither are such boxes prepared one from within the other, for that takes stack as
+//! well: where the first is met, those within it are looked for, and come before it.
 
 use std::fmt;
 use std::mem::MaybeUninit;
 
-use crate::block::Taken;
-use crate::context::Context;
+use crate::block::{Block, Taken};
+use crate::context::{Context, Deep};
 use crate::item::Item;
-use crate::node::Node;
+use crate::node::{Node, known, materialise};
 use crate::shape::{Shape, ShapeError, Strides};
 use crate::simd::Level;
-use crate::source::{InPlace, LeafReader, Reader, RowSlice, Source, Tile, Values};
+use crate::source::{InPlace, Leaf, LeafReader, Reader, RowSlice, Source, Tile, Values};
 use crate::terms::{Term, Terms};
 use crate::walk::Rect;
 
 /// An expression whose type says nothing but that of its elements; see [`Expr::boxed`](crate::Expr::boxed).
-pub struct Boxed<'x, T: Item>(Box<dyn AnyNode<T> + 'x>);
+pub struct Boxed<'x, T: Item> {
+    x: Box<dyn AnyNode<T> + 'x>,
+    /// Known from the start, so that who asks does not go through all boxes within.
+    shape: Result<Shape, ShapeError>,
+}
 
 impl<'x, T: Item> Boxed<'x, T> {
     pub(crate) fn new(x: impl Node<Elem = T> + 'x) -> Self {
-        Self(Box::new(x))
+        let shape = x.checked_shape();
+        Self { x: Box::new(x), shape }
     }
 }
 
 impl<T: Item> fmt::Debug for Boxed<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.checked_shape() {
+        match &self.shape {
             Ok(shape) => write!(f, "Boxed({}{shape})", T::NAME),
             Err(error) => write!(f, "Boxed({error})"),
         }
@@ -33,14 +42,15 @@ impl<T: Item> fmt::Debug for Boxed<'_, T> {
 
 /// [`Node`], without its types.
 trait AnyNode<T: Item> {
-    fn checked_shape(&self) -> Result<Shape, ShapeError>;
+    /// The stack that reading its values takes for tiles.
+    fn tiles(&self) -> usize;
     fn term(&self, terms: &mut Terms) -> Term;
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Box<dyn AnySource<T> + 'e>;
 }
 
 impl<N: Node> AnyNode<N::Elem> for N {
-    fn checked_shape(&self) -> Result<Shape, ShapeError> {
-        Node::checked_shape(self)
+    fn tiles(&self) -> usize {
+        scratch_of(self)
     }
 
     fn term(&self, terms: &mut Terms) -> Term {
@@ -50,6 +60,10 @@ impl<N: Node> AnyNode<N::Elem> for N {
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Box<dyn AnySource<N::Elem> + 'e> {
         Box::new(Node::prepare(self, context, to))
     }
+}
+
+fn scratch_of<'e, N: Node>(_: &'e N) -> usize {
+    size_of::<<<N::Source<'e> as Source>::Reader<'e> as Reader>::Scratch>()
 }
 
 /// [`Source`], without its types.
@@ -93,6 +107,77 @@ impl<S: Source> AnySource<S::Item> for S {
     }
 }
 
+/// The stack that boxes within boxes may take while their values are read: a small part of what a thread has.
+#[cfg(not(test))]
+const MOST: usize = 256 << 10;
+/// Little enough for the tests' random expressions.
+#[cfg(test)]
+const MOST: usize = 16 << 10;
+
+/// What each takes besides its tiles.
+const FRAMES: usize = 1 << 10;
+
+impl<'e, T: Item> Deep<'e> for Boxed<'_, T> {
+    fn look(&'e self, context: &'e Context<'e>) {
+        drop(self.alone(context));
+    }
+
+    fn keep(&'e self, context: &'e Context<'e>) {
+        let block = materialise(context, self.alone(context), known(&self.shape));
+        context.keep(self.address(), block);
+    }
+}
+
+/// Keeps blocks no longer than this lives.
+struct Kept<'e>(&'e Context<'e>);
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        self.0.forget();
+    }
+}
+
+impl<T: Item> Boxed<'_, T> {
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// As if there were no boxes around it.
+    fn alone<'e>(&'e self, context: &'e Context<'e>) -> BoxedSource<'e, T> {
+        let around = context.boxes.replace(self.x.tiles() + FRAMES);
+        let source = self.x.prepare(context, known(&self.shape));
+        context.boxes.set(around);
+        BoxedSource(source)
+    }
+
+    /// Its values in memory. A function of its own, so that its variables take no stack where boxes are nested.
+    #[inline(never)]
+    fn moved<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Box<dyn AnySource<T> + 'e> {
+        let block = match context.finds(self) {
+            true => Block::Missing,
+            false => context.kept(self.address()).unwrap_or_else(|| self.block(context)),
+        };
+        Box::new(Leaf::own(block, known(&self.shape), to))
+    }
+
+    /// After all that is deep within it, each of which comes after what is deep within that.
+    fn block<'e>(&'e self, context: &'e Context<'e>) -> Block<'e, T> {
+        let kept = Kept(context);
+        let mut waiting: Vec<(&'e dyn Deep<'e>, bool)> = vec![(self, false)];
+        while let Some((deep, is_next)) = waiting.pop() {
+            if is_next {
+                deep.keep(context);
+            } else {
+                waiting.push((deep, true));
+                waiting.extend(context.within(deep).into_iter().rev().map(|inner| (inner, false)));
+            }
+        }
+        let block = context.kept(self.address());
+        drop(kept);
+        block.unwrap_or(Block::Missing)
+    }
+}
+
 impl<T: Item> Node for Boxed<'_, T> {
     type Elem = T;
     type Source<'e>
@@ -105,15 +190,20 @@ impl<T: Item> Node for Boxed<'_, T> {
         Self: 'e;
 
     fn checked_shape(&self) -> Result<Shape, ShapeError> {
-        self.0.checked_shape()
+        self.shape
     }
 
     fn term(&self, terms: &mut Terms) -> Term {
-        self.0.term(terms)
+        self.x.term(terms)
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> BoxedSource<'e, T> {
-        BoxedSource(self.0.prepare(context, to))
+        let (around, own) = (context.boxes.get(), self.x.tiles() + FRAMES);
+        let fits = around + own <= MOST;
+        context.boxes.set(around + own);
+        let source = if fits { self.x.prepare(context, to) } else { self.moved(context, to) };
+        context.boxes.set(around);
+        BoxedSource(source)
     }
 }
 
