@@ -227,6 +227,28 @@ fn running_sums_have_a_small_error() {
     }
 }
 
+/// So many that what is lost to rounding is itself rounded again and again.
+#[test]
+fn running_sums_of_ten_million_have_a_small_error() {
+    const LONG: usize = 10_000_000;
+    let alloc = TensorAllocator::new();
+    let mut random = fastrand::Rng::with_seed(1);
+    let large: Vec<f32> = (0..LONG).map(|_| 10_000.0 + random.f32()).collect();
+    for values in [vec![TENTH; LONG], large] {
+        let x = View::new(&values, [LONG, 1]).unwrap();
+        let across = eval(&x.transpose().cumsum(1), &alloc).unwrap();
+        let down = eval(&x.broadcast_to([LONG, 4]).cumsum(0), &alloc).unwrap();
+        let mut sum = 0.0;
+        for (row, &value) in values.iter().enumerate() {
+            sum += f64::from(value);
+            for value in [across.as_slice()[row], down.as_slice()[4 * row], down.as_slice()[4 * row + 3]] {
+                let error = (f64::from(value) - sum).abs() / sum;
+                assert!(error <= 35.0 * f64::from(f32::EPSILON) / 2.0, "{row} of {}: {error:e}", values[0]);
+            }
+        }
+    }
+}
+
 #[test]
 fn products_of_vectors_and_norms_have_a_small_error() {
     let alloc = TensorAllocator::new();

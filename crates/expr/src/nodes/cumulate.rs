@@ -72,7 +72,7 @@ const PIECE: usize = 1 << 15;
 /// So many values are added in order, on top of what those before come to.
 const BLOCK: usize = 32;
 
-/// What blocks come to, and what was lost to rounding on the way: their number adds nothing to the error.
+/// What blocks come to: the nearest number, and how far it is off. So their number adds next to nothing to the error.
 #[derive(Clone, Copy)]
 struct Total<T> {
     sum: T,
@@ -84,10 +84,12 @@ impl<T: Element> Total<T> {
     fn add(&mut self, x: T) {
         let sum = self.sum + x;
         let back = sum - self.sum;
-        let lost = (self.sum - (sum - back)) + (x - back);
+        let lost = (self.sum - (sum - back)) + (x - back) + self.lost;
+        // Left by itself, what is lost would grow until it is rounded like the sum.
+        let nearest = sum + lost;
+        let lost = lost - (nearest - sum);
         // Of what is infinite, nothing is lost.
-        self.lost = if lost.is_nan() { T::ZERO } else { self.lost + lost };
-        self.sum = sum;
+        *self = if lost.abs() < T::MOST { Self { sum: nearest, lost } } else { Self { sum, lost: T::ZERO } };
     }
 }
 
@@ -144,14 +146,18 @@ fn row<T: Element>(row: &mut [T], mode: Mode) {
 #[inline(always)]
 fn along<T: Element>(row: &mut [T]) {
     let mut total = Total { sum: T::ZERO, lost: T::ZERO };
-    for block in row.chunks_mut(BLOCK) {
+    let mut running = T::ZERO;
+    for (i, block) in row.chunks_mut(BLOCK).enumerate() {
+        // Short rows have but one.
+        if i > 0 {
+            total.add(running);
+            running = T::ZERO;
+        }
         let Total { sum, lost } = total;
-        let mut running = T::ZERO;
         for x in block {
             running = running + *x;
             *x = sum + (running + lost);
         }
-        total.add(running);
     }
 }
 
