@@ -700,8 +700,8 @@ pub trait Expr: Node + Sized {
         Tally::new(ops::Equal, self, [0.0, 1.0], axes.into())
     }
 
-    /// The variance along some axes: the mean of the squares of what the elements differ from their mean by, which is computed first; so it is as exact as
-    /// [`sum`](Self::sum), however large the mean is. [`ddof`](Spread::ddof) divides by fewer. NaN of no elements.
+    /// The variance along some axes: the mean of the squares of what the elements differ from their mean by, which is computed first, and where its rounding may
+    /// show, less what comes of that; so it is as exact as [`sum`](Self::sum), however large the mean is. [`ddof`](Spread::ddof) divides by fewer. NaN of no elements.
     ///
     /// ```
     /// use tenzor_expr::{Expr, View, eval_into};

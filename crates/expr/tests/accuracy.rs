@@ -249,6 +249,74 @@ fn running_sums_of_ten_million_have_a_small_error() {
     }
 }
 
+/// The mean has no more digits than the values, which differ in their last ones.
+#[test]
+fn variances_of_values_that_differ_little_are_right() {
+    fn exact(values: impl Iterator<Item = f64> + Clone) -> f64 {
+        let count = values.clone().count() as f64;
+        // Less the first, so that nothing is rounded much.
+        let first = values.clone().next().unwrap_or_default();
+        let mean = values.clone().map(|x| x - first).sum::<f64>() / count;
+        values.map(|x| (x - first - mean) * (x - first - mean)).sum::<f64>() / count
+    }
+
+    fn check<T: Element + Into<f64>>(values: &[T]) {
+        let alloc = TensorAllocator::new();
+        let epsilon: f64 = T::EPSILON.into();
+        for width in [1, 2, 3, 16, 31, 32, 100, 600] {
+            let count = values.len() / width;
+            let x = View::new(&values[..count * width], [count, width]).unwrap();
+            let y = View::new(&values[..count * width], [width, count]).unwrap();
+            let down = eval(&x.var(0), &alloc).unwrap();
+            let turned = eval(&x.transpose().var(1).keep_dims(), &alloc).unwrap();
+            let across = eval(&y.std(1), &alloc).unwrap();
+            for i in 0..width {
+                let column = exact(values[..count * width].iter().skip(i).step_by(width).map(|&x| x.into()));
+                let row = exact(values[i * count..(i + 1) * count].iter().map(|&x| x.into()));
+                let (down, turned, across) = (down.as_slice()[i], turned.as_slice()[i], across.as_slice()[i]);
+                for (value, exact) in [(down, column), (turned, column), (across, row.sqrt())] {
+                    let error = (value.into() - exact).abs();
+                    assert!(error <= exact * 100.0 * epsilon, "{width}, {i}: {value}, not {exact}");
+                }
+            }
+        }
+    }
+
+    let alloc = TensorAllocator::new();
+    let three = [16_777_214.0_f32, 16_777_215.0, 16_777_215.0];
+    let column = View::new(&three, [3, 1]).unwrap();
+    let all = eval(&column.var(..), &alloc).unwrap();
+    // More means than values.
+    let stretched = eval(&column.broadcast_to([3, 1000]).var(0), &alloc).unwrap();
+    let groups: Vec<f32> = (0..15).map(|i| (i % 5) as f32 * 1e6 + 1e7 + if i < 5 { 0.0 } else { 1.0 }).collect();
+    let groups = View::new(&groups, [3, 5, 1]).unwrap().broadcast_to([3, 5, 70]);
+    let groups = eval(&groups.var(0), &alloc).unwrap();
+    // Some rows have small means, of which nothing has to be taken off.
+    let both = [three, [1.0, 2.0, 3.0]].concat();
+    let rows = eval(&View::new(&both, [2, 3]).unwrap().var(1), &alloc).unwrap();
+    for &variance in
+        all.as_slice().iter().chain(stretched.as_slice()).chain(groups.as_slice()).chain(&rows.as_slice()[..1])
+    {
+        assert!((variance - 2.0 / 9.0).abs() < 1e-6, "{variance}");
+    }
+    assert!((rows.as_slice()[1] - 2.0 / 3.0).abs() < 1e-6);
+    check(&(0..4096).map(|i| 1e6 + (i % 16) as f32 / 16.0).collect::<Vec<_>>());
+    check(&(0..100_000).map(|i| -1e6 - (i * 7 % 16) as f32 / 16.0).collect::<Vec<_>>());
+    check(&(0..4096).map(|i| 1e15 + f64::from(i % 16) / 8.0).collect::<Vec<_>>());
+    // By several threads, whatever their number.
+    let many: Vec<f32> = (0..1 << 24).map(|i| 1e6 + (i % 16) as f32 / 16.0).collect();
+    let many = View::new(&many, [1 << 18, 1 << 6]).unwrap();
+    for axis in 0..2 {
+        let together = eval(&many.var(axis), &alloc).unwrap();
+        let alone = Eval::new(&alloc).sequential().eval(&many.var(axis)).unwrap();
+        assert_eq!(together.as_slice(), alone.as_slice());
+    }
+    // What is all the same differs by nothing.
+    let same = vec![TENTH; 1000];
+    let variance = eval(&View::new(&same, [1000]).unwrap().var(..), &alloc).unwrap();
+    assert!((0.0..1e-20).contains(&variance.as_slice()[0]), "{variance}");
+}
+
 #[test]
 fn products_of_vectors_and_norms_have_a_small_error() {
     let alloc = TensorAllocator::new();

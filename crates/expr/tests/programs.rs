@@ -31,7 +31,6 @@ enum Exact {
 }
 
 trait Number: Element + FromStr<Err: Debug> {
-    const EPSILON: f64;
     const IS_NARROW: bool;
 
     fn wide(self) -> f64;
@@ -42,7 +41,6 @@ trait Number: Element + FromStr<Err: Debug> {
 macro_rules! number {
     ($type:ident $other:ident $is_narrow:literal) => {
         impl Number for $type {
-            const EPSILON: f64 = $type::EPSILON as f64;
             const IS_NARROW: bool = $is_narrow;
 
             fn wide(self) -> f64 {
@@ -383,8 +381,8 @@ fn compare<T: Number>(
         let is_close = match apart {
             None => x == y && x.is_sign_negative() == y.is_sign_negative(),
             Some(apart) => {
-                let rounding = 32.0 * apart * T::EPSILON / f64::from(f32::EPSILON);
-                x == y || (x - y).abs() <= rounding + 64.0 * T::EPSILON * most
+                let rounding = 32.0 * apart * T::EPSILON.wide() / f64::from(f32::EPSILON);
+                x == y || (x - y).abs() <= rounding + 64.0 * T::EPSILON.wide() * most
             }
         };
         if !(is_close || x.is_nan() && y.is_nan()) {
@@ -399,7 +397,8 @@ fn in_others<T: Number>(x: &Boxed<'_, T>, values: &[T]) -> String {
     let mut fault = String::new();
     let alloc = TensorAllocator::new();
     let wide: Vec<f64> = values.iter().map(|&x| x.wide()).collect();
-    let is_close = |x: f64, y: f64, of: f64| x == y || x.is_nan() && y.is_nan() || (x - y).abs() <= T::EPSILON * of;
+    let is_close =
+        |x: f64, y: f64, of: f64| x == y || x.is_nan() && y.is_nan() || (x - y).abs() <= T::EPSILON.wide() * of;
     let sum = eval(&x.sum(..), &alloc).unwrap().as_slice()[0].wide();
     let most = wide.iter().map(|x| x.abs()).sum::<f64>();
     // A sum of what is nearly infinite may be.

@@ -52,6 +52,8 @@ pub trait Element:
     const LEAST: Self;
     /// More than every number.
     const MOST: Self;
+    /// From 1 to the next number.
+    const EPSILON: Self;
 
     /// The nearest to `value`.
     fn from_f64(value: f64) -> Self;
@@ -187,6 +189,7 @@ macro_rules! element {
             const ONE: Self = 1.0;
             const LEAST: Self = Self::NEG_INFINITY;
             const MOST: Self = Self::INFINITY;
+            const EPSILON: Self = Self::EPSILON;
 
             #[inline(always)]
             fn from_f64(value: f64) -> Self {

@@ -1,4 +1,7 @@
 //! Variances and standard deviations: the mean first, and then that of the squares of what differs from it.
+//!
+//! The mean is rounded. Where that may show, as in numbers that differ little from each other, the square of what it is off by is taken off: the mean of
+//! what differs from it, in a pass of its own.
 
 use crate::axes::Axes;
 use crate::context::Context;
@@ -6,12 +9,13 @@ use crate::math::Element;
 use crate::node::{Node, known};
 use crate::nodes::{Binary, Reduce, Unary};
 use crate::ops;
-use crate::shape::{Shape, ShapeError, placed};
-use crate::source::{Leaf, RowSlice};
+use crate::shape::{Shape, ShapeError, Strides, placed};
+use crate::simd::Mode;
+use crate::source::{Leaf, RowSlice, Source};
 use crate::terms::{Term, Terms};
 
 use super::matmul::in_memory;
-use super::reduce::{kept, listed, reduced, with_axes};
+use super::reduce::{Order, Revision, kept, listed, reduced, revise, with_axes};
 
 /// How far the elements along some axes are from their mean; see [`Expr::var`](crate::Expr::var) and [`Expr::std`](crate::Expr::std).
 #[derive(Clone, Copy, Debug)]
@@ -88,16 +92,14 @@ impl<X: Node<Elem: Element>> Node for Spread<X> {
         let withheld = context.withhold();
         let mut x = in_memory(&self.x, context, &from);
         let (block, strides) = reduced::<ops::Mean, _>(context, &mut x, &from, self.axes, &means, None);
-        let mean = Leaf::placed(block, strides, &means, &from);
+        let (means_strides, mean) = (strides, Leaf::placed(block, strides, &means, &from));
         let mut squares = Binary { op: ops::SquaredDifference, left: x, right: mean, place: () };
         let (block, strides) = reduced::<ops::Sum, _>(context, &mut squares, &from, self.axes, &own, Some(withheld));
-        drop(squares);
-        let count: usize =
-            (0..from.rank()).filter(|axis| self.axes & (1 << axis) != 0).map(|axis| from[axis]).product();
-        let divisor = X::Elem::from_count(count.saturating_sub(self.ddof));
+        let divisor = X::Elem::from_count(count(&from, self.axes).saturating_sub(self.ddof));
         let id = block.id();
         let text = || if self.is_root { format!("sqrt((%{id} / {divisor}))") } else { format!("(%{id} / {divisor})") };
         let block = context.reuse(block, &own, text, |out| {
+            correct(squares, &from, self.axes, &means_strides, context.mode, out);
             for x in out {
                 let variance = *x / divisor;
                 *x = if self.is_root { variance.sqrt() } else { variance };
@@ -105,6 +107,58 @@ impl<X: Node<Elem: Element>> Node for Spread<X> {
         });
         Leaf::placed(block, strides, &own, to)
     }
+}
+
+/// By how many roundings of its own a mean may be off, squared.
+const OFF: f64 = 256.0;
+
+/// Takes off sums of squares what they have too much, as means are rounded: those of the values along some axes, and where they lie.
+fn correct<S: Source<Item: Element>>(
+    squares: Binary<ops::SquaredDifference, S, Leaf<'_, S::Item>, ()>,
+    from: &Shape,
+    axes: u8,
+    means_strides: &Strides,
+    mode: Mode,
+    sums: &mut [S::Item],
+) {
+    let mut differences = Binary { op: ops::Sub, left: squares.left, right: squares.right, place: () };
+    let order = Order::new(from, axes, &differences.reader());
+    differences.relayout(&mut |strides| strides.permute(&order.axes[..from.rank()]));
+    let number = S::Item::from_count(count(from, axes));
+    let rounding = S::Item::from_f64(OFF) * S::Item::EPSILON * number;
+    // They are in the order of the sums, unless there are more of them than of the values, before these are stretched. Then all may be off.
+    let means = differences.right.reader().data;
+    let is_parallel = order.strides(from, &kept(from, axes), axes) == *means_strides;
+    let off = Off { means: if is_parallel { means } else { &[] }, rounding, number };
+    revise(&differences.reader(), &order, mode, sums, &off);
+}
+
+/// What sums of squares have too much.
+struct Off<'m, T> {
+    /// The means, as far as they are known.
+    means: &'m [T],
+    /// The square of what one may be off by, for each of its own, and as often as there are values.
+    rounding: T,
+    number: T,
+}
+
+impl<T: Element> Revision<T> for Off<'_, T> {
+    fn is_any_doubtful(&self, first: usize, sums: &[T]) -> bool {
+        self.means.get(first..first + sums.len()).is_none_or(|means| {
+            let is_off = |(&mean, &sum): (&T, &T)| self.rounding * mean * mean > sum;
+            means.iter().zip(sums).fold(false, |any, both| any | is_off(both))
+        })
+    }
+
+    fn revised(&self, number: usize, sum: T, off: T) -> T {
+        let is_off = self.is_any_doubtful(number, &[sum]);
+        if is_off { (sum - off * (off / self.number)).maximum(T::ZERO) } else { sum }
+    }
+}
+
+/// How many values become one.
+fn count(shape: &Shape, axes: u8) -> usize {
+    (0..shape.rank()).filter(|axis| axes & (1 << axis) != 0).map(|axis| shape[axis]).product()
 }
 
 impl<X: Node<Elem: Element>> Unary<ops::Sqrt, Reduce<ops::Sum, X>> {

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 mod order;
+mod revise;
 mod work;
 
 use std::marker::PhantomData;
@@ -20,6 +21,7 @@ use crate::terms::{Term, Terms};
 
 pub(super) use order::Order;
 use order::{Crossing, is_in};
+pub(super) use revise::{Revision, revise};
 use work::Work;
 
 /// A reduction along some axes; see [`Expr::sum`](crate::Expr::sum).

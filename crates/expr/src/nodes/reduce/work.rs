@@ -90,12 +90,11 @@ impl<'w, T: Element> Work<'w, T> {
         if slots.is_empty() {
             return;
         }
-        let most = grain(slots.len(), self.cost.saturating_mul(self.count), self.mode).max(1);
+        let most = self.share(slots.len());
         if self.lanes > 0 {
             let is_short = self.width.is_power_of_two() && (1..=IN_ORDER).contains(&(self.count * self.width));
             let write = if is_short { Self::fold_short::<O> } else { Self::fold::<O> };
-            // Those of a step stay together.
-            self.split(slots, 0, most.div_ceil(self.width).saturating_mul(self.width), write);
+            self.split(slots, 0, most, write);
         } else {
             self.split(slots, 0, most, Self::add::<O>);
         }
@@ -110,11 +109,36 @@ impl<'w, T: Element> Work<'w, T> {
         write: fn(&Self, &mut [MaybeUninit<T>], usize),
     ) {
         if slots.len() > most {
-            let middle = (slots.len() / 2).next_multiple_of(if self.lanes > 0 { self.width } else { 1 });
+            let middle = self.middle(slots.len());
             let (left, right) = slots.split_at_mut(middle);
             rayon::join(|| self.split(left, first, most, write), || self.split(right, first + middle, most, write));
         } else {
             write(self, slots, first);
+        }
+    }
+
+    /// What a thread takes on of so many results: those of a step stay together.
+    pub(super) fn share(&self, len: usize) -> usize {
+        let most = grain(len, self.cost.saturating_mul(self.count), self.mode).max(1);
+        if self.lanes > 0 { most.div_ceil(self.width).saturating_mul(self.width) } else { most }
+    }
+
+    /// Where so many results can be handed to two threads.
+    pub(super) fn middle(&self, len: usize) -> usize {
+        (len / 2).next_multiple_of(if self.lanes > 0 { self.width } else { 1 })
+    }
+
+    /// The most results that are computed at once: those of a step, or of a tile.
+    pub(super) fn step(&self) -> usize {
+        if self.lanes > 0 { self.width } else { TILE }
+    }
+
+    /// Writes to every slot, those of the results from number `first` on, which begin a step.
+    pub(super) fn write_step<O: Reduction<T>>(&self, slots: &mut [MaybeUninit<T>], first: usize) {
+        if self.lanes > 0 {
+            self.fold::<O>(slots, first);
+        } else {
+            self.add::<O>(slots, first);
         }
     }
 
