@@ -171,10 +171,11 @@ pub trait Expr: Node + Sized {
         Unary { op: ops::Neg, x: self }
     }
 
-    /// Where this is true the elements of `yes`, elsewhere those of `no`.
+    /// Where this is true the elements of `yes`, elsewhere those of `no`. One of them says of what type the elements are: of two numbers, one is a
+    /// [`Scalar`]. For 1 and 0 there is [`cast`](Self::cast).
     ///
     /// ```
-    /// use tenzor_expr::{Expr, View, eval_into};
+    /// use tenzor_expr::{Expr, View, eval_into, nodes::Scalar};
     ///
     /// let x = View::new(&[-2.0_f32, 3.0], [2])?;
     /// let mut leaky = [0.0; 2];
@@ -182,6 +183,8 @@ pub trait Expr: Node + Sized {
     /// assert_eq!(leaky, [-0.2, 3.0]);
     /// eval_into(&x.lt(0.0).where_(0.0, x), &mut leaky)?;
     /// assert_eq!(leaky, [0.0, 3.0]);
+    /// eval_into(&x.lt(0.0).where_(Scalar(-1.0_f32), 1.0), &mut leaky)?;
+    /// assert_eq!(leaky, [-1.0, 1.0]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
@@ -854,7 +857,7 @@ impl Operand<f64> for f64 {
 /// What [`Expr::where_`] can choose between: two of which one says the type of the elements.
 #[diagnostic::on_unimplemented(
     message = "of `{Self}` and `{R}`, neither says the type of the elements, or they differ",
-    note = "two numbers have no type before they stand beside an expression: write `.cast::<f32>()` for 1 and 0, or `Scalar(1.0_f32)` for one"
+    note = "two numbers have no type before they stand beside an expression: write `condition.cast::<f32>()` for 1 and 0, or `nodes::Scalar(1.0_f32)` for one"
 )]
 pub trait Choice<R> {
     /// The first as an expression.

@@ -12,6 +12,10 @@ use crate::source::{Row, Source};
 use crate::terms::{Term, Terms};
 
 /// What can be evaluated. Each is an [`Expr`](crate::Expr), which says what can be made of it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no expression",
+    note = "a tensor is one where it is borrowed: `&x`; a number is one as `nodes::Scalar(1.0_f32)`, as one of two has to be in `where_`"
+)]
 pub trait Node {
     /// The elements of its value.
     type Elem: Item;
