@@ -66,12 +66,12 @@ macro_rules! operator_methods {
 }
 
 macro_rules! comparison_methods {
-    ($($(#[$doc:meta])* $method:ident $op:ident $sign:literal |$x:ident, $y:ident| $holds:expr;)*) => {$(
+    ($($(#[$doc:meta])* $method:ident $op:ident $sign:literal $bound:ident |$x:ident, $y:ident| $holds:expr;)*) => {$(
         $(#[$doc])*
         #[track_caller]
         fn $method<R: Operand<Self::Elem>>(self, other: R) -> Binary<ops::$op, Self, R::Expr>
         where
-            Self::Elem: Element,
+            Self::Elem: $bound,
         {
             Binary::new(ops::$op, self, other.into_expr())
         }
@@ -210,20 +210,20 @@ pub trait Expr: Node + Sized {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
-    fn and<R: Expr<Elem = bool>>(self, other: R) -> Binary<ops::And, Self, R>
+    fn and<R: Operand<bool>>(self, other: R) -> Binary<ops::And, Self, R::Expr>
     where
         Self: Expr<Elem = bool>,
     {
-        Binary::new(ops::And, self, other)
+        Binary::new(ops::And, self, other.into_expr())
     }
 
     /// Where one holds; also `x | y`.
     #[track_caller]
-    fn or<R: Expr<Elem = bool>>(self, other: R) -> Binary<ops::Or, Self, R>
+    fn or<R: Operand<bool>>(self, other: R) -> Binary<ops::Or, Self, R::Expr>
     where
         Self: Expr<Elem = bool>,
     {
-        Binary::new(ops::Or, self, other)
+        Binary::new(ops::Or, self, other.into_expr())
     }
 
     /// Where it does not hold; also `!x`.
@@ -274,7 +274,7 @@ pub trait Expr: Node + Sized {
         Binary::new(ops::Map(function), self, other.into_expr())
     }
 
-    /// Elements of another type: the nearest value; 0 and 1 of `bool`s.
+    /// Elements of another type: the nearest value; 0 and 1 of `bool`s. Floats do not become indices.
     ///
     /// ```
     /// use tenzor_expr::{Expr, View, eval_into};
@@ -283,6 +283,10 @@ pub trait Expr: Node + Sized {
     /// let mut positive = [0.0_f64];
     /// eval_into(&x.gt(0.0).cast::<f64>().mean(..), &mut positive)?;
     /// assert_eq!(positive, [2.0 / 3.0]);
+    /// // The share of indices that are those wanted.
+    /// let (told, wanted) = (View::new(&[0_usize, 2, 1, 1], [4])?, View::new(&[0_usize, 2, 2, 1], [4])?);
+    /// eval_into(&told.equals(wanted).cast::<f64>().mean(..), &mut positive)?;
+    /// assert_eq!(positive, [0.75]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     fn cast<U: Item>(self) -> Cast<U, Self>
@@ -854,6 +858,14 @@ impl Operand<f64> for f64 {
     }
 }
 
+impl Operand<usize> for usize {
+    type Expr = Scalar<usize>;
+
+    fn into_expr(self) -> Scalar<usize> {
+        Scalar(self)
+    }
+}
+
 /// What [`Expr::where_`] can choose between: two of which one says the type of the elements.
 #[diagnostic::on_unimplemented(
     message = "of `{Self}` and `{R}`, neither says the type of the elements, or they differ",
@@ -1022,11 +1034,11 @@ macro_rules! connectives {
         connectives!(@not $generics $expr);
     )*};
     (@op [$($generics:tt)*] $expr:ty, $op:ident $method:ident $type:ident $made:ident) => {
-        impl<$($generics)* Rhs: Node<Elem = bool>> std::ops::$op<Rhs> for $expr
+        impl<$($generics)* Rhs: Operand<bool>> std::ops::$op<Rhs> for $expr
         where
             $expr: Node<Elem = bool>,
         {
-            type Output = Binary<ops::$type, Self, Rhs>;
+            type Output = Binary<ops::$type, Self, Rhs::Expr>;
 
             #[track_caller]
             fn $method(self, other: Rhs) -> Self::Output {
@@ -1050,6 +1062,11 @@ macro_rules! connectives {
 
 connectives! {
     ['t, B: Allocator,] &'t Tensor<bool, B>;
+    [B: Allocator,] Owned<bool, B>;
+    ['r, 'x,] &'r Boxed<'x, bool>;
+    [] Current<bool>;
+    [X, I,] Gather<X, I>;
+    [P: Parts,] Concat<P>;
     ['t,] View<'t, bool>;
     [O, X,] Unary<O, X>;
     [O, L, R,] Binary<O, L, R>;
@@ -1059,4 +1076,28 @@ connectives! {
     [O, X, T,] Tally<O, X, T>;
     [X,] Materialise<X>;
     ['x,] Boxed<'x, bool>;
+}
+
+/// As above, for tensors that are not borrowed.
+macro_rules! owned_connectives {
+    ($($op:ident $method:ident $type:ident $made:ident,)*) => {$(
+        impl<B: Allocator, R: Operand<bool>> std::ops::$op<R> for Tensor<bool, B> {
+            type Output = Binary<ops::$type, Owned<bool, B>, R::Expr>;
+
+            #[track_caller]
+            fn $method(self, other: R) -> Self::Output {
+                Expr::$made(Owned(self), other)
+            }
+        }
+    )*};
+}
+
+owned_connectives! { BitAnd bitand And and, BitOr bitor Or or, }
+
+impl<B: Allocator> std::ops::Not for Tensor<bool, B> {
+    type Output = Unary<ops::Not, Owned<bool, B>>;
+
+    fn not(self) -> Self::Output {
+        Expr::not(Owned(self))
+    }
 }

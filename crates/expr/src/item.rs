@@ -1,6 +1,6 @@
 //! What tensors can have for elements.
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 
 use tenzor_memory::Zeroable;
 
@@ -8,7 +8,7 @@ use crate::digits::{aligned, numbers};
 
 /// What an expression can have for elements: `f32` and `f64`, with which one computes; `bool`, for what holds; and `usize`, for indices and numbers of
 /// elements.
-pub trait Item: Sealed + Copy + Default + Zeroable + Send + Sync + Debug + 'static {
+pub trait Item: Sealed + Copy + Default + PartialEq + Zeroable + Send + Sync + Debug + Display + 'static {
     /// The type's name, as `f32`.
     const NAME: &'static str;
 }
@@ -131,7 +131,7 @@ impl Item for f64 {
     const NAME: &'static str = "f64";
 }
 
-/// What elements become as others: the nearest value, 0 and 1 of `bool`s.
+/// What elements become as others: the nearest value, 0 and 1 of `bool`s. Floats do not become indices.
 pub trait Cast<U>: Item {
     /// As one of these.
     fn cast(self) -> U;
@@ -152,6 +152,9 @@ macro_rules! casts {
 casts! {
     bool f32 |x| f32::from(u8::from(x));
     bool f64 |x| f64::from(u8::from(x));
+    bool usize |x| usize::from(x);
+    usize f32 |x| x as f32;
+    usize f64 |x| x as f64;
     f32 f64 |x| f64::from(x);
     f64 f32 |x| x as f32;
     f32 f32 |x| x;

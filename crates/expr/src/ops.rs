@@ -72,22 +72,22 @@ macro_rules! operator_table {
     };
 }
 
-/// The comparisons: documentation, method, type, sign, and what is asked of `x` and `y`.
+/// The comparisons: documentation, method, type, sign, for which elements, and what is asked of `x` and `y`.
 macro_rules! comparison_table {
     ($use:ident) => {
         $use! {
             /// Whether x is less than y.
-            lt Less "<" |x, y| x < y;
+            lt Less "<" Element |x, y| x < y;
             /// Whether x is at most y.
-            le LessOrEqual "<=" |x, y| x <= y;
+            le LessOrEqual "<=" Element |x, y| x <= y;
             /// Whether x is greater than y.
-            gt Greater ">" |x, y| x > y;
+            gt Greater ">" Element |x, y| x > y;
             /// Whether x is at least y.
-            ge GreaterOrEqual ">=" |x, y| x >= y;
-            /// Whether both are equal.
-            equals Equal "==" |x, y| x == y;
-            /// Whether they differ.
-            differs NotEqual "!=" |x, y| x != y;
+            ge GreaterOrEqual ">=" Element |x, y| x >= y;
+            /// Whether both are equal; of elements of any type.
+            equals Equal "==" Item |x, y| x == y;
+            /// Whether they differ; of elements of any type.
+            differs NotEqual "!=" Item |x, y| x != y;
         }
     };
 }
@@ -303,12 +303,12 @@ macro_rules! define_operators {
 }
 
 macro_rules! define_comparisons {
-    ($($(#[$doc:meta])* $method:ident $op:ident $sign:literal |$x:ident, $y:ident| $holds:expr;)*) => {$(
+    ($($(#[$doc:meta])* $method:ident $op:ident $sign:literal $bound:ident |$x:ident, $y:ident| $holds:expr;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug)]
         pub struct $op;
 
-        impl<T: Element> BinaryOp<T> for $op {
+        impl<T: $bound> BinaryOp<T> for $op {
             type Output = bool;
             const NAME: &'static str = $sign;
 

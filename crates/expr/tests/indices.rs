@@ -238,3 +238,51 @@ fn single_conditions_are_not_added() {
     let stretched = x.gt(0.0).any(1).keep_dims().where_(x.permute([1, 0, 2]), 0.0);
     assert_eq!(eval(&stretched, &alloc).unwrap().as_slice()[..6], [1.0, 0.0, 2.0, -2.0, 0.0, -3.0]);
 }
+
+#[test]
+fn indices_are_compared_and_counted() {
+    let alloc = TensorAllocator::new();
+    let scores = View::new(&[0.1_f64, 0.9, 0.8, 0.2, 0.3, 0.7], [3, 2]).unwrap();
+    let labels = Tensor::from_slice_in(&[1_usize, 1, 1], [3], &alloc).unwrap();
+    let is_right = scores.argmax(-1).equals(&labels);
+    assert_eq!(eval(&is_right, &alloc).unwrap().as_slice(), [true, false, true]);
+    assert_eq!(eval(&is_right.cast::<f64>().mean(..), &alloc).unwrap().as_slice(), [2.0 / 3.0]);
+    assert_eq!(eval(&scores.argmax(-1).differs(0).count(..), &alloc).unwrap().as_slice(), [2]);
+    assert_eq!(explain(&is_right).unwrap().passes[1].formula, "(%1 == usize[3])");
+    // As floats, and as the indices of two rows.
+    let share = labels.cast::<f32>() / 2.0;
+    assert_eq!(eval(&share, &alloc).unwrap().as_slice(), [0.5; 3]);
+    let chosen = View::new(&[10.0_f32, 20.0], [2]).unwrap().gather(0, is_right.cast::<usize>());
+    assert_eq!(eval(&chosen, &alloc).unwrap().as_slice(), [20.0, 10.0, 20.0]);
+    assert_eq!(eval(&is_right.equals(labels.equals(0)), &alloc).unwrap().as_slice(), [false, true, false]);
+}
+
+#[test]
+fn conditions_that_are_tensors_are_connected_borrowed_or_not() {
+    let alloc = TensorAllocator::new();
+    let masks = || {
+        let of = |bits: [bool; 4]| Tensor::from_slice_in(&bits, [4], &alloc).unwrap();
+        (of([true, true, false, false]), of([true, false, true, false]))
+    };
+    let is = |expected: [bool; 4], value: Result<Tensor<bool, _>, EvalError>| {
+        assert_eq!(value.unwrap().as_slice(), expected);
+    };
+    let ((a, b), (both, one, neither)) =
+        (masks(), ([true, false, false, false], [true, true, true, false], [false; 4]));
+    is(both, eval(&(&a & &b), &alloc));
+    is(one, eval(&(&a | masks().1), &alloc));
+    is(neither, eval(&(!masks().0 & a), &alloc));
+    is(one, eval(&(masks().0 | &b), &alloc));
+    is(both, eval(&!(!b | !masks().0), &alloc));
+    // What is gathered, joined, boxed and updated.
+    let (a, b) = masks();
+    let boxed = (&a).boxed();
+    is(both, eval(&(&boxed & &b), &alloc));
+    is(neither, eval(&(!boxed & &a), &alloc));
+    let turned = a.gather(0, View::new(&[3_usize, 2, 1, 0], [4]).unwrap());
+    is(one, eval(&(!turned | &b), &alloc));
+    is(both, eval(&(!concat([a.slice(0, 2..), a.slice(0, ..2)], 0) & &b), &alloc));
+    let mut c = masks().0;
+    c.update(|c| !c | &b).unwrap();
+    assert_eq!(c.as_slice(), [true, false, true, true]);
+}

@@ -1,7 +1,7 @@
 //! Numbers.
 
 use crate::context::Context;
-use crate::math::Element;
+use crate::item::Item;
 use crate::node::Node;
 use crate::shape::{Shape, ShapeError, Strides};
 use crate::simd::Level;
@@ -13,7 +13,7 @@ use crate::walk::Rect;
 #[derive(Clone, Copy, Debug)]
 pub struct Scalar<T>(pub T);
 
-impl<T: Element> Node for Scalar<T> {
+impl<T: Item> Node for Scalar<T> {
     type Elem = T;
     type Source<'e> = Self;
     type Row<'e> = Self;
@@ -42,7 +42,7 @@ impl<T: Element> Node for Scalar<T> {
     }
 }
 
-impl<T: Element> Source for Scalar<T> {
+impl<T: Item> Source for Scalar<T> {
     type Item = T;
     type Reader<'s> = Self;
 
@@ -61,7 +61,7 @@ impl<T: Element> Source for Scalar<T> {
     }
 }
 
-impl<T: Element> Reader for Scalar<T> {
+impl<T: Item> Reader for Scalar<T> {
     type Item = T;
     type Scratch = ();
     type Row<'r> = Self;
@@ -88,7 +88,7 @@ impl<T: Element> Reader for Scalar<T> {
     }
 }
 
-impl<T: Element> Row for Scalar<T> {
+impl<T: Item> Row for Scalar<T> {
     type Item = T;
 
     const IS_NUMBER: bool = true;
