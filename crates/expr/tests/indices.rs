@@ -130,7 +130,9 @@ fn shapes_that_do_not_go_together_are_refused() {
     assert!(matches!(kind(flat.sum(..).matmul(flat)), ShapeErrorKind::Mismatch { operation: &"matmul", .. }));
     assert!(matches!(kind(stack([flat.slice(0, ..1), flat.slice(0, ..2)], 0)), ShapeErrorKind::Mismatch { .. }));
     assert!(matches!(kind(concat([flat.sum(..)], 0)), ShapeErrorKind::Axis { operation: &"concat", .. }));
-    assert!(matches!(kind(concat(Vec::<View<'_, f32>>::new(), 0)), ShapeErrorKind::Empty { operation: &"concat", .. }));
+    let nothing = kind(concat(Vec::<View<'_, f32>>::new(), 0));
+    assert_eq!(nothing, ShapeErrorKind::NoParts { operation: &"concat" });
+    assert_eq!(nothing.to_string(), "concat: of no expressions, nothing tells the shape");
     assert_eq!(concat(&[flat, flat][..], 0).shape(), Shape::new(&[12]));
 }
 

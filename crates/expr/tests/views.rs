@@ -165,6 +165,10 @@ fn what_is_not_there_is_named_as_it_was_given() -> Result {
     assert_eq!(x.unsqueeze(-4).shape().err(), axis(&"unsqueeze", -4));
 
     let said = |result: std::result::Result<Shape, ShapeError>| result.unwrap_err().kind.to_string();
+    assert_eq!(said(x.sum([1, -1]).shape()), "sum: axis -1 of the shape [2, 3] is named twice");
+    assert_eq!(said(x.sum([1, -3]).shape()), "sum: the shape [2, 3] has no axis -3");
+    assert_eq!(said(x.unsqueeze(3).shape()), "unsqueeze: the shape [2, 3] has no axis 3");
+    assert_eq!(said(x.index_axis(0, 0).transpose().shape()), "transpose: the shape [3] has no axis -2");
     assert_eq!(
         said(x.index_axis(-1, -4).shape()),
         "index_axis: there is no index -4 along axis -1 of the shape [2, 3]"

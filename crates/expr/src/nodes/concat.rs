@@ -114,7 +114,7 @@ impl<P: Parts> Concat<P> {
     fn shape_of(parts: &[P::Part], axis: Axis, stacks: bool, number: &mut usize) -> Result<Shape, ShapeError> {
         let operation = Self::name(stacks);
         let Some((first, others)) = parts.split_first() else {
-            return Err(ShapeErrorKind::Empty { operation, shape: Shape::new(&[0])? }.into());
+            return Err(ShapeErrorKind::NoParts { operation }.into());
         };
         let first = first.checked_shape()?;
         *number = if stacks { axis.between(&first, operation)? } else { axis.of(&first, operation)? };

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::panic::Location;
 
-use super::{MAX_RANK, Shape};
+use super::{MAX_RANK, Shape, resolve};
 use crate::axes::Indices;
 
 /// The name of an operation, by a reference to it, as an error that tells two shapes and a place would be too large to be returned otherwise.
@@ -78,7 +78,8 @@ impl fmt::Display for ShapeError {
 
 impl std::error::Error for ShapeError {}
 
-/// What is wrong with shapes: the operation, and what it was given.
+/// What is wrong with shapes. It names the operation and the shapes it was given, but for what is no shape itself: [`Rank`](Self::Rank) and
+/// [`TooLarge`](Self::TooLarge).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ShapeErrorKind {
@@ -143,6 +144,11 @@ pub enum ShapeErrorKind {
         /// The operand's shape.
         shape: Shape,
     },
+    /// None of what is to be put together.
+    NoParts {
+        /// What was to be done.
+        operation: Operation,
+    },
     /// Strides that lead out of the elements that there are, or another number of them than there are axes.
     Strides {
         /// The shape.
@@ -177,9 +183,11 @@ impl fmt::Display for ShapeErrorKind {
             Self::Mismatch { operation, left, right } => {
                 write!(f, "{operation}: the shapes {left} and {right} do not go together")
             }
-            Self::Axis { operation, shape, axis } => {
-                write!(f, "{operation}: the shape {shape} has no axis {axis}, or it is named twice")
-            }
+            // Only one that is there can be named twice.
+            Self::Axis { operation, shape, axis } => match resolve(*axis, shape.rank()) {
+                Some(_) => write!(f, "{operation}: axis {axis} of the shape {shape} is named twice"),
+                None => write!(f, "{operation}: the shape {shape} has no axis {axis}"),
+            },
             Self::Order { operation, shape, given } => {
                 write!(f, "{operation}: {given} axes are not all of the shape {shape}")
             }
@@ -195,6 +203,7 @@ impl fmt::Display for ShapeErrorKind {
             Self::Empty { operation, shape } => {
                 write!(f, "{operation}: there are no elements along these axes of the shape {shape}")
             }
+            Self::NoParts { operation } => write!(f, "{operation}: of no expressions, nothing tells the shape"),
             Self::Elements { shape, given } => {
                 write!(f, "the shape {shape} has {} elements, not {given}", shape.elements())
             }
