@@ -72,7 +72,7 @@ impl<T: Item, A: Allocator> Tensor<T, A> {
     /// [`EvalError`] if the expression has no shape or another one, and when the allocator refuses. The elements are then what they were.
     ///
     /// # Panics
-    /// Where a function that was given to [`map`](Expr::map) does. The elements are then what they were, or anything.
+    /// Where a function does that [`map`](Expr::map) was given. The elements are then what they were, new ones, or anything.
     #[track_caller]
     pub fn update<E: Expr<Elem = T>>(&mut self, change: impl FnOnce(Current<T>) -> E) -> Result<(), EvalError>
     where
