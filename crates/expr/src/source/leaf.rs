@@ -1,0 +1,336 @@
+//! Elements in memory, and how they are read.
+//!
+//! Unsafe code says that slots were written, after a loop over all of them.
+#![allow(unsafe_code)]
+
+use std::mem::MaybeUninit;
+
+use super::{InPlace, Reader, RowSlice, Source, Tile};
+use crate::block::{Block, Taken};
+use crate::context::Context;
+use crate::item::Item;
+use crate::shape::{Shape, Strides};
+use crate::simd::{Kernel, Level, vectorised};
+use crate::slots::{copied, written};
+use crate::transpose::{Across, transpose};
+use crate::walk::Rect;
+
+/// Elements in memory.
+#[derive(Debug)]
+pub struct Leaf<'e, T: Item> {
+    data: Data<'e, T>,
+    strides: Strides,
+    /// What explanations call it.
+    name: Option<Box<str>>,
+}
+
+#[derive(Debug)]
+enum Data<'e, T: Item> {
+    /// The user's.
+    Given(&'e [T]),
+    /// Materialised.
+    Own(Block<'e, T>),
+    /// Those of the tensor that is updated.
+    Current(&'e [T]),
+    /// Taken over by who reads it; the number that the block had.
+    Here(usize),
+}
+
+impl<'e, T: Item> Leaf<'e, T> {
+    /// Materialised elements of a shape in its order, stretched to another.
+    #[inline]
+    pub(crate) fn own(block: Block<'e, T>, shape: &Shape, to: &Shape) -> Self {
+        Self::placed(block, Strides::row_major(shape), shape, to)
+    }
+
+    /// As above, in another order than that of their shape.
+    #[inline]
+    pub(crate) fn placed(block: Block<'e, T>, strides: Strides, shape: &Shape, to: &Shape) -> Self {
+        Self { data: Data::Own(block), strides: strides.stretched(shape, to), name: None }
+    }
+
+    #[inline]
+    pub(crate) fn given(data: &'e [T], strides: Strides, shape: &Shape, to: &Shape, context: &Context) -> Self {
+        let name = context.name_of(data, shape, &strides);
+        Self { data: Data::Given(data), strides: strides.stretched(shape, to), name }
+    }
+
+    #[inline]
+    pub(crate) fn current(data: &'e [T], shape: &Shape, to: &Shape, context: &Context<'_>) -> Self {
+        let given = Self::given(data, Strides::row_major(shape), shape, to, context);
+        Self { data: Data::Current(data), ..given }
+    }
+
+    fn slice(&self) -> &[T] {
+        match &self.data {
+            Data::Given(data) | Data::Current(data) => data,
+            Data::Own(block) => block.as_slice(),
+            Data::Here(_) => &[],
+        }
+    }
+}
+
+impl<'e, T: Item> Source for Leaf<'e, T> {
+    type Item = T;
+    type Reader<'s>
+        = LeafReader<'s, T>
+    where
+        Self: 's;
+
+    fn reader(&self) -> LeafReader<'_, T> {
+        LeafReader { data: self.slice(), strides: &self.strides, is_here: self.is_here() }
+    }
+
+    fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides)) {
+        change(&mut self.strides);
+    }
+
+    fn take_over(&mut self, shape: &Shape) -> Option<Taken<T>> {
+        let is_whole = |block: &Block<'_, T>| block.len() == shape.elements() && self.strides.is_row_major(shape);
+        let here = match &self.data {
+            Data::Own(block) if is_whole(block) => Data::Here(block.id()),
+            _ => return None,
+        };
+        match std::mem::replace(&mut self.data, here) {
+            Data::Own(block) => Some(block.take()),
+            _ => None,
+        }
+    }
+
+    fn in_place(&mut self, shape: &Shape, how: InPlace) -> bool {
+        let Data::Current(data) = self.data else { return true };
+        let could = how != InPlace::None && data.len() == shape.elements() && self.strides.is_row_major(shape);
+        if could && how == InPlace::Now {
+            self.data = Data::Here(0);
+        }
+        could
+    }
+
+    fn is_here(&self) -> bool {
+        matches!(self.data, Data::Here(_))
+    }
+
+    fn leaf(&self) -> Option<LeafReader<'_, T>> {
+        Some(self.reader())
+    }
+
+    fn text(&self) -> String {
+        match &self.data {
+            Data::Own(block) => format!("%{}", block.id()),
+            Data::Here(id) => format!("%{id}"),
+            Data::Given(_) | Data::Current(_) => self.name.as_deref().unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+/// Reads elements in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct LeafReader<'s, T> {
+    pub(crate) data: &'s [T],
+    pub(crate) strides: &'s Strides,
+    is_here: bool,
+}
+
+impl<'s, T: Item> LeafReader<'s, T> {
+    pub(crate) fn new(data: &'s [T], strides: &'s Strides) -> Self {
+        Self { data, strides, is_here: false }
+    }
+
+    /// The elements of a rectangle, if they lie next to each other.
+    #[inline(always)]
+    fn slice(&self, rect: &Rect) -> Option<&'s [T]> {
+        let (across, down) = (self.strides.steps[rect.across], self.strides.steps[rect.down]);
+        let is_line = across == 1 || rect.len == 1;
+        if !is_line || rect.lines > 1 && down != rect.len.cast_signed() {
+            return None;
+        }
+        let first = rect.offset(self.strides);
+        Some(&self.data[first..first + rect.count()])
+    }
+
+    /// The lines of a rectangle, where they lie across memory, next to each other.
+    #[inline(always)]
+    fn across(&self, rect: &Rect) -> Option<Across> {
+        let (step, down) = (self.strides.steps[rect.across], self.strides.steps[rect.down]);
+        let &Rect { lines, len, .. } = rect;
+        let is_across = lines > 1 && len > 1 && down == 1 && !matches!(step, 0 | 1);
+        is_across.then(|| Across { first: rect.offset(self.strides), step, lines, len })
+    }
+
+    /// Copies the elements of a rectangle.
+    #[inline(always)]
+    fn copy<'o>(&self, rect: &Rect, level: Level, out: &'o mut [MaybeUninit<T>]) -> &'o mut [T] {
+        match self.across(rect) {
+            Some(across) => transpose(level, self.data, across, out, rect.len),
+            None => vectorised(level, Gather { leaf: *self, rect, out }),
+        }
+        // SAFETY: a gathering writes to each slot.
+        unsafe { written(out) }
+    }
+}
+
+impl<T: Item> Reader for LeafReader<'_, T> {
+    type Item = T;
+    type Scratch = Tile<T>;
+    type Row<'r>
+        = RowSlice<'r, T>
+    where
+        Self: 'r;
+
+    fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
+        self.is_here || holds(self.strides)
+    }
+
+    fn reads_here(&self) -> bool {
+        self.is_here
+    }
+
+    fn is_sliced(&self, axis: usize) -> bool {
+        !self.is_here && self.strides.steps[axis] == 1
+    }
+
+    fn cost(&self) -> usize {
+        1
+    }
+
+    #[inline(always)]
+    fn row<'r>(&'r self, scratch: &'r mut Tile<T>, here: &'r [T], rect: &Rect, level: Level) -> RowSlice<'r, T> {
+        if self.is_here {
+            return RowSlice(here);
+        }
+        RowSlice(match self.slice(rect) {
+            Some(slice) => slice,
+            None => self.copy(rect, level, scratch.slots(rect.count())),
+        })
+    }
+
+    #[inline(always)]
+    fn memory(&self, rect: &Rect) -> Option<&[T]> {
+        if self.is_here { None } else { self.slice(rect) }
+    }
+
+    #[inline(always)]
+    fn fill<'o>(
+        &self,
+        _: &mut Tile<T>,
+        here: &[T],
+        rect: &Rect,
+        level: Level,
+        out: &'o mut [MaybeUninit<T>],
+    ) -> &'o mut [T] {
+        if self.is_here {
+            return copied(out, here);
+        }
+        match self.slice(rect) {
+            Some(slice) => copied(out, slice),
+            None => self.copy(rect, level, out),
+        }
+    }
+
+    fn fill_lines(
+        &self,
+        scratch: &mut Tile<T>,
+        here: &[T],
+        rect: &Rect,
+        level: Level,
+        out: &mut [MaybeUninit<T>],
+        step: usize,
+        _: bool,
+    ) {
+        if !self.is_here
+            && let Some(across) = self.across(rect)
+        {
+            return transpose(level, self.data, across, out, step);
+        }
+        let Strides { steps, .. } = self.strides;
+        if !self.is_here && steps[rect.across] == 1 {
+            let first = rect.offset(self.strides);
+            for line in 0..rect.lines {
+                let from = first.wrapping_add_signed(steps[rect.down].wrapping_mul(line.cast_signed()));
+                copied(&mut out[line * step..], &self.data[from..][..rect.len]);
+            }
+            return;
+        }
+        let values = self.row(scratch, here, rect, level).0;
+        for (line, values) in values.chunks_exact(rect.len).enumerate() {
+            copied(&mut out[line * step..], values);
+        }
+    }
+}
+
+/// Copies the elements of a rectangle that do not lie next to each other.
+struct Gather<'s, 'o, T> {
+    leaf: LeafReader<'s, T>,
+    rect: &'s Rect,
+    out: &'o mut [MaybeUninit<T>],
+}
+
+impl<T: Item> Kernel for Gather<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let Self { leaf: LeafReader { data, strides, .. }, rect, out } = self;
+        let (across, down) = (strides.steps[rect.across], strides.steps[rect.down]);
+        let (lines, len, first) = (rect.lines, rect.len, rect.offset(strides));
+        debug_assert_eq!(out.len(), lines * len);
+        let at = |line: usize, i: usize| {
+            let steps = down.wrapping_mul(line.cast_signed()).wrapping_add(across.wrapping_mul(i.cast_signed()));
+            first.wrapping_add_signed(steps)
+        };
+        let line = |line: usize, slots: &mut [MaybeUninit<T>]| match across {
+            1 => {
+                let values = &data[at(line, 0)..][..len];
+                for (slot, &value) in slots.iter_mut().zip(values) {
+                    slot.write(value);
+                }
+            }
+            0 => {
+                let value = data[at(line, 0)];
+                for slot in slots {
+                    slot.write(value);
+                }
+            }
+            _ => {
+                for (i, slot) in slots.iter_mut().enumerate() {
+                    slot.write(data[at(line, i)]);
+                }
+            }
+        };
+        if lines > 1 && down == 0 {
+            // The same line again and again: twice as many each time.
+            line(0, &mut out[..len]);
+            let mut done = len;
+            while done < out.len() {
+                let (written, rest) = out.split_at_mut(done);
+                let more = done.min(rest.len());
+                rest[..more].copy_from_slice(&written[..more]);
+                done += more;
+            }
+        } else if lines > 1 && down == 1 && across == 0 {
+            let values = &data[first..][..lines];
+            match len {
+                2 => repeat::<T, 2>(values, out),
+                3 => repeat::<T, 3>(values, out),
+                4 => repeat::<T, 4>(values, out),
+                _ => {
+                    for (slots, &value) in out.chunks_exact_mut(len).zip(values) {
+                        slots.fill(MaybeUninit::new(value));
+                    }
+                }
+            }
+        } else {
+            for (i, slots) in out.chunks_exact_mut(len).enumerate() {
+                line(i, slots);
+            }
+        }
+    }
+}
+
+/// Each value so many times.
+#[inline(always)]
+fn repeat<T: Item, const TIMES: usize>(values: &[T], out: &mut [MaybeUninit<T>]) {
+    for (slots, &value) in out.as_chunks_mut::<TIMES>().0.iter_mut().zip(values) {
+        *slots = [MaybeUninit::new(value); TIMES];
+    }
+}

@@ -1,0 +1,316 @@
+//! What an expression becomes when it is evaluated: a source of values, read rectangle by rectangle.
+//!
+//! A [`Source`] owns what had to be materialised below it. Its [`Reader`] only points there, so that threads can share it. A reader
+//! is asked for a [`Row`] at a time, of which the compiler makes one loop over slices: the leaves know where their elements lie,
+//! everything between them is arithmetic on values in registers. There is one such loop for what stands between two leaves or
+//! functions, in whatever way the expression is evaluated: all passes see readers as [`Values`], which hides their types.
+//!
+//! Rows are slices, always. A leaf whose elements do not lie next to each other, as after a transposition or where a size of 1
+//! is stretched, copies them to a **tile** first, a piece of scratch memory that stays in the first-level cache. A leaf whose
+//! memory was **taken over** for the output reads what stands there (`here`), of which a tile holds a copy as well.
+//!
+//! Unsafe code says that slots were written, after a loop over all of them.
+#![allow(unsafe_code)]
+
+mod leaf;
+mod tile;
+
+use std::mem::MaybeUninit;
+
+use crate::block::Taken;
+use crate::item::Item;
+use crate::shape::{Shape, Strides};
+use crate::simd::{Kernel, Level, vectorised};
+use crate::slots::{copied, written};
+use crate::transpose::{Across, transpose};
+use crate::walk::{Layout, Rect, Walk};
+
+pub(crate) use leaf::{Leaf, LeafReader};
+pub(crate) use tile::Tile;
+
+/// Values that are ready to be read, and what was materialised for them.
+pub trait Source {
+    /// The elements.
+    type Item: Item;
+    /// What reads them.
+    type Reader<'s>: Reader<Item = Self::Item> + 's
+    where
+        Self: 's;
+
+    /// Reads from here.
+    fn reader(&self) -> Self::Reader<'_>;
+
+    /// Changes how each leaf's elements are found.
+    fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides));
+
+    /// Gives up memory that nobody will read any more, with the elements of this shape in order, to be written to. Reading
+    /// goes on in place.
+    fn take_over(&mut self, shape: &Shape) -> Option<Taken<Self::Item>> {
+        let _ = shape;
+        None
+    }
+
+    /// Makes the leaves that read the tensor that is updated read in place, if all can, for the output has its elements of this shape in order.
+    fn in_place(&mut self, shape: &Shape, how: InPlace) -> bool;
+
+    /// Whether the values are just those of the memory that was taken over.
+    fn is_here(&self) -> bool {
+        false
+    }
+
+    /// The values themselves, where they stand in memory.
+    fn leaf(&self) -> Option<LeafReader<'_, Self::Item>> {
+        None
+    }
+
+    /// What is computed, in terms of what is in memory.
+    fn text(&self) -> String;
+}
+
+/// What is asked of leaves; see [`Source::in_place`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InPlace {
+    /// Whether none reads the tensor.
+    None,
+    /// Whether those that do could read in place.
+    Could,
+    /// To do so.
+    Now,
+}
+
+/// Reads the values of a source, from any thread.
+pub trait Reader: Send + Sync {
+    /// The elements.
+    type Item: Item;
+    /// Tiles for the leaves, for each thread.
+    type Scratch: Default;
+    /// Values at hand.
+    type Row<'r>: Row<Item = Self::Item>
+    where
+        Self: 'r;
+
+    /// Whether `holds` for the strides of every leaf that is not read in place.
+    fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool;
+
+    /// Whether something is read in place, where `here` is needed.
+    fn reads_here(&self) -> bool;
+
+    /// Whether lines along this axis may be longer than a tile.
+    fn is_sliced(&self, axis: usize) -> bool;
+
+    /// What a value costs, in additions or so.
+    fn cost(&self) -> usize;
+
+    /// The values of a rectangle, line after line. Of what is read in place, `here` is a copy. Only single lines along an axis that
+    /// [`is_sliced`](Self::is_sliced) may have more values than a tile.
+    fn row<'r>(
+        &'r self,
+        scratch: &'r mut Self::Scratch,
+        here: &'r [Self::Item],
+        rect: &Rect,
+        level: Level,
+    ) -> Self::Row<'r>;
+
+    /// As above, where they stand in memory next to each other.
+    #[inline(always)]
+    fn memory(&self, rect: &Rect) -> Option<&[Self::Item]> {
+        let _ = rect;
+        None
+    }
+
+    /// As above, written to `out`, which has room for just them.
+    fn fill<'o>(
+        &self,
+        scratch: &mut Self::Scratch,
+        here: &[Self::Item],
+        rect: &Rect,
+        level: Level,
+        out: &'o mut [MaybeUninit<Self::Item>],
+    ) -> &'o mut [Self::Item] {
+        write_row(out, self.row(scratch, here, rect, level), level)
+    }
+
+    /// As above, where the lines begin `step` elements after each other in `out`; other elements there stay as they are. `turns`: elements lie along
+    /// the other axis for all leaves.
+    #[expect(clippy::too_many_arguments, reason = "as above, and two more")]
+    fn fill_lines(
+        &self,
+        scratch: &mut Self::Scratch,
+        here: &[Self::Item],
+        rect: &Rect,
+        level: Level,
+        out: &mut [MaybeUninit<Self::Item>],
+        step: usize,
+        turns: bool,
+    ) {
+        let mut tile = Tile::<Self::Item>::default();
+        if turns {
+            // One transposition of the values, instead of one for each leaf.
+            let values = self.fill(scratch, here, &rect.turned(), level, tile.slots(rect.count()));
+            let across = Across { first: 0, step: rect.lines.cast_signed(), lines: rect.lines, len: rect.len };
+            return transpose(level, values, across, out, step);
+        }
+        let values = self.fill(scratch, here, rect, level, tile.slots(rect.count()));
+        for (line, values) in values.chunks_exact(rect.len).enumerate() {
+            copied(&mut out[line * step..][..rect.len], values);
+        }
+    }
+}
+
+/// Values that are at hand.
+pub trait Row: Copy {
+    /// The values.
+    type Item: Item;
+
+    /// Whether all values are one number; and whether such numbers can make operations [faster](crate::ops::BinaryOp::faster).
+    const IS_NUMBER: bool = false;
+    const HAS_FASTER: bool = false;
+
+    /// Whether all those do.
+    fn is_faster(&self) -> bool {
+        true
+    }
+
+    /// The `i`-th. `FASTER`: [`is_faster`](Self::is_faster).
+    fn at<const FASTER: bool>(&self, i: usize) -> Self::Item;
+
+    /// The first `len` of no fewer. Where all slices of an expression are cut to one length, its loop needs no checks.
+    fn head(self, len: usize) -> Self;
+}
+
+/// Writes a value of a row to each slot: **the** loop of all element-wise expressions, compiled for every level of vectors.
+///
+/// It is written out, never handed over as a closure: whoever hands over a closure has no word on whether it is inlined, and past some
+/// length of an expression it is not. Then it is compiled without the vectors of the kernel around it, and takes ten times as long.
+#[inline(always)]
+pub(crate) fn write_row<R: Row>(out: &mut [MaybeUninit<R::Item>], row: R, level: Level) -> &mut [R::Item] {
+    struct Write<'o, R: Row> {
+        out: &'o mut [MaybeUninit<R::Item>],
+        row: R,
+    }
+
+    impl<R: Row> Kernel for Write<'_, R> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<const FUSED: bool>(self) {
+            let row = self.row.head(self.out.len());
+            if R::HAS_FASTER && row.is_faster() {
+                for (i, slot) in self.out.iter_mut().enumerate() {
+                    slot.write(row.at::<true>(i));
+                }
+                return;
+            }
+            for (i, slot) in self.out.iter_mut().enumerate() {
+                slot.write(row.at::<false>(i));
+            }
+        }
+    }
+
+    vectorised(level, Write { out, row });
+    // SAFETY: either loop wrote to every slot.
+    unsafe { written(out) }
+}
+
+/// The values of an expression, whatever its type: what passes over memory see.
+pub(crate) trait Values<T>: Layout + Send + Sync {
+    /// See [`Reader::reads_here`].
+    fn reads_here(&self) -> bool;
+    /// See [`Reader::cost`].
+    fn cost(&self) -> usize;
+    /// See [`Reader::memory`].
+    fn memory(&self, rect: &Rect) -> Option<&[T]>;
+    /// See [`Reader::fill`].
+    fn fill<'o>(&self, here: &[T], rect: &Rect, level: Level, out: &'o mut [MaybeUninit<T>]) -> &'o mut [T];
+
+    /// Writes the values of a walk to `out`, which has room for just them.
+    ///
+    /// # Safety
+    /// Where something is read in place, `out` is initialised.
+    unsafe fn fill_all<'o>(&self, walk: &Walk, level: Level, out: &'o mut [MaybeUninit<T>]) -> &'o mut [T];
+}
+
+impl<T: Item> dyn Values<T> + '_ {
+    /// The values of a rectangle where they stand in memory, or else in a tile.
+    #[inline]
+    pub(crate) fn read<'t>(&'t self, here: &[T], rect: &Rect, level: Level, tile: &'t mut Tile<T>) -> &'t [T] {
+        match self.memory(rect) {
+            Some(values) => values,
+            None => self.fill(here, rect, level, tile.slots(rect.count())),
+        }
+    }
+}
+
+impl<R: Reader> Layout for R {
+    fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool {
+        Reader::all(self, holds)
+    }
+
+    fn is_sliced(&self, axis: usize) -> bool {
+        Reader::is_sliced(self, axis)
+    }
+}
+
+impl<R: Reader> Values<R::Item> for R {
+    fn reads_here(&self) -> bool {
+        Reader::reads_here(self)
+    }
+
+    fn cost(&self) -> usize {
+        Reader::cost(self)
+    }
+
+    fn memory(&self, rect: &Rect) -> Option<&[R::Item]> {
+        Reader::memory(self, rect)
+    }
+
+    fn fill<'o>(
+        &self,
+        here: &[R::Item],
+        rect: &Rect,
+        level: Level,
+        out: &'o mut [MaybeUninit<R::Item>],
+    ) -> &'o mut [R::Item] {
+        Reader::fill(self, &mut R::Scratch::default(), here, rect, level, out)
+    }
+
+    unsafe fn fill_all<'o>(&self, walk: &Walk, level: Level, out: &'o mut [MaybeUninit<R::Item>]) -> &'o mut [R::Item] {
+        let mut scratch = R::Scratch::default();
+        let mut copy: Tile<R::Item> = Tile::default();
+        let (reads_here, step) = (Reader::reads_here(self), walk.step());
+        let turns = walk.turns() && !reads_here;
+        for (rect, first) in walk.rects() {
+            let here = if reads_here {
+                // SAFETY: it is initialised, as the caller says: what is read in place is not read before.
+                unsafe { copy.gather_from(out, first, step, &rect) }
+            } else {
+                &[]
+            };
+            if rect.lines == 1 || step == rect.len && !turns {
+                Reader::fill(self, &mut scratch, here, &rect, level, &mut out[first..first + rect.count()]);
+                continue;
+            }
+            Reader::fill_lines(self, &mut scratch, here, &rect, level, &mut out[first..], step, turns);
+        }
+        // SAFETY: the rectangles of a walk have all its elements.
+        unsafe { written(out) }
+    }
+}
+
+/// A row of elements.
+#[derive(Clone, Copy, Debug)]
+pub struct RowSlice<'r, T>(pub(crate) &'r [T]);
+
+impl<T: Item> Row for RowSlice<'_, T> {
+    type Item = T;
+
+    #[inline(always)]
+    fn at<const FASTER: bool>(&self, i: usize) -> T {
+        self.0[i]
+    }
+
+    #[inline(always)]
+    fn head(self, len: usize) -> Self {
+        Self(&self.0[..len])
+    }
+}
