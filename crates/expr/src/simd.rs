@@ -79,7 +79,6 @@ impl Level {
     }
 
     /// Whether it has the instructions of AVX2.
-    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     pub(crate) fn has_avx2(self) -> bool {
         self.simd >= Simd::V3
     }

@@ -38,19 +38,12 @@ pub(crate) fn transpose<T: Copy>(level: Level, from: &[T], across: Across, out: 
     let least = if across.step < 0 { across.first.wrapping_sub(span) } else { across.first };
     let _ = &from[least..][..span.saturating_add(lines)];
     let out = &mut out[..(lines - 1) * step + len];
-    let (mut whole_lines, mut whole) = (0, 0);
+    let (whole_lines, whole) = whole::<T>(level, lines, len);
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-    if level.has_avx2() {
-        let (height, width) = (16 / size_of::<T>().max(1), 32 / size_of::<T>().max(1));
-        if matches!(size_of::<T>(), 4 | 8) {
-            (whole_lines, whole) = (lines - lines % height, len - len % width);
-            if whole_lines > 0 {
-                // SAFETY: the processor has these instructions; all places are in the slices, as was asked for above.
-                unsafe { avx2::blocks(from, across, (whole_lines, whole), out, step) };
-            }
-        }
+    if whole_lines > 0 {
+        // SAFETY: the processor has these instructions; all places are in the slices, as was asked for above.
+        unsafe { avx2::blocks(from, across, (whole_lines, whole), out, step) };
     }
-    let _ = level;
     match lines - whole_lines {
         0 => {}
         1 => rest::<T, 1>(from, across, whole_lines, 0..len, out, step),
@@ -64,6 +57,16 @@ pub(crate) fn transpose<T: Copy>(level: Level, from: &[T], across: Across, out: 
     }
     for line in 0..whole_lines {
         rest::<T, 1>(from, across, line, whole..len, out, step);
+    }
+}
+
+/// How many lines, and how many elements of each, vectors can have.
+fn whole<T>(level: Level, lines: usize, len: usize) -> (usize, usize) {
+    let size = size_of::<T>();
+    if cfg!(any(target_arch = "x86", target_arch = "x86_64")) && level.has_avx2() && matches!(size, 4 | 8) {
+        (lines - lines % (16 / size), len - len % (32 / size))
+    } else {
+        (0, 0)
     }
 }
 
@@ -123,16 +126,12 @@ mod avx2 {
         let ahead = from.as_ptr().wrapping_offset(across.step * len.cast_signed());
         let is_far = across.step.unsigned_abs() * size_of::<T>() >= 64;
         for i in (0..len).step_by(width) {
-            if is_far {
-                for j in i..i + width {
+            // SAFETY: the blocks are those that the caller's word is for; and to fetch ahead is no access.
+            unsafe {
+                for j in (i..i + width).take(if is_far { width } else { 1 }) {
                     _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(across.at(j)).cast());
                 }
-            } else {
-                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(across.at(i)).cast());
-            }
-            for line in (0..lines).step_by(height) {
-                // SAFETY: the block is one of those that the caller's word is for.
-                unsafe {
+                for line in (0..lines).step_by(height) {
                     let (from, out) = (from.as_ptr().add(across.at(i) + line), out.as_mut_ptr().add(line * step + i));
                     if size_of::<T>() == 4 {
                         eight_of_four(from.cast(), across.step, out.cast(), step);
