@@ -1,17 +1,20 @@
 //! Arrays of the crate `ndarray` as views, and the other way round, without copying.
+//!
+//! Unsafe code hands over where elements lie, as there may be other things between them.
+#![allow(unsafe_code)]
+
+use std::ptr::NonNull;
 
 use ndarray::{ArrayBase, ArrayView, ArrayViewMut, Axis, Data, Dimension, IxDyn, ShapeBuilder};
 use tenzor_memory::Allocator;
 
+use crate::elements::Elements;
 use crate::item::Item;
 use crate::shape::{Shape, ShapeError, ShapeErrorKind, Strides};
 use crate::tensor::{Tensor, View};
 
 /// The elements of an array without copying: in whatever order its axes are, backwards along some, repeated along others (as
-/// `ndarray`'s `broadcast` does), as long as they fill a slice.
-///
-/// A part of an array with gaps between its elements is refused: a slice over the gaps would have what lies there, too, which somebody
-/// else may be writing to (the other half of `split_at` of a mutable array). Take the part of a view of all: `view.slice(1, 2..4)`.
+/// `ndarray`'s `broadcast` does), with whatever lies between them.
 ///
 /// ```
 /// # use tenzor_expr::{Expr, View, eval_into};
@@ -30,23 +33,24 @@ impl<'t, T: Item, D: Dimension> TryFrom<ArrayView<'t, T, D>> for View<'t, T> {
         if shape.elements() == 0 {
             return Self::new(&[], shape);
         }
-        let mut array = array.into_dyn();
         let mut strides = Strides::default();
-        for axis in (0..shape.rank()).rev() {
-            let (size, step) = (shape[axis], array.strides()[axis]);
-            if size == 1 || step == 0 {
-                // All its elements are one.
-                array = array.index_axis_move(Axis(axis), 0);
-                continue;
-            }
+        let mut last = 0;
+        for (axis, (&size, &step)) in shape.iter().zip(array.strides()).enumerate().filter(|(_, (size, _))| **size > 1)
+        {
             strides.steps[axis] = step;
-            // The slice starts with the lowest address, not with the first element.
+            let span = (size - 1) * step.unsigned_abs();
+            // The places start with the lowest address, not with the first element.
             if step < 0 {
-                strides.start += (size - 1) * step.unsigned_abs();
+                strides.start += span;
+            } else {
+                last += span;
             }
         }
-        let elements = array.to_slice_memory_order().ok_or(ShapeErrorKind::Gaps { shape })?;
-        Ok(Self { elements, shape, strides })
+        let last = strides.start + last;
+        // SAFETY: an array's elements are in one allocation, the lowest so far before the first.
+        let first = unsafe { NonNull::from(&array[D::zeros(array.ndim())]).sub(strides.start) };
+        // SAFETY: as above, up to the highest; they live and are not written to as long as the array is borrowed, and the strides are the array's.
+        Ok(Self { elements: unsafe { Elements::new(first, last + 1) }, shape, strides })
     }
 }
 
@@ -75,7 +79,7 @@ impl<'t, T: Item, D: Dimension> TryFrom<View<'t, T>> for ArrayView<'t, T, D> {
         let View { elements, shape, strides } = view;
         let mut first = strides.start;
         let mut steps = [0; crate::MAX_RANK];
-        // ndarray makes arrays of slices with steps forwards only, and turns them afterwards.
+        // ndarray's steps in memory go forwards only, and are turned afterwards.
         let is_backwards = |axis: usize| strides.steps[axis] < 0 && shape[axis] > 1;
         for axis in 0..shape.rank() {
             steps[axis] = strides.steps[axis].unsigned_abs();
@@ -87,7 +91,8 @@ impl<'t, T: Item, D: Dimension> TryFrom<View<'t, T>> for ArrayView<'t, T, D> {
             ArrayView::from_shape(IxDyn(&shape), &[])
         } else {
             let steps = IxDyn(&steps[..shape.rank()]);
-            ArrayView::from_shape(IxDyn(&shape).strides(steps), elements.get(first..).unwrap_or_default())
+            // SAFETY: from the lowest on, the steps lead to the view's elements, which live and are not written to as long as it is there.
+            Ok(unsafe { ArrayView::from_shape_ptr(IxDyn(&shape).strides(steps), elements.as_ptr().add(first)) })
         };
         let mut array = array.map_err(|_| ShapeErrorKind::Strides { shape, given: elements.len() })?;
         for axis in (0..shape.rank()).filter(|&axis| is_backwards(axis)) {

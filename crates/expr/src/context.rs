@@ -114,7 +114,7 @@ impl<'c> Context<'c> {
     }
 
     /// What formulas call elements in memory, for explanations.
-    pub(crate) fn name_of<T: Item>(&self, elements: &[T], shape: &Shape, strides: &Strides) -> Option<Box<str>> {
+    pub(crate) fn name_of<T: Item>(&self, elements: *const T, shape: &Shape, strides: &Strides) -> Option<Box<str>> {
         let ledger = self.ledger.as_ref()?;
         Some(ledger.borrow_mut().terms.name_of(elements, shape, strides).into())
     }

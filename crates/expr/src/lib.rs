@@ -28,6 +28,7 @@ mod block;
 mod context;
 mod digits;
 mod display;
+mod elements;
 mod error;
 mod eval;
 mod explain;

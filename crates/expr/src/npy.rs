@@ -171,10 +171,9 @@ impl<T: Item> View<'_, T> {
     /// # Errors
     /// Those of the writer.
     pub fn write_npy(&self, writer: impl Write) -> io::Result<()> {
-        if self.strides.is_row_major(&self.shape) {
-            write(&self.shape, &self.elements[..self.shape.elements()], writer)
-        } else {
-            write(&self.shape, &self.to_vec(), writer)
+        match self.in_order() {
+            Some(elements) => write(&self.shape, elements, writer),
+            None => write(&self.shape, &self.to_vec(), writer),
         }
     }
 }

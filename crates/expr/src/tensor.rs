@@ -1,10 +1,14 @@
 //! Tensors: elements in memory, with a shape.
+//!
+//! Unsafe code says that places are those of elements, which strides led to.
+#![allow(unsafe_code)]
 
 use std::fmt;
 
 use tenzor_memory::{Allocator, Buffer};
 
 use crate::context::Context;
+use crate::elements::Elements;
 use crate::error::EvalError;
 use crate::fill::{Rows, overwrite};
 use crate::item::Item;
@@ -188,7 +192,7 @@ impl<T: Item, A: Allocator> Tensor<T, A> {
 
     /// The elements, borrowed.
     pub fn view(&self) -> View<'_, T> {
-        View { elements: &self.buffer, shape: self.shape, strides: Strides::row_major(&self.shape) }
+        View { elements: Elements::from(&*self.buffer), shape: self.shape, strides: Strides::row_major(&self.shape) }
     }
 
     /// The allocator that the memory came from.
@@ -236,12 +240,12 @@ impl<T: Item, B: Allocator> Node for &Tensor<T, B> {
     }
 
     fn term(&self, terms: &mut Terms) -> Term {
-        terms.tensor(&self.buffer, &self.shape, &Strides::row_major(&self.shape))
+        terms.tensor(self.buffer.as_ptr(), &self.shape, &Strides::row_major(&self.shape))
     }
 
     #[inline(always)]
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Leaf<'e, T> {
-        Leaf::given(&self.buffer, Strides::row_major(&self.shape), &self.shape, to, context)
+        Leaf::given(Elements::from(&*self.buffer), Strides::row_major(&self.shape), &self.shape, to, context)
     }
 
     #[inline(always)]
@@ -274,7 +278,7 @@ impl<T: Item, B: Allocator> Node for Owned<T, B> {
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Leaf<'e, T> {
-        Leaf::given(&self.0.buffer, Strides::row_major(&self.0.shape), &self.0.shape, to, context)
+        Leaf::given(Elements::from(&*self.0.buffer), Strides::row_major(&self.0.shape), &self.0.shape, to, context)
     }
 }
 
@@ -290,7 +294,7 @@ impl<T: Item, B: Allocator> Node for Owned<T, B> {
 /// ```
 #[derive(Clone, Copy)]
 pub struct View<'t, T: Item> {
-    pub(crate) elements: &'t [T],
+    pub(crate) elements: Elements<'t, T>,
     pub(crate) shape: Shape,
     pub(crate) strides: Strides,
 }
@@ -302,7 +306,7 @@ impl<'t, T: Item> View<'t, T> {
     /// [`ShapeError`] if the shape has another number of elements.
     pub fn new(elements: &'t [T], shape: impl IntoShape) -> Result<Self, ShapeError> {
         let shape = of_elements(shape, elements.len())?;
-        Ok(Self { elements, shape, strides: Strides::row_major(&shape) })
+        Ok(Self { elements: elements.into(), shape, strides: Strides::row_major(&shape) })
     }
 
     /// The elements of a slice from the one at `start` on, the next along each axis being `strides[axis]` further: none for a stride of 0, and
@@ -328,7 +332,7 @@ impl<'t, T: Item> View<'t, T> {
         let shape = shape.into_shape()?;
         let strides = Strides::within(&shape, strides, start, elements.len())
             .ok_or(ShapeErrorKind::Strides { shape, given: elements.len() })?;
-        Ok(Self { elements, shape, strides })
+        Ok(Self { elements: elements.into(), shape, strides })
     }
 
     /// The number of elements along each axis.
@@ -343,7 +347,8 @@ impl<'t, T: Item> View<'t, T> {
     pub fn item(&self) -> Result<T, ShapeError> {
         let error = ShapeErrorKind::Elements { shape: self.shape, given: 1 };
         if self.shape.elements() == 1 {
-            self.elements.get(self.strides.start).copied().ok_or(error.into())
+            // SAFETY: the only element is where the strides start.
+            Ok(*unsafe { self.elements.at(self.strides.start) })
         } else {
             Err(error.into())
         }
@@ -351,7 +356,17 @@ impl<'t, T: Item> View<'t, T> {
 
     /// The element at an index along each axis; `None` where there is none, or with another number of indices than there are axes.
     pub fn get(&self, index: &[usize]) -> Option<&'t T> {
-        self.elements.get(self.strides.find(&self.shape, index)?)
+        let place = self.strides.find(&self.shape, index)?;
+        // SAFETY: the strides led there.
+        Some(unsafe { self.elements.at(place) })
+    }
+
+    /// The elements, where they lie in the order of the shape, without gaps. The places may go on behind them.
+    #[inline(always)]
+    pub(crate) fn in_order(&self) -> Option<&'t [T]> {
+        let is_row = self.strides.is_row_major(&self.shape);
+        // SAFETY: these are the elements.
+        is_row.then(|| unsafe { self.elements.range(0, self.shape.elements()) })
     }
 
     /// A copy of the elements, in the order of the shape.
@@ -392,7 +407,7 @@ impl<T: Item> Node for View<'_, T> {
     }
 
     fn term(&self, terms: &mut Terms) -> Term {
-        terms.tensor(self.elements, &self.shape, &self.strides)
+        terms.tensor(self.elements.as_ptr(), &self.shape, &self.strides)
     }
 
     #[inline(always)]
@@ -402,8 +417,6 @@ impl<T: Item> Node for View<'_, T> {
 
     #[inline(always)]
     fn as_row(&self, shape: &Shape) -> Option<RowSlice<'_, T>> {
-        // The slice may go on behind them.
-        let is_row = self.shape == *shape && self.strides.is_row_major(shape);
-        if is_row { self.elements.get(..shape.elements()).map(RowSlice) } else { None }
+        if self.shape == *shape { self.in_order().map(RowSlice) } else { None }
     }
 }

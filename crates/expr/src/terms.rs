@@ -65,14 +65,14 @@ impl Terms {
     }
 
     /// Elements in memory.
-    pub(crate) fn tensor<T: Item>(&mut self, elements: &[T], shape: &Shape, strides: &Strides) -> Term {
+    pub(crate) fn tensor<T: Item>(&mut self, elements: *const T, shape: &Shape, strides: &Strides) -> Term {
         let name = self.name_of(elements, shape, strides);
         self.plain::<T>(name)
     }
 
     /// What formulas call elements in memory: `f32[2, 3]`, and others of the same type and shape `f32[2, 3]#2`.
-    pub(crate) fn name_of<T: Item>(&mut self, elements: &[T], shape: &Shape, strides: &Strides) -> String {
-        self.name(format!("{}{shape}", T::NAME), (elements.as_ptr().addr(), *strides))
+    pub(crate) fn name_of<T: Item>(&mut self, elements: *const T, shape: &Shape, strides: &Strides) -> String {
+        self.name(format!("{}{shape}", T::NAME), (elements.addr(), *strides))
     }
 
     /// The user's function that a node calls, which nobody can look into: it is that of no other node.

@@ -7,6 +7,7 @@
 
 use std::mem::MaybeUninit;
 
+use crate::elements::Elements;
 use crate::simd::Level;
 
 /// Lines of elements: from which place of a slice on, and how far the elements of a line are from each other there.
@@ -28,7 +29,13 @@ impl Across {
 }
 
 /// Copies lines to where they begin `step` elements after each other.
-pub(crate) fn transpose<T: Copy>(level: Level, from: &[T], across: Across, out: &mut [MaybeUninit<T>], step: usize) {
+pub(crate) fn transpose<T: Copy>(
+    level: Level,
+    from: Elements<'_, T>,
+    across: Across,
+    out: &mut [MaybeUninit<T>],
+    step: usize,
+) {
     let Across { lines, len, .. } = across;
     if lines == 0 || len == 0 {
         return;
@@ -36,7 +43,7 @@ pub(crate) fn transpose<T: Copy>(level: Level, from: &[T], across: Across, out: 
     // All places lie between the first and the last: here it panics if they are not in the slices.
     let span = across.step.unsigned_abs().saturating_mul(len - 1);
     let least = if across.step < 0 { across.first.wrapping_sub(span) } else { across.first };
-    let _ = &from[least..][..span.saturating_add(lines)];
+    assert!(least <= from.len() && span.saturating_add(lines) <= from.len() - least, "lines are out of range");
     let out = &mut out[..(lines - 1) * step + len];
     let (whole_lines, whole) = whole::<T>(level, lines, len);
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
@@ -73,7 +80,7 @@ fn whole<T>(level: Level, lines: usize, len: usize) -> (usize, usize) {
 /// So many lines, one element after the other.
 #[inline(always)]
 fn rest<T: Copy, const LINES: usize>(
-    from: &[T],
+    from: Elements<'_, T>,
     across: Across,
     first: usize,
     range: std::ops::Range<usize>,
@@ -85,7 +92,8 @@ fn rest<T: Copy, const LINES: usize>(
         std::array::from_fn(|_| lines.next().map(|line| &mut line[range.clone()]).unwrap_or_default());
     if LINES == 2 && across.step == 2 {
         // From end to end: a loop that has vectors.
-        let (pairs, _) = from[across.at(range.start) + first..][..2 * range.len()].as_chunks::<2>();
+        // SAFETY: the lines are of elements.
+        let (pairs, _) = unsafe { from.range(across.at(range.start) + first, 2 * range.len()) }.as_chunks::<2>();
         let [evens, odds, ..] = &mut lines[..] else { return };
         for ((even, odd), &[a, b]) in evens.iter_mut().zip(odds.iter_mut()).zip(pairs) {
             even.write(a);
@@ -94,7 +102,8 @@ fn rest<T: Copy, const LINES: usize>(
         return;
     }
     for (slot, i) in range.enumerate() {
-        let values = &from[across.at(i) + first..][..LINES];
+        // SAFETY: as above.
+        let values = unsafe { from.range(across.at(i) + first, LINES) };
         for (line, &value) in lines.iter_mut().zip(values) {
             line[slot].write(value);
         }
@@ -109,13 +118,13 @@ mod avx2 {
     use std::arch::x86_64::*;
     use std::mem::MaybeUninit;
 
-    use super::Across;
+    use super::{Across, Elements};
 
     /// # Safety
     /// The elements have 4 or 8 bytes. All places are in the slices; `lines` is a multiple of 16 bytes' elements, and `len` of 32's.
     #[target_feature(enable = "avx2")]
     pub(super) unsafe fn blocks<T>(
-        from: &[T],
+        from: Elements<'_, T>,
         across: Across,
         (lines, len): (usize, usize),
         out: &mut [MaybeUninit<T>],

@@ -41,6 +41,6 @@ impl<T: Item> Node for Current<T> {
     }
 
     fn prepare<'e>(&'e self, context: &'e Context<'e>, to: &Shape) -> Leaf<'e, T> {
-        Leaf::current(context.current(self.number), &self.shape, to, context)
+        Leaf::current(context.current(self.number).into(), &self.shape, to, context)
     }
 }

@@ -134,7 +134,9 @@ fn in_order<'e, I: Node<Elem = usize>>(
 
 /// As many as their shape has; none where nothing is computed.
 fn elements<'s>(indices: &'s impl Source<Item = usize>, shape: &Shape) -> &'s [usize] {
-    indices.leaf().and_then(|leaf| leaf.data.get(..shape.elements())).unwrap_or_default()
+    // SAFETY: they lie in the order of their shape, next to each other; where nothing is computed there are none.
+    let all = |leaf: LeafReader<'s, usize>| unsafe { leaf.data.range(0, shape.elements().min(leaf.data.len())) };
+    indices.leaf().map(all).unwrap_or_default()
 }
 
 /// What all threads need to know.
@@ -180,12 +182,15 @@ impl<T: crate::Item> Pieces<'_, T> {
             let (now, later) = out.split_at_mut(indices.len() * inner);
             if inner == 1 {
                 for (slot, &index) in now.iter_mut().zip(indices) {
-                    slot.write(data[base.wrapping_add_signed(step.wrapping_mul(index.cast_signed()))]);
+                    let place = base.wrapping_add_signed(step.wrapping_mul(index.cast_signed()));
+                    // SAFETY: there is such an index, so the strides lead to an element.
+                    slot.write(*unsafe { data.at(place) });
                 }
             } else {
                 for (piece, &index) in now.chunks_exact_mut(inner).zip(indices) {
                     let start = base.wrapping_add_signed(step.wrapping_mul(index.cast_signed()));
-                    copied(piece, &data[start..start + inner]);
+                    // SAFETY: as above, and the elements of a piece are neighbours.
+                    copied(piece, unsafe { data.range(start, inner) });
                 }
             }
             out = later;

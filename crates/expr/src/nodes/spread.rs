@@ -2,6 +2,9 @@
 //!
 //! The mean is rounded. Where that may show, as in numbers that differ little from each other, the square of what it is off by is taken off: the mean of
 //! what differs from it, in a pass of its own.
+//!
+//! Unsafe code says that of a block all places are elements.
+#![allow(unsafe_code)]
 
 use crate::axes::Axes;
 use crate::context::Context;
@@ -128,6 +131,8 @@ fn correct<S: Source<Item: Element>>(
     let rounding = S::Item::from_f64(OFF) * S::Item::EPSILON * number;
     // They are in the order of the sums, unless there are more of them than of the values, before these are stretched. Then all may be off.
     let means = differences.right.reader().data;
+    // SAFETY: of a block, all are elements.
+    let means = unsafe { means.range(0, means.len()) };
     let is_parallel = order.strides(from, &kept(from, axes), axes) == *means_strides;
     let off = Off { means: if is_parallel { means } else { &[] }, rounding, number };
     revise(&differences.reader(), &order, mode, sums, &off);

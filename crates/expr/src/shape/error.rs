@@ -163,11 +163,6 @@ pub enum ShapeErrorKind {
         /// How many were given.
         given: usize,
     },
-    /// An array whose elements do not fill a slice, as part of another one.
-    Gaps {
-        /// The array's shape.
-        shape: Shape,
-    },
     /// More than [`MAX_RANK`] axes.
     Rank {
         /// How many.
@@ -210,7 +205,6 @@ impl fmt::Display for ShapeErrorKind {
             Self::Strides { shape, given } => {
                 write!(f, "strides: not one for each axis of the shape {shape} that stays within {given} elements")
             }
-            Self::Gaps { shape } => write!(f, "the array of the shape {shape} has gaps between its elements"),
             Self::Rank { rank } => write!(f, "{rank} axes are more than {MAX_RANK}"),
             Self::TooLarge => f.write_str("more elements than memory can hold"),
         }

@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use super::{InPlace, Reader, RowSlice, Source, Tile};
 use crate::block::{Block, Taken};
 use crate::context::Context;
+use crate::elements::Elements;
 use crate::item::Item;
 use crate::shape::{Shape, Strides};
 use crate::simd::{Kernel, Level, vectorised};
@@ -27,11 +28,11 @@ pub struct Leaf<'e, T: Item> {
 #[derive(Debug)]
 enum Data<'e, T: Item> {
     /// The user's.
-    Given(&'e [T]),
+    Given(Elements<'e, T>),
     /// Materialised.
     Own(Block<'e, T>),
     /// Those of the tensor that is updated.
-    Current(&'e [T]),
+    Current(Elements<'e, T>),
     /// Taken over by who reads it; the number that the block had.
     Here(usize),
 }
@@ -50,22 +51,22 @@ impl<'e, T: Item> Leaf<'e, T> {
     }
 
     #[inline]
-    pub(crate) fn given(data: &'e [T], strides: Strides, shape: &Shape, to: &Shape, context: &Context) -> Self {
-        let name = context.name_of(data, shape, &strides);
+    pub(crate) fn given(data: Elements<'e, T>, strides: Strides, shape: &Shape, to: &Shape, context: &Context) -> Self {
+        let name = context.name_of(data.as_ptr(), shape, &strides);
         Self { data: Data::Given(data), strides: strides.stretched(shape, to), name }
     }
 
     #[inline]
-    pub(crate) fn current(data: &'e [T], shape: &Shape, to: &Shape, context: &Context<'_>) -> Self {
+    pub(crate) fn current(data: Elements<'e, T>, shape: &Shape, to: &Shape, context: &Context<'_>) -> Self {
         let given = Self::given(data, Strides::row_major(shape), shape, to, context);
         Self { data: Data::Current(data), ..given }
     }
 
-    fn slice(&self) -> &[T] {
+    fn elements(&self) -> Elements<'_, T> {
         match &self.data {
-            Data::Given(data) | Data::Current(data) => data,
-            Data::Own(block) => block.as_slice(),
-            Data::Here(_) => &[],
+            Data::Given(data) | Data::Current(data) => *data,
+            Data::Own(block) => block.as_slice().into(),
+            Data::Here(_) => Elements::from(&[][..]),
         }
     }
 }
@@ -78,7 +79,7 @@ impl<'e, T: Item> Source for Leaf<'e, T> {
         Self: 's;
 
     fn reader(&self) -> LeafReader<'_, T> {
-        LeafReader { data: self.slice(), strides: &self.strides, is_here: self.is_here() }
+        LeafReader { data: self.elements(), strides: &self.strides, is_here: self.is_here() }
     }
 
     fn relayout(&mut self, change: &mut dyn FnMut(&mut Strides)) {
@@ -126,13 +127,13 @@ impl<'e, T: Item> Source for Leaf<'e, T> {
 /// Reads elements in memory.
 #[derive(Clone, Copy, Debug)]
 pub struct LeafReader<'s, T> {
-    pub(crate) data: &'s [T],
+    pub(crate) data: Elements<'s, T>,
     pub(crate) strides: &'s Strides,
     is_here: bool,
 }
 
 impl<'s, T: Item> LeafReader<'s, T> {
-    pub(crate) fn new(data: &'s [T], strides: &'s Strides) -> Self {
+    pub(crate) fn new(data: Elements<'s, T>, strides: &'s Strides) -> Self {
         Self { data, strides, is_here: false }
     }
 
@@ -145,7 +146,8 @@ impl<'s, T: Item> LeafReader<'s, T> {
             return None;
         }
         let first = rect.offset(self.strides);
-        Some(&self.data[first..first + rect.count()])
+        // SAFETY: a rectangle has elements alone.
+        Some(unsafe { self.data.range(first, rect.count()) })
     }
 
     /// The lines of a rectangle, where they lie across memory, next to each other.
@@ -247,7 +249,8 @@ impl<T: Item> Reader for LeafReader<'_, T> {
             let first = rect.offset(self.strides);
             for line in 0..rect.lines {
                 let from = first.wrapping_add_signed(steps[rect.down].wrapping_mul(line.cast_signed()));
-                copied(&mut out[line * step..], &self.data[from..][..rect.len]);
+                // SAFETY: a rectangle has elements alone.
+                copied(&mut out[line * step..], unsafe { self.data.range(from, rect.len) });
             }
             return;
         }
@@ -280,20 +283,23 @@ impl<T: Item> Kernel for Gather<'_, '_, T> {
         };
         let line = |line: usize, slots: &mut [MaybeUninit<T>]| match across {
             1 => {
-                let values = &data[at(line, 0)..][..len];
+                // SAFETY: a rectangle has elements alone.
+                let values = unsafe { data.range(at(line, 0), len) };
                 for (slot, &value) in slots.iter_mut().zip(values) {
                     slot.write(value);
                 }
             }
             0 => {
-                let value = data[at(line, 0)];
+                // SAFETY: as above.
+                let value = *unsafe { data.at(at(line, 0)) };
                 for slot in slots {
                     slot.write(value);
                 }
             }
             _ => {
                 for (i, slot) in slots.iter_mut().enumerate() {
-                    slot.write(data[at(line, i)]);
+                    // SAFETY: as above.
+                    slot.write(*unsafe { data.at(at(line, i)) });
                 }
             }
         };
@@ -308,7 +314,8 @@ impl<T: Item> Kernel for Gather<'_, '_, T> {
                 done += more;
             }
         } else if lines > 1 && down == 1 && across == 0 {
-            let values = &data[first..][..lines];
+            // SAFETY: as above.
+            let values = unsafe { data.range(first, lines) };
             match len {
                 2 => repeat::<T, 2>(values, out),
                 3 => repeat::<T, 3>(values, out),

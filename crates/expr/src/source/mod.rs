@@ -148,7 +148,7 @@ pub trait Reader: Send + Sync {
             // One transposition of the values, instead of one for each leaf.
             let values = self.fill(scratch, here, &rect.turned(), level, tile.slots(rect.count()));
             let across = Across { first: 0, step: rect.lines.cast_signed(), lines: rect.lines, len: rect.len };
-            return transpose(level, values, across, out, step);
+            return transpose(level, (&*values).into(), across, out, step);
         }
         let values = self.fill(scratch, here, rect, level, tile.slots(rect.count()));
         for (line, values) in values.chunks_exact(rect.len).enumerate() {

@@ -16,7 +16,7 @@ fn check<T: Copy + PartialEq + std::fmt::Debug>(of: impl Fn(usize) -> T, other: 
                 let first = if step < 0 { 5000 } else { 7 };
                 for gap in [0, 5] {
                     let mut out = vec![MaybeUninit::new(other); lines * (len + gap)];
-                    transpose(level, &from, Across { first, step, lines, len }, &mut out, len + gap);
+                    transpose(level, (&*from).into(), Across { first, step, lines, len }, &mut out, len + gap);
                     for (line, slots) in out.chunks((len + gap).max(1)).enumerate() {
                         for (i, slot) in slots.iter().enumerate() {
                             // SAFETY: it was so from the beginning.
@@ -44,5 +44,11 @@ fn transpositions_are_those_of_a_loop() {
 #[should_panic(expected = "out of range")]
 fn what_is_not_in_the_slice_is_not_read() {
     let mut out = [MaybeUninit::<f32>::uninit(); 64];
-    transpose(Level::chosen(), &[0.0; 100], Across { first: 0, step: 40, lines: 4, len: 16 }, &mut out, 16);
+    transpose(
+        Level::chosen(),
+        (&[0.0; 100][..]).into(),
+        Across { first: 0, step: 40, lines: 4, len: 16 },
+        &mut out,
+        16,
+    );
 }
