@@ -81,8 +81,28 @@ impl<'e, T> Elements<'e, T> {
     /// As above.
     #[inline(always)]
     pub(crate) unsafe fn at(self, place: usize) -> &'e T {
-        // SAFETY: the caller's word.
-        let one = unsafe { self.range(place, 1) };
-        &one[0]
+        assert!(place < self.len, "there is no element {place} of {}", self.len);
+        // SAFETY: it is a place here, and an element, as the caller says; see above.
+        unsafe { self.first.add(place).as_ref() }
+    }
+
+    /// Whether there are `lines` neighbours at each of `len` places, `step` from each other.
+    #[inline(always)]
+    pub(crate) fn has(self, first: usize, step: isize, len: usize, lines: usize) -> bool {
+        let span = step.unsigned_abs().saturating_mul(len.saturating_sub(1));
+        let least = if step < 0 { first.wrapping_sub(span) } else { first };
+        least <= self.len && span.saturating_add(lines) <= self.len - least
+    }
+
+    /// Some at even distances.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline(always)]
+    pub(crate) unsafe fn line(self, first: usize, step: isize, len: usize) -> impl Iterator<Item = &'e T> {
+        assert!(self.has(first, step, len, 1), "a line is out of range");
+        let start = self.first.as_ptr().wrapping_add(first);
+        // SAFETY: they lie between the first and the last, which are places here, and are elements, as the caller says; see above.
+        (0..len.cast_signed()).map(move |i| unsafe { &*start.offset(step * i) })
     }
 }

@@ -41,9 +41,7 @@ pub(crate) fn transpose<T: Copy>(
         return;
     }
     // All places lie between the first and the last: here it panics if they are not in the slices.
-    let span = across.step.unsigned_abs().saturating_mul(len - 1);
-    let least = if across.step < 0 { across.first.wrapping_sub(span) } else { across.first };
-    assert!(least <= from.len() && span.saturating_add(lines) <= from.len() - least, "lines are out of range");
+    assert!(from.has(across.first, across.step, len, lines), "lines are out of range");
     let out = &mut out[..(lines - 1) * step + len];
     let (whole_lines, whole) = whole::<T>(level, lines, len);
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]

@@ -277,29 +277,27 @@ impl<T: Item> Kernel for Gather<'_, '_, T> {
         let (across, down) = (strides.steps[rect.across], strides.steps[rect.down]);
         let (lines, len, first) = (rect.lines, rect.len, rect.offset(strides));
         debug_assert_eq!(out.len(), lines * len);
-        let at = |line: usize, i: usize| {
-            let steps = down.wrapping_mul(line.cast_signed()).wrapping_add(across.wrapping_mul(i.cast_signed()));
-            first.wrapping_add_signed(steps)
-        };
+        let at = |line: usize| first.wrapping_add_signed(down.wrapping_mul(line.cast_signed()));
         let line = |line: usize, slots: &mut [MaybeUninit<T>]| match across {
             1 => {
                 // SAFETY: a rectangle has elements alone.
-                let values = unsafe { data.range(at(line, 0), len) };
+                let values = unsafe { data.range(at(line), len) };
                 for (slot, &value) in slots.iter_mut().zip(values) {
                     slot.write(value);
                 }
             }
             0 => {
                 // SAFETY: as above.
-                let value = *unsafe { data.at(at(line, 0)) };
+                let value = *unsafe { data.at(at(line)) };
                 for slot in slots {
                     slot.write(value);
                 }
             }
             _ => {
-                for (i, slot) in slots.iter_mut().enumerate() {
-                    // SAFETY: as above.
-                    slot.write(*unsafe { data.at(at(line, i)) });
+                // SAFETY: as above.
+                let values = unsafe { data.line(at(line), across, len) };
+                for (slot, &value) in slots.iter_mut().zip(values) {
+                    slot.write(value);
                 }
             }
         };
