@@ -132,3 +132,11 @@ fn rows_of_all_lengths() {
         assert_eq!(values(&(x + 0.0).layer_norm(1e-5)), norm);
     }
 }
+
+/// Of a row of one value, whose mean is off by rounding: what its squares come to is less than the square of that by a little, which is no variance.
+#[test]
+fn a_row_of_one_value_is_numbers() {
+    let row = vec![1e10_f32; 20_000_003];
+    let norm = values(&View::new(&row, [1, row.len()]).unwrap().layer_norm(1e-30));
+    assert!(norm.iter().all(|x| x.is_finite()));
+}

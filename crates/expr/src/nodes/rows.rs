@@ -339,7 +339,9 @@ fn layer_norm<T: Element>(rows: &mut [T], size: usize, epsilon: T, level: Level)
         squared(level, batch, size, of_each);
         for ((row, &sum), &squares) in batch.chunks_exact_mut(size).zip(&*means).zip(&*of_each) {
             let mean = sum / count;
-            let scale = T::ONE / (squares / count - mean * mean + epsilon).sqrt();
+            // Of a row of one value, rounding may leave less than nothing.
+            let variance = (squares / count - mean * mean).maximum(T::ZERO);
+            let scale = T::ONE / (variance + epsilon).sqrt();
             for x in row {
                 *x = (*x - mean) * scale;
             }
