@@ -6,6 +6,7 @@
 use std::mem::MaybeUninit;
 
 use crate::context::Context;
+use crate::fill::in_parts;
 use crate::math::Element;
 use crate::node::{Node, known, materialise};
 use crate::settled::Settled;
@@ -114,7 +115,7 @@ impl<L: Node<Elem: Element>, R: Node<Elem = L::Elem>> Node for MatMul<L, R> {
         let write = |slots: &mut [_]| {
             // Both are in memory.
             if let (Some(left), Some(right)) = (left.leaf(), right.leaf()) {
-                Product::new(left, right, &shapes, context.mode.parallel).write(slots, 0);
+                Product::new(left, right, &shapes, context.mode.parallel).write(slots);
             }
         };
         // SAFETY: products write to all.
@@ -174,20 +175,16 @@ impl<'s, T: Element> Product<'s, T> {
         Self { left, right, outer, rows, m, k, n, parallel }
     }
 
-    /// From the product number `first` on.
-    fn write(&self, slots: &mut [MaybeUninit<T>], first: usize) {
+    /// Writes to every slot.
+    fn write(&self, slots: &mut [MaybeUninit<T>]) {
         let one = self.m * self.n;
         if one == 0 {
             return;
         }
-        let count = slots.len() / one;
-        let is_large = count > 1 && slots.len().saturating_mul(self.k) > 2 * GRAIN;
-        if self.parallel && is_large {
-            let (left, right) = slots.split_at_mut(count / 2 * one);
-            rayon::join(|| self.write(left, first), || self.write(right, first + count / 2));
-        } else {
-            slots.chunks_mut(one).zip(first..).for_each(|(slots, number)| self.write_one(slots, number));
-        }
+        let most = if self.parallel { 2 * GRAIN / self.k.max(1) } else { usize::MAX };
+        in_parts(slots, 0, one, most, &|slots, first| {
+            slots.chunks_mut(one).zip(first / one..).for_each(|(slots, number)| self.write_one(slots, number));
+        });
     }
 
     fn write_one(&self, slots: &mut [MaybeUninit<T>], number: usize) {

@@ -18,7 +18,7 @@ use crate::source::{Leaf, RowSlice, Source};
 use crate::terms::{Term, Terms};
 
 use super::matmul::in_memory;
-use super::reduce::{Order, Revision, kept, listed, reduced, revise, with_axes};
+use super::reduce::{Order, Revision, count, kept, listed, reduced, revise, with_axes};
 
 /// How far the elements along some axes are from their mean; see [`Expr::var`](crate::Expr::var) and [`Expr::std`](crate::Expr::std).
 #[derive(Clone, Copy, Debug)]
@@ -159,11 +159,6 @@ impl<T: Element> Revision<T> for Off<'_, T> {
         let is_off = self.is_any_doubtful(number, &[sum]);
         if is_off { (sum - off * (off / self.number)).maximum(T::ZERO) } else { sum }
     }
-}
-
-/// How many values become one.
-fn count(shape: &Shape, axes: u8) -> usize {
-    (0..shape.rank()).filter(|axis| axes & (1 << axis) != 0).map(|axis| shape[axis]).product()
 }
 
 impl<X: Node<Elem: Element>> Unary<ops::Sqrt, Reduce<ops::Sum, X>> {

@@ -96,6 +96,11 @@ pub(super) fn with_axes(from: &Result<Shape, ShapeError>, own: &Result<Shape, Sh
     if from == own && from > 0 { ".keep_dims()" } else { "" }
 }
 
+/// How many values become one.
+pub(super) fn count(shape: &Shape, axes: u8) -> usize {
+    (0..shape.rank()).filter(|&axis| is_in(axes, axis)).map(|axis| shape[axis]).product()
+}
+
 /// The shape with a size of 1 along some axes.
 pub(super) fn kept(shape: &Shape, axes: u8) -> Shape {
     (0..shape.rank()).filter(|&axis| is_in(axes, axis)).fold(*shape, |shape, axis| shape.with_size(axis, 1))
@@ -140,9 +145,7 @@ pub(super) fn reduced<'e, O: Reduction<S::Item>, S: Source<Item: Element>>(
     own: &Shape,
     withheld: Option<Withheld>,
 ) -> (Block<'e, S::Item>, Strides) {
-    let reduced = (0..from.rank()).filter(|&axis| is_in(set, axis));
-    let count = reduced.map(|axis| from[axis]).product();
-    reduced_of::<O, S>(context, source, from, set, own, withheld, Some(count))
+    reduced_of::<O, S>(context, source, from, set, own, withheld, Some(count(from, set)))
 }
 
 /// `of`: see [`Work::new`].

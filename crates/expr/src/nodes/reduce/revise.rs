@@ -3,6 +3,7 @@
 //! Unsafe code says that slots were written, after a loop over all of them.
 #![allow(unsafe_code)]
 
+use crate::fill::in_parts;
 use crate::math::Element;
 use crate::ops::Sum;
 use crate::simd::Mode;
@@ -30,21 +31,13 @@ pub(in crate::nodes) fn revise<T: Element>(
     revision: &impl Revision<T>,
 ) {
     let work = Work::new(values, order, None, mode);
-    work.revise(results, 0, work.share(results.len()), revision);
+    let most = work.share(results.len());
+    in_parts(results, 0, work.unit(), most, &|results, first| work.revise(results, first, revision));
 }
 
 impl<T: Element> Work<'_, T> {
     /// Changes some results of an earlier work, from the one of number `first` on.
-    fn revise(&self, results: &mut [T], first: usize, most: usize, revision: &impl Revision<T>) {
-        if results.len() > most {
-            let middle = self.middle(results.len());
-            let (left, right) = results.split_at_mut(middle);
-            rayon::join(
-                || self.revise(left, first, most, revision),
-                || self.revise(right, first + middle, most, revision),
-            );
-            return;
-        }
+    fn revise(&self, results: &mut [T], first: usize, revision: &impl Revision<T>) {
         let step = self.step();
         let batch = TILE / step * step;
         let mut tile = Tile::<T>::default();
@@ -57,7 +50,7 @@ impl<T: Element> Work<'_, T> {
                     continue;
                 }
                 let slots = tile.slots(results.len());
-                self.write_step::<Sum>(slots, first);
+                self.write_from::<Sum>(slots, first);
                 // SAFETY: it writes to all.
                 let sums = unsafe { written(slots) };
                 for ((result, &sum), number) in results.iter_mut().zip(&*sums).zip(first..) {

@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use crate::fill::grain;
+use crate::fill::{grain, in_parts};
 use crate::math::{Element, IN_ORDER, LANES};
 use crate::ops::Reduction;
 use crate::shape::{MAX_RANK, Strides};
@@ -90,42 +90,18 @@ impl<'w, T: Element> Work<'w, T> {
         if slots.is_empty() {
             return;
         }
-        let most = self.share(slots.len());
-        if self.lanes > 0 {
-            let is_short = self.width.is_power_of_two() && (1..=IN_ORDER).contains(&(self.count * self.width));
-            let write = if is_short { Self::fold_short::<O> } else { Self::fold::<O> };
-            self.split(slots, 0, most, write);
-        } else {
-            self.split(slots, 0, most, Self::add::<O>);
-        }
-    }
-
-    /// Hands `most` results to a thread, from the one of number `first` on.
-    fn split(
-        &self,
-        slots: &mut [MaybeUninit<T>],
-        first: usize,
-        most: usize,
-        write: fn(&Self, &mut [MaybeUninit<T>], usize),
-    ) {
-        if slots.len() > most {
-            let middle = self.middle(slots.len());
-            let (left, right) = slots.split_at_mut(middle);
-            rayon::join(|| self.split(left, first, most, write), || self.split(right, first + middle, most, write));
-        } else {
-            write(self, slots, first);
-        }
+        in_parts(slots, 0, self.unit(), self.share(slots.len()), &|slots, first| self.write_from::<O>(slots, first));
     }
 
     /// What a thread takes on of so many results: those of a step stay together.
     pub(super) fn share(&self, len: usize) -> usize {
         let most = grain(len, self.cost.saturating_mul(self.count), self.mode).max(1);
-        if self.lanes > 0 { most.div_ceil(self.width).saturating_mul(self.width) } else { most }
+        most.div_ceil(self.unit()).saturating_mul(self.unit())
     }
 
-    /// Where so many results can be handed to two threads.
-    pub(super) fn middle(&self, len: usize) -> usize {
-        (len / 2).next_multiple_of(if self.lanes > 0 { self.width } else { 1 })
+    /// The results that stay together.
+    pub(super) fn unit(&self) -> usize {
+        if self.lanes > 0 { self.width } else { 1 }
     }
 
     /// The most results that are computed at once: those of a step, or of a tile.
@@ -134,11 +110,12 @@ impl<'w, T: Element> Work<'w, T> {
     }
 
     /// Writes to every slot, those of the results from number `first` on, which begin a step.
-    pub(super) fn write_step<O: Reduction<T>>(&self, slots: &mut [MaybeUninit<T>], first: usize) {
-        if self.lanes > 0 {
-            self.fold::<O>(slots, first);
-        } else {
-            self.add::<O>(slots, first);
+    pub(super) fn write_from<O: Reduction<T>>(&self, slots: &mut [MaybeUninit<T>], first: usize) {
+        let is_short = self.width.is_power_of_two() && (1..=IN_ORDER).contains(&(self.count * self.width));
+        match () {
+            () if self.lanes == 0 => self.add::<O>(slots, first),
+            () if is_short => self.fold_short::<O>(slots, first),
+            () => self.fold::<O>(slots, first),
         }
     }
 
