@@ -9,7 +9,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use tenzor::memory::PlannedAllocator;
-use tenzor::memory::{AllocError, Allocator, Buffer, ComputeArena, TensorAllocator};
+use tenzor::memory::{AllocError, Allocator, Buffer, ComputeArena, Handle, Locked, SharedAllocator, TensorAllocator};
 
 const SIZES: [usize; 5] = [64, 1 << 10, 4 << 10, 64 << 10, 1 << 20];
 
@@ -73,5 +73,45 @@ fn step(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, hit_path, step);
+/// A thousand pairs of what an allocator is behind: a pointer, a handle, a lock. Arenas are reset and steps begun and ended once for all of them.
+fn handles(c: &mut Criterion) {
+    fn pairs(alloc: impl Allocator) {
+        let layout = Layout::from_size_align(4 << 10, 64).unwrap_or(Layout::new::<u8>());
+        for _ in 0..1000 {
+            if let Ok(block) = alloc.allocate(black_box(layout)) {
+                // SAFETY: just granted with this layout.
+                unsafe { alloc.deallocate(black_box(block.cast()), layout) };
+            }
+        }
+    }
+
+    let mut group = c.benchmark_group("handles, 1000 pairs");
+    let pool = TensorAllocator::new();
+    group.bench_function("pool", |b| b.iter(|| pairs(&pool)));
+    let shared = SharedAllocator::new(pool.clone());
+    group.bench_function("pool, shared", |b| b.iter(|| pairs(&shared)));
+
+    let mut arena = ComputeArena::with_capacity(8 << 20);
+    group.bench_function("arena", |b| {
+        b.iter(|| {
+            arena.reset();
+            pairs(&arena);
+        });
+    });
+    let handle = Handle::new(ComputeArena::with_capacity(8 << 20));
+    group.bench_function("arena, handle", |b| b.iter(|| handle.reset().map(|()| pairs(&handle))));
+    let locked = Locked::new(ComputeArena::with_capacity(8 << 20));
+    group.bench_function("arena, locked", |b| b.iter(|| locked.reset().map(|()| pairs(&locked))));
+
+    let handle = Handle::new(PlannedAllocator::new(pool.clone()));
+    group.bench_function("planned", |b| b.iter(|| PlannedAllocator::step(&handle, pairs)));
+    group.bench_function("planned, handle", |b| b.iter(|| handle.step(pairs)));
+    let locked = Locked::new(PlannedAllocator::new(pool.clone()));
+    group.bench_function("planned, locked", |b| b.iter(|| locked.step(pairs)));
+    let shared = SharedAllocator::new(locked.clone());
+    group.bench_function("planned, locked and shared", |b| b.iter(|| locked.step(|_| pairs(&shared))));
+    group.finish();
+}
+
+criterion_group!(benches, hit_path, step, handles);
 criterion_main!(benches);

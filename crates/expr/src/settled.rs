@@ -6,7 +6,7 @@ use crate::block::Taken;
 use crate::shape::{Shape, Strides};
 use crate::simd::Level;
 use crate::source::{InPlace, Leaf, LeafReader, Reader, RowSlice, Source, Tile};
-use crate::walk::Rect;
+use crate::walk::{Rect, TILE};
 
 /// A source that will do as it is, or its values in memory.
 #[derive(Debug)]
@@ -98,10 +98,10 @@ impl<R: Reader> Reader for SettledReader<'_, R> {
         }
     }
 
-    fn is_sliced(&self, axis: usize) -> bool {
+    fn longest(&self, axis: usize) -> usize {
         match self {
-            Self::Leaf(leaf) => Reader::is_sliced(leaf, axis),
-            Self::Computed(_) => false,
+            Self::Leaf(leaf) => Reader::longest(leaf, axis),
+            Self::Computed(_) => TILE,
         }
     }
 
@@ -122,7 +122,8 @@ impl<R: Reader> Reader for SettledReader<'_, R> {
         match self {
             Self::Leaf(leaf) => leaf.row(&mut scratch.0, here, rect, level),
             Self::Computed(reader) => {
-                RowSlice(reader.fill(&mut scratch.1, here, rect, level, scratch.0.slots(rect.count())))
+                let values = reader.fill(&mut scratch.1, here, rect, level, scratch.0.slots(rect.count()));
+                RowSlice::new(values, rect)
             }
         }
     }

@@ -5,6 +5,11 @@
 
 use std::mem::MaybeUninit;
 
+/// Values that start with a cache line: of vectors that lie in two, reading takes twice as long, and what was just written to them is not at hand.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct Lines<T>(pub(crate) T);
+
 /// Values, to be written over: by values alone.
 pub(crate) fn uninit<T>(values: &mut [T]) -> &mut [MaybeUninit<T>] {
     // SAFETY: nobody in this crate writes anything but values.

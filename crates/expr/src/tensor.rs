@@ -250,7 +250,7 @@ impl<T: Item, B: Allocator> Node for &Tensor<T, B> {
 
     #[inline(always)]
     fn as_row(&self, shape: &Shape) -> Option<RowSlice<'_, T>> {
-        (self.shape == *shape).then_some(RowSlice(&self.buffer))
+        (self.shape == *shape).then(|| RowSlice::from(&*self.buffer))
     }
 }
 
@@ -417,6 +417,6 @@ impl<T: Item> Node for View<'_, T> {
 
     #[inline(always)]
     fn as_row(&self, shape: &Shape) -> Option<RowSlice<'_, T>> {
-        if self.shape == *shape { self.in_order().map(RowSlice) } else { None }
+        if self.shape == *shape { self.in_order().map(RowSlice::from) } else { None }
     }
 }

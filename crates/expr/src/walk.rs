@@ -8,13 +8,19 @@ use crate::shape::{MAX_RANK, Shape, Strides};
 /// The elements in a tile: large enough to hide what a row costs, and a few of them fit into the first-level cache.
 pub(crate) const TILE: usize = 512;
 
+/// The most elements of which there is a copy to be read while others are written in their place.
+pub(crate) const COPY: usize = 4 * TILE;
+
+/// The most elements of lines that are [turned](Walk::turns).
+pub(crate) const TURNED: usize = 4 * TILE;
+
 /// How the leaves of an expression lie in memory.
 pub(crate) trait Layout {
     /// Whether `holds` for the strides of every leaf that is not read in place.
     fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool;
 
-    /// Whether lines along this axis may be longer than a tile.
-    fn is_sliced(&self, axis: usize) -> bool;
+    /// How many elements can be read at once in lines along this axis that are no shorter than [`LONE`].
+    fn longest(&self, axis: usize) -> usize;
 }
 
 /// Some lines of elements: from a place in a shape on, along two of its axes.
@@ -114,8 +120,7 @@ impl Space {
     pub(crate) fn new(shape: &Shape, axes: std::ops::Range<usize>, values: &dyn Layout) -> Self {
         let groups = Groups::new(shape, axes, |holds| values.all(holds));
         let Group { axis, size } = groups.inner();
-        let longest = if values.is_sliced(axis) { size } else { size.min(TILE) };
-        Self { groups, longest }
+        Self { groups, longest: size.min(values.longest(axis)) }
     }
 
     /// For leaves of which `all` tells whether something holds for all their strides.
@@ -197,11 +202,14 @@ pub(crate) struct Walk {
 /// Lines of no more elements are taken on together.
 const SHORT: usize = TILE / 2;
 
-/// Lines of fewer elements are so even if that means to copy them.
-const LONE: usize = 64;
+/// Lines of fewer elements are copied where they do not lie next to each other, so that a loop goes through all of them.
+pub(crate) const LONE: usize = 16;
 
 /// A part begins with a multiple of so many elements, so that no cache line is written by two threads.
 const ALIGNED: usize = 64;
+
+/// The cache lines along which elements are read that are turned.
+const WIDE: usize = 4;
 
 impl Walk {
     /// For elements of type `T`.
@@ -214,43 +222,36 @@ impl Walk {
         }
         let inner = groups.inner();
         let last = count.saturating_sub(1);
-        let row = if values.is_sliced(inner.axis) { inner.size } else { inner.size.min(TILE) };
+        let longest = if inner.size < LONE { TILE } else { values.longest(inner.axis) };
+        let row = inner.size.min(longest);
         let mut walk =
             Self { groups, starts: [0; MAX_RANK], steps, down: last, lines: 1, len: row.max(1), turns: false };
         if let Some(down) = Self::conflicting(&groups, values) {
-            // As many lines as there are elements in a cache line, of which each is read once then.
-            walk.lines = all[down].size.min(64 / size_of::<T>().max(1)).max(1);
-            walk.len = inner.size.min(TILE / walk.lines).max(1);
-            walk.down = down;
             walk.turns = values.all(&mut |strides| matches!(strides.steps[all[down].axis], 0 | 1));
-        } else if count > 1 && inner.size <= SHORT {
+            // As many lines as there are elements in a cache line, of which each is read once then. In several, where values of several tensors are computed
+            // along that: what a line costs for each of them is shared by more.
+            let size = all[down].size;
+            let is_wide = walk.turns && size >= LONE && values.longest(all[down].axis) == usize::MAX && {
+                let mut leaves = 0;
+                values.all(&mut |_| {
+                    leaves += 1;
+                    true
+                });
+                leaves > 1
+            };
+            let (wide, most, longest) = if is_wide { (WIDE, TURNED, TILE / LONE) } else { (1, TILE, TILE) };
+            walk.lines = size.min(wide * 64 / size_of::<T>().max(1)).max(1);
+            // Even of the fewest lines that are left, which are copied if they are short, there are no more than a tile has.
+            walk.len = inner.size.min(most / walk.lines).min(longest).max(1);
+            walk.down = down;
+        } else if count > 1 && (longest == usize::MAX || inner.size <= SHORT) {
             walk.len = inner.size.max(1);
-            // The next axis, or a longer one, if it is too short to fill a tile.
-            let wanted = TILE / walk.len;
-            let longest = (0..last).rev().max_by_key(|&place| (all[place].size.min(wanted), place));
-            let down = longest.unwrap_or(last);
-            if inner.size < LONE || !Self::mostly_apart(&groups, down, values) {
-                walk.down = down;
-                walk.lines = all[down].size.min(TILE / walk.len).max(1);
-            }
+            // The next axis, or a longer one, if it is too short to fill a tile, or to share what a rectangle costs.
+            let wanted = if longest == usize::MAX { 8 } else { TILE / walk.len };
+            walk.down = (0..last).rev().max_by_key(|&place| (all[place].size.min(wanted), place)).unwrap_or(last);
+            walk.lines = all[walk.down].size.min(longest / walk.len).max(1);
         }
         walk
-    }
-
-    /// Whether lines are read as they are for most leaves, while several of them would have to be copied to lie next to each other.
-    fn mostly_apart(Groups { groups, count }: &Groups, down: usize, values: &dyn Layout) -> bool {
-        let (inner, down) = (groups[count - 1], groups[down]);
-        let (mut whole, mut apart) = (0, 0);
-        values.all(&mut |strides| {
-            let is_line = strides.steps[inner.axis] == 1;
-            if is_line && strides.steps[down.axis] == inner.size.cast_signed() {
-                whole += 1;
-            } else if is_line {
-                apart += 1;
-            }
-            true
-        });
-        apart > whole + 1
     }
 
     /// The group along which a leaf's elements lie next to each other, where they do not along the innermost one.
@@ -282,7 +283,7 @@ impl Walk {
             // Both are the elements along some last axes.
             () if row > self.steps[place] => row / self.steps[place],
             () if place + 1 == *count => ALIGNED,
-            () if place == self.down => self.lines,
+            () if place == self.down => self.lines.min((TILE / self.len).max(1)),
             () => 1,
         };
         let middle = (size / 2).next_multiple_of(unit);

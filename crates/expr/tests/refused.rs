@@ -182,3 +182,21 @@ fn numbers_by_reference_are_numbers() -> Result<(), EvalError> {
     assert_eq!(explain(&(&x).powf(&two))?.to_string(), explain(&(&x).powf(two))?.to_string());
     Ok(())
 }
+
+#[test]
+fn law_14_the_limit_is_told_by_every_way_to_a_tensor() {
+    use tenzor_memory::{AllocErrorKind, ComputeArena};
+
+    let alloc = TensorAllocator::with_config(PoolConfig::default().with_limit(Some(1 << 20)));
+    let x = Tensor::new(alloc.alloc_zeroed::<f32>(200_000).unwrap(), [200_000]).unwrap();
+    let check = |error: EvalError| {
+        let EvalError::Alloc(reason) = error else { panic!("{error}") };
+        assert_eq!((reason.kind(), reason.limit()), (AllocErrorKind::OverLimit, Some(1 << 20)));
+        assert_eq!(reason.in_use(), 800_000);
+    };
+    check(eval(&(&x * 2.0), alloc.allocator()).unwrap_err());
+    check(Tensor::from_slice_in(&x.as_slice()[..150_000], [150_000], &alloc).unwrap_err());
+    check(x.try_clone().unwrap_err());
+    check(eval(&(&x * 2.0), &ComputeArena::new_in(alloc.clone())).unwrap_err());
+    check(eval(&(&x * 2.0), TensorAllocator::new_in(alloc.clone())).unwrap_err());
+}

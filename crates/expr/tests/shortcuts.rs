@@ -1,7 +1,7 @@
 //! What is computed in another way than it is written has the value that is written.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use tenzor_expr::{Eval, Expr, Tensor, View, eval_into};
+use tenzor_expr::{Eval, Expr, Simd, Tensor, View, eval_into};
 use tenzor_memory::TensorAllocator;
 
 /// Whole numbers, of which sums and products are exact.
@@ -52,7 +52,7 @@ fn sums_of_tensors_that_cross() {
 
 #[test]
 fn chains_that_lie_across() {
-    for (rows, columns) in [(1, 9), (5, 4), (16, 33), (130, 70), (600, 520)] {
+    for (rows, columns) in [(1, 9), (5, 4), (16, 33), (47, 100), (79, 40), (130, 70), (600, 520)] {
         let (left, right) = (whole(rows * columns), whole(rows * columns));
         let (x, y) = (View::new(&left, [rows, columns]).unwrap(), View::new(&right, [rows, columns]).unwrap());
         let chain = values(&(x * y - x));
@@ -67,6 +67,75 @@ fn chains_that_lie_across() {
         assert!(
             stretched.iter().enumerate().all(|(i, &sum)| sum == left[i % rows * columns + i / rows] + row[i % rows])
         );
+        let wide: Vec<f64> = left.iter().map(|&x| x.into()).collect();
+        let x = View::new(&wide, [rows, columns]).unwrap();
+        let mut chain = vec![0.0; rows * columns];
+        eval_into(&(x * x - x).transpose(), &mut chain).unwrap();
+        let of = |x: f64| x * x - x;
+        assert!(chain.iter().enumerate().all(|(i, &value)| value == of(wide[i % rows * columns + i / rows])));
+    }
+}
+
+/// To the last bit, at every level of vectors, whether values are computed on the way into a reduction or stand in memory.
+#[test]
+fn reductions_of_what_is_computed_are_those_of_its_values() {
+    let alloc = TensorAllocator::new();
+    for (rows, columns) in [
+        (1, 1),
+        (3, 63),
+        (40, 64),
+        (300, 70),
+        (9, 130),
+        (5, 2047),
+        (3, 2048),
+        (4, 2049),
+        (2, 5000),
+        (1, 70_000),
+        (700, 300),
+    ] {
+        let numbers: Vec<f32> = (0..rows * columns).map(|i| ((i * 7919) % 1009) as f32 / 7.0 - 70.0).collect();
+        // Of rows in one piece, and of some with gaps between them; short ones of several tensors are added in another order than those of one.
+        for width in [columns, columns - columns / 8].into_iter().filter(|&width| width == columns || width >= 64) {
+            let x = View::new(&numbers, [rows, columns]).unwrap().slice(1, 0..width);
+            let (column, row) = (x.slice(1, 0..1), x.slice(0, 0..1));
+            for how in [Simd::Base, Simd::V3, Simd::V4].map(|simd| Eval::new(&alloc).simd(simd)) {
+                macro_rules! check {
+                    ($chain:expr) => {{
+                        let chain = $chain;
+                        let values = how.eval(&chain).unwrap();
+                        let memory = values.view();
+                        macro_rules! same {
+                            ($reduction:ident, $axes:expr) => {
+                                let (ours, theirs) =
+                                    (how.eval(&chain.$reduction($axes)), how.eval(&memory.$reduction($axes)));
+                                let bits =
+                                    |x: Tensor<f32, _>| x.as_slice().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                                let what =
+                                    concat!(stringify!($chain), ", ", stringify!($reduction), " ", stringify!($axes));
+                                assert_eq!(
+                                    bits(ours.unwrap()),
+                                    bits(theirs.unwrap()),
+                                    "{rows}, {width}: {what}, {how:?}"
+                                );
+                            };
+                        }
+                        same!(sum, 1);
+                        same!(mean, 1);
+                        same!(prod, 1);
+                        same!(max, 1);
+                        if width == columns {
+                            same!(sum, ..);
+                            same!(min, ..);
+                            same!(sum, 0);
+                            same!(max, 0);
+                        }
+                    }};
+                }
+                check!(x * x / 4.0 - x);
+                check!(x * column + row * 0.3 - x / 3.0 + x * x);
+                check!(x.powf(2.0) - (x / 100.0).exp());
+            }
+        }
     }
 }
 

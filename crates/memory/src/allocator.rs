@@ -9,10 +9,10 @@ use std::sync::Arc;
 use allocator_api2::alloc::Allocator;
 use bytemuck::Zeroable;
 
-use crate::backing::{Backing, System};
+use crate::backing::{Backing, DefaultBacking, Grounds};
 use crate::buffer::Buffer;
 use crate::error::AllocError;
-use crate::pool::BufferPool;
+use crate::pool::{BufferPool, Found, Resized};
 use crate::pool_config::PoolConfig;
 use crate::provider::{Provider, typed_requests};
 use crate::stats::Stats;
@@ -38,25 +38,25 @@ use crate::stats::Stats;
 /// # Ok::<(), tenzor_memory::AllocError>(())
 /// ```
 #[derive(Debug)]
-pub struct TensorAllocator<B: Backing = System> {
+pub struct TensorAllocator<B: Backing = DefaultBacking> {
     pool: Arc<BufferPool<B>>,
 }
 
 /// A buffer that borrows its [`TensorAllocator`].
-pub type PoolBuffer<'a, T, B = System> = Buffer<T, &'a TensorAllocator<B>>;
+pub type PoolBuffer<'a, T, B = DefaultBacking> = Buffer<T, &'a TensorAllocator<B>>;
 
 /// A buffer that owns a handle of its [`TensorAllocator`], and can go anywhere. See [`Buffer::into_owned`].
-pub type OwnedBuffer<T, B = System> = Buffer<T, TensorAllocator<B>>;
+pub type OwnedBuffer<T, B = DefaultBacking> = Buffer<T, TensorAllocator<B>>;
 
 impl TensorAllocator {
-    /// An allocator with the default configuration over the process's malloc.
+    /// An allocator with the default configuration over the process's heap, or malloc where there is none.
     pub fn new() -> Self {
         Self::with_config(PoolConfig::default())
     }
 
-    /// An allocator over the process's malloc.
+    /// An allocator over the process's heap, or malloc where there is none.
     pub fn with_config(config: PoolConfig) -> Self {
-        Self::with_config_in(config, System)
+        Self::with_config_in(config, DefaultBacking::default())
     }
 }
 
@@ -68,7 +68,9 @@ impl<B: Backing> TensorAllocator<B> {
 
     /// An allocator over `backing`. Odd values of `config` are normalised as [`PoolConfig`] tells.
     pub fn with_config_in(config: PoolConfig, backing: B) -> Self {
-        Self { pool: Arc::new(BufferPool::with_config_in(config, backing)) }
+        let pool = Arc::new(BufferPool::with_config_in(config, backing));
+        pool.answer_to_pressure();
+        Self { pool }
     }
 
     typed_requests!("let alloc = tenzor_memory::TensorAllocator::new();");
@@ -90,7 +92,7 @@ impl<B: Backing> TensorAllocator<B> {
     /// The allocator that [`alloc`](Self::alloc)'s buffers carry, for std-style containers.
     ///
     /// A container grows and shrinks in place within a size class. To another class, a smaller one as well, it moves, and
-    /// that needs both buffers for an instant: at the limit, `shrink_to_fit` may be refused like any request.
+    /// that needs both buffers for an instant. Where there is no room for both, one that shrinks stays where it is: `shrink_to_fit` is not refused at a limit.
     ///
     /// ```
     /// use tenzor_memory::allocator_api2::vec::Vec;
@@ -106,6 +108,20 @@ impl<B: Backing> TensorAllocator<B> {
     /// The statistics of this instant.
     pub fn stats(&self) -> Stats {
         self.pool.stats()
+    }
+
+    /// As [`stats`](Self::stats); the peaks are taken anew from now on, as for each phase of a program.
+    ///
+    /// ```
+    /// let alloc = tenzor_memory::TensorAllocator::new();
+    /// drop(alloc.alloc::<u8>(1 << 20)?);
+    /// assert_eq!(alloc.take_peaks().peak_bytes_in_use, 1 << 20);
+    /// drop(alloc.alloc::<u8>(1000)?);
+    /// assert_eq!(alloc.stats().peak_bytes_in_use, 1000);
+    /// # Ok::<(), tenzor_memory::AllocError>(())
+    /// ```
+    pub fn take_peaks(&self) -> Stats {
+        self.pool.take_peaks()
     }
 
     /// Gives the buffers that have been idle longest back to the backing until at most `keep_bytes` (rounded) are pooled.
@@ -137,6 +153,32 @@ impl<B: Backing> TensorAllocator<B> {
     /// Where misses go.
     pub fn backing(&self) -> &B {
         self.pool.backing()
+    }
+
+    /// See [`BufferPool::grounds`].
+    pub(crate) fn name_grounds(&self, grounds: &mut Grounds) {
+        self.pool.grounds(grounds);
+    }
+
+    /// See [`BufferPool::serve`].
+    #[inline]
+    pub(crate) fn serve(&self, request: Layout, zeroed: bool) -> Result<Found, AllocError> {
+        self.pool.serve(request, zeroed)
+    }
+
+    /// See [`BufferPool::change`].
+    ///
+    /// # Safety
+    /// As there.
+    pub(crate) unsafe fn change(
+        &self,
+        ptr: NonNull<u8>,
+        old: Layout,
+        new: Layout,
+        zeroed: bool,
+    ) -> Result<(NonNull<u8>, Resized), AllocError> {
+        // SAFETY: the caller's word, passed on.
+        unsafe { self.pool.change(ptr, old, new, zeroed) }
     }
 
     /// See [`BufferPool::get_apart`].
@@ -218,6 +260,11 @@ unsafe impl<B: Backing> Provider for TensorAllocator<B> {
     ) -> Result<NonNull<u8>, AllocError> {
         // SAFETY: the caller's word, passed on.
         unsafe { self.pool.resize(ptr, old, new, zeroed) }
+    }
+
+    unsafe fn stays(&self, ptr: NonNull<u8>, old: Layout, new: Layout) -> bool {
+        // SAFETY: the caller's word, passed on.
+        unsafe { self.pool.stays(ptr, old, new) }
     }
 
     #[inline]

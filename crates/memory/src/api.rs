@@ -7,7 +7,8 @@ use std::ptr::NonNull;
 
 use crate::allocator::TensorAllocator;
 use crate::arena::{ComputeArena, Scope};
-use crate::backing::{Backing, Refused};
+use crate::backing::{Backing, Grounds, Refused};
+use crate::handles::{Handle, Locked, Scoped};
 #[cfg(feature = "plan")]
 use crate::planned::PlannedAllocator;
 use crate::provider::Provider;
@@ -73,36 +74,48 @@ macro_rules! implement_allocator {
     )*};
 }
 
-implement_allocator!(allocator_api2, TensorAllocator<B>, &ComputeArena<B>, &Scope<'_, B>);
-#[cfg(feature = "plan")]
-implement_allocator!(allocator_api2, &PlannedAllocator<B>);
+macro_rules! implement_all {
+    ($version:ident) => {
+        implement_allocator!($version, TensorAllocator<B>, Scoped<B>, &ComputeArena<B>, &Scope<'_, B>);
+        implement_allocator!($version, Handle<ComputeArena<B>>, Locked<ComputeArena<B>>);
+        #[cfg(feature = "plan")]
+        implement_allocator!($version, &PlannedAllocator<B>, Handle<PlannedAllocator<B>>, Locked<PlannedAllocator<B>>);
+    };
+}
 
+implement_all!(allocator_api2);
 #[cfg(feature = "allocator-api2-04")]
-implement_allocator!(allocator_api2_04, TensorAllocator<B>, &ComputeArena<B>, &Scope<'_, B>);
-#[cfg(all(feature = "plan", feature = "allocator-api2-04"))]
-implement_allocator!(allocator_api2_04, &PlannedAllocator<B>);
+implement_all!(allocator_api2_04);
 
 macro_rules! implement_backing {
-    ($($backing:ty),*) => {$(
+    ($backing:ty $(, |$this:ident, $grounds:ident| $names:expr)?) => {
         // SAFETY: the promises of `Provider` are those of `Backing`, for the same implementors as above. No method unwinds,
         // as no backing below them does.
         unsafe impl<B: Backing> Backing for $backing {
             fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-                self.request(layout, false).map_err(|_| Refused)
+                Ok(self.request(layout, false)?)
             }
 
             fn obtain_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
-                self.request(layout, true).map_err(|_| Refused)
+                Ok(self.request(layout, true)?)
             }
 
             unsafe fn give_back(&self, block: NonNull<u8>, layout: Layout) {
                 // SAFETY: the caller's word, passed on.
                 unsafe { self.release(block, layout) };
             }
+
+            $(fn grounds(&self, $grounds: &mut Grounds) {
+                let $this = self;
+                $names;
+            })?
         }
-    )*};
+    };
 }
 
-implement_backing!(TensorAllocator<B>, &ComputeArena<B>, &Scope<'_, B>);
+implement_backing!(TensorAllocator<B>, |this, grounds| this.name_grounds(grounds));
+implement_backing!(Scoped<B>, |this, grounds| this.name_grounds(grounds));
+implement_backing!(&ComputeArena<B>);
+implement_backing!(&Scope<'_, B>);
 #[cfg(feature = "plan")]
 implement_backing!(&PlannedAllocator<B>);

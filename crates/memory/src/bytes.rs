@@ -45,6 +45,26 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// A number of bytes beside others: all of its digits where it would look like another one that it is not.
+pub(crate) struct Beside<'a>(pub(crate) usize, pub(crate) &'a [usize]);
+
+impl fmt::Display for Beside<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(bytes, others) = *self;
+        if others.iter().any(|&other| other != bytes && look(other) == look(bytes)) {
+            write!(f, "{bytes} bytes")
+        } else {
+            Bytes(bytes).fmt(f)
+        }
+    }
+}
+
+/// The unit in which a number is shown, by its logarithm, and how many tenths of it are.
+fn look(bytes: usize) -> (u32, u64) {
+    let unit = bytes.max(1).ilog2() / 10;
+    (unit, (bytes as f64 * 10.0 / (1u64 << (10 * unit)) as f64).round() as u64)
+}
+
 impl FromStr for Bytes {
     type Err = NoBytes;
 

@@ -4,8 +4,9 @@
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::{self, NonNull};
 
+use crate::error::AllocError;
 use crate::heap_config::{HeapConfig, HeapSettings};
-use crate::process;
+use crate::process::{self, Footprint};
 use crate::stats::Stats;
 
 const DEFAULT_THRESHOLD: usize = 1;
@@ -109,6 +110,41 @@ impl<Inner> TenzorMalloc<Inner> {
         process::configure(config);
     }
 
+    /// Asks `handler` before a request is refused, once what pools and arenas keep was given up: it may free memory, and says whether the request is to be
+    /// tried once more. It runs in the thread that requests, in the midst of the request; what it requests itself is served as long as there is
+    /// memory, and refused without asking anybody. The request may have come through an arena, a planned allocator or a lock: the handler is not to use these. It may be asked
+    /// up to 16 times before the heap refuses; pools and `Vecs` ask the heap twice. What is larger than the limit is refused without asking. If it panics, the process ends.
+    ///
+    /// A limit refuses what cannot be refused: `Vec::push`, `Box::new` and their like end the process where there is no memory. So that it can say why, a
+    /// line on standard error names the limit, what is in use and what was requested, at most once a second (none with `TENZOR_QUIET=1`), and
+    /// small requests are served from a reserve of 64 KiB beyond the limit, also those that might have failed, as nobody can tell. The line is of the first
+    /// refusal within a second; of the one that ends the process, the standard library says the size. What is to go on there asks by `try_reserve`, or
+    /// through Tenzor's own types.
+    ///
+    /// ```
+    /// use std::sync::Mutex;
+    /// use tenzor_memory::{AllocError, HeapConfig, TenzorMalloc};
+    ///
+    /// #[global_allocator]
+    /// static GLOBAL: TenzorMalloc = TenzorMalloc::new();
+    /// static CACHE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+    ///
+    /// fn spill(_: &AllocError) -> bool {
+    ///     CACHE.try_lock().is_ok_and(|mut cache| cache.pop().is_some())
+    /// }
+    ///
+    /// fn main() {
+    ///     GLOBAL.configure(&HeapConfig::new().with_limit(64 << 20));
+    ///     GLOBAL.on_refusal(Some(spill));
+    ///     CACHE.lock().unwrap().push(vec![1; 48 << 20]);
+    ///     let mut tensor: Vec<u8> = Vec::new();
+    ///     assert!(tensor.try_reserve(48 << 20).is_ok());
+    /// }
+    /// ```
+    pub fn on_refusal(&self, handler: Option<fn(&AllocError) -> bool>) {
+        process::on_refusal(handler);
+    }
+
     /// The settings that are in force, each with who set it.
     pub fn config(&self) -> HeapSettings {
         process::config()
@@ -117,6 +153,30 @@ impl<Inner> TenzorMalloc<Inner> {
     /// As [`Pages::stats`](crate::Pages::stats).
     pub fn stats(&self) -> Stats {
         process::stats()
+    }
+
+    /// As [`Pages::footprint`](crate::Pages::footprint).
+    ///
+    /// ```
+    /// use tenzor_memory::TenzorMalloc;
+    ///
+    /// #[global_allocator]
+    /// static GLOBAL: TenzorMalloc = TenzorMalloc::new();
+    ///
+    /// let before = GLOBAL.footprint();
+    /// let touched = vec![1_u8; 64 << 20];
+    /// let after = GLOBAL.footprint();
+    /// assert!(after.in_use_bytes >= before.in_use_bytes + touched.len());
+    /// println!("{after}");
+    /// # drop(touched);
+    /// ```
+    pub fn footprint(&self) -> Footprint {
+        process::footprint()
+    }
+
+    /// As [`Pages::take_peaks`](crate::Pages::take_peaks).
+    pub fn take_peaks(&self) -> Stats {
+        process::take_peaks()
     }
 
     /// As [`Pages::trim`](crate::Pages::trim).

@@ -31,7 +31,8 @@ pub struct PoolConfig {
     pub classes_per_bucket: usize,
     /// The least alignment of every buffer, in bytes. Rounded up to a power of two within 64 to 2^30. Default: 64.
     pub alignment: usize,
-    /// The most bytes (rounded) that may be in use and pooled together; `None` for no limit. Default: `None`.
+    /// The most bytes (rounded) that may be in use and pooled together; `None` for no limit. All of it can be had: with a limit, no request is rounded
+    /// up to more than a multiple of 64, however few classes there are, and one of exactly so many bytes is not rounded at all. Default: `None`.
     pub limit: Option<usize>,
     /// Overwrite each buffer with zeros when it is freed, so that no later owner and no reader of the pool sees its
     /// contents. Zeroed requests are then served from the pool without writing. Default: `false`.

@@ -83,21 +83,23 @@ fn the_peak_of_many_threads_is_no_further_off_than_what_they_cache() {
     let before = compare().bytes_in_use;
     let (all_there, go_on) = (Barrier::new(THREADS + 1), Barrier::new(THREADS + 1));
     thread::scope(|scope| {
-        for id in 0..THREADS as u64 {
+        let threads = (0..THREADS as u64).map(|id| {
             let (all_there, go_on) = (&all_there, &go_on);
             scope.spawn(move || {
                 let blocks: Vec<_> = (0..EACH / 2000).map(|_| Block::new(layout(2000, 8), id)).collect();
                 all_there.wait();
                 go_on.wait();
                 drop(blocks);
-            });
-        }
+            })
+        });
+        let threads: Vec<_> = threads.collect();
         all_there.wait();
         // Nobody moves, so what is in use is exact though all threads live.
         let in_use = LEDGER.in_use.load(Relaxed);
         assert_eq!(LEDGER.alloc.stats().bytes_in_use, in_use);
         assert!(in_use > before + THREADS * EACH / 2000 * 2000);
         go_on.wait();
+        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
     });
     let (peak, true_peak) = (LEDGER.alloc.stats().peak_bytes_in_use, LEDGER.peak.load(Relaxed));
     assert!(peak.abs_diff(true_peak) <= THREADS * (512 << 10), "the peak is {true_peak}, not {peak}");

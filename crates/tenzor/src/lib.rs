@@ -28,10 +28,12 @@
 //! |---|---|
 //! | `expr` (default) | lazy tensor expressions |
 //! | `plan` (default) | plans, served by `PlannedAllocator`, and recorded traces |
+//! | `derive` | `#[derive(Zeroable)]`, beside which `#[zeroable(crate = "tenzor::memory")]` says where the trait is |
 //! | `serde` | configuration and statistics, read and written |
 //! | `ndarray` | views of `ndarray` arrays, without copying |
 //! | `npy` | files of NumPy's format, in and out |
 //! | `allocator-api2-04` | the newest version of the std-style `Allocator`, beside 0.2 |
+//! | `rayon` | rayon's threads write a new buffer |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "expr")]

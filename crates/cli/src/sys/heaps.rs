@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use tenzor::memory::allocator_api2::alloc::{Allocator, System};
-use tenzor::memory::{ComputeArena, PlannedAllocator, PoolConfig, Step, System as Malloced, TensorAllocator};
+use tenzor::memory::{ComputeArena, DefaultBacking, PlannedAllocator, PoolConfig, Step, TensorAllocator};
 use tenzor::trace::Trace;
 
 use super::process;
@@ -99,7 +99,7 @@ unsafe impl Heap for Pool {
 #[derive(Debug)]
 pub(crate) struct Planned {
     alloc: &'static PlannedAllocator,
-    step: Option<Step<'static, Malloced>>,
+    step: Option<Step<'static, DefaultBacking>>,
 }
 
 impl Default for Planned {

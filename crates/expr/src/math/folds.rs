@@ -7,6 +7,7 @@ use pulp::{Simd, WithSimd};
 
 use super::Element;
 use crate::simd::Level;
+use crate::slots::Lines;
 
 /// How values become one.
 #[doc(hidden)]
@@ -27,6 +28,16 @@ impl Fold {
             Self::Maximum => Maximum::start(),
             Self::Minimum => Minimum::start(),
         }
+    }
+
+    /// Whether rows of so few values are combined by a loop over rows: those of two to four, and where two values take one instruction, others.
+    pub(crate) fn is_narrow(self, len: usize) -> bool {
+        matches!(len, 2..=4) || self.is_plain() && (5..LANES).contains(&len) && (len <= 8 || len.is_multiple_of(4))
+    }
+
+    /// Whether two values take one instruction.
+    pub(crate) fn is_plain(self) -> bool {
+        matches!(self, Self::Add | Self::Multiply)
     }
 
     /// One of two.
@@ -161,19 +172,21 @@ macro_rules! kernels {
             #[inline(always)]
             fn with_simd<S: Simd>(self, simd: S) {
                 let Self { fold, values, len, out, width } = self;
-                let rows = values.chunks_exact(len).zip(out.chunks_exact_mut(width));
                 match fold {
                     $(Fold::$name => {
-                        for (row, out) in rows {
-                            if width == 1 && len <= IN_ORDER && let (groups, []) = row.as_chunks::<LANES>() {
-                                out[0] = $whole::<$name, S>(simd, groups);
+                        if width == 1 && narrow::<$name, $type>(fold, values, len, out) {
+                            return;
+                        }
+                        for (row, out) in values.chunks_exact(len).zip(out.chunks_exact_mut(width)) {
+                            if width == 1 && len <= IN_ORDER {
+                                out[0] = $whole::<$name, S>(simd, row);
                                 continue;
                             }
-                            let mut totals = [fold.start(); LANES];
-                            $fold::<$name, S>(simd, row, &mut totals);
+                            let mut totals = Lines([fold.start(); LANES]);
+                            $fold::<$name, S>(simd, row, &mut totals.0);
                             // The others have nothing.
-                            halve::<$name, $type, LANES>(&mut totals, len.min(LANES).next_power_of_two(), width);
-                            out.copy_from_slice(&totals[..width]);
+                            halve::<$name, $type, LANES>(&mut totals.0, len.min(LANES).next_power_of_two(), width);
+                            out.copy_from_slice(&totals.0[..width]);
                         }
                     })*
                 }
@@ -248,30 +261,39 @@ macro_rules! vectors {
 
         /// As above, and the total of it, of no more than are combined in order: the totals never leave their registers.
         #[inline(always)]
-        fn $whole<C: Combine, S: Simd>(simd: S, groups: &[[$type; LANES]]) -> $type {
+        fn $whole<C: Combine, S: Simd>(simd: S, values: &[$type]) -> $type {
             #[inline(always)]
-            fn vectors<C: Combine, S: Simd, const VECTORS: usize>(simd: S, groups: &[[$type; LANES]]) -> $type {
+            fn vectors<C: Combine, S: Simd, const VECTORS: usize>(simd: S, values: &[$type]) -> $type {
+                let (groups, others) = values.as_chunks::<LANES>();
                 let mut sums = $name::in_order::<C, S, VECTORS>(simd, groups);
+                if !others.is_empty() {
+                    let mut group = Lines([C::start(); LANES]);
+                    group.0[..others.len()].copy_from_slice(others);
+                    let (group, _) = S::$as_simd(&group.0);
+                    for i in 0..VECTORS {
+                        sums[i] = C::$name(simd, sums[i], C::$turned(simd, group[i]));
+                    }
+                }
                 let mut left = VECTORS;
-                let mut last = [C::start(); LANES / 4];
-                while left * S::$lanes > last.len() {
+                let mut last = Lines([C::start(); LANES / 4]);
+                while left * S::$lanes > LANES / 4 {
                     left /= 2;
                     for i in 0..left {
                         sums[i] = C::$name(simd, sums[i], sums[left + i]);
                     }
                 }
-                for (last, sum) in S::$as_mut_simd(&mut last).0.iter_mut().zip(sums) {
+                for (last, sum) in S::$as_mut_simd(&mut last.0).0.iter_mut().zip(sums) {
                     *last = C::$turned(simd, sum);
                 }
-                halve::<C, $type, { LANES / 4 }>(&mut last, LANES / 4, 1);
-                last[0]
+                halve::<C, $type, { LANES / 4 }>(&mut last.0, LANES / 4, 1);
+                last.0[0]
             }
 
             match S::$lanes {
-                $($width => vectors::<C, S, $vectors>(simd, groups),)*
+                $($width => vectors::<C, S, $vectors>(simd, values),)*
                 _ => {
                     let mut totals = [C::start(); LANES];
-                    one_by_one::<C, _>(groups.as_flattened(), &mut totals);
+                    one_by_one::<C, _>(values, &mut totals);
                     halve::<C, $type, LANES>(&mut totals, LANES, 1);
                     totals[0]
                 }
@@ -312,6 +334,48 @@ fn one_by_one<C: Combine, T: Element>(values: &[T], totals: &mut [T; LANES]) {
         rest::<C, _>(&sums, totals);
     }
     rest::<C, _>(others, totals);
+}
+
+/// Combines the values of each row by a loop over rows, if it [is one for that](Fold::is_narrow).
+#[inline(always)]
+fn narrow<C: Combine, T: Element>(fold: Fold, values: &[T], len: usize, out: &mut [T]) -> bool {
+    match len {
+        2 => columns::<C, T, 2>(values, out),
+        3 => columns::<C, T, 3>(values, out),
+        4 => columns::<C, T, 4>(values, out),
+        5 if fold.is_narrow(5) => columns::<C, T, 5>(values, out),
+        6 if fold.is_narrow(6) => columns::<C, T, 6>(values, out),
+        7 if fold.is_narrow(7) => columns::<C, T, 7>(values, out),
+        8 if fold.is_narrow(8) => columns::<C, T, 8>(values, out),
+        _ if fold.is_narrow(len) => {
+            const ROWS: usize = 16;
+            for (rows, out) in values.chunks(ROWS * len).zip(out.chunks_mut(ROWS)) {
+                let mut quarters = [[C::start(); 4]; ROWS];
+                for (row, quarters) in rows.chunks_exact(len).zip(&mut quarters) {
+                    for four in row.as_chunks::<4>().0 {
+                        for i in 0..4 {
+                            quarters[i] = C::values(quarters[i], four[i]);
+                        }
+                    }
+                }
+                columns::<C, T, 4>(quarters.as_flattened(), out);
+            }
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// Combines the values of each row, in order.
+#[inline(always)]
+fn columns<C: Combine, T: Element, const LEN: usize>(values: &[T], out: &mut [T]) {
+    for (out, row) in out.iter_mut().zip(values.as_chunks::<LEN>().0) {
+        let mut total = C::start();
+        for &value in row {
+            total = C::values(total, value);
+        }
+        *out = total;
+    }
 }
 
 /// A group, or less than one.

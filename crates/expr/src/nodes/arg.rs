@@ -112,7 +112,7 @@ impl<O: Extreme<X::Elem>, X: Node<Elem: Element>> Node for Arg<O, X> {
         let (from, own, set) = (*known(&self.x.checked_shape()), *known(&self.shape), 1 << self.axis);
         let withheld = context.withhold();
         let mut source = self.x.prepare(context, &from);
-        let order = Order::new(&from, set, &source.reader());
+        let order = Order::new(&from, set, &source.reader(), None);
         source.relayout(&mut |strides| strides.permute(&order.axes[..from.rank()]));
         let text = || format!("{}({}, {})", O::ARG, source.text(), self.axis);
         let strides = order.strides(&from, &own, set);

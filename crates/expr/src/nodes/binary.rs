@@ -1,4 +1,7 @@
 //! Operations on two expressions.
+//!
+//! Unsafe code goes from the lines of a row to those of its parts.
+#![allow(unsafe_code)]
 
 use std::fmt::Display;
 use std::panic::Location;
@@ -132,8 +135,8 @@ impl<O: BinaryOp<L::Item>, L: Reader, R: Reader<Item = L::Item>> Reader for Bina
         self.left.reads_here() || self.right.reads_here()
     }
 
-    fn is_sliced(&self, axis: usize) -> bool {
-        self.left.is_sliced(axis) && self.right.is_sliced(axis)
+    fn longest(&self, axis: usize) -> usize {
+        self.left.longest(axis).min(self.right.longest(axis))
     }
 
     fn cost(&self) -> usize {
@@ -161,18 +164,30 @@ impl<O: BinaryOp<L::Item>, L: Row, R: Row<Item = L::Item>> Row for Binary<O, L, 
 
     #[inline(always)]
     fn is_faster(&self) -> bool {
-        let is_faster = !(O::HAS_FASTER && R::IS_NUMBER) || O::is_faster(self.right.at::<false>(0));
+        let is_faster = !(O::HAS_FASTER && R::IS_NUMBER) || self.right.number().is_some_and(O::is_faster);
         is_faster && self.left.is_faster() && self.right.is_faster()
     }
 
     #[inline(always)]
-    fn at<const FASTER: bool>(&self, i: usize) -> O::Output {
-        let (left, right) = (self.left.at::<FASTER>(i), self.right.at::<FASTER>(i));
+    unsafe fn at<const FASTER: bool>(&self, i: usize) -> O::Output {
+        // SAFETY: the caller's word is for both.
+        let (left, right) = unsafe { (self.left.at::<FASTER>(i), self.right.at::<FASTER>(i)) };
         if FASTER && R::IS_NUMBER { self.op.faster(left, right) } else { self.op.apply(left, right) }
     }
 
     #[inline(always)]
-    fn head(self, len: usize) -> Self {
-        Self { left: self.left.head(len), right: self.right.head(len), ..self }
+    fn has(&self, lines: usize, len: usize) -> bool {
+        self.left.has(lines, len) && self.right.has(lines, len)
+    }
+
+    #[inline(always)]
+    fn is_joined(&self, len: usize) -> bool {
+        self.left.is_joined(len) && self.right.is_joined(len)
+    }
+
+    #[inline(always)]
+    unsafe fn line(&self, number: usize, len: usize) -> Self {
+        // SAFETY: the caller's word is for both.
+        unsafe { Self { left: self.left.line(number, len), right: self.right.line(number, len), ..*self } }
     }
 }

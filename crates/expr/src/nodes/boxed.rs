@@ -15,7 +15,7 @@ use crate::shape::{Shape, ShapeError, Strides};
 use crate::simd::Level;
 use crate::source::{InPlace, Leaf, LeafReader, Reader, RowSlice, Source, Tile, Values};
 use crate::terms::{Term, Terms};
-use crate::walk::Rect;
+use crate::walk::{Rect, TILE};
 
 /// An expression whose type says nothing but that of its elements; see [`Expr::boxed`](crate::Expr::boxed).
 pub struct Boxed<'x, T: Item> {
@@ -270,8 +270,8 @@ impl<T: Item> Reader for BoxedReader<'_, T> {
     }
 
     /// A tile has an end.
-    fn is_sliced(&self, _: usize) -> bool {
-        false
+    fn longest(&self, _: usize) -> usize {
+        TILE
     }
 
     fn cost(&self) -> usize {
@@ -279,7 +279,7 @@ impl<T: Item> Reader for BoxedReader<'_, T> {
     }
 
     fn row<'r>(&'r self, tile: &'r mut Tile<T>, here: &'r [T], rect: &Rect, level: Level) -> RowSlice<'r, T> {
-        RowSlice(self.0.read(here, rect, level, tile))
+        RowSlice::new(self.0.read(here, rect, level, tile), rect)
     }
 
     fn memory(&self, rect: &Rect) -> Option<&[T]> {

@@ -1,4 +1,7 @@
 //! Elements of another type.
+//!
+//! Unsafe code goes from the lines of a row to those of its parts.
+#![allow(unsafe_code)]
 
 use std::marker::PhantomData;
 
@@ -101,8 +104,8 @@ impl<U: Item, X: Reader<Item: Into<U>>> Reader for Cast<U, X> {
         self.x.reads_here()
     }
 
-    fn is_sliced(&self, axis: usize) -> bool {
-        self.x.is_sliced(axis)
+    fn longest(&self, axis: usize) -> usize {
+        self.x.longest(axis)
     }
 
     fn cost(&self) -> usize {
@@ -126,12 +129,24 @@ impl<U: Item, X: Row<Item: Into<U>>> Row for Cast<U, X> {
     }
 
     #[inline(always)]
-    fn at<const FASTER: bool>(&self, i: usize) -> U {
-        self.x.at::<FASTER>(i).cast()
+    unsafe fn at<const FASTER: bool>(&self, i: usize) -> U {
+        // SAFETY: the caller's word is for it.
+        unsafe { self.x.at::<FASTER>(i) }.cast()
     }
 
     #[inline(always)]
-    fn head(self, len: usize) -> Self {
-        Self { x: self.x.head(len), ..self }
+    fn has(&self, lines: usize, len: usize) -> bool {
+        self.x.has(lines, len)
+    }
+
+    #[inline(always)]
+    fn is_joined(&self, len: usize) -> bool {
+        self.x.is_joined(len)
+    }
+
+    #[inline(always)]
+    unsafe fn line(&self, number: usize, len: usize) -> Self {
+        // SAFETY: the caller's word is for it.
+        unsafe { Self { x: self.x.line(number, len), ..*self } }
     }
 }

@@ -12,7 +12,7 @@ use crate::shape::{Shape, ShapeError, Strides};
 use crate::simd::Level;
 use crate::source::{InPlace, Leaf, Reader, RowSlice, Source, Tile};
 use crate::terms::{Term, Terms};
-use crate::walk::Rect;
+use crate::walk::{Rect, TILE};
 
 /// An elementary function of each element of an expression.
 ///
@@ -127,8 +127,8 @@ impl<O: FunctionOp, X: Reader<Item: Element>> Reader for Applied<O, X> {
     }
 
     /// A tile has an end.
-    fn is_sliced(&self, _: usize) -> bool {
-        false
+    fn longest(&self, _: usize) -> usize {
+        TILE
     }
 
     fn cost(&self) -> usize {
@@ -142,7 +142,7 @@ impl<O: FunctionOp, X: Reader<Item: Element>> Reader for Applied<O, X> {
         rect: &Rect,
         level: Level,
     ) -> Self::Row<'r> {
-        RowSlice(self.apply(&mut scratch.1, here, rect, level, scratch.0.slots(rect.count())))
+        RowSlice::new(self.apply(&mut scratch.1, here, rect, level, scratch.0.slots(rect.count())), rect)
     }
 
     fn fill<'o>(

@@ -12,9 +12,9 @@ use crate::ops::{Function2Op, Square};
 use crate::settled::Settled;
 use crate::shape::{Shape, ShapeError, Strides, placed};
 use crate::simd::Level;
-use crate::source::{InPlace, Reader, RowSlice, Source, Tile, write_row};
+use crate::source::{InPlace, Reader, RowSlice, Source, Tile, filled};
 use crate::terms::{Term, Terms};
-use crate::walk::Rect;
+use crate::walk::{Rect, TILE};
 
 /// An elementary function of the elements of two expressions; as [`Function`](super::Function), where the second is a number that makes it one.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,7 @@ impl<O: Function2Op, L: Node<Elem: Element>, R: Node<Elem = L::Elem>> Node for F
     where
         Self: 'e;
     type Row<'e>
-        = RowSlice<'e, L::Elem>
+        = Unary<Square, L::Row<'e>>
     where
         Self: 'e;
 
@@ -64,6 +64,15 @@ impl<O: Function2Op, L: Node<Elem: Element>, R: Node<Elem = L::Elem>> Node for F
             let function = self.right.number().and_then(O::with_number);
             Applied2 { op: self.op, function, left, right }
         })
+    }
+
+    /// Of squares, whose values need no tile.
+    #[inline(always)]
+    fn as_row(&self, shape: &Shape) -> Option<Self::Row<'_>> {
+        match O::with_number(self.right.number()?)? {
+            Elementary::Power(Power::Square) => Some(Unary { op: Square, x: self.left.as_row(shape)? }),
+            _ => None,
+        }
     }
 }
 
@@ -125,8 +134,8 @@ impl<O: Function2Op, L: Reader<Item: Element>, R: Reader<Item = L::Item>> Reader
     }
 
     /// A tile has an end.
-    fn is_sliced(&self, _: usize) -> bool {
-        false
+    fn longest(&self, _: usize) -> usize {
+        TILE
     }
 
     fn cost(&self) -> usize {
@@ -143,7 +152,7 @@ impl<O: Function2Op, L: Reader<Item: Element>, R: Reader<Item = L::Item>> Reader
         level: Level,
     ) -> Self::Row<'r> {
         let ((first, second), scratch) = scratch;
-        RowSlice(self.apply(second, scratch, here, rect, level, first.slots(rect.count())))
+        RowSlice::new(self.apply(second, scratch, here, rect, level, first.slots(rect.count())), rect)
     }
 
     fn fill<'o>(
@@ -172,7 +181,7 @@ impl<O: Function2Op, L: Reader<Item: Element>, R: Reader<Item = L::Item>> Applie
         // The most frequent, and the fastest: in the loop of what it is of.
         if matches!(self.function, Some(Elementary::Power(Power::Square))) {
             let x = self.left.row(&mut scratch.0, here, rect, level);
-            return write_row(out, Unary { op: Square, x }, level);
+            return filled(out, rect, Unary { op: Square, x }, level);
         }
         let values = match self.left.memory(rect) {
             Some(values) => Through::To(out, values),

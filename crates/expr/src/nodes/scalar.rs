@@ -1,4 +1,7 @@
 //! Numbers.
+//!
+//! Unsafe code is a line of a row, which is the row itself, and what stands there.
+#![allow(unsafe_code)]
 
 use crate::context::Context;
 use crate::item::Item;
@@ -74,8 +77,8 @@ impl<T: Item> Reader for Scalar<T> {
         false
     }
 
-    fn is_sliced(&self, _: usize) -> bool {
-        true
+    fn longest(&self, _: usize) -> usize {
+        usize::MAX
     }
 
     fn cost(&self) -> usize {
@@ -94,12 +97,27 @@ impl<T: Item> Row for Scalar<T> {
     const IS_NUMBER: bool = true;
 
     #[inline(always)]
-    fn at<const FASTER: bool>(&self, _: usize) -> T {
+    fn number(&self) -> Option<T> {
+        Some(self.0)
+    }
+
+    #[inline(always)]
+    unsafe fn at<const FASTER: bool>(&self, _: usize) -> T {
         self.0
     }
 
     #[inline(always)]
-    fn head(self, _: usize) -> Self {
-        self
+    fn has(&self, _: usize, _: usize) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn is_joined(&self, _: usize) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    unsafe fn line(&self, _: usize, _: usize) -> Self {
+        *self
     }
 }

@@ -1,4 +1,7 @@
 //! One of two, as a third says.
+//!
+//! Unsafe code goes from the lines of a row to those of its parts.
+#![allow(unsafe_code)]
 
 use std::panic::Location;
 
@@ -115,8 +118,8 @@ impl<C: Reader<Item = bool>, L: Reader, R: Reader<Item = L::Item>> Reader for Se
         self.yes.reads_here() || self.no.reads_here()
     }
 
-    fn is_sliced(&self, axis: usize) -> bool {
-        self.condition.is_sliced(axis) && self.yes.is_sliced(axis) && self.no.is_sliced(axis)
+    fn longest(&self, axis: usize) -> usize {
+        self.condition.longest(axis).min(self.yes.longest(axis)).min(self.no.longest(axis))
     }
 
     fn cost(&self) -> usize {
@@ -148,13 +151,30 @@ impl<C: Row<Item = bool>, L: Row, R: Row<Item = L::Item>> Row for Select<C, L, R
     }
 
     #[inline(always)]
-    fn at<const FASTER: bool>(&self, i: usize) -> L::Item {
-        let (yes, no) = (self.yes.at::<FASTER>(i), self.no.at::<FASTER>(i));
-        if self.condition.at::<FASTER>(i) { yes } else { no }
+    unsafe fn at<const FASTER: bool>(&self, i: usize) -> L::Item {
+        // SAFETY: the caller's word is for all.
+        unsafe {
+            let (yes, no) = (self.yes.at::<FASTER>(i), self.no.at::<FASTER>(i));
+            if self.condition.at::<FASTER>(i) { yes } else { no }
+        }
     }
 
     #[inline(always)]
-    fn head(self, len: usize) -> Self {
-        Self { condition: self.condition.head(len), yes: self.yes.head(len), no: self.no.head(len), place: () }
+    fn has(&self, lines: usize, len: usize) -> bool {
+        self.condition.has(lines, len) && self.yes.has(lines, len) && self.no.has(lines, len)
+    }
+
+    #[inline(always)]
+    fn is_joined(&self, len: usize) -> bool {
+        self.condition.is_joined(len) && self.yes.is_joined(len) && self.no.is_joined(len)
+    }
+
+    #[inline(always)]
+    unsafe fn line(&self, number: usize, len: usize) -> Self {
+        // SAFETY: the caller's word is for all.
+        unsafe {
+            let (yes, no) = (self.yes.line(number, len), self.no.line(number, len));
+            Self { condition: self.condition.line(number, len), yes, no, place: () }
+        }
     }
 }

@@ -8,7 +8,7 @@
 
 use crate::axes::Axes;
 use crate::context::Context;
-use crate::math::Element;
+use crate::math::{Element, Fold};
 use crate::node::{Node, known};
 use crate::nodes::{Binary, Reduce, Unary};
 use crate::ops;
@@ -125,7 +125,7 @@ fn correct<S: Source<Item: Element>>(
     sums: &mut [S::Item],
 ) {
     let mut differences = Binary { op: ops::Sub, left: squares.left, right: squares.right, place: () };
-    let order = Order::new(from, axes, &differences.reader());
+    let order = Order::new(from, axes, &differences.reader(), Some(Fold::Add));
     differences.relayout(&mut |strides| strides.permute(&order.axes[..from.rank()]));
     let number = S::Item::from_count(count(from, axes));
     let rounding = S::Item::from_f64(OFF) * S::Item::EPSILON * number;

@@ -1,4 +1,7 @@
 //! Operations on one expression.
+//!
+//! Unsafe code goes from the lines of a row to those of its parts.
+#![allow(unsafe_code)]
 
 use crate::block::Taken;
 use crate::context::Context;
@@ -99,8 +102,8 @@ impl<O: UnaryOp<X::Item>, X: Reader> Reader for Unary<O, X> {
         self.x.reads_here()
     }
 
-    fn is_sliced(&self, axis: usize) -> bool {
-        self.x.is_sliced(axis)
+    fn longest(&self, axis: usize) -> usize {
+        self.x.longest(axis)
     }
 
     fn cost(&self) -> usize {
@@ -124,12 +127,24 @@ impl<O: UnaryOp<X::Item>, X: Row> Row for Unary<O, X> {
     }
 
     #[inline(always)]
-    fn at<const FASTER: bool>(&self, i: usize) -> X::Item {
-        self.op.apply(self.x.at::<FASTER>(i))
+    unsafe fn at<const FASTER: bool>(&self, i: usize) -> X::Item {
+        // SAFETY: the caller's word is for it.
+        self.op.apply(unsafe { self.x.at::<FASTER>(i) })
     }
 
     #[inline(always)]
-    fn head(self, len: usize) -> Self {
-        Self { x: self.x.head(len), ..self }
+    fn has(&self, lines: usize, len: usize) -> bool {
+        self.x.has(lines, len)
+    }
+
+    #[inline(always)]
+    fn is_joined(&self, len: usize) -> bool {
+        self.x.is_joined(len)
+    }
+
+    #[inline(always)]
+    unsafe fn line(&self, number: usize, len: usize) -> Self {
+        // SAFETY: the caller's word is for it.
+        unsafe { Self { x: self.x.line(number, len), ..*self } }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::{InPlace, Reader, RowSlice, Source, Tile};
+use super::{InPlace, Reader, RowSlice, Source, Tile, filled, write_lines};
 use crate::block::{Block, Taken};
 use crate::context::Context;
 use crate::elements::Elements;
@@ -14,7 +14,7 @@ use crate::shape::{Shape, Strides};
 use crate::simd::{Kernel, Level, vectorised};
 use crate::slots::{copied, written};
 use crate::transpose::{Across, transpose};
-use crate::walk::Rect;
+use crate::walk::{COPY, LONE, Rect, TILE};
 
 /// Elements in memory.
 #[derive(Debug)]
@@ -137,17 +137,13 @@ impl<'s, T: Item> LeafReader<'s, T> {
         Self { data, strides, is_here: false }
     }
 
-    /// The elements of a rectangle, if they lie next to each other.
+    /// The lines of a rectangle, if each lies in one piece.
     #[inline(always)]
-    fn slice(&self, rect: &Rect) -> Option<&'s [T]> {
+    fn lines(&self, rect: &Rect) -> Option<RowSlice<'s, T>> {
         let (across, down) = (self.strides.steps[rect.across], self.strides.steps[rect.down]);
         let is_line = across == 1 || rect.len == 1;
-        if !is_line || rect.lines > 1 && down != rect.len.cast_signed() {
-            return None;
-        }
-        let first = rect.offset(self.strides);
         // SAFETY: a rectangle has elements alone.
-        Some(unsafe { self.data.range(first, rect.count()) })
+        is_line.then(|| unsafe { RowSlice::of(self.data, rect.offset(self.strides), down, rect.lines, rect.len) })
     }
 
     /// The lines of a rectangle, where they lie across memory, next to each other.
@@ -157,6 +153,34 @@ impl<'s, T: Item> LeafReader<'s, T> {
         let &Rect { lines, len, .. } = rect;
         let is_across = lines > 1 && len > 1 && down == 1 && !matches!(step, 0 | 1);
         is_across.then(|| Across { first: rect.offset(self.strides), step, lines, len })
+    }
+
+    /// Copies elements that are `step` places from each other.
+    #[inline(always)]
+    fn gather(&self, first: usize, step: isize, out: &mut [MaybeUninit<T>]) {
+        match step {
+            1 => {
+                // SAFETY: a rectangle has elements alone.
+                let values = unsafe { self.data.range(first, out.len()) };
+                for (slot, &value) in out.iter_mut().zip(values) {
+                    slot.write(value);
+                }
+            }
+            0 => {
+                // SAFETY: as above.
+                let value = *unsafe { self.data.at(first) };
+                for slot in out {
+                    slot.write(value);
+                }
+            }
+            _ => {
+                // SAFETY: as above.
+                let values = unsafe { self.data.line(first, step, out.len()) };
+                for (slot, &value) in out.iter_mut().zip(values) {
+                    slot.write(value);
+                }
+            }
+        }
     }
 
     /// Copies the elements of a rectangle.
@@ -187,8 +211,12 @@ impl<T: Item> Reader for LeafReader<'_, T> {
         self.is_here
     }
 
-    fn is_sliced(&self, axis: usize) -> bool {
-        !self.is_here && self.strides.steps[axis] == 1
+    fn longest(&self, axis: usize) -> usize {
+        match self.strides.steps[axis] {
+            _ if self.is_here => COPY,
+            1 => usize::MAX,
+            _ => TILE,
+        }
     }
 
     fn cost(&self) -> usize {
@@ -198,17 +226,18 @@ impl<T: Item> Reader for LeafReader<'_, T> {
     #[inline(always)]
     fn row<'r>(&'r self, scratch: &'r mut Tile<T>, here: &'r [T], rect: &Rect, level: Level) -> RowSlice<'r, T> {
         if self.is_here {
-            return RowSlice(here);
+            return RowSlice::new(here, rect);
         }
-        RowSlice(match self.slice(rect) {
-            Some(slice) => slice,
-            None => self.copy(rect, level, scratch.slots(rect.count())),
-        })
+        match self.lines(rect) {
+            Some(lines) if rect.len >= LONE => lines,
+            Some(lines) if lines.as_slice().is_some() => lines,
+            _ => RowSlice::new(self.copy(rect, level, scratch.slots(rect.count())), rect),
+        }
     }
 
     #[inline(always)]
     fn memory(&self, rect: &Rect) -> Option<&[T]> {
-        if self.is_here { None } else { self.slice(rect) }
+        if self.is_here { None } else { self.lines(rect)?.as_slice() }
     }
 
     #[inline(always)]
@@ -223,8 +252,8 @@ impl<T: Item> Reader for LeafReader<'_, T> {
         if self.is_here {
             return copied(out, here);
         }
-        match self.slice(rect) {
-            Some(slice) => copied(out, slice),
+        match self.lines(rect) {
+            Some(lines) => filled(out, rect, lines, level),
             None => self.copy(rect, level, out),
         }
     }
@@ -244,20 +273,9 @@ impl<T: Item> Reader for LeafReader<'_, T> {
         {
             return transpose(level, self.data, across, out, step);
         }
-        let Strides { steps, .. } = self.strides;
-        if !self.is_here && steps[rect.across] == 1 {
-            let first = rect.offset(self.strides);
-            for line in 0..rect.lines {
-                let from = first.wrapping_add_signed(steps[rect.down].wrapping_mul(line.cast_signed()));
-                // SAFETY: a rectangle has elements alone.
-                copied(&mut out[line * step..], unsafe { self.data.range(from, rect.len) });
-            }
-            return;
-        }
-        let values = self.row(scratch, here, rect, level).0;
-        for (line, values) in values.chunks_exact(rect.len).enumerate() {
-            copied(&mut out[line * step..], values);
-        }
+        let lines = if self.is_here { None } else { self.lines(rect) };
+        let row = lines.unwrap_or_else(|| self.row(scratch, here, rect, level));
+        write_lines(out, step, (rect.lines, rect.len), row, level);
     }
 }
 
@@ -273,37 +291,14 @@ impl<T: Item> Kernel for Gather<'_, '_, T> {
 
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
-        let Self { leaf: LeafReader { data, strides, .. }, rect, out } = self;
+        let Self { leaf, rect, out } = self;
+        let LeafReader { data, strides, .. } = leaf;
         let (across, down) = (strides.steps[rect.across], strides.steps[rect.down]);
         let (lines, len, first) = (rect.lines, rect.len, rect.offset(strides));
         debug_assert_eq!(out.len(), lines * len);
-        let at = |line: usize| first.wrapping_add_signed(down.wrapping_mul(line.cast_signed()));
-        let line = |line: usize, slots: &mut [MaybeUninit<T>]| match across {
-            1 => {
-                // SAFETY: a rectangle has elements alone.
-                let values = unsafe { data.range(at(line), len) };
-                for (slot, &value) in slots.iter_mut().zip(values) {
-                    slot.write(value);
-                }
-            }
-            0 => {
-                // SAFETY: as above.
-                let value = *unsafe { data.at(at(line)) };
-                for slot in slots {
-                    slot.write(value);
-                }
-            }
-            _ => {
-                // SAFETY: as above.
-                let values = unsafe { data.line(at(line), across, len) };
-                for (slot, &value) in slots.iter_mut().zip(values) {
-                    slot.write(value);
-                }
-            }
-        };
         if lines > 1 && down == 0 {
             // The same line again and again: twice as many each time.
-            line(0, &mut out[..len]);
+            leaf.gather(first, across, &mut out[..len]);
             let mut done = len;
             while done < out.len() {
                 let (written, rest) = out.split_at_mut(done);
@@ -326,7 +321,7 @@ impl<T: Item> Kernel for Gather<'_, '_, T> {
             }
         } else {
             for (i, slots) in out.chunks_exact_mut(len).enumerate() {
-                line(i, slots);
+                leaf.gather(first.wrapping_add_signed(down.wrapping_mul(i.cast_signed())), across, slots);
             }
         }
     }

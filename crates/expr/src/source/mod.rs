@@ -5,27 +5,32 @@
 //! everything between them is arithmetic on values in registers. There is one such loop for what stands between two leaves or
 //! functions, in whatever way the expression is evaluated: all passes see readers as [`Values`], which hides their types.
 //!
-//! Rows are slices, always. A leaf whose elements do not lie next to each other, as after a transposition or where a size of 1
-//! is stretched, copies them to a **tile** first, a piece of scratch memory that stays in the first-level cache. A leaf whose
-//! memory was **taken over** for the output reads what stands there (`here`), of which a tile holds a copy as well.
+//! Rows are lines of slices, always. A leaf whose lines do not lie in one piece each, as after a transposition or where a size of 1
+//! is stretched, copies them to a **tile** first, a piece of scratch memory that stays in the first-level cache; so it does with short lines, which
+//! are one line there. A leaf whose memory was **taken over** for the output reads what stands there (`here`), of which a tile holds a copy as well.
 //!
 //! Unsafe code says that slots were written, after a loop over all of them.
 #![allow(unsafe_code)]
 
 mod leaf;
+mod row;
 mod tile;
 
 use std::mem::MaybeUninit;
 
 use crate::block::Taken;
 use crate::item::Item;
+use crate::math::LANES;
+use crate::ops::Reduction;
 use crate::shape::{Shape, Strides};
-use crate::simd::{Kernel, Level, vectorised};
+use crate::simd::Level;
 use crate::slots::{copied, written};
 use crate::transpose::{Across, transpose};
-use crate::walk::{Layout, Rect, Walk};
+use crate::walk::{COPY, LONE, Layout, Rect, TURNED, Walk};
 
 pub(crate) use leaf::{Leaf, LeafReader};
+pub(crate) use row::{Row, RowSlice, filled, write_lines, write_row};
+use row::{combine_lines, fold, fold_rows};
 pub(crate) use tile::Tile;
 
 /// Values that are ready to be read, and what was materialised for them.
@@ -95,14 +100,14 @@ pub trait Reader: Send + Sync {
     /// Whether something is read in place, where `here` is needed.
     fn reads_here(&self) -> bool;
 
-    /// Whether lines along this axis may be longer than a tile.
-    fn is_sliced(&self, axis: usize) -> bool;
+    /// How many values can be read at once in lines along this axis that are no shorter than [`LONE`](crate::walk::LONE): no fewer than a tile has.
+    fn longest(&self, axis: usize) -> usize;
 
     /// What a value costs, in additions or so.
     fn cost(&self) -> usize;
 
-    /// The values of a rectangle, line after line. Of what is read in place, `here` is a copy. Only single lines along an axis that
-    /// [`is_sliced`](Self::is_sliced) may have more values than a tile.
+    /// The values of a rectangle, which has no more than a tile or is of [lines of which so many can be read](Self::longest). Of what is read in place,
+    /// `here` is a copy.
     fn row<'r>(
         &'r self,
         scratch: &'r mut Self::Scratch,
@@ -118,7 +123,7 @@ pub trait Reader: Send + Sync {
         None
     }
 
-    /// As above, written to `out`, which has room for just them.
+    /// As above, written to `out`, which has room for just them, line after line.
     fn fill<'o>(
         &self,
         scratch: &mut Self::Scratch,
@@ -127,7 +132,7 @@ pub trait Reader: Send + Sync {
         level: Level,
         out: &'o mut [MaybeUninit<Self::Item>],
     ) -> &'o mut [Self::Item] {
-        write_row(out, self.row(scratch, here, rect, level), level)
+        filled(out, rect, self.row(scratch, here, rect, level), level)
     }
 
     /// As above, where the lines begin `step` elements after each other in `out`; other elements there stay as they are. `turns`: elements lie along
@@ -143,73 +148,50 @@ pub trait Reader: Send + Sync {
         step: usize,
         turns: bool,
     ) {
-        let mut tile = Tile::<Self::Item>::default();
+        if rect.len >= LONE && !turns {
+            return write_lines(out, step, (rect.lines, rect.len), self.row(scratch, here, rect, level), level);
+        }
         if turns {
             // One transposition of the values, instead of one for each leaf.
+            let mut tile = Tile::<Self::Item, TURNED>::default();
             let values = self.fill(scratch, here, &rect.turned(), level, tile.slots(rect.count()));
             let across = Across { first: 0, step: rect.lines.cast_signed(), lines: rect.lines, len: rect.len };
             return transpose(level, (&*values).into(), across, out, step);
         }
+        let mut tile = Tile::<Self::Item>::default();
         let values = self.fill(scratch, here, rect, level, tile.slots(rect.count()));
         for (line, values) in values.chunks_exact(rect.len).enumerate() {
-            copied(&mut out[line * step..][..rect.len], values);
+            copied(&mut out[line * step..], values);
         }
     }
 }
 
-/// Values that are at hand.
-pub trait Row: Copy {
-    /// The values.
-    type Item: Item;
-
-    /// Whether all values are one number; and whether such numbers can make operations [faster](crate::ops::BinaryOp::faster).
-    const IS_NUMBER: bool = false;
-    const HAS_FASTER: bool = false;
-
-    /// Whether all those do.
-    fn is_faster(&self) -> bool {
-        true
-    }
-
-    /// The `i`-th. `FASTER`: [`is_faster`](Self::is_faster).
-    fn at<const FASTER: bool>(&self, i: usize) -> Self::Item;
-
-    /// The first `len` of no fewer. Where all slices of an expression are cut to one length, its loop needs no checks.
-    fn head(self, len: usize) -> Self;
+/// The values of an expression, and what a reduction makes of them.
+pub(crate) trait Folded<T, O>: Values<T> {
+    /// Combines the lines of a rectangle with totals, one after the other.
+    fn fold_lines(&self, rect: &Rect, level: Level, totals: &mut [T]);
+    /// Combines the values of a single line with the total whose turn it is.
+    fn fold(&self, rect: &Rect, level: Level, totals: &mut [T; LANES]);
+    /// Combines each `len` values of a rectangle, whose lines consist of such.
+    fn fold_rows(&self, rect: &Rect, level: Level, len: usize, out: &mut [T]);
 }
 
-/// Writes a value of a row to each slot: **the** loop of all element-wise expressions, compiled for every level of vectors.
-///
-/// It is written out, never handed over as a closure: whoever hands over a closure has no word on whether it is inlined, and past some
-/// length of an expression it is not. Then it is compiled without the vectors of the kernel around it, and takes ten times as long.
-#[inline(always)]
-pub(crate) fn write_row<R: Row>(out: &mut [MaybeUninit<R::Item>], row: R, level: Level) -> &mut [R::Item] {
-    struct Write<'o, R: Row> {
-        out: &'o mut [MaybeUninit<R::Item>],
-        row: R,
+impl<R: Reader, O: Reduction<R::Item>> Folded<R::Item, O> for R {
+    fn fold_lines(&self, rect: &Rect, level: Level, totals: &mut [R::Item]) {
+        let mut scratch = R::Scratch::default();
+        let row = self.row(&mut scratch, &[], rect, level);
+        combine_lines::<O, _>(totals, rect.lines, row, level);
     }
 
-    impl<R: Row> Kernel for Write<'_, R> {
-        type Output = ();
-
-        #[inline(always)]
-        fn run<const FUSED: bool>(self) {
-            let row = self.row.head(self.out.len());
-            if R::HAS_FASTER && row.is_faster() {
-                for (i, slot) in self.out.iter_mut().enumerate() {
-                    slot.write(row.at::<true>(i));
-                }
-                return;
-            }
-            for (i, slot) in self.out.iter_mut().enumerate() {
-                slot.write(row.at::<false>(i));
-            }
-        }
+    fn fold(&self, rect: &Rect, level: Level, totals: &mut [R::Item; LANES]) {
+        let mut scratch = R::Scratch::default();
+        fold::<O, _>(totals, rect.count(), self.row(&mut scratch, &[], rect, level), level);
     }
 
-    vectorised(level, Write { out, row });
-    // SAFETY: either loop wrote to every slot.
-    unsafe { written(out) }
+    fn fold_rows(&self, rect: &Rect, level: Level, len: usize, out: &mut [R::Item]) {
+        let mut scratch = R::Scratch::default();
+        fold_rows::<O, _>(out, rect, len, self.row(&mut scratch, &[], rect, level), level);
+    }
 }
 
 /// The values of an expression, whatever its type: what passes over memory see.
@@ -246,8 +228,8 @@ impl<R: Reader> Layout for R {
         Reader::all(self, holds)
     }
 
-    fn is_sliced(&self, axis: usize) -> bool {
-        Reader::is_sliced(self, axis)
+    fn longest(&self, axis: usize) -> usize {
+        Reader::longest(self, axis)
     }
 }
 
@@ -276,7 +258,7 @@ impl<R: Reader> Values<R::Item> for R {
 
     unsafe fn fill_all<'o>(&self, walk: &Walk, level: Level, out: &'o mut [MaybeUninit<R::Item>]) -> &'o mut [R::Item] {
         let mut scratch = R::Scratch::default();
-        let mut copy: Tile<R::Item> = Tile::default();
+        let mut copy = Tile::<R::Item, COPY>::default();
         let (reads_here, step) = (Reader::reads_here(self), walk.step());
         let turns = walk.turns() && !reads_here;
         for (rect, first) in walk.rects() {
@@ -294,23 +276,5 @@ impl<R: Reader> Values<R::Item> for R {
         }
         // SAFETY: the rectangles of a walk have all its elements.
         unsafe { written(out) }
-    }
-}
-
-/// A row of elements.
-#[derive(Clone, Copy, Debug)]
-pub struct RowSlice<'r, T>(pub(crate) &'r [T]);
-
-impl<T: Item> Row for RowSlice<'_, T> {
-    type Item = T;
-
-    #[inline(always)]
-    fn at<const FASTER: bool>(&self, i: usize) -> T {
-        self.0[i]
-    }
-
-    #[inline(always)]
-    fn head(self, len: usize) -> Self {
-        Self(&self.0[..len])
     }
 }

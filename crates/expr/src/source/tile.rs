@@ -6,17 +6,12 @@
 use std::mem::MaybeUninit;
 
 use crate::item::Item;
-use crate::slots::written;
+use crate::slots::{Lines, written};
 use crate::walk::{Rect, TILE};
-
-/// Values that start with a cache line, as vectors that lie in two are read at half the speed.
-#[derive(Debug)]
-#[repr(align(64))]
-pub(crate) struct Lines<T, const N: usize>(pub(crate) [T; N]);
 
 /// Memory for some values.
 #[derive(Debug)]
-pub struct Tile<T, const N: usize = TILE>(Lines<MaybeUninit<T>, N>);
+pub struct Tile<T, const N: usize = TILE>(Lines<[MaybeUninit<T>; N]>);
 
 impl<T, const N: usize> Default for Tile<T, N> {
     #[inline(always)]

@@ -18,18 +18,19 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::panic::RefUnwindSafe;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
 use bytemuck::Zeroable;
 
-use self::blocks::{BLOCK_ALIGNMENT, block_layout, place};
+use self::blocks::{BLOCK_ALIGNMENT, MIN_BLOCK, place};
 pub use self::scope::Scope;
 pub use self::usage::ArenaUsage;
-use crate::backing::{Backing, System};
+use crate::backing::{Backing, DefaultBacking, Standby};
 use crate::buffer::Buffer;
-use crate::error::{AllocError, AllocErrorKind};
-use crate::layout::{align_up, dangling};
+use crate::error::AllocError;
+use crate::layout::dangling;
 use crate::provider::{Provider, typed_requests};
+use crate::retention::Retention;
 
 /// Scratch space for a computation: requests bump a cursor, and all of it is reclaimed at once.
 ///
@@ -50,8 +51,10 @@ use crate::provider::{Provider, typed_requests};
 /// assert_eq!(arena.usage().blocks, 1);
 /// # Ok::<(), tenzor_memory::AllocError>(())
 /// ```
-pub struct ComputeArena<B: Backing = System> {
-    backing: B,
+pub struct ComputeArena<B: Backing = DefaultBacking> {
+    /// What the blocks come from. The only one is put aside there while nothing of it is handed out since a reset.
+    home: Standby<B>,
+    is_aside: Cell<bool>,
     blocks: RefCell<Vec<Block>>,
     /// The block that the cursor stands in; empty while there is none.
     current: Cell<Block>,
@@ -65,13 +68,20 @@ pub struct ComputeArena<B: Backing = System> {
     peak_reserved: Cell<usize>,
     /// The most requested bytes before the cursor, up to when it last went back.
     peak_requested: Cell<usize>,
+    /// The furthest place of the cursor since the last reset, up to when it last went back.
+    furthest: Cell<Cursor>,
+    /// How many bytes the recent passes needed, from one reset to the next; and how many passes there were.
+    recent: Retention,
+    passes: u32,
+    /// Bytes of room that the arena was made with.
+    least: usize,
 }
 
 /// A buffer of a [`ComputeArena`].
-pub type ArenaBuffer<'a, T, B = System> = Buffer<T, &'a ComputeArena<B>>;
+pub type ArenaBuffer<'a, T, B = DefaultBacking> = Buffer<T, &'a ComputeArena<B>>;
 
 /// A buffer of a [`Scope`].
-pub type ScopeBuffer<'a, T, B = System> = Buffer<T, &'a Scope<'a, B>>;
+pub type ScopeBuffer<'a, T, B = DefaultBacking> = Buffer<T, &'a Scope<'a, B>>;
 
 /// A block from the backing.
 #[derive(Clone, Copy)]
@@ -79,6 +89,9 @@ struct Block {
     ptr: NonNull<u8>,
     layout: Layout,
 }
+
+/// What so many passes needed is forgotten together.
+const PASSES_A_TICK: u32 = 16;
 
 const NO_BLOCK: Block = Block { ptr: NonNull::dangling(), layout: Layout::new::<()>() };
 
@@ -106,14 +119,14 @@ impl<B: Backing + RefUnwindSafe> RefUnwindSafe for ComputeArena<B> {}
 unsafe impl<B: Backing + Send> Send for ComputeArena<B> {}
 
 impl ComputeArena {
-    /// An empty arena over the process's malloc; it takes memory with its first request.
+    /// An empty arena over the process's heap, or malloc where there is none; it takes memory with its first request.
     pub fn new() -> Self {
-        Self::new_in(System)
+        Self::new_in(DefaultBacking::default())
     }
 
-    /// An arena over the process's malloc with room for `bytes`.
+    /// An arena over the process's heap, or malloc where there is none, with room for `bytes`.
     pub fn with_capacity(bytes: usize) -> Self {
-        Self::with_capacity_in(bytes, System)
+        Self::with_capacity_in(bytes, DefaultBacking::default())
     }
 }
 
@@ -128,7 +141,8 @@ impl<B: Backing> ComputeArena<B> {
     /// its first request.
     pub fn new_in(backing: B) -> Self {
         Self {
-            backing,
+            home: Standby::new(backing),
+            is_aside: Cell::new(false),
             blocks: RefCell::new(Vec::new()),
             current: Cell::new(NO_BLOCK),
             cursor: Cell::default(),
@@ -138,19 +152,20 @@ impl<B: Backing> ComputeArena<B> {
             reserved: Cell::new(0),
             peak_reserved: Cell::new(0),
             peak_requested: Cell::new(0),
+            furthest: Cell::default(),
+            recent: Retention::new(),
+            passes: 0,
+            least: 0,
         }
     }
 
     /// An arena over `backing` with room for `bytes`. If the backing refuses them, the arena is empty, and requests ask it for
     /// what they need themselves.
     pub fn with_capacity_in(bytes: usize, backing: B) -> Self {
-        let arena = Self::new_in(backing);
-        if let Some(layout) = block_layout(bytes, BLOCK_ALIGNMENT)
-            && bytes > 0
-            && let Ok(block) = arena.add_block(layout)
-        {
-            arena.current.set(block);
-        }
+        let mut arena = Self::new_in(backing);
+        arena.least = bytes;
+        arena.renew(bytes, BLOCK_ALIGNMENT);
+        arena.put_aside();
         arena
     }
 
@@ -161,30 +176,52 @@ impl<B: Backing> ComputeArena<B> {
         self
     }
 
-    /// Reclaims everything and keeps the capacity. If the arena had to grow, its blocks are exchanged for one that holds
-    /// as much, so that the same requests again need not grow it.
+    /// Reclaims everything and keeps as much as the last 48 to 64 passes needed, from one reset to the next, but no less than it was
+    /// [made with](Self::with_capacity). If the arena had to grow, its blocks are exchanged for one, so that the same requests again need not
+    /// grow it.
     ///
     /// No buffer can be alive: they borrow the arena. Should the backing refuse the exchange, the arena is empty, and
-    /// requests ask it for what they need themselves.
+    /// requests ask it for what they need themselves. Until the next request, what the arena keeps can be asked back by others who need it: see
+    /// [`Budget`](crate::Budget).
     pub fn reset(&mut self) {
         self.floor.set(None);
         self.depth.set(0);
         self.ended.get_mut().clear();
+        self.take_back();
         self.go_back(Cursor::default());
         let alignment = self.block_alignment();
-        let blocks = self.blocks.get_mut();
-        if blocks.len() > 1 {
-            // What was placed in several blocks, each aligned for it, lies no further back in one block in which each of them
-            // would begin at a multiple of the largest alignment.
-            let mut sizes = blocks.iter().map(|block| align_up(block.layout.size(), alignment));
-            let capacity = sizes.try_fold(0_usize, |sum, size| sum.checked_add(size?));
-            self.release_blocks();
-            if let Some(layout) = capacity.and_then(|capacity| block_layout(capacity, alignment))
-                && let Ok(block) = self.add_block(layout)
-            {
-                self.current.set(block);
-            }
+        let Some(needed) = self.needed(alignment) else { return self.release_blocks() };
+        self.furthest.set(Cursor::default());
+        self.recent.in_use(needed);
+        let wanted = self.recent.peak().max(self.least);
+        self.passes = self.passes.wrapping_add(1);
+        if self.passes.is_multiple_of(PASSES_A_TICK) {
+            self.recent.tick(0);
         }
+        // What is a little too large stays.
+        if self.blocks.get_mut().len() > 1 || self.reserved.get() / 4 * 3 > wanted.max(MIN_BLOCK) {
+            self.renew(wanted, alignment);
+        }
+        self.put_aside();
+    }
+
+    /// Gives memory back until the arena holds at most so many bytes. No buffer can be alive. Returns how many bytes were given back.
+    ///
+    /// ```
+    /// let mut arena = tenzor_memory::ComputeArena::with_capacity(1 << 20);
+    /// assert_eq!(arena.shrink_to(1 << 16), (1 << 20) - (1 << 16));
+    /// assert_eq!(arena.usage().reserved_bytes, 1 << 16);
+    /// ```
+    pub fn shrink_to(&mut self, bytes: usize) -> usize {
+        self.reset();
+        self.see_whether_aside();
+        let before = self.reserved.get();
+        if before > bytes {
+            (self.least, self.recent) = (self.least.min(bytes), Retention::new());
+            self.renew(bytes, BLOCK_ALIGNMENT);
+            self.put_aside();
+        }
+        before - self.reserved.get()
     }
 
     /// Runs `f` with a scope, and reclaims all that was requested from it, also when `f` panics. Buffers from outside
@@ -227,6 +264,7 @@ impl<B: Backing> ComputeArena<B> {
 
     /// How much is used.
     pub fn usage(&self) -> ArenaUsage {
+        self.see_whether_aside();
         let cursor = self.cursor.get();
         let blocks = self.blocks.borrow();
         let passed: usize = blocks.iter().take(cursor.block).map(|block| block.layout.size()).sum();
@@ -245,7 +283,7 @@ impl<B: Backing> ComputeArena<B> {
 
     /// Where the arena takes its blocks from.
     pub fn backing(&self) -> &B {
-        &self.backing
+        self.home.backing()
     }
 
     /// Hands out memory to the arena (`depth` 0) or the scope of that depth.
@@ -290,9 +328,13 @@ impl<B: Backing> ComputeArena<B> {
 
     /// Moves the cursor back.
     fn go_back(&self, to: Cursor) {
-        self.peak_requested.set(self.peak_requested.get().max(self.cursor.get().requested));
-        self.cursor.set(to);
-        self.current.set(self.blocks.borrow().get(to.block).copied().unwrap_or(NO_BLOCK));
+        let from = self.cursor.replace(to);
+        self.peak_requested.set(self.peak_requested.get().max(from.requested));
+        if from > self.furthest.get() {
+            self.furthest.set(from);
+        }
+        let current = self.blocks.borrow().get(to.block).copied().filter(|_| !self.is_aside.get());
+        self.current.set(current.unwrap_or(NO_BLOCK));
     }
 
     /// Ends a scope, and with it those around it that have ended before.
@@ -325,43 +367,10 @@ impl<B: Backing> ComputeArena<B> {
         self.go_back(start);
     }
 
-    fn error(&self, kind: AllocErrorKind, requested: usize, alignment: usize) -> AllocError {
-        let usage = self.usage();
-        AllocError {
-            kind,
-            in_use: usage.bytes_in_use,
-            pooled: usage.pooled_bytes,
-            ..AllocError::never_fits(requested, alignment)
-        }
-    }
-
-    /// Grows a buffer where it is the last one handed out and its block has room, else moves it; shrinks in place.
-    ///
-    /// # Safety
-    /// `ptr` was handed out by this arena for `old`, at this depth, and is alive.
-    unsafe fn resize_at(
-        &self,
-        depth: usize,
-        ptr: NonNull<u8>,
-        old: Layout,
-        new: Layout,
-        zeroed: bool,
-    ) -> Result<NonNull<u8>, AllocError> {
-        debug_assert!(ptr.addr().get().is_multiple_of(old.align()) && depth <= self.depth.get());
-        let aligned = new.align() <= old.align();
-        let result = if aligned && (new.size() <= old.size() || self.extend(depth, ptr, old, new)) {
-            ptr
-        } else {
-            let moved = self.bump(depth, new, false)?;
-            // SAFETY: both are live and hold that many bytes, and `moved` is new, so they are disjoint.
-            unsafe { ptr::copy_nonoverlapping(ptr.as_ptr(), moved.as_ptr(), old.size().min(new.size())) };
-            moved
-        };
-        if zeroed && new.size() > old.size() {
-            // SAFETY: `result` has at least `new.size()` bytes and belongs to the caller alone.
-            unsafe { result.add(old.size()).write_bytes(0, new.size() - old.size()) };
-        }
-        Ok(result)
+    /// Grows a buffer where it is the last one handed out and its block has room; shrinks any.
+    fn resize_at(&self, depth: usize, ptr: NonNull<u8>, old: Layout, new: Layout) -> bool {
+        debug_assert!(depth <= self.depth.get());
+        new.align() <= old.align() && (new.size() <= old.size() || self.extend(depth, ptr, old, new))
     }
 
     /// Lets the last buffer handed out reach further, if it is that and there is room.
@@ -396,6 +405,8 @@ macro_rules! provide_by_bumping {
         // SAFETY: each request moves the arena's cursor behind what it grants, so no two overlap. The memory is reclaimed
         // only when the arena is reset, which borrows it mutably, or the scope is dropped.
         unsafe impl<B: Backing> Provider for $provider {
+            const IS_RESET: bool = true;
+
             #[inline]
             fn request(&self, layout: Layout, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
                 let $this = self;
@@ -406,21 +417,13 @@ macro_rules! provide_by_bumping {
             #[inline]
             unsafe fn release(&self, _: NonNull<u8>, _: Layout) {}
 
-            unsafe fn resize(
-                &self,
-                ptr: NonNull<u8>,
-                old: Layout,
-                new: Layout,
-                zeroed: bool,
-            ) -> Result<NonNull<u8>, AllocError> {
+            unsafe fn resize_in_place(&self, ptr: NonNull<u8>, old: Layout, new: Layout) -> bool {
                 let $this = self;
-                // SAFETY: the caller's word, passed on.
-                unsafe { $arena.resize_at($depth, ptr, old, new, zeroed) }
+                $arena.resize_at($depth, ptr, old, new)
             }
 
             fn never_fits(&self, requested: usize, alignment: usize) -> AllocError {
-                let $this = self;
-                $arena.error(AllocErrorKind::NeverFits, requested, alignment)
+                AllocError::never_fits(requested, alignment)
             }
         }
     };

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use bytemuck::Zeroable;
 
 use super::{ArenaUsage, ComputeArena, Cursor};
-use crate::backing::{Backing, System};
+use crate::backing::{Backing, DefaultBacking};
 use crate::buffer::Buffer;
 use crate::error::AllocError;
 use crate::provider::{Provider, typed_requests};
@@ -15,7 +15,7 @@ use crate::provider::{Provider, typed_requests};
 ///
 /// It offers the same requests as the arena. Scopes nest; each may be used while inner ones are open, and what it hands
 /// out then is reclaimed when it ends itself. (The memory between is then reclaimed with it, too.)
-pub struct Scope<'a, B: Backing = System> {
+pub struct Scope<'a, B: Backing = DefaultBacking> {
     pub(super) arena: &'a ComputeArena<B>,
     pub(super) start: Cursor,
     /// Open scopes have distinct depths, none above `arena.depth`.

@@ -5,7 +5,7 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Backing, Refused};
+use super::{Backing, Grounds, Refused};
 
 /// Refuses chosen requests, to test what stands above it.
 ///
@@ -90,5 +90,19 @@ unsafe impl<B: Backing> Backing for Failing<B> {
     unsafe fn give_back(&self, block: NonNull<u8>, layout: Layout) {
         // SAFETY: the caller's word, passed on.
         unsafe { self.inner.give_back(block, layout) };
+    }
+
+    unsafe fn refit(&self, block: NonNull<u8>, old: Layout, new: Layout, zeroed: bool) -> Option<NonNull<u8>> {
+        self.check(new).ok()?;
+        // SAFETY: the caller's word, passed on.
+        unsafe { self.inner.refit(block, old, new, zeroed) }
+    }
+
+    fn is_pool(&self) -> bool {
+        self.inner.is_pool()
+    }
+
+    fn grounds(&self, grounds: &mut Grounds) {
+        self.inner.grounds(grounds);
     }
 }

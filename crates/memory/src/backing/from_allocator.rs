@@ -10,6 +10,9 @@ use super::{Backing, Refused};
 
 /// Any std-style allocator (allocator-api2 0.2) as a backing. A panic in it aborts the process.
 ///
+/// Nothing is known of where its memory comes from. So what is kept above it cannot be asked back by others, though it be a budget's: pools, arenas, budgets and
+/// [`Scoped`](crate::Scoped) are backings themselves.
+///
 /// ```
 /// use tenzor_memory::allocator_api2::alloc::Global;
 /// use tenzor_memory::{FromAllocator, TensorAllocator};

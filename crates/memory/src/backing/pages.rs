@@ -4,9 +4,10 @@
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
-use super::{Backing, Refused};
+use super::{Backing, Grounds, Refused};
 use crate::layout::dangling;
-use crate::process;
+use crate::pressure::HEAP;
+use crate::process::{self, Footprint};
 use crate::stats::Stats;
 
 /// The process's own heap of pages: memory from the operating system, in one large address range.
@@ -43,8 +44,41 @@ impl Pages {
         process::stats()
     }
 
-    /// Gives the free memory of the heap, and what the calling thread's cache holds, back to the operating system; returns
-    /// how many bytes.
+    /// Where the process's resident memory is, in one table that adds up.
+    ///
+    /// The system is asked which pages are resident, 2 MiB a call and without the heap's lock: this takes one to fifteen milliseconds for each GiB, huge pages or small. What other threads
+    /// do meanwhile may be in one row and not in another.
+    ///
+    /// ```
+    /// use tenzor_memory::{Pages, TensorAllocator};
+    ///
+    /// let alloc = TensorAllocator::new_in(Pages);
+    /// drop(alloc.alloc_filled(1 << 20, 1.0_f32)?);
+    /// let footprint = Pages.footprint();
+    /// assert!(footprint.pooled_bytes >= 4 << 20);
+    /// println!("{footprint}");
+    /// # Ok::<(), tenzor_memory::AllocError>(())
+    /// ```
+    pub fn footprint(&self) -> Footprint {
+        process::footprint()
+    }
+
+    /// As [`stats`](Self::stats); the peaks are taken anew from now on.
+    ///
+    /// ```
+    /// use tenzor_memory::Pages;
+    ///
+    /// drop(tenzor_memory::TensorAllocator::new_in(Pages).alloc_filled(1 << 24, 1_u8)?);
+    /// assert!(Pages.take_peaks().peak_bytes_in_use >= 1 << 24);
+    /// assert!(Pages.stats().peak_bytes_in_use < 1 << 24);
+    /// # Ok::<(), tenzor_memory::AllocError>(())
+    /// ```
+    pub fn take_peaks(&self) -> Stats {
+        process::take_peaks()
+    }
+
+    /// Gives the free memory of the heap, what the threads' caches hold, and what pools, arenas that were reset and planned allocators between two
+    /// steps keep of it, back to the operating system; returns how many bytes.
     ///
     /// ```
     /// use tenzor_memory::{Pages, TensorAllocator};
@@ -81,5 +115,25 @@ unsafe impl Backing for Pages {
         if layout.size() != 0 {
             process::give_back(block, layout);
         }
+    }
+
+    unsafe fn refit(&self, block: NonNull<u8>, old: Layout, new: Layout, zeroed: bool) -> Option<NonNull<u8>> {
+        if process::resize(block, old, new, zeroed) {
+            return Some(block);
+        }
+        let moved = process::relocate(block, old, new)?;
+        if zeroed && new.size() > old.size() {
+            // SAFETY: the block is as large as asked, and the caller's.
+            unsafe { moved.add(old.size()).write_bytes(0, new.size() - old.size()) };
+        }
+        Some(moved)
+    }
+
+    fn is_pool(&self) -> bool {
+        true
+    }
+
+    fn grounds(&self, grounds: &mut Grounds) {
+        grounds.add(&HEAP);
     }
 }

@@ -7,7 +7,8 @@ use std::ptr::NonNull;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Backing, Refused};
+use super::{Backing, Grounds, Refused};
+use crate::pressure::hushed;
 use crate::process;
 use crate::sync::Lock;
 
@@ -36,6 +37,21 @@ pub struct Tracking<B> {
 
 /// All ledgers, by their numbers, so that a fork has one lock to hold: the child finds them whole.
 static LEDGERS: Lock<BTreeMap<u64, Ledger>> = Lock::new(BTreeMap::new());
+
+/// From now on, the child of a fork finds ledgers whole.
+pub(super) fn survive() {
+    static HANDLERS: Once = Once::new();
+    extern "C" fn before() {
+        LEDGERS.hold_for_fork();
+    }
+    extern "C" fn after() {
+        LEDGERS.release_after_fork();
+    }
+    HANDLERS.call_once(|| {
+        // Ledgers take memory under their lock: the heap is to be held after it.
+        process::at_fork(Some(before), Some(after), Some(after));
+    });
+}
 
 #[derive(Debug, Default)]
 struct Ledger {
@@ -69,18 +85,8 @@ pub enum Fault {
 impl<B: Backing> Tracking<B> {
     /// An empty ledger over `inner`.
     pub fn new(inner: B) -> Self {
-        static HANDLERS: Once = Once::new();
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        extern "C" fn before() {
-            LEDGERS.hold_for_fork();
-        }
-        extern "C" fn after() {
-            LEDGERS.release_after_fork();
-        }
-        HANDLERS.call_once(|| {
-            // Ledgers take memory under their lock: the heap is to be held after it.
-            process::at_fork(Some(before), Some(after), Some(after));
-        });
+        survive();
         Self { inner, ledger: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
 
@@ -90,7 +96,7 @@ impl<B: Backing> Tracking<B> {
     }
 
     fn ledger<R>(&self, look: impl FnOnce(&mut Ledger) -> R) -> R {
-        look(LEDGERS.lock().entry(self.ledger).or_default())
+        hushed(|| look(LEDGERS.lock().entry(self.ledger).or_default()))
     }
 
     /// The number of blocks granted and not returned.
@@ -143,6 +149,10 @@ impl<B: Backing> Tracking<B> {
         block
     }
 
+    fn is_live(&self, block: NonNull<u8>, layout: Layout) -> bool {
+        self.ledger(|ledger| ledger.live.get(&block.addr().get()) == Some(&layout))
+    }
+
     /// Whether the return is right; the entry is then gone.
     fn strike(&self, block: NonNull<u8>, returned: Layout) -> bool {
         if returned.size() == 0 {
@@ -189,5 +199,24 @@ unsafe impl<B: Backing> Backing for Tracking<B> {
             // SAFETY: the ledger had this block live with this layout.
             unsafe { self.inner.give_back(block, layout) };
         }
+    }
+
+    unsafe fn refit(&self, block: NonNull<u8>, old: Layout, new: Layout, zeroed: bool) -> Option<NonNull<u8>> {
+        // Not where the block is: it stays, and so does its entry.
+        if !self.is_live(block, old) {
+            return None;
+        }
+        // SAFETY: the ledger has this block live with this layout.
+        let resized = unsafe { self.inner.refit(block, old, new, zeroed) }?;
+        self.strike(block, old);
+        Some(self.enter(resized, new))
+    }
+
+    fn is_pool(&self) -> bool {
+        self.inner.is_pool()
+    }
+
+    fn grounds(&self, grounds: &mut Grounds) {
+        self.inner.grounds(grounds);
     }
 }

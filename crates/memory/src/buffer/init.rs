@@ -156,6 +156,31 @@ impl<'a, T: Copy> Slots<'a, T> {
         })
     }
 
+    /// As [`chunks`](Self::chunks), for rayon's threads.
+    ///
+    /// ```
+    /// use rayon::prelude::*;
+    /// use tenzor_memory::TensorAllocator;
+    ///
+    /// let alloc = TensorAllocator::new();
+    /// let ramp = alloc.alloc::<f32>(1 << 20)?.init_parts(|slots| {
+    ///     slots.par_chunks(1 << 16).for_each(|part| _ = part.fill_with(|i| i as f32));
+    /// });
+    /// assert_eq!(ramp.unwrap()[99_999], 99_999.0);
+    /// # Ok::<(), tenzor_memory::AllocError>(())
+    /// ```
+    #[cfg(feature = "rayon")]
+    pub fn par_chunks(self, len: usize) -> impl rayon::iter::IndexedParallelIterator<Item = Self>
+    where
+        T: Send,
+    {
+        use rayon::prelude::*;
+
+        let (len, first, written) = (len.max(1), self.first, self.written);
+        let parts = self.slots.par_chunks_mut(len).enumerate();
+        parts.map(move |(i, slots)| Self { slots, first: first + i * len, written })
+    }
+
     /// Writes every element, that of index `i` in the whole buffer as `value(i)`. Returns them, to be changed further.
     #[inline(always)] // Into loops that are compiled for several generations of processors.
     pub fn fill_with(self, mut value: impl FnMut(usize) -> T) -> &'a mut [T] {

@@ -1,7 +1,13 @@
 //! `Buffer`: an owned, aligned slice over any std-style allocator.
 #![allow(unsafe_code)]
 
+mod cast;
+mod containers;
+mod convert_error;
+mod foreign;
 mod init;
+mod iter;
+mod part;
 
 use std::alloc::Layout;
 use std::fmt;
@@ -16,11 +22,16 @@ use bytemuck::Zeroable;
 use crate::error::AllocError;
 use crate::layout::{self, MIN_ALIGNMENT, dangling};
 
+pub use convert_error::{ConvertError, ConvertErrorKind};
+pub use foreign::Foreign;
 pub use init::Slots;
+pub use iter::IntoIter;
+pub use part::Part;
 
 /// A slice of `T` in memory from the allocator `A`, to which it returns on drop.
 ///
-/// Its address is a multiple of 64 bytes, or of a larger alignment asked for. It is as long as it was asked to be, ever.
+/// Its address is a multiple of 64 bytes, or of a larger alignment asked for; of [`alignment`](Self::alignment), if it was made of something else: a
+/// `Vec`, a `Box`, [foreign](Foreign) memory. It is as long as it was asked to be, ever.
 ///
 /// ```
 /// use tenzor_memory::TensorAllocator;
@@ -32,6 +43,7 @@ pub use init::Slots;
 /// assert_eq!(squares.iter().max(), Some(&100));
 /// # Ok::<(), tenzor_memory::AllocError>(())
 /// ```
+#[repr(C)]
 pub struct Buffer<T, A: Allocator> {
     block: Memory<A>,
     len: usize,
@@ -41,10 +53,14 @@ pub struct Buffer<T, A: Allocator> {
 /// Memory without contents; apart from `Buffer`, so that it is returned even where the destructor of an element panics.
 ///
 /// Invariant: `ptr` is a live block of `alloc` for `layout`, owned by this value; dangling but aligned if zero-sized.
+///
+/// In this order: neighbours may be written at once, and then neither is known before both are. A free finds its way by the other two while the
+/// pointer, which the request before it may have to wait for, is still on its way.
+#[repr(C)]
 struct Memory<A: Allocator> {
-    ptr: NonNull<u8>,
-    layout: Layout,
     alloc: A,
+    layout: Layout,
+    ptr: NonNull<u8>,
 }
 
 impl<A: Allocator> Drop for Memory<A> {
@@ -90,9 +106,7 @@ impl<T, A: Allocator> Buffer<T, A> {
     /// # Errors
     /// [`AllocError`] when the size overflows or the allocator refuses. The same holds for all constructors.
     pub fn uninit_in(count: usize, alloc: A) -> Result<Buffer<MaybeUninit<T>, A>, AllocError> {
-        Self::request(count, Self::layout(count)?, alloc, |alloc, layout| {
-            alloc.allocate(layout).map(NonNull::cast).map_err(|_| AllocError::refused(layout))
-        })
+        Self::request(count, Self::layout(count)?, alloc, allocate)
     }
 
     /// `count` values of all zero bytes; the allocator may know that they are zero already.
@@ -104,7 +118,7 @@ impl<T, A: Allocator> Buffer<T, A> {
         T: Zeroable,
     {
         let zeroed = Self::request(count, Self::layout(count)?, alloc, |alloc, layout| {
-            alloc.allocate_zeroed(layout).map(NonNull::cast).map_err(|_| AllocError::refused(layout))
+            AllocError::asking(layout, || alloc.allocate_zeroed(layout)).map(NonNull::cast)
         })?;
         // SAFETY: `allocate_zeroed` granted zeros, and `T: Zeroable` says that these are values.
         Ok(unsafe { zeroed.assume_init() })
@@ -140,6 +154,33 @@ impl<T, A: Allocator> Buffer<T, A> {
     /// As [`uninit_in`](Self::uninit_in).
     pub fn from_fn_in(count: usize, f: impl FnMut(usize) -> T, alloc: A) -> Result<Self, AllocError> {
         Ok(Self::uninit_in(count, alloc)?.init_with(f))
+    }
+
+    /// A clone of each element, in memory of the same allocator with the same alignment.
+    ///
+    /// ```
+    /// use tenzor_memory::TensorAllocator;
+    ///
+    /// let alloc = TensorAllocator::new();
+    /// let weights = alloc.alloc_filled(1000, 0.5_f32)?.into_owned();
+    /// let mut copy = weights.try_clone()?;
+    /// copy[0] = 1.0;
+    /// assert_eq!((weights[0], copy[0], copy[999]), (0.5, 1.0, 0.5));
+    /// # Ok::<(), tenzor_memory::AllocError>(())
+    /// ```
+    ///
+    /// There is no `Clone`, which could only end the process where the allocator refuses.
+    ///
+    /// # Errors
+    /// As [`uninit_in`](Self::uninit_in).
+    pub fn try_clone(&self) -> Result<Self, AllocError>
+    where
+        T: Clone,
+        A: Clone,
+    {
+        let buffer = Self::request(self.len, self.block.layout, self.allocator().clone(), allocate)?;
+        // SAFETY: the iterator yields `self.len` values.
+        Ok(unsafe { buffer.init_from(self.iter().cloned()) })
     }
 
     /// The elements.
@@ -199,6 +240,11 @@ impl<T, A: Allocator> Buffer<T, A> {
         let layout = unsafe { Layout::from_size_align_unchecked(len * size_of::<T>(), alignment) };
         Self { block: Memory { ptr: ptr.cast(), layout, alloc }, len, owns: PhantomData }
     }
+}
+
+/// A request of an allocator that tells nothing about itself.
+fn allocate<A: Allocator>(alloc: &A, layout: Layout) -> Result<NonNull<u8>, AllocError> {
+    AllocError::asking(layout, || alloc.allocate(layout)).map(NonNull::cast)
 }
 
 impl<T, A: Allocator> Drop for Buffer<T, A> {

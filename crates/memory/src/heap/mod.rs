@@ -48,7 +48,8 @@ use self::parcel::{PARCEL, Parcel};
 use self::parcels::{Parcels, ParcelsView, first_page};
 pub(crate) use self::resizing::Resize;
 use self::slabs::Slabs;
-use self::space::{Errand, Return};
+pub(crate) use self::space::Mappings;
+use self::space::{Errand, Return, UNIT};
 use crate::heap_config::HugePages;
 use crate::os::Os;
 
@@ -421,6 +422,29 @@ impl<O: Os> Heap<O> {
 
     pub(crate) fn peak_resident(&self) -> usize {
         self.pages.peak_resident() as usize * PAGE
+    }
+
+    /// See [`PageHeap::forget_peak`].
+    pub(crate) fn forget_peak(&mut self) {
+        self.pages.forget_peak();
+    }
+
+    /// The mappings of its tables.
+    pub(crate) fn table_mappings(&mut self) -> Mappings {
+        self.pages.space().table_mappings()
+    }
+
+    /// Where a unit is, the first at or behind this one of which something may be known; its number; and how many pages are mapped of it, and of
+    /// those behind it: those at the start of each.
+    pub(crate) fn survey<const N: usize>(&mut self, unit: u32) -> Option<(NonNull<u8>, u32, [u32; N])> {
+        let space = self.pages.space();
+        let (first, mapped) = space.survey(unit)?;
+        Some((space.address(first * UNIT), first, mapped))
+    }
+
+    /// How many ranges of pages went back to the system.
+    pub(crate) fn released(&self) -> u64 {
+        self.pages.released()
     }
 }
 

@@ -181,9 +181,14 @@ impl Parcel {
         freed.count_ones()
     }
 
+    /// How many of its pages are free, whoever freed them.
+    pub(crate) fn free_pages(&self) -> u32 {
+        (self.free() | self.freed.0.load(Relaxed)).count_ones()
+    }
+
     /// Whether some of its pages are free, whoever freed them.
     pub(crate) fn has_free(&self) -> bool {
-        self.free() | self.freed.0.load(Relaxed) != 0
+        self.free_pages() > 0
     }
 
     /// What is free is the owner's no more: it is to be given back.

@@ -462,7 +462,7 @@ fn number(path: &CStr) -> Option<usize> {
 }
 
 /// The start of a file, if it can be read. Nothing is allocated.
-fn read<'a>(path: &CStr, text: &'a mut [u8]) -> Option<&'a [u8]> {
+pub(super) fn read<'a>(path: &CStr, text: &'a mut [u8]) -> Option<&'a [u8]> {
     // SAFETY: the path ends with a zero, and the text is as long as it says.
     let length = unsafe {
         let file = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
@@ -474,6 +474,11 @@ fn read<'a>(path: &CStr, text: &'a mut [u8]) -> Option<&'a [u8]> {
         length
     };
     text.get(..usize::try_from(length).ok()?)
+}
+
+/// Whether the system would never grant malloc so much at once. See [`Os::is_beyond`].
+pub(crate) fn is_beyond(bytes: usize) -> bool {
+    Linux.is_beyond(bytes)
 }
 
 #[cfg(test)]

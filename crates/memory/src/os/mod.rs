@@ -19,13 +19,15 @@ mod stderr;
 use std::ptr::NonNull;
 
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-pub(crate) use self::linux::{Linux, clear};
+pub(crate) use self::linux::{Linux, clear, is_beyond};
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
-pub(crate) use self::other::{at_fork, can_fence_threads, fence_threads, sleep, wait_while, wake_one};
+pub(crate) use self::other::{
+    at_fork, can_fence_threads, clock, fence_threads, is_beyond, sleep, wait_while, wake_one,
+};
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub(crate) use self::process::{
     Ends, Errno, Hook, at_fork, can_fence_threads, clock, environment, fence_threads, has_environment, processors,
-    remember_processors, sleep, spawn, stay_loaded, wait_while, wake_one,
+    remember_processors, resident, sleep, spawn, stay_loaded, wait_while, wake_one,
 };
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub(crate) use self::stderr::{be_quiet, complain, complain_once, die, remember_standard_error};

@@ -3,8 +3,8 @@
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Waits.
 pub(crate) fn sleep(time: Duration) {
@@ -64,5 +64,16 @@ pub(crate) fn can_fence_threads() -> bool {
 
 /// As above.
 pub(crate) fn fence_threads() -> bool {
+    false
+}
+
+/// Nanoseconds since some instant.
+pub(crate) fn clock() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+}
+
+/// Not known here. See [`Os::is_beyond`](super::Os::is_beyond).
+pub(crate) fn is_beyond(_: usize) -> bool {
     false
 }

@@ -8,6 +8,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use super::linux::read;
+use super::{Linux, Os, PAGE};
+
 /// The name of the thread that the heap may start.
 const NAME: &CStr = c"tenzor-purge";
 
@@ -253,4 +256,17 @@ impl Drop for Errno {
         // SAFETY: as above.
         unsafe { *libc::__errno_location() = self.0 };
     }
+}
+
+/// How many bytes of physical memory the process has: exactly, or where that is not told, more or less. `None` if neither is.
+pub(crate) fn resident() -> Option<usize> {
+    let mut text = [0_u8; PAGE];
+    let exactly = read(c"/proc/self/smaps_rollup", &mut text).and_then(|text| {
+        let rest = str::from_utf8(text).ok()?.split_once("\nRss:")?.1;
+        Some(rest.split_ascii_whitespace().next()?.parse::<usize>().ok()? << 10)
+    });
+    exactly.or_else(|| {
+        let pages = str::from_utf8(read(c"/proc/self/statm", &mut text)?).ok()?.split_ascii_whitespace().nth(1)?;
+        Some(pages.parse::<usize>().ok()? * Linux.page_size())
+    })
 }

@@ -1,8 +1,32 @@
-//! A block, and what is alive in it.
+//! A block, what is alive in it, and where it comes from.
+#![allow(unsafe_code)]
 
 use std::alloc::Layout;
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
+
+use crate::allocator::TensorAllocator;
+use crate::backing::{Backing, Grounds, Refused};
+
+/// A pool as a backing of blocks that are none of its classes.
+#[derive(Debug)]
+pub(super) struct Apart<B: Backing>(pub(super) TensorAllocator<B>);
+
+// SAFETY: the promises are the pool's.
+unsafe impl<B: Backing> Backing for Apart<B> {
+    fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
+        Ok(self.0.request_apart(layout)?)
+    }
+
+    unsafe fn give_back(&self, block: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's word, passed on.
+        unsafe { self.0.release_apart(block, layout) };
+    }
+
+    fn grounds(&self, grounds: &mut Grounds) {
+        self.0.name_grounds(grounds);
+    }
+}
 
 pub(super) struct PlannedBlock {
     pub(super) base: NonNull<u8>,

@@ -29,13 +29,14 @@ use bytemuck::Zeroable;
 use tenzor_plan::{PlanFileError, Planner, read_plans, write_plans};
 use tenzor_trace::Event;
 
+use self::block::Apart;
 use self::recording::{Recording, actions};
 use self::script::{ANYTHING_ELSE, END, Expected};
 use self::state::{Phase, Plans};
 pub use self::stats::PlannedStats;
 use self::tuning::PLANS_KEPT;
 use crate::allocator::TensorAllocator;
-use crate::backing::{Backing, System};
+use crate::backing::{Backing, DefaultBacking, Standby, without_lock};
 use crate::buffer::Buffer;
 use crate::error::AllocError;
 use crate::provider::{Provider, typed_requests};
@@ -48,6 +49,8 @@ use crate::provider::{Provider, typed_requests};
 /// comes from the pool.
 ///
 /// A step that departs from its plan is noticed at once. What does not fit beside what is alive is then served by the pool.
+/// Between two steps, the block is kept for the next one, and counts as kept in the pool's statistics; others who need the memory can have it
+/// given back, and then a step that begins takes what its own plan needs: a small one no large block. See [`Budget`](crate::Budget), and [`TensorAllocator::trim`].
 /// A buffer that outlives its step against the plan holds the block: after eight steps, another block is taken, and the first is given back once the
 /// buffer is freed. Meanwhile there is no third block.
 /// Steps of several shapes have a plan each.
@@ -58,7 +61,8 @@ use crate::provider::{Provider, typed_requests};
 /// A resize is a request, a copy and a free, also in a [step planned ahead](Self::plan_ahead): both buffers are alive for an instant.
 /// [`Problem::from_events`](tenzor_plan::Problem::from_events), for whoever can resize in place, keeps the buffer where it is.
 ///
-/// For one thread: it is not `Sync`, and neither it nor its buffers can be used by another one while it is borrowed.
+/// For one thread: it is not `Sync`, and neither it nor its buffers can be used by another one while it is borrowed. A struct can own it together with
+/// its buffers by a [`Handle`](crate::Handle), and threads can share it by [`Locked`](crate::Locked).
 ///
 /// ```compile_fail,E0277
 /// fn shared_between_threads<T: Sync>() {}
@@ -82,8 +86,10 @@ use crate::provider::{Provider, typed_requests};
 /// assert_eq!(stats.height, 4032 + 64);
 /// # Ok::<(), tenzor_memory::AllocError>(())
 /// ```
-pub struct PlannedAllocator<B: Backing = System> {
+pub struct PlannedAllocator<B: Backing = DefaultBacking> {
     pool: TensorAllocator<B>,
+    /// Where the block is between two steps, if nothing is alive in it.
+    home: Standby<Apart<B>>,
     /// What has to happen next. Points to a move of the active plan while a step is followed, else to [`ANYTHING_ELSE`].
     next: Cell<*const Expected>,
     /// That of the block in `state`; dangling without one.
@@ -101,6 +107,7 @@ impl<B: Backing> PlannedAllocator<B> {
     pub fn new(upstream: TensorAllocator<B>) -> Self {
         Self {
             zero_on_free: upstream.config().zero_on_free,
+            home: Standby::new(Apart(upstream.clone())),
             pool: upstream,
             next: Cell::new(&raw const ANYTHING_ELSE),
             base: Cell::new(NonNull::dangling()),
@@ -149,7 +156,96 @@ impl<B: Backing> PlannedAllocator<B> {
 
     /// Begins a step, for where a closure does not fit. It ends when what is returned is dropped.
     pub fn enter(&self) -> Step<'_, B> {
-        Step { of: self.begin().then_some(self) }
+        Step { of: self.begin_step().then_some(self) }
+    }
+
+    /// Begins a step, for where neither a closure nor a guard fits: it ends with [`end_step`](Self::end_step). Returns whether one began; within a
+    /// step none does, and what follows is part of that one.
+    ///
+    /// ```
+    /// use tenzor_memory::{AllocError, Handle, HandleBuffer, PlannedAllocator};
+    ///
+    /// struct Decoder {
+    ///     alloc: Handle<PlannedAllocator>,
+    ///     hidden: Option<HandleBuffer<f32, PlannedAllocator>>,
+    /// }
+    ///
+    /// impl Decoder {
+    ///     fn on_begin(&mut self) -> Result<(), AllocError> {
+    ///         self.alloc.begin_step();
+    ///         self.hidden = Some(self.alloc.alloc_filled(1000, 1.0)?.into_owned());
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn on_end(&mut self) {
+    ///         self.hidden = None;
+    ///         self.alloc.end_step();
+    ///     }
+    /// }
+    ///
+    /// let mut decoder = Decoder { alloc: Handle::default(), hidden: None };
+    /// for _ in 0..10 {
+    ///     decoder.on_begin()?;
+    ///     decoder.on_end();
+    /// }
+    /// assert_eq!(decoder.alloc.stats().followed, 8);
+    /// # Ok::<(), AllocError>(())
+    /// ```
+    pub fn begin_step(&self) -> bool {
+        Self::begin_by(|| self.begin())
+    }
+
+    /// Begins a step by [`begin`](Self::begin), under a lock as may be. Where there was no room for the block, whoever can make some is asked, for
+    /// the steps to come.
+    pub(crate) fn begin_by(begin: impl Fn() -> Result<bool, bool>) -> bool {
+        let has_begun = Cell::new(false);
+        _ = without_lock(|| {
+            let begun = begin();
+            has_begun.set(has_begun.get() || begun.unwrap_or_else(|own| own));
+            begun
+        });
+        has_begun.get()
+    }
+
+    /// Returns whether this is a step of its own; as an error, if there was no room for the block.
+    pub(crate) fn begin(&self) -> Result<bool, bool> {
+        let state = &mut *self.state.borrow_mut();
+        if !matches!(state.phase, Phase::Outside) {
+            return Ok(false);
+        }
+        let refused = state.stats.refused;
+        self.take_back(state);
+        if self.is_ready(state) {
+            state.phase = Phase::Following;
+            self.next.set(state.plans[0].moves.as_ptr());
+        } else {
+            state.phase = Phase::Watching(Recording::default());
+        }
+        if state.stats.refused == refused { Ok(true) } else { Err(true) }
+    }
+
+    /// Ends the step that runs, however it began. Returns whether there was one: without one, nothing happens. A closure or a guard whose step was ended
+    /// within it ends the one that runs then, if any.
+    pub fn end_step(&self) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        if let Phase::Outside = state.phase {
+            return false;
+        }
+        state.stats.steps += 1;
+        if let Phase::Following = state.phase {
+            let done = state.position(self.next.replace(&raw const ANYTHING_ELSE));
+            if state.goes_on(done, |next| next.size == END) {
+                state.stats.followed += 1;
+            } else {
+                // It ended early.
+                self.depart(state, done);
+            }
+        }
+        if let Phase::Watching(recording) = mem::replace(&mut state.phase, Phase::Outside) {
+            state.learn(recording);
+        }
+        self.put_aside(state);
+        true
     }
 
     /// Plans a step of a recorded trace, so that it is followed from its first round on. Returns whether there is a plan for it now; none
@@ -260,44 +356,15 @@ impl<B: Backing> PlannedAllocator<B> {
         }
         state.plans.clear();
         state.seen.clear();
+        let _giving = self.home.giving_back();
+        self.take_back(state);
         self.set_block(state, None);
+        state.is_thrifty = false;
     }
 
     /// What it did so far.
     pub fn stats(&self) -> PlannedStats {
         self.state.borrow().stats
-    }
-
-    /// Returns whether this is a step of its own.
-    fn begin(&self) -> bool {
-        let state = &mut *self.state.borrow_mut();
-        if !matches!(state.phase, Phase::Outside) {
-            return false;
-        }
-        if !state.plans.is_empty() && self.has_block(state) {
-            state.phase = Phase::Following;
-            self.next.set(state.plans[0].moves.as_ptr());
-        } else {
-            state.phase = Phase::Watching(Recording::default());
-        }
-        true
-    }
-
-    fn end(&self) {
-        let state = &mut *self.state.borrow_mut();
-        state.stats.steps += 1;
-        if let Phase::Following = state.phase {
-            let done = state.position(self.next.replace(&raw const ANYTHING_ELSE));
-            if state.goes_on(done, |next| next.size == END) {
-                state.stats.followed += 1;
-            } else {
-                // It ended early.
-                self.depart(state, done);
-            }
-        }
-        if let Phase::Watching(recording) = mem::replace(&mut state.phase, Phase::Outside) {
-            state.learn(recording);
-        }
     }
 
     /// From now on the step, which followed the first plan for `done` moves, is watched.
@@ -318,7 +385,7 @@ pub struct Step<'a, B: Backing> {
 impl<B: Backing> Drop for Step<'_, B> {
     fn drop(&mut self) {
         if let Some(planned) = self.of {
-            planned.end();
+            planned.end_step();
         }
     }
 }
@@ -330,6 +397,8 @@ unsafe impl<B: Backing> Send for PlannedAllocator<B> where TensorAllocator<B>: S
 impl<B: Backing> Drop for PlannedAllocator<B> {
     fn drop(&mut self) {
         let state = &mut *self.state.borrow_mut();
+        let _giving = self.home.giving_back();
+        self.take_back(state);
         let blocks = state.retired.drain(..).chain(state.block.take());
         blocks.for_each(|block| self.give_back(block));
     }

@@ -15,8 +15,36 @@ use super::tuning::{CROWDED_STEPS, LONGEST_REST};
 use crate::backing::Backing;
 
 impl<B: Backing> PlannedAllocator<B> {
-    /// Sees to it that there is a block for all plans, and nothing alive in it. Plans for which there is no memory are given up: the pool goes
-    /// on alone.
+    /// Whether a step that begins now can be followed from its first request. Where a block was given up, none is taken before that request tells
+    /// which plan it is for.
+    pub(super) fn is_ready(&self, state: &mut Plans) -> bool {
+        if state.is_thrifty && state.is_idle() {
+            state.plans.first().is_some_and(|script| state.suffices(script))
+        } else {
+            !state.plans.is_empty() && self.has_block(state)
+        }
+    }
+
+    /// Where a block was given up: sees to it that there is one for the plan that begins with this request, the first of the step. Returns
+    /// whether it can be followed.
+    pub(super) fn begins_thriftily(&self, state: &mut Plans, request: Layout) -> bool {
+        let begins = |script: &Script| {
+            script.moves.first().is_some_and(|first| first.size == request.size() && first.align == request.align())
+        };
+        while state.is_thrifty
+            && state.is_idle()
+            && let Some(index) = state.plans.iter().position(begins)
+        {
+            state.plans[..=index].rotate_right(1);
+            if self.has_block(state) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Sees to it that there is a block for all plans, or for the first alone, and nothing alive in it. Plans for which there is no memory are given
+    /// up: the pool goes on alone.
     pub(super) fn has_block(&self, state: &mut Plans) -> bool {
         if state.block.as_ref().is_some_and(|block| !block.live.is_empty()) {
             state.crowded += 1;
@@ -34,6 +62,7 @@ impl<B: Backing> PlannedAllocator<B> {
         };
         loop {
             if state.block.as_ref().zip(state.needed()).is_some_and(suffices) {
+                state.is_thrifty = !state.plans.iter().all(|script| state.suffices(script));
                 return true;
             }
             self.set_block(state, None);
@@ -42,7 +71,11 @@ impl<B: Backing> PlannedAllocator<B> {
                 if state.stats.refused == refused {
                     state.rest = 0;
                 }
-                return true;
+                continue;
+            }
+            if state.is_thrifty {
+                state.plans.remove(0);
+                return false;
             }
             // An alignment can cost as much again.
             let taken = |script: &Script| script.plan.height().saturating_add(script.plan.align());
@@ -51,6 +84,26 @@ impl<B: Backing> PlannedAllocator<B> {
             if state.plans.is_empty() {
                 return false;
             }
+        }
+    }
+
+    /// Puts the block aside, if nothing is alive in it.
+    pub(super) fn put_aside(&self, state: &mut Plans) {
+        if let Some(PlannedBlock { base, layout, live }) = &state.block
+            && live.is_empty()
+        {
+            // SAFETY: it came from the pool with this layout; nothing is alive in it, and it is taken back before something is placed there.
+            unsafe { self.home.put(*base, *layout) };
+            state.is_aside = true;
+        }
+    }
+
+    /// Takes the block back, or forgets it, if it is not there any more.
+    pub(super) fn take_back(&self, state: &mut Plans) {
+        if mem::replace(&mut state.is_aside, false) && !self.home.take() {
+            state.block = None;
+            state.is_thrifty = true;
+            self.set_block(state, None);
         }
     }
 
@@ -86,7 +139,7 @@ impl<B: Backing> PlannedAllocator<B> {
         unsafe {
             if self.zero_on_free {
                 // Something may have been forgotten.
-                wipe(base, layout);
+                wipe(base, layout.size());
             }
             self.pool.release_apart(base, layout);
         }

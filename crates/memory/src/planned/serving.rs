@@ -3,27 +3,40 @@
 
 use std::alloc::Layout;
 use std::hint::black_box;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
 use tenzor_plan::ELSEWHERE;
 
 use super::PlannedAllocator;
 use super::script::FREE;
 use super::state::{Phase, Plans};
-use crate::backing::Backing;
+use crate::backing::{Backing, without_lock};
 use crate::error::{AllocError, AllocErrorKind};
 use crate::layout::dangling;
 use crate::provider::Provider;
 
 impl<B: Backing> PlannedAllocator<B> {
-    /// A request that is not what comes next.
+    /// A request that is not what comes next. While the pool is asked for it, nobody can come in.
     #[cold]
     fn request_otherwise(&self, layout: Layout, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
         if layout.size() == 0 {
             return Ok(dangling(layout));
         }
+        without_lock(|| self.request_alone(layout, zeroed))
+    }
+
+    fn request_alone(&self, layout: Layout, zeroed: bool) -> Result<NonNull<u8>, AllocError> {
         let mut borrowed = self.state.borrow_mut();
         let state = &mut *borrowed;
+        let is_first = match &state.phase {
+            Phase::Following => state.position(self.next.get()) == 0,
+            Phase::Watching(recording) => recording.actions.is_empty(),
+            Phase::Outside => false,
+        };
+        if is_first && self.begins_thriftily(state, layout) {
+            state.phase = Phase::Following;
+            self.next.set(state.plans[0].moves.as_ptr());
+        }
         if let Phase::Following = state.phase {
             let done = state.position(self.next.get());
             if state.goes_on(done, |next| next.size == layout.size() && next.align == layout.align()) {
@@ -69,7 +82,9 @@ impl<B: Backing> PlannedAllocator<B> {
         let is_idle = state.block.as_ref().is_some_and(|block| block.live.is_empty());
         match first {
             Err(refusal) if is_idle && refusal.kind() != AllocErrorKind::NeverFits => {
+                self.take_back(state);
                 self.set_block(state, None);
+                state.is_thrifty = true;
                 self.pool.request(layout, zeroed)
             }
             first => first,
@@ -88,13 +103,14 @@ impl<B: Backing> PlannedAllocator<B> {
         }
         let mut borrowed = self.state.borrow_mut();
         let state = &mut *borrowed;
-        let offset = state.block.as_ref().and_then(|block| block.offset(ptr));
+        // What was put aside may be somebody else's by now, who had it given back.
+        let offset = state.block.as_ref().filter(|_| !state.is_aside).and_then(|block| block.offset(ptr));
         let mut retired = state.retired.iter().enumerate();
         let retired = retired.find_map(|(index, block)| Some((index, block.offset(ptr)?)));
         debug_assert!(offset.is_none_or(|offset| state.has_in_block(offset, layout)));
         if self.zero_on_free && (offset.is_some() || retired.is_some()) {
             // SAFETY: as in `release`.
-            unsafe { wipe(ptr, layout) };
+            unsafe { wipe(ptr, layout.size()) };
         }
         if let Phase::Following = state.phase
             && let Some(offset) = offset
@@ -112,6 +128,9 @@ impl<B: Backing> PlannedAllocator<B> {
         if let Some((block, offset)) = state.block.as_mut().zip(offset) {
             let end = block.live.remove(&offset);
             debug_assert!(end == Some(offset + layout.size()));
+            if let Phase::Outside = state.phase {
+                self.put_aside(state);
+            }
         } else if let Some((index, offset)) = retired {
             let block = &mut state.retired[index];
             let end = block.live.remove(&offset);
@@ -131,9 +150,9 @@ impl<B: Backing> PlannedAllocator<B> {
 /// # Safety
 /// So many bytes there are the caller's.
 #[cold]
-pub(super) unsafe fn wipe(ptr: NonNull<u8>, layout: Layout) {
+pub(super) unsafe fn wipe(ptr: NonNull<u8>, bytes: usize) {
     // SAFETY: the caller's word.
-    unsafe { ptr.write_bytes(0, layout.size()) };
+    unsafe { ptr.write_bytes(0, bytes) };
     // Keeps the writes from being seen as dead.
     black_box(ptr);
 }
@@ -177,7 +196,7 @@ unsafe impl<B: Backing> Provider for PlannedAllocator<B> {
             debug_assert!(self.state.try_borrow().is_ok_and(|state| state.has_in_block(planned.offset, layout)));
             if self.zero_on_free {
                 // SAFETY: it was granted with this layout, and the caller gives it up.
-                unsafe { wipe(ptr, layout) };
+                unsafe { wipe(ptr, layout.size()) };
             }
         } else {
             // SAFETY: the caller's word, passed on.
@@ -185,21 +204,25 @@ unsafe impl<B: Backing> Provider for PlannedAllocator<B> {
         }
     }
 
-    unsafe fn resize(
-        &self,
-        ptr: NonNull<u8>,
-        old: Layout,
-        new: Layout,
-        zeroed: bool,
-    ) -> Result<NonNull<u8>, AllocError> {
-        debug_assert!(ptr.addr().get().is_multiple_of(old.align()));
-        let moved = self.request(new, zeroed)?;
-        // SAFETY: both have at least that many bytes, and are distinct, as the old one was not released; it is the caller's to release.
-        unsafe {
-            ptr::copy_nonoverlapping(ptr.as_ptr(), moved.as_ptr(), old.size().min(new.size()));
-            self.release(ptr, old);
+    unsafe fn stays(&self, ptr: NonNull<u8>, old: Layout, new: Layout) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        let block = state.block.iter_mut().filter(|_| !state.is_aside);
+        let Some((block, offset)) =
+            block.chain(&mut state.retired).find_map(|block| block.offset(ptr).map(|offset| (block, offset)))
+        else {
+            // SAFETY: it is not in a block, so it came from the pool; the rest is the caller's word.
+            return unsafe { self.pool.stays(ptr, old, new) };
+        };
+        let fits = new.size() != 0 && new.size() <= old.size() && new.align() <= old.align();
+        if fits && self.zero_on_free {
+            // SAFETY: the old layout ends so many bytes behind the new one, and the caller gives these up.
+            unsafe { wipe(ptr.add(new.size()), old.size() - new.size()) };
         }
-        Ok(moved)
+        // While a step is followed, there is no list.
+        if fits && let Some(end) = block.live.get_mut(&offset) {
+            *end = offset + new.size();
+        }
+        fits
     }
 
     #[inline]

@@ -20,6 +20,10 @@ pub(super) struct Plans {
     pub(super) plans: Vec<Script>,
     pub(super) phase: Phase,
     pub(super) block: Option<PlannedBlock>,
+    /// The block was put aside: others may have it given back.
+    pub(super) is_aside: bool,
+    /// A block was given up, and what there is now need not suffice for all plans: a step that begins takes what its own plan needs.
+    pub(super) is_thrifty: bool,
     /// Blocks that were replaced while something was alive in them. Each is given back when the last of it is freed.
     pub(super) retired: Vec<PlannedBlock>,
     /// How many steps in a row began with something alive in the block.
@@ -79,11 +83,25 @@ impl Plans {
         self.stats.steps < self.rested
     }
 
-    /// What a block for all plans has to be.
+    /// What a block has to be: for all plans, or for the first alone.
     pub(super) fn needed(&self) -> Option<Layout> {
         let most = |(size, align), Script { plan, .. }: &Script| (plan.height().max(size), plan.align().max(align));
-        let (size, align) = self.plans.iter().fold((1, 1), most);
+        let count = if self.is_thrifty { 1 } else { self.plans.len() };
+        let (size, align) = self.plans.iter().take(count).fold((1, 1), most);
         Layout::from_size_align(size, align).ok()
+    }
+
+    /// Whether the block is all that a plan needs.
+    pub(super) fn suffices(&self, script: &Script) -> bool {
+        let Script { plan, .. } = script;
+        let suffices =
+            |PlannedBlock { layout, .. }: &_| layout.size() >= plan.height() && layout.align() >= plan.align();
+        self.block.as_ref().is_some_and(suffices)
+    }
+
+    /// Whether nothing is alive in the block, if there is one.
+    pub(super) fn is_idle(&self) -> bool {
+        self.block.as_ref().is_none_or(|block| block.live.is_empty())
     }
 
     /// Whether what lies there is within the block, and aligned as asked.
@@ -101,13 +119,16 @@ impl Plans {
         next.addr().wrapping_sub(first.addr()) / size_of::<Expected>()
     }
 
-    /// Makes the plan the first that begins as the first did for `done` moves, and goes on with one that suits. Returns whether there is one.
+    /// Makes the plan the first that begins as the first did for `done` moves, and goes on with one that suits, all of it within the block. Returns
+    /// whether there is one.
     #[inline]
     pub(super) fn goes_on(&mut self, done: usize, suits: impl Fn(&Expected) -> bool) -> bool {
         let begins = |script: &Script| {
             ptr::eq(script, &raw const self.plans[0]) || script.moves[..done] == self.plans[0].moves[..done]
         };
-        let found = self.plans.iter().position(|script| script.moves.get(done).is_some_and(&suits) && begins(script));
+        let goes_on =
+            |script: &Script| script.moves.get(done).is_some_and(&suits) && begins(script) && self.suffices(script);
+        let found = self.plans.iter().position(goes_on);
         if let Some(index) = found {
             self.plans[..=index].rotate_right(1);
         }

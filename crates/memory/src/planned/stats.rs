@@ -24,7 +24,7 @@ pub struct PlannedStats {
     pub departed: u64,
     /// Plans made or loaded.
     pub plans: u64,
-    /// Bytes of the highest plan: the block's size.
+    /// The block's size in bytes: that of the highest plan, or, where others had it given back, of the highest one followed since.
     pub height: usize,
     /// Blocks that the backing refused. The pool goes on, and another attempt is made, later each time.
     pub refused: u64,

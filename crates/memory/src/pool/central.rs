@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::ptr::NonNull;
 
 use crate::layout::{BUCKETS, Fit, SizeClasses};
+use crate::pressure::hushed;
 use crate::stats::FreeBuffers;
 
 /// A free buffer, as it goes back to the backing.
@@ -27,7 +28,9 @@ pub(super) struct CentralList {
     alignments: Vec<usize>,
     /// Where in `queues` those of an alignment, by its log2, begin: one for each class.
     first_queue: [u32; usize::BITS as usize],
-    queues: Vec<VecDeque<Idle>>,
+    queues: Vec<VecDeque<Kept>>,
+    /// The buffer that was freed last of those that have no class, and the number of its free.
+    hand: Option<(Free, u64)>,
     kept: [FreeBuffers; BUCKETS],
     bytes: usize,
     /// What is leased to the stocks of threads, whether it lies there or not.
@@ -43,6 +46,17 @@ pub(super) struct Idle {
     pub(super) since: u64,
 }
 
+/// One in a queue.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    idle: Idle,
+    /// That of its class; where there is a limit, large ones of several capacities are of one class.
+    capacity: usize,
+}
+
+/// So many of a queue are looked at for a capacity, the newest first.
+const LOOKS: usize = 64;
+
 const NONE: u32 = u32::MAX;
 
 /// There was no memory to account for one more buffer.
@@ -56,6 +70,7 @@ impl CentralList {
             alignments: Vec::new(),
             first_queue: [NONE; usize::BITS as usize],
             queues: Vec::new(),
+            hand: None,
             kept: [FreeBuffers::default(); BUCKETS],
             bytes: 0,
             leased: [0; BUCKETS],
@@ -112,7 +127,9 @@ impl CentralList {
     #[inline]
     pub(super) fn take_newest(&mut self, fit: &Fit) -> Option<Idle> {
         let queue = self.queue_of(fit)?;
-        let idle = self.queues[queue].pop_back()?;
+        let queue = &mut self.queues[queue];
+        let newer = queue.iter().rev().take(LOOKS).position(|kept| kept.capacity == fit.capacity)?;
+        let Kept { idle, .. } = queue.remove(queue.len() - 1 - newer)?;
         self.forget(fit.bucket, fit.capacity);
         Some(idle)
     }
@@ -120,14 +137,41 @@ impl CentralList {
     /// Takes the buffer that has been here longest.
     pub(super) fn take_oldest(&mut self) -> Option<Free> {
         let buckets = (0..BUCKETS).filter(|&bucket| self.kept[bucket].buffers > 0);
-        let oldest = buckets.filter_map(|bucket| self.oldest_of(bucket)).min_by_key(|oldest| oldest.since)?;
-        self.take(oldest)
+        let oldest = buckets.filter_map(|bucket| self.oldest_of(bucket)).min_by_key(|oldest| oldest.since);
+        self.take_older(oldest, |_| true)
     }
 
     /// Takes the buffer of this bucket that has been here longest.
     pub(super) fn take_oldest_of(&mut self, bucket: usize) -> Option<Free> {
-        let oldest = self.oldest_of(bucket)?;
-        self.take(oldest)
+        let oldest = self.oldest_of(bucket);
+        self.take_older(oldest, |hand| hand.bucket == bucket)
+    }
+
+    /// Takes that buffer, or the one in the hand, if it is `meant` and was freed before.
+    fn take_older(&mut self, oldest: Option<Oldest>, meant: impl FnOnce(&Free) -> bool) -> Option<Free> {
+        let is_older =
+            |(hand, since): &(Free, u64)| meant(hand) && oldest.as_ref().is_none_or(|old| *since < old.since);
+        if self.hand.as_ref().is_some_and(is_older) { self.empty_hand() } else { self.take(oldest?) }
+    }
+
+    /// Takes a buffer into the empty hand.
+    pub(super) fn take_in_hand(&mut self, free: Free, since: u64) {
+        debug_assert!(self.hand.is_none());
+        self.remember(free.bucket, free.block.size());
+        self.hand = Some((free, since));
+    }
+
+    pub(super) fn empty_hand(&mut self) -> Option<Free> {
+        let (free, _) = self.hand.take()?;
+        self.forget(free.bucket, free.block.size());
+        Some(free)
+    }
+
+    /// Takes the buffer in the hand, if it is just as large and aligned.
+    pub(super) fn take_from_hand(&mut self, fit: &Fit) -> Option<NonNull<u8>> {
+        let (hand, _) = self.hand.as_ref()?;
+        let suits = (hand.block.size(), hand.block.align()) == (fit.capacity, fit.alignment);
+        if suits { self.empty_hand().map(|free| free.ptr) } else { None }
     }
 
     /// Adds a buffer as the newest of its class and alignment.
@@ -138,13 +182,20 @@ impl CentralList {
             None => self.add_alignment(fit)?,
         };
         let queue = &mut self.queues[queue];
-        queue.try_reserve(1).map_err(|_| Full)?;
-        queue.push_back(idle);
-        self.bytes += fit.capacity;
-        let kept = &mut self.kept[fit.bucket];
-        kept.buffers += 1;
-        kept.bytes += fit.capacity;
+        if queue.len() == queue.capacity() {
+            hushed(|| queue.try_reserve(1)).map_err(|_| Full)?;
+        }
+        queue.push_back(Kept { idle, capacity: fit.capacity });
+        self.remember(fit.bucket, fit.capacity);
         Ok(())
+    }
+
+    #[inline]
+    fn remember(&mut self, bucket: usize, capacity: usize) {
+        self.bytes += capacity;
+        let kept = &mut self.kept[bucket];
+        kept.buffers += 1;
+        kept.bytes += capacity;
     }
 
     #[inline]
@@ -156,8 +207,11 @@ impl CentralList {
 
     #[cold]
     fn add_alignment(&mut self, fit: &Fit) -> Result<usize, Full> {
-        self.alignments.try_reserve(1).map_err(|_| Full)?;
-        self.queues.try_reserve(self.classes.count()).map_err(|_| Full)?;
+        hushed(|| {
+            self.alignments.try_reserve(1)?;
+            self.queues.try_reserve(self.classes.count())
+        })
+        .map_err(|_| Full)?;
         // At most 64 alignments of less than 2^12 classes each.
         let first = self.queues.len();
         self.first_queue[fit.alignment.trailing_zeros() as usize] = first as u32;
@@ -171,19 +225,18 @@ impl CentralList {
         let ends = self.alignments.iter().enumerate().flat_map(|(index, &alignment)| {
             let first = index * self.classes.count();
             classes.clone().filter_map(move |class| {
-                let since = self.queues[first + class].front()?.since;
-                Some(Oldest { queue: first + class, class, alignment, since })
+                let since = self.queues[first + class].front()?.idle.since;
+                Some(Oldest { queue: first + class, bucket, alignment, since })
             })
         });
         ends.min_by_key(|oldest| oldest.since)
     }
 
-    fn take(&mut self, Oldest { queue, class, alignment, .. }: Oldest) -> Option<Free> {
-        let ptr = self.queues[queue].pop_front()?.ptr;
-        let (bucket, capacity) = self.classes.capacity_of(class);
+    fn take(&mut self, Oldest { queue, bucket, alignment, .. }: Oldest) -> Option<Free> {
+        let Kept { idle, capacity } = self.queues[queue].pop_front()?;
         self.forget(bucket, capacity);
         // The layout that the fit of each buffer in this queue had, so it is valid.
-        Some(Free { ptr, block: Layout::from_size_align(capacity, alignment).ok()?, bucket })
+        Some(Free { ptr: idle.ptr, block: Layout::from_size_align(capacity, alignment).ok()?, bucket })
     }
 
     #[inline]
@@ -198,7 +251,7 @@ impl CentralList {
 /// The oldest end of a queue.
 struct Oldest {
     queue: usize,
-    class: usize,
+    bucket: usize,
     alignment: usize,
     since: u64,
 }

@@ -21,46 +21,26 @@
 //!   arrives: each process has a number, by which a thread sees that it came through a fork.
 #![allow(unsafe_code)]
 
-use std::cell::Cell;
-use std::iter;
 use std::ops::Deref;
-use std::ptr::NonNull;
 use std::sync::Once;
 
 use super::state::PoolState;
 use super::threads;
+use crate::listed::{self, List};
 use crate::os;
 use crate::process;
 use crate::sync::{Hold, Lock};
 
-/// A pool's state at its place in the list. *Listed*: what is in the list lives, as it leaves before it is dropped.
+/// A pool's state at its place in the list.
 #[derive(Debug)]
-pub(super) struct Listed(NonNull<Entry>);
+pub(super) struct Listed(listed::Listed<Lock<PoolState>>);
 
-struct Entry {
-    state: Lock<PoolState>,
-    /// Its neighbours, under the list's lock.
-    before: Cell<Option<NonNull<Entry>>>,
-    after: Cell<Option<NonNull<Entry>>>,
-}
+type Pools = List<Lock<PoolState>>;
 
-// SAFETY: it owns the entry, of which others use the state, which is `Send`, under its lock, and the neighbours under the list's.
-unsafe impl Send for Listed {}
-// SAFETY: as above.
-unsafe impl Sync for Listed {}
-
-#[derive(Debug)]
-struct Pools {
-    first: Option<NonNull<Entry>>,
-}
-
-// SAFETY: entries are reached under the lock, from any thread.
-unsafe impl Send for Pools {}
-
-static POOLS: Lock<Pools> = Lock::new(Pools { first: None });
+static POOLS: Lock<Pools> = Lock::new(List::new());
 
 /// From now on.
-extern "C" fn survive() {
+pub(crate) extern "C" fn survive() {
     static HANDLERS: Once = Once::new();
     HANDLERS.call_once(|| {
         process::at_fork(Some(before), Some(in_parent), Some(in_child));
@@ -76,25 +56,11 @@ static EARLY: extern "C" fn() = survive;
 impl Listed {
     pub(super) fn new(state: PoolState) -> Self {
         survive();
-        let entry = Entry { state: Lock::new(state), before: Cell::new(None), after: Cell::new(None) };
-        let home = Self(NonNull::from(Box::leak(Box::new(entry))));
-        let mut pools = POOLS.lock();
-        if pools.passed() {
-            home.entry().begin_fork();
-        }
-        home.entry().after.set(pools.first);
-        if let Some(second) = pools.first {
-            // SAFETY: *Listed*: what is in the list lives.
-            unsafe { second.as_ref() }.before.set(Some(home.0));
-        }
-        pools.first = Some(home.0);
-        drop(pools);
-        home
-    }
-
-    fn entry(&self) -> &Entry {
-        // SAFETY: it is ours until we are dropped.
-        unsafe { self.0.as_ref() }
+        Self(listed::Listed::new(&POOLS, Lock::new(state), |state, pools| {
+            if pools.passed() {
+                begin_fork(state);
+            }
+        }))
     }
 }
 
@@ -103,48 +69,19 @@ impl Deref for Listed {
 
     #[inline]
     fn deref(&self) -> &Lock<PoolState> {
-        &self.entry().state
+        &self.0
     }
 }
 
-impl Drop for Listed {
-    fn drop(&mut self) {
-        let mut pools = POOLS.lock();
-        let (before, after) = (self.entry().before.get(), self.entry().after.get());
-        match before {
-            // SAFETY: *Listed*.
-            Some(before) => unsafe { before.as_ref() }.after.set(after),
-            None => pools.first = after,
-        }
-        if let Some(after) = after {
-            // SAFETY: *Listed*.
-            unsafe { after.as_ref() }.before.set(before);
-        }
-        drop(pools);
-        // SAFETY: it came from a box, is in no list any more, and this was the last to know of it.
-        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+fn begin_fork(pool: &Lock<PoolState>) {
+    if pool.hold_for_fork() != Hold::Interrupted {
+        pool.lock().begin_fork();
     }
 }
 
-impl Entry {
-    fn begin_fork(&self) {
-        if self.state.hold_for_fork() != Hold::Interrupted {
-            self.state.lock().begin_fork();
-        }
-    }
-}
-
-impl Pools {
-    fn entries(&self) -> impl Iterator<Item = &Entry> {
-        // SAFETY: *Listed*.
-        let entry = |entry: NonNull<Entry>| unsafe { entry.as_ref() };
-        iter::successors(self.first.map(entry), move |before| before.after.get().map(entry))
-    }
-
-    /// Every pool, as far as the calling thread holds it for the fork.
-    fn each(&self, mut body: impl FnMut(&mut PoolState)) {
-        self.entries().filter(|entry| entry.state.is_held_for_fork()).for_each(|entry| body(&mut entry.state.lock()));
-    }
+/// Every pool, as far as the calling thread holds it for the fork.
+fn each(pools: &Pools, mut body: impl FnMut(&mut PoolState)) {
+    pools.iter().filter(|pool| pool.is_held_for_fork()).for_each(|pool| body(&mut pool.lock()));
 }
 
 extern "C" fn before() {
@@ -152,9 +89,9 @@ extern "C" fn before() {
         return;
     }
     let pools = POOLS.lock();
-    pools.entries().for_each(Entry::begin_fork);
+    pools.iter().for_each(|pool| begin_fork(pool));
     let mut others = false;
-    pools.each(|state| {
+    each(&pools, |state| {
         state.members.of_others().for_each(|member| {
             member.stock.shut();
             others = true;
@@ -164,7 +101,7 @@ extern "C" fn before() {
     if !fenced {
         threads::give_up();
     }
-    pools.each(|state| {
+    each(&pools, |state| {
         state.still = fenced;
         if fenced {
             state.members.of_others().for_each(|member| member.stock.wait());
@@ -176,7 +113,7 @@ extern "C" fn in_parent() {
     // Not if the handlers were registered between the one and the other.
     if POOLS.is_held_for_fork() {
         if POOLS.forks() == 1 {
-            POOLS.lock().each(PoolState::end_fork);
+            each(&POOLS.lock(), PoolState::end_fork);
         }
         release();
     }
@@ -184,7 +121,7 @@ extern "C" fn in_parent() {
 
 extern "C" fn in_child() {
     if POOLS.is_held_for_fork() {
-        POOLS.lock().each(PoolState::close_in_child);
+        each(&POOLS.lock(), PoolState::close_in_child);
         release();
     }
 }
@@ -192,7 +129,7 @@ extern "C" fn in_child() {
 /// The end of a fork in either process.
 fn release() {
     if POOLS.forks() == 1 {
-        POOLS.lock().entries().for_each(|entry| entry.state.release_after_fork());
+        POOLS.lock().iter().for_each(|pool| pool.release_after_fork());
     }
     POOLS.release_after_fork();
 }

@@ -8,44 +8,71 @@ use std::ptr::NonNull;
 use super::central::{Free, Idle};
 use super::state::{Evicted, Held, PoolState};
 use super::stock::Stock;
-use super::tuning::FREES_WITHOUT_ROOM;
+use super::tuning::{FREES_A_LOOK, FREES_WITHOUT_ROOM};
 use super::{BufferPool, threads};
 use crate::backing::Backing;
 use crate::layout::{BUCKETS, Fit, SMALL};
+use crate::pressure::{hushed, pass_time};
+use crate::sync::atomic::Ordering::Relaxed;
 
 impl<B: Backing> BufferPool<B> {
     #[cold]
-    pub(super) fn wipe(&self, ptr: NonNull<u8>, request: Layout) {
-        let Some(capacity) = self.classes.capacity_for(request.size()) else { return };
-        debug_assert!(capacity >= request.size());
+    pub(super) fn put_wiped(&self, ptr: NonNull<u8>, request: Layout) {
+        self.wipe(ptr, request);
+        self.put_as_it_is(ptr, request);
+    }
+
+    fn wipe(&self, ptr: NonNull<u8>, request: Layout) {
+        let Some(fit) = self.fit_of(ptr, request).filter(|_| request.size() > 0) else { return };
+        debug_assert!(fit.capacity >= request.size());
         // SAFETY: the block has that many writable bytes, and the caller of `put` gives up all of them.
-        unsafe { ptr.write_bytes(0, capacity) };
+        unsafe { ptr.write_bytes(0, fit.capacity) };
         // Keeps the writes from being seen as dead where the memory goes straight back to the backing.
         black_box(ptr);
     }
 
     #[inline(never)]
     pub(super) fn put_shared(&self, ptr: NonNull<u8>, request: Layout) {
-        let Some(fit) = self.classes.fit(request) else { return };
-        let fit = &fit;
+        if request.size() != 0 && self.put_locked(ptr, request).is_multiple_of(FREES_A_LOOK) {
+            pass_time();
+        }
+    }
+
+    /// Returns the number of the free.
+    #[inline]
+    fn put_locked(&self, ptr: NonNull<u8>, request: Layout) -> u64 {
+        let Some(fit) = self.fit(request) else { return 1 };
         let mut state = self.lock();
+        let roomy = state.roomy.take(ptr);
+        if roomy.is_some() {
+            self.roomy.store(state.roomy.len(), Relaxed);
+        }
+        let fit = &roomy.unwrap_or(fit);
         state.counters.freed(fit.bucket, request.size(), fit.capacity);
         if let Some((state, stock)) = state.own() {
             state.counters.set_clock(&mut stock.tab);
         }
+        if let Some(keeper) = self.keeper() {
+            keeper.is_used();
+        }
         let idle = Idle { ptr, since: state.counters.frees() };
+        if fit.is_apart() {
+            self.put_in_hand(state, idle, fit);
+            return idle.since;
+        }
         // A tick may have passed: what the stock takes is within the working set only as long as that does not shrink.
         if fit.capacity <= SMALL
             && !self.limits.exceeds_working_set(&state.central, &state.counters, fit.capacity)
             && state.lay(fit, idle)
         {
-            return;
+            return idle.since;
         }
         let keeps = (!self.is_full(&state, fit) || self.find_room(&mut state, fit))
             && (self.stow(&mut state, fit, idle) || state.central.insert(fit, idle).is_ok());
         if !keeps {
             self.put_when_full(state, idle, fit);
         }
+        idle.since
     }
 
     /// Takes back the room of a full pool that is leased. Returns whether it is enough for a buffer more.
@@ -77,7 +104,7 @@ impl<B: Backing> BufferPool<B> {
     /// Puts a buffer into the calling thread's stock, on a new lease or in the place of older ones of its class, while the pool is not
     /// full. Returns whether it is there.
     pub(super) fn stow<'a>(&'a self, held: &mut Held<'a>, fit: &Fit, idle: Idle) -> bool {
-        if fit.capacity > SMALL || (!held.has_stock() && !self.enlist(held)) {
+        if fit.capacity > SMALL || held.roomy.bars(fit.bucket) || (!held.has_stock() && !hushed(|| self.enlist(held))) {
             return false;
         }
         if let Some((state, stock)) = held.own()
@@ -109,6 +136,24 @@ impl<B: Backing> BufferPool<B> {
         // SAFETY: valid as long as the pool; and *Owned*, as it was given to the calling thread.
         unsafe { held.receive(threads::mine(self.identity).map(|mine| mine.as_ref())) };
         true
+    }
+
+    /// Keeps a buffer that is of no class, in the place of the one that was freed before it, if it may be kept.
+    fn put_in_hand(&self, mut state: Held<'_>, idle: Idle, fit: &Fit) {
+        let Some(block) = fit.block() else { return };
+        let before = state.central.empty_hand();
+        let mine = Free { ptr: idle.ptr, block, bucket: fit.bucket };
+        let keeps = self.limits.allow_keeping(fit.capacity)
+            && !self.is_full(&state, fit)
+            && !self.limits.exceeds_recent_peak(&state.central, &state.counters, fit.capacity);
+        if keeps {
+            state.central.take_in_hand(mine, idle.since);
+        }
+        let mut others = [before, (!keeps).then_some(mine)].into_iter().flatten();
+        let evicted = Evicted::gather(&mut state, |_| others.next());
+        if !evicted.is_empty() {
+            drop(self.give_back(state, evicted, None));
+        }
     }
 
     #[cold]

@@ -9,6 +9,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::central::{CentralList, Free, Idle};
+use super::roomy::RoomyList;
 use super::stock::Stock;
 use super::threads::{self, Member, Members};
 use super::tuning::BUFFERS_EVICTED;
@@ -22,6 +23,8 @@ pub(super) struct PoolState {
     pub(super) central: CentralList,
     pub(super) counters: Counters,
     pub(super) members: Members,
+    /// Buffers in use that are more than their layouts say.
+    pub(super) roomy: RoomyList,
     /// How often there was no room for a buffer beside the leases of other threads.
     pub(super) crowded: u32,
     /// The process whose books these are. Who comes by in another one is the thread that forked, in the child.
@@ -51,11 +54,18 @@ impl PoolState {
             central,
             counters: Counters::new(),
             members: Members::new(),
+            roomy: RoomyList::new(),
             crowded: 0,
             process: process::id(),
             forks: 0,
             still: false,
         }
+    }
+
+    /// The peaks are taken anew from now on. For who visited all stocks.
+    pub(super) fn forget_peaks(&mut self) {
+        let pooled = self.central.bytes();
+        self.counters.forget_peaks(pooled);
     }
 
     /// How many forks led to this process: what was on its way before is forgotten.
@@ -201,10 +211,13 @@ impl<'a> Held<'a> {
         }
     }
 
+    /// Bytes kept for reuse here, and in stocks. Who has one still when all are to be given up does not come by for a request.
+    pub(super) fn pooled(&self) -> usize {
+        self.central.bytes() + if threads::given_up() { 0 } else { self.counters.stocked() }
+    }
+
     pub(super) fn slack(&self) -> Slack {
-        // Who has a stock still when all are to be given up does not come by for this request.
-        let stocked = if threads::given_up() { 0 } else { self.counters.stocked() };
-        Slack { free: self.central.bytes() + stocked + self.coming(), returns: self.counters.returns() }
+        Slack { free: self.pooled() + self.coming(), returns: self.counters.returns() }
     }
 
     /// Bytes on their way back to the backing that will get there while the calling thread waits.
@@ -221,14 +234,16 @@ impl<'a> Held<'a> {
     #[inline]
     pub(super) fn hit(&mut self, request: Layout, fit: &Fit) -> Option<NonNull<u8>> {
         if fit.is_apart() {
-            return None;
+            let ptr = self.central.take_from_hand(fit)?;
+            self.counters.hit(fit.bucket, request.size(), fit.capacity);
+            return Some(ptr);
         }
         // The stock was shut when we came.
         if fit.capacity <= SMALL
             && let Some((_, stock)) = self.own()
             && stock.len(fit) > 0
         {
-            return stock.pop((fit.class, fit.capacity), request.size());
+            return stock.pop(request);
         }
         let ptr = self.central.take_newest(fit)?.ptr;
         self.counters.hit(fit.bucket, request.size(), fit.capacity);
@@ -257,6 +272,13 @@ impl<'a> Held<'a> {
         // Without leases nothing lies there, and nothing was counted since the last one ended.
         if self.central.bytes_leased() > 0 {
             self.visit(|state, stock| stock.close(&mut state.central, &mut state.counters, 0..BUCKETS));
+        }
+    }
+
+    /// Has all stocks counted as they are.
+    pub(super) fn settle_all(&mut self) {
+        if self.central.bytes_leased() > 0 {
+            self.visit(|_, _| ());
         }
     }
 

@@ -9,69 +9,133 @@
 //! can be read and called in at any instant without a lock. Here every buffer counts against caps that hold exactly, so others reach it by shutting its thread out.
 #![allow(unsafe_code)]
 
+use std::alloc::Layout;
 use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::central::{CentralList, Free, Idle};
-use super::tuning::{STACK_BUFFERS, STOCK_BUFFERS_PART, STOCK_BYTES, STOCK_BYTES_PART};
-use crate::layout::{BUCKETS, Fit, SizeClasses};
+use super::tuning::{STACK_BUFFERS, STACKS_AT_FIRST, STOCK_BUFFERS_PART, STOCK_BYTES, STOCK_BYTES_PART};
+use crate::layout::{BUCKETS, Fit, SMALL_BUCKETS, SizeClasses, Small, bucket_of};
 use crate::pool_config::PoolConfig;
 use crate::stats::{Counters, FreeBuffers, Tab};
 
-/// One class's stack. With a counter for each way, a pair of a request and a free waits for one store to come back from the store
-/// buffer, not for two.
-#[derive(Clone, Copy, Debug)]
-struct ClassStock {
-    /// Hits served from here.
-    popped: u64,
-    /// Frees that came here, and `base`: what `pushed` is above `popped` lies here.
-    pushed: u64,
-    base: u64,
+/// One class's stack.
+#[derive(Debug)]
+struct Stack {
+    len: usize,
     /// The most buffers that may lie here: those leased.
     limit: usize,
-    slots: [Option<Idle>; STACK_BUFFERS],
+    /// That of each buffer.
+    capacity: usize,
+    /// Hits served from here.
+    popped: u64,
+    /// What would lie here without those hits, and the frees that came here.
+    laid: i64,
+    /// What lies here; beyond that, anything.
+    slots: [Idle; STACK_BUFFERS],
 }
 
-impl ClassStock {
-    const EMPTY: Self = Self { popped: 0, pushed: 0, base: 0, limit: 0, slots: [None; STACK_BUFFERS] };
+impl Stack {
+    fn new(capacity: usize) -> Self {
+        Self {
+            len: 0,
+            limit: 0,
+            capacity,
+            popped: 0,
+            laid: 0,
+            slots: [Idle { ptr: NonNull::dangling(), since: 0 }; STACK_BUFFERS],
+        }
+    }
 
     #[inline]
-    fn len(&self) -> usize {
-        self.pushed.wrapping_sub(self.popped) as usize
+    fn pop(&mut self) -> Option<Idle> {
+        debug_assert!(self.len <= self.limit && self.limit <= STACK_BUFFERS);
+        let top = self.len.checked_sub(1)?;
+        let idle = self.slots[top % STACK_BUFFERS];
+        self.len = top;
+        self.popped += 1;
+        Some(idle)
+    }
+
+    /// Puts a buffer on top, for which there is room.
+    #[inline]
+    fn push(&mut self, idle: Idle) {
+        debug_assert!(self.len < self.limit && self.limit <= STACK_BUFFERS);
+        self.slots[self.len % STACK_BUFFERS] = idle;
+        self.len += 1;
     }
 
     /// Puts a buffer on top whose free is counted elsewhere.
     fn lay(&mut self, idle: Idle) {
-        debug_assert!(self.len() < STACK_BUFFERS);
-        self.slots[self.len() % STACK_BUFFERS] = Some(idle);
-        self.pushed = self.pushed.wrapping_add(1);
-        self.base = self.base.wrapping_add(1);
+        self.push(idle);
+        self.laid += 1;
     }
 
     /// The buffer that was freed first.
     fn first(&self) -> Option<Idle> {
-        if self.len() == 0 { None } else { self.slots[0] }
+        (self.len > 0).then(|| self.slots[0])
     }
 
     /// Forgets that one, for nobody's request.
     fn remove_first(&mut self) {
         self.slots.rotate_left(1);
-        self.pushed = self.pushed.wrapping_sub(1);
-        self.base = self.base.wrapping_sub(1);
+        self.len -= 1;
+        self.laid -= 1;
+    }
+
+    /// The hits and frees since this was called last.
+    fn counted(&mut self) -> (u64, u64) {
+        let len = self.len as i64;
+        let counted = (self.popped, self.popped.wrapping_add_signed(len - self.laid));
+        (self.popped, self.laid) = (0, len);
+        counted
     }
 }
 
-/// The stacks of the small classes, for buffers of the pool's own alignment.
+/// The stacks of the small classes that had a lease, for buffers of the pool's own alignment. So a pool of which a thread uses a size or two
+/// costs it a KiB.
 #[derive(Debug)]
 struct Stacks {
+    /// *Numbered*: the numbers of the classes are those of their stacks. The first stack never has room: it is that of all that have none.
+    small: Small,
+    all: Vec<Stack>,
     alignment: usize,
-    by_class: Vec<ClassStock>,
 }
 
 impl Stacks {
+    /// `None` if there is no memory for it.
+    fn new(classes: SizeClasses, alignment: usize) -> Option<Self> {
+        let mut all = Vec::new();
+        all.try_reserve(STACKS_AT_FIRST).ok()?;
+        all.push(Stack::new(0));
+        Some(Self { small: Small::new(classes)?, all, alignment })
+    }
+
     #[inline]
-    fn of(&mut self, fit: &Fit) -> Option<&mut ClassStock> {
-        if fit.alignment == self.alignment { self.by_class.get_mut(fit.class) } else { None }
+    fn serving(&mut self, request: Layout) -> &mut Stack {
+        let number = self.small.number_of(request);
+        debug_assert!(number < self.all.len());
+        // SAFETY: *Numbered*, and none is ever taken out.
+        unsafe { self.all.get_unchecked_mut(number) }
+    }
+
+    fn of(&mut self, fit: &Fit) -> Option<&mut Stack> {
+        match self.small.number_of_fit(fit) {
+            0 => None,
+            number => self.all.get_mut(number),
+        }
+    }
+
+    /// As [`of`](Self::of), and makes it where there is none yet, if there is memory for it, and a number.
+    fn make(&mut self, fit: &Fit) -> Option<&mut Stack> {
+        if self.small.number_of_fit(fit) == 0 {
+            let number = u8::try_from(self.all.len()).ok()?;
+            self.all.try_reserve(1).ok()?;
+            if self.small.give(fit, number) {
+                self.all.push(Stack::new(fit.capacity));
+            }
+        }
+        self.of(fit)
     }
 }
 
@@ -81,7 +145,7 @@ pub(super) struct Stock {
     stacks: Stacks,
     /// What is leased: bytes in all, and buffers of each bucket.
     bytes: usize,
-    buffers: [usize; BUCKETS],
+    buffers: [usize; SMALL_BUCKETS],
     most_bytes: usize,
     most_buffers: usize,
     pub(super) tab: Tab,
@@ -93,59 +157,46 @@ unsafe impl Send for Stock {}
 impl Stock {
     /// An empty one; `None` if there is no memory for it.
     pub(super) fn new(config: &PoolConfig, classes: SizeClasses) -> Option<Self> {
-        let count = classes.small_count();
-        let mut by_class = Vec::new();
-        by_class.try_reserve_exact(count).ok()?;
-        by_class.resize(count, ClassStock::EMPTY);
         Some(Self {
             classes,
-            stacks: Stacks { alignment: config.alignment, by_class },
+            stacks: Stacks::new(classes, config.alignment)?,
             bytes: 0,
-            buffers: [0; BUCKETS],
+            buffers: [0; SMALL_BUCKETS],
             most_bytes: STOCK_BYTES.min(config.max_pool_size / STOCK_BYTES_PART),
             most_buffers: (config.max_buffers_per_bucket / STOCK_BUFFERS_PART).max(1),
             tab: Tab::default(),
         })
     }
 
-    /// The buffer of a class and its capacity that was freed last, for a small request of `requested` bytes.
+    /// The buffer freed last that serves a request.
     #[inline]
-    pub(super) fn pop(&mut self, (class, capacity): (usize, usize), requested: usize) -> Option<NonNull<u8>> {
-        let stack = self.stacks.by_class.get_mut(class)?;
-        let len = stack.len();
-        if len == 0 {
-            return None;
-        }
-        debug_assert!(len <= stack.limit && stack.limit <= STACK_BUFFERS);
-        let idle = stack.slots[(len - 1) % STACK_BUFFERS]?;
-        stack.popped += 1;
-        self.tab.handed_out(requested, capacity);
+    pub(super) fn pop(&mut self, request: Layout) -> Option<NonNull<u8>> {
+        let stack = self.stacks.serving(request);
+        let idle = stack.pop()?;
+        self.tab.handed_out(request.size(), stack.capacity);
         Some(idle.ptr)
     }
 
-    /// Takes a freed buffer of a small request, if there is room.
+    /// Takes a freed buffer of a request, if there is room.
     #[inline]
-    pub(super) fn push(&mut self, ptr: NonNull<u8>, (class, capacity): (usize, usize), requested: usize) -> Option<()> {
-        let stack = self.stacks.by_class.get_mut(class)?;
-        let len = stack.len();
-        debug_assert!(len <= stack.limit && stack.limit <= STACK_BUFFERS);
-        if len == stack.limit || self.tab.is_due() {
+    pub(super) fn push(&mut self, ptr: NonNull<u8>, request: Layout) -> Option<()> {
+        let stack = self.stacks.serving(request);
+        if stack.len == stack.limit || self.tab.is_due() {
             return None;
         }
-        let since = self.tab.taken_back(requested, capacity);
-        stack.slots[len % STACK_BUFFERS] = Some(Idle { ptr, since });
-        stack.pushed += 1;
+        let since = self.tab.taken_back(request.size(), stack.capacity);
+        stack.push(Idle { ptr, since });
         Some(())
     }
 
     pub(super) fn len(&mut self, fit: &Fit) -> usize {
-        self.stacks.of(fit).map_or(0, |stack| stack.len())
+        self.stacks.of(fit).map_or(0, |stack| stack.len)
     }
 
     /// Leases a buffer more of this class, which the pool's caps allow, unless that is too many for one stock. A class without any
     /// takes over from others.
     pub(super) fn widen(&mut self, central: &mut CentralList, counters: &mut Counters, fit: &Fit) -> bool {
-        let Some(limit) = self.stacks.of(fit).map(|stack| stack.limit) else { return false };
+        let Some(limit) = self.stacks.make(fit).map(|stack| stack.limit) else { return false };
         if limit == 0 && self.buffers[fit.bucket] == self.most_buffers {
             self.close(central, counters, fit.bucket..fit.bucket + 1);
         }
@@ -165,7 +216,7 @@ impl Stock {
 
     /// Takes a buffer whose free was counted, if there is room. Returns whether there was.
     pub(super) fn lay(&mut self, counters: &mut Counters, fit: &Fit, idle: Idle) -> bool {
-        let stack = self.stacks.of(fit).filter(|stack| stack.len() < stack.limit);
+        let stack = self.stacks.of(fit).filter(|stack| stack.len < stack.limit);
         let Some(stack) = stack else { return false };
         stack.lay(idle);
         counters.stock(fit.capacity);
@@ -199,17 +250,17 @@ impl Stock {
 
     /// Sends everything of some buckets home, and ends their leases.
     pub(super) fn close(&mut self, central: &mut CentralList, counters: &mut Counters, buckets: Range<usize>) {
-        for bucket in buckets {
+        for bucket in buckets.start..buckets.end.min(SMALL_BUCKETS) {
             if self.buffers[bucket] == 0 {
                 continue;
             }
             for class in self.classes.of_bucket(bucket) {
-                let (_, capacity) = self.classes.capacity_of(class);
+                let capacity = self.classes.capacity_of(bucket, class);
                 let fit = Fit { capacity, alignment: self.stacks.alignment, class, bucket };
                 while self.send_home(central, counters, &fit) {}
                 // What found no memory to be accounted for stays.
                 let Some(stack) = self.stacks.of(&fit) else { continue };
-                let ended = stack.limit - stack.len();
+                let ended = stack.limit - stack.len;
                 stack.limit -= ended;
                 self.bytes -= ended * capacity;
                 self.buffers[bucket] -= ended;
@@ -219,27 +270,25 @@ impl Stock {
     }
 
     /// The buffers of each bucket that may lie here.
-    pub(super) fn leases(&self) -> &[usize; BUCKETS] {
+    pub(super) fn leases(&self) -> &[usize; SMALL_BUCKETS] {
         &self.buffers
     }
 
     /// Takes what is leased to it from the caps again, when the central list has forgotten all leases.
     pub(super) fn renew_leases(&self, central: &mut CentralList) {
-        for (class, stack) in self.stacks.by_class.iter().enumerate() {
-            let (bucket, capacity) = self.classes.capacity_of(class);
-            (0..stack.limit).for_each(|_| central.lease(bucket, capacity));
+        for stack in &self.stacks.all {
+            (0..stack.limit).for_each(|_| central.lease(bucket_of(stack.capacity), stack.capacity));
         }
     }
 
     /// Hands over what was counted by class, and adds what lies here.
     pub(super) fn report(&mut self, counters: &mut Counters, kept: &mut [FreeBuffers; BUCKETS]) {
-        for (class, stack) in self.stacks.by_class.iter_mut().enumerate() {
-            let (bucket, capacity) = self.classes.capacity_of(class);
-            let len = stack.len();
-            counters.add(bucket, stack.popped, stack.pushed.wrapping_sub(stack.base));
-            (stack.popped, stack.pushed, stack.base) = (0, len as u64, len as u64);
-            kept[bucket].buffers += len;
-            kept[bucket].bytes += len * capacity;
+        for stack in &mut self.stacks.all {
+            let bucket = bucket_of(stack.capacity);
+            let (hits, frees) = stack.counted();
+            counters.add(bucket, hits, frees);
+            kept[bucket].buffers += stack.len;
+            kept[bucket].bytes += stack.len * stack.capacity;
         }
     }
 
@@ -252,9 +301,9 @@ impl Stock {
 
     /// Takes any buffer that lies here, to be given back to the backing.
     pub(super) fn take_any(&mut self) -> Option<Free> {
-        let (class, stack) = self.stacks.by_class.iter_mut().enumerate().find(|(_, stack)| stack.len() > 0)?;
-        let (bucket, capacity) = self.classes.capacity_of(class);
-        let block = Fit { capacity, alignment: self.stacks.alignment, class, bucket }.block()?;
+        let stack = self.stacks.all.iter_mut().find(|stack| stack.len > 0)?;
+        let block = Layout::from_size_align(stack.capacity, self.stacks.alignment).ok()?;
+        let bucket = bucket_of(stack.capacity);
         let ptr = stack.first()?.ptr;
         stack.remove_first();
         Some(Free { ptr, block, bucket })

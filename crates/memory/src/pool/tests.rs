@@ -36,9 +36,7 @@ fn a_stock_that_ran_empty_is_filled_ahead() {
     let at_hand = stocked(&pool, 1000, 30);
     let layout = Layout::from_size_align(1000, 64).unwrap();
     let buffers: Vec<_> = (0..=at_hand).map(|_| pool.get(layout).unwrap()).collect();
-    let member = threads::nearby(pool.identity).unwrap();
-    // SAFETY: the stock is this thread's, and the pool lives.
-    let next = unsafe { member.as_ref().stock.enter(|stock| stock.pop(pool.classes.small(layout).unwrap(), 1000)) };
+    let next = pool.pop(layout);
     assert!(next.is_some(), "the next request takes the lock");
     // SAFETY: just got with this layout.
     buffers.into_iter().chain(next).for_each(|ptr| unsafe { pool.put(ptr, layout) });

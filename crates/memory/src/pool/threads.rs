@@ -3,16 +3,22 @@
 //! A stock has two owners: the pool, and the thread, which leaves it behind when it ends. A pool that is dropped empties
 //! its stocks; their threads forget them when they next come by. In the child of a fork, the other threads ended (see `forks`).
 //!
+//! A thread finds its stock of a pool by the pool's identity in a table of its own, which grows with its stocks. Identities are never used
+//! twice: what is left in a table of a pool that is no more is never found, and nobody has to be told that it is gone.
+//!
 //! Threads have stocks only where the system has a fence for all threads. Where it refuses one later, they give their stocks up.
 #![allow(unsafe_code)]
 
+use std::alloc::Layout;
 use std::cell::{Cell, RefCell};
+use std::mem;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::stock::Stock;
-use super::tuning::POOLS_NEARBY;
+use super::tuning::SLOTS_A_STOCK;
 use crate::biased::Biased;
+use crate::layout::is_small;
 use crate::os;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
@@ -163,64 +169,235 @@ pub(super) fn given_up() -> bool {
 /// A pool's identity, never used twice. No thread can have stocks where the system has no fence for all threads.
 pub(super) fn new_pool() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    if !given_up() && os::can_fence_threads() { NEXT.fetch_add(1, Relaxed) } else { NO_POOL }
+    if !given_up() && os::can_fence_threads() { identity(NEXT.fetch_add(1, Relaxed)) } else { NO_POOL }
 }
 
-const NO_POOL: u64 = u64::MAX;
-/// Of no pool.
-const NOTHING: (u64, Option<NonNull<Member>>) = (0, None);
-
-thread_local! {
-    /// The stocks of the pools used last, or that there is none.
-    static NEARBY: [Cell<(u64, Option<NonNull<Member>>)>; POOLS_NEARBY] =
-        const { [const { Cell::new(NOTHING) }; POOLS_NEARBY] };
-    static REGISTRY: Registry = const { Registry(RefCell::new(Vec::new())) };
-}
-
-/// All stocks of a thread, by their pools. Its destructor is the thread's end.
-struct Registry(RefCell<Vec<(u64, Arc<Member>)>>);
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        NEARBY.with(|nearby| nearby.iter().for_each(|near| near.set(NOTHING)));
-        self.0.get_mut().iter().for_each(|(_, member)| member.end());
-    }
-}
-
-/// The calling thread's stock of a pool, if it is one of those used last.
-///
-/// It is valid as long as the pool, which keeps the stocks of all threads that did not end.
-#[inline]
-pub(super) fn nearby(pool: u64) -> Option<NonNull<Member>> {
-    known(pool).flatten()
-}
-
-/// The calling thread's stock of a pool, valid as that of [`nearby`].
-#[inline]
-pub(super) fn mine(pool: u64) -> Option<NonNull<Member>> {
-    known(pool).unwrap_or_else(|| find(pool))
-}
-
-/// What is at hand about the calling thread's stock of a pool.
-#[inline]
-fn known(pool: u64) -> Option<Option<NonNull<Member>>> {
-    NEARBY.with(|nearby| {
-        let (near, member) = nearby[pool as usize % POOLS_NEARBY].get();
-        (near == pool).then_some(member)
+/// Mixes a number, so that pools lie apart in a thread's [`Table`], whichever of them it uses. Each step can be undone: no two are equal.
+fn identity(number: u64) -> u64 {
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    (0..2).fold(number, |mixed, _| {
+        let product = mixed.wrapping_mul(GOLDEN);
+        product ^ product >> 32
     })
 }
 
+/// In no table.
+const NO_POOL: u64 = u64::MAX;
+/// Of no pool.
+const NOTHING: u64 = 0;
+
+#[derive(Clone, Copy)]
+struct Slot {
+    pool: u64,
+    member: NonNull<Member>,
+}
+
+const SLOT: usize = size_of::<Slot>();
+
+/// Where a thread's stocks are: a hash table of a power of two of slots, at least three in four of them empty. A pool's stock is in the first
+/// slot, from where its identity points to, that was empty when it came.
+///
+/// *Table*: the slots are there as long as the thread has the table, and only it writes to them.
+#[derive(Clone, Copy)]
+struct Table {
+    slots: NonNull<Slot>,
+    /// The bits of an identity that point to a slot: its place in bytes.
+    mask: usize,
+}
+
+/// That of who has none.
+struct Bare(Slot);
+
+// SAFETY: nobody writes to it, or follows its pointer.
+unsafe impl Sync for Bare {}
+
+static BARE: Bare = Bare(Slot { pool: NOTHING, member: NonNull::dangling() });
+
+impl Table {
+    const NONE: Self = Self { slots: NonNull::from_ref(&BARE.0), mask: 0 };
+
+    /// Some slots, of which a power of two is there, all of them empty.
+    fn of(slots: &mut [Slot]) -> Self {
+        debug_assert!(slots.len().is_power_of_two());
+        Self { slots: NonNull::from_mut(slots).cast(), mask: (slots.len() - 1) * SLOT }
+    }
+
+    #[inline]
+    fn slot(&self, place: u64) -> NonNull<Slot> {
+        // SAFETY: *Table*: within the slots, by the mask.
+        unsafe { self.slots.byte_add(place as usize & self.mask) }
+    }
+
+    #[inline]
+    fn at(&self, place: u64) -> Slot {
+        // SAFETY: *Table*.
+        unsafe { self.slot(place).read() }
+    }
+
+    /// The place of a pool's slot, or of the empty one in which it would be.
+    fn find(&self, pool: u64) -> u64 {
+        let mut place = pool;
+        while self.at(place).pool != pool && self.at(place).pool != NOTHING {
+            place = place.wrapping_add(SLOT as u64);
+        }
+        place
+    }
+
+    fn get(&self, pool: u64) -> Option<NonNull<Member>> {
+        let slot = self.at(self.find(pool));
+        (slot.pool == pool).then_some(slot.member)
+    }
+
+    fn put(&self, pool: u64, member: &Arc<Member>) {
+        let slot = Slot { pool, member: NonNull::from(&**member) };
+        // SAFETY: *Table*: it is the thread's, which does nothing else meanwhile.
+        unsafe { self.slot(self.find(pool)).write(slot) };
+    }
+}
+
+thread_local! {
+    /// Of what is in the registry: without a destructor, it is there at once.
+    static TABLE: Cell<Table> = const { Cell::new(Table::NONE) };
+    static REGISTRY: Registry = const { Registry(RefCell::new(Stocks { all: Vec::new(), slots: Vec::new() })) };
+}
+
+/// All stocks of a thread, by their pools. Its destructor is the thread's end.
+struct Registry(RefCell<Stocks>);
+
+struct Stocks {
+    all: Vec<(u64, Arc<Member>)>,
+    slots: Vec<Slot>,
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        TABLE.set(Table::NONE);
+        self.0.get_mut().all.iter().for_each(|(_, member)| member.end());
+    }
+}
+
+impl Stocks {
+    fn add(&mut self, pool: u64, member: &Arc<Member>) -> Option<()> {
+        if self.all.len() >= self.slots.len() / SLOTS_A_STOCK {
+            self.grow()?;
+        }
+        self.all.push((pool, Arc::clone(member)));
+        TABLE.get().put(pool, member);
+        Some(())
+    }
+
+    /// Makes room for as many again as there are; first of all, those of pools that are no more make room.
+    fn grow(&mut self) -> Option<()> {
+        let lives = |(_, member): &(u64, Arc<Member>)| Arc::strong_count(member) > 1;
+        let most = (2 * self.all.iter().filter(|one| lives(one)).count()).next_power_of_two().max(2);
+        self.all.try_reserve(most.saturating_sub(self.all.len())).ok()?;
+        let mut slots = Vec::new();
+        slots.try_reserve_exact(SLOTS_A_STOCK * most).ok()?;
+        slots.resize(SLOTS_A_STOCK * most, BARE.0);
+        self.all.retain(lives);
+        let table = Table::of(&mut slots);
+        self.all.iter().for_each(|(pool, member)| table.put(*pool, member));
+        TABLE.set(table);
+        // Not before the thread has the other ones: its allocator may come by here.
+        drop(mem::replace(&mut self.slots, slots));
+        Some(())
+    }
+}
+
+/// The calling thread's stock of a pool.
+///
+/// It is valid as long as the pool, which keeps the stocks of all threads that did not end.
+#[inline]
+pub(super) fn mine(pool: u64) -> Option<NonNull<Member>> {
+    let table = TABLE.get();
+    let slot = table.at(pool);
+    if slot.pool == pool {
+        Some(slot.member)
+    } else if slot.pool == NOTHING {
+        None
+    } else {
+        table.get(pool)
+    }
+}
+
+/// A buffer from the calling thread's stock of a pool, for a request.
+///
+/// # Safety
+/// The pool lives.
+#[inline]
+pub(super) unsafe fn pop(pool: u64, request: Layout) -> Option<NonNull<u8>> {
+    if !is_small(request) {
+        return None;
+    }
+    let slot = TABLE.get().at(pool);
+    if slot.pool == pool {
+        // SAFETY: the caller's word.
+        unsafe { pop_from(slot.member, request) }
+    } else if slot.pool == NOTHING {
+        None
+    } else {
+        // SAFETY: the caller's word.
+        unsafe { pop_from_afar(pool, request) }
+    }
+}
+
+/// As [`pop`]; apart, so that the way through it that is taken most has nothing to keep for later.
 #[cold]
-fn find(pool: u64) -> Option<NonNull<Member>> {
-    let find = |registry: &Registry| {
-        let registry = registry.0.borrow();
-        let at = registry.binary_search_by_key(&pool, |(other, _)| *other).ok()?;
-        Some(NonNull::from(&*registry[at].1))
-    };
-    // A thread that left its stocks has none.
-    let member = REGISTRY.try_with(find).ok()?;
-    remember(pool, member);
-    member
+#[inline(never)]
+unsafe fn pop_from_afar(pool: u64, request: Layout) -> Option<NonNull<u8>> {
+    // SAFETY: the caller's word.
+    unsafe { pop_from(TABLE.get().get(pool)?, request) }
+}
+
+/// # Safety
+/// It is the calling thread's stock of a pool that lives.
+#[inline(always)]
+unsafe fn pop_from(member: NonNull<Member>, request: Layout) -> Option<NonNull<u8>> {
+    // SAFETY: valid as long as the pool.
+    let member = unsafe { member.as_ref() };
+    debug_assert!(member.is_mine(), "another thread's stock, or one that its thread left");
+    // SAFETY: *Owned*: the stock is the calling thread's.
+    unsafe { member.stock.enter(|stock| stock.pop(request)) }
+}
+
+/// Gives the calling thread's stock of a pool a buffer that was freed, if it has room.
+///
+/// # Safety
+/// The pool lives.
+#[inline]
+pub(super) unsafe fn push(pool: u64, ptr: NonNull<u8>, request: Layout) -> Option<()> {
+    if !is_small(request) {
+        return None;
+    }
+    let slot = TABLE.get().at(pool);
+    if slot.pool == pool {
+        // SAFETY: the caller's word.
+        unsafe { push_to(slot.member, ptr, request) }
+    } else if slot.pool == NOTHING {
+        None
+    } else {
+        // SAFETY: the caller's word.
+        unsafe { push_afar(pool, ptr, request) }
+    }
+}
+
+/// As [`push`], and apart as [`pop_from_afar`].
+#[cold]
+#[inline(never)]
+unsafe fn push_afar(pool: u64, ptr: NonNull<u8>, request: Layout) -> Option<()> {
+    // SAFETY: the caller's word.
+    unsafe { push_to(TABLE.get().get(pool)?, ptr, request) }
+}
+
+/// # Safety
+/// As for [`pop_from`].
+#[inline(always)]
+unsafe fn push_to(member: NonNull<Member>, ptr: NonNull<u8>, request: Layout) -> Option<()> {
+    // SAFETY: valid as long as the pool.
+    let member = unsafe { member.as_ref() };
+    debug_assert!(member.is_mine(), "another thread's stock, or one that its thread left");
+    // SAFETY: *Owned*: the stock is the calling thread's.
+    unsafe { member.stock.enter(|stock| stock.push(ptr, request)) }
 }
 
 /// Whether threads can have stocks of a pool.
@@ -228,31 +405,11 @@ pub(super) fn can_enlist(pool: u64) -> bool {
     pool != NO_POOL && !given_up()
 }
 
-/// Gives the calling thread a stock of a pool; `false` if it cannot have one.
+/// Gives the calling thread a stock of a pool, of which it has none; `false` if it cannot have one: it left its stocks, or is about to get
+/// another, whose memory comes from an allocator that uses pools itself.
 pub(super) fn enlist(pool: u64, member: &Arc<Member>) -> bool {
-    let add = |registry: &Registry| {
-        let mut registry = registry.0.borrow_mut();
-        // When it would grow, those of pools that are no more make room.
-        if registry.len() == registry.capacity() {
-            registry.retain(|(_, member)| Arc::strong_count(member) > 1);
-            let more = registry.len().max(POOLS_NEARBY);
-            if registry.try_reserve(more).is_err() {
-                return false;
-            }
-        }
-        let Err(at) = registry.binary_search_by_key(&pool, |(other, _)| *other) else { return false };
-        registry.insert(at, (pool, Arc::clone(member)));
-        true
-    };
-    let enlisted = REGISTRY.try_with(add).unwrap_or(false);
-    if enlisted {
-        remember(pool, Some(NonNull::from(&**member)));
-    }
-    enlisted
-}
-
-fn remember(pool: u64, member: Option<NonNull<Member>>) {
-    NEARBY.with(|nearby| nearby[pool as usize % POOLS_NEARBY].set((pool, member)));
+    let add = |registry: &Registry| registry.0.try_borrow_mut().ok()?.add(pool, member);
+    REGISTRY.try_with(add).ok().flatten().is_some()
 }
 
 #[cfg(test)]
@@ -277,8 +434,28 @@ mod tests {
             assert!(enlist(pool, &member(&mut members)));
             assert!(mine(pool).is_some());
         }
-        assert!(REGISTRY.with(|registry| registry.0.borrow().len()) <= 2 * POOLS_NEARBY);
+        assert!(REGISTRY.with(|registry| registry.0.borrow().all.len()) <= 2);
         assert_eq!(mine(first), Some(NonNull::from(&*kept)));
+    }
+
+    /// Where there are stocks.
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    #[test]
+    fn pools_of_any_numbers_lie_apart() {
+        let there = member(&mut Members::new());
+        for apart in (1..=100).chain([128, 1000, 1024, 4096, 1 << 20]) {
+            for count in [2, 10, 100, 1000] {
+                let mut slots = vec![BARE.0; SLOTS_A_STOCK * (count as usize).next_power_of_two()];
+                let table = Table::of(&mut slots);
+                let pools = || (0..count).map(|i| identity(7 + i * apart));
+                pools().for_each(|pool| table.put(pool, &there));
+                // How many slots are looked at beyond the first one.
+                let beyond = |pool: u64| table.find(pool).wrapping_sub(pool) / SLOT as u64;
+                assert!(pools().all(|pool| table.get(pool).is_some()));
+                assert!(pools().map(beyond).sum::<u64>() <= count / 3 + 4, "{count} pools, {apart} apart");
+                assert!(table.get(identity(3)).is_none() && table.get(NO_POOL).is_none());
+            }
+        }
     }
 
     #[test]

@@ -10,6 +10,9 @@
 /// The most buffers in a stack: as many as a bucket keeps by default, all its classes together.
 pub(super) const STACK_BUFFERS: usize = 8;
 
+/// How many stacks a stock has room for from the start; one of them is for nothing.
+pub(super) const STACKS_AT_FIRST: usize = 2;
+
 /// The most bytes leased to one stock. Of the pool's caps, it has at most these parts: what one has leased, no other can have.
 pub(super) const STOCK_BYTES: usize = 256 << 10;
 pub(super) const STOCK_BYTES_PART: usize = 16;
@@ -23,10 +26,14 @@ pub(super) const FREES_WITHOUT_ROOM: u32 = 32;
 
 // Which stocks are found at once: `threads`.
 
-/// How many pools a thread can use alternately without the registry, in which it searches.
-pub(super) const POOLS_NEARBY: usize = 4;
+/// At least so many slots a thread has for each of its stocks, in the table in which it finds them: of a thousand, some 170 are not where they are
+/// looked for first. A power of two.
+pub(super) const SLOTS_A_STOCK: usize = 4;
 
 // What goes back to the backing: `state`.
 
 /// So many buffers are taken out under one hold of the lock, and given to the backing without it.
 pub(super) const BUFFERS_EVICTED: usize = 16;
+
+/// One of so many frees that take the lock looks at the clock: it takes a tenth of such a free.
+pub(super) const FREES_A_LOOK: u64 = 64;

@@ -75,6 +75,13 @@ fn place_of(block: NonNull<u8>) -> Option<&'static Served> {
     SERVED.iter().find(|place| place.start.load(Acquire) == block.addr().get())
 }
 
+/// Bytes of what was served so, and is in use.
+#[cold]
+pub(super) fn bytes_in_use() -> usize {
+    let is_in_use = |place: &&Served| place.start.load(Acquire) > TAKEN;
+    SERVED.iter().filter(is_in_use).map(|place| place.bytes.load(Relaxed)).sum()
+}
+
 /// Whether a block was served so, and is in use.
 #[cold]
 pub(super) fn has_served(block: NonNull<u8>) -> bool {

@@ -5,11 +5,13 @@
 mod aside;
 mod cache;
 mod errands;
+mod footprint;
 mod fork;
 mod parcels;
 mod pot;
 mod purger;
 mod reach;
+mod refusal;
 mod runs;
 mod settings;
 mod shards;
@@ -23,6 +25,9 @@ use std::alloc::Layout;
 use std::hint;
 use std::ptr::NonNull;
 
+pub use self::footprint::Footprint;
+pub(crate) use self::footprint::footprint;
+pub(crate) use self::refusal::on_refusal;
 pub(crate) use self::runs::relocate;
 pub(crate) use self::settings::{config, configure};
 
@@ -31,11 +36,13 @@ use self::errands::{keep_budget, once_more, pursue_all};
 use self::purger::Purger;
 use self::runs::{give_back_run, obtain_run, resize_run};
 use self::shards::{ShardState, Visit, enter_home, owner};
+use self::tally::Snapshot;
 use self::threads::{Caches, at_hand, current};
 use crate::heap::classes::{self, SLAB_CLASSES, class_capacity, class_pages};
-use crate::heap::{Granted, Promotion};
+use crate::heap::{Granted, Holding, Promotion};
 use crate::heap_config::HeapSettings;
 use crate::os::{self, Linux};
+use crate::pressure::{self, HEAP};
 use crate::stats::Stats;
 use crate::sync::{Lock, LockGuard};
 
@@ -144,6 +151,7 @@ static EARLY: extern "C" fn() = {
             central.heed_environment();
             central.settings
         };
+        pressure::set_period(purger::period(&settings));
         shards::heed(&settings);
     }
     early
@@ -175,6 +183,11 @@ pub(crate) fn obtain_zeroed(request: Layout) -> Option<NonNull<u8>> {
     Some(start)
 }
 
+/// Whether what lies at an address is the heap's.
+pub(crate) fn has(at: NonNull<u8>) -> bool {
+    shards::owner(at).enter().is_some_and(|mut inside| inside.heap.holding(at) != Holding::Nothing)
+}
+
 /// Takes a block back that was granted for `request`, and is not used any more.
 #[inline]
 pub(crate) fn give_back(block: NonNull<u8>, request: Layout) {
@@ -202,6 +215,11 @@ fn obtain_run_start(request: Layout) -> Option<NonNull<u8>> {
 
 #[cold]
 fn obtain_class(class: usize, request: Layout) -> Option<NonNull<u8>> {
+    let attempt = || try_class(class, request);
+    attempt().or_else(|| refusal::answer(request, attempt, |block| block))
+}
+
+fn try_class(class: usize, request: Layout) -> Option<NonNull<u8>> {
     let cache = current();
     let _at_leases = cache.enter();
     if class >= SLAB_CLASSES {
@@ -286,7 +304,6 @@ fn refill(cache: &'static Cache, class: usize, request: Layout, is_last: bool) -
     let missed = heap.misses() > misses;
     match block {
         Some(_) => tallies.served(counts, Some(class), class_capacity(class), request.size(), missed),
-        None if is_last => tallies.refused(),
         None => return Some(None),
     }
     if is_of_parcel {
@@ -421,8 +438,9 @@ fn resize_slowly(cache: &Cache, old: usize, new: usize) {
     purger::counted(inside, counts);
 }
 
-/// Gives all free memory back to the operating system; returns how many bytes.
+/// Gives all free memory, and what is kept for reuse above the heap, back to the operating system; returns how many bytes.
 pub(crate) fn trim() -> usize {
+    HEAP.reclaim(usize::MAX);
     drain(current());
     reach::call_in(false);
     trim_heap()
@@ -477,11 +495,25 @@ pub(crate) fn serial() -> Vec<(&'static str, (u64, u64))> {
 
 /// A snapshot of what all threads did.
 pub(crate) fn stats() -> Stats {
+    // Its rows take memory: not under the locks.
+    let mut stats: Stats = snapshot().into();
+    stats.keep_above(HEAP.settled().all());
+    stats
+}
+
+fn snapshot() -> Snapshot {
     let cache = current();
     // All of what was left aside is counted.
     while WORK_IS_LEFT.load(Relaxed) && central().is_some() {
         hint::spin_loop();
     }
-    // Its rows take memory: not under the locks.
-    shards::sum(cache).snapshot().into()
+    shards::sum(cache).snapshot()
+}
+
+/// As [`stats`]; the peaks are taken anew from now on.
+pub(crate) fn take_peaks() -> Stats {
+    let stats = stats();
+    tally::forget_peak(stats.bytes_in_use + stats.kept_above_bytes);
+    shards::all().filter_map(|shard| shard.enter()).for_each(|mut inside| inside.heap.forget_peak());
+    stats
 }

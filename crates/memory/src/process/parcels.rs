@@ -257,6 +257,11 @@ impl ThreadParcels {
         }
     }
 
+    /// How many pages are free in them, for who is told.
+    pub(crate) fn free_pages(&self) -> usize {
+        self.all().map(|(_, parcel)| parcel.free_pages() as usize).sum()
+    }
+
     /// Whether some pages are free in them.
     pub(crate) fn hold_some(&self) -> bool {
         self.all().any(|(_, parcel)| parcel.has_free())

@@ -22,6 +22,7 @@ use super::tuning::{
 use super::{Central, central, central_lock, pot, promote, reach, threads, tire};
 use crate::heap_config::{Background, HeapSettings};
 use crate::os;
+use crate::pressure;
 use crate::retention::TICKS;
 use crate::sync::BREATH;
 
@@ -64,7 +65,7 @@ impl Purger {
 }
 
 /// A tick; `None` if memory does not decay.
-fn period(settings: &HeapSettings) -> Option<u64> {
+pub(super) fn period(settings: &HeapSettings) -> Option<u64> {
     let decay = u64::try_from(settings.decay.value?.as_nanos()).unwrap_or(NEVER);
     Some((decay / TICKS as u64).max(SHORTEST_TICK_NANOSECONDS))
 }
@@ -306,6 +307,7 @@ fn tick() {
     } else {
         tire();
     }
+    pressure::pass_time();
     shards::tick();
     for shard in shards::all() {
         if let Some(mut inside) = shard.enter() {

@@ -8,7 +8,7 @@ use std::ptr::{self, NonNull};
 use super::cache::{Cache, misuse};
 use super::errands::{keep_budget, let_others, meanwhile, once_more};
 use super::shards::{self, Inside, ShardState, enter_home, owner};
-use super::{aside, current, promote_now, purger};
+use super::{aside, current, promote_now, purger, refusal};
 use crate::heap::classes::{self, Place, Run};
 use crate::heap::{Granted, Heap, Progress, Resize};
 use crate::os::Os;
@@ -16,8 +16,15 @@ use crate::os::Os;
 /// A run for a request that has no class.
 #[inline]
 pub(super) fn obtain_run(request: Layout) -> Option<Granted> {
+    let attempt = || try_request(request);
+    attempt().or_else(|| refusal::answer(request, attempt, |start| Granted { start, dirty: 0..0 }))
+}
+
+#[inline]
+fn try_request(request: Layout) -> Option<Granted> {
     let cache = current();
-    let Some(run) = classes::run(request) else { return too_large(cache) };
+    // One that is larger than any heap has none.
+    let run = classes::run(request)?;
     let Some(mut inside) = enter_home(cache) else {
         return aside::obtain(request).map(|start| Granted { start, dirty: 0..0 });
     };
@@ -31,21 +38,8 @@ pub(super) fn obtain_run(request: Layout) -> Option<Granted> {
 }
 
 /// Whether a run cannot be had, whatever is freed.
-fn is_beyond(inside: &Inside, run: Run) -> bool {
+pub(super) fn is_beyond(inside: &Inside, run: Run) -> bool {
     shards::is_beyond(run.capacity()) || inside.heap.is_beyond(run)
-}
-
-/// Larger than any heap.
-#[cold]
-fn too_large(cache: &Cache) -> Option<Granted> {
-    refused(cache);
-    None
-}
-
-fn refused(cache: &Cache) {
-    if let Some(mut inside) = enter_home(cache) {
-        inside.tallies.refused();
-    }
 }
 
 #[cold]
@@ -53,8 +47,7 @@ fn obtain_other(cache: &Cache, mut inside: Inside, run: Run, size: usize) -> Opt
     inside = shards::with_limits_renewed(inside)?;
     // Nothing is done, or given up, for what cannot be had.
     if is_beyond(&inside, run) {
-        drop(inside);
-        return too_large(cache);
+        return None;
     }
     let is_first = ptr::eq(inside.shard, shards::first());
     let mut granted = try_run(cache, inside, run, size);
@@ -64,9 +57,6 @@ fn obtain_other(cache: &Cache, mut inside: Inside, run: Run, size: usize) -> Opt
     }
     if granted.is_none() {
         granted = once_more(cache, || try_run(cache, shards::first().enter()?, run, size));
-    }
-    if granted.is_none() {
-        refused(cache);
     }
     granted
 }

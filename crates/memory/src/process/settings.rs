@@ -8,6 +8,7 @@ use super::{Central, central_lock, purger, shards};
 use crate::bytes::{FORM, number, parse};
 use crate::heap_config::{HeapConfig, HeapSettings, HugePages};
 use crate::os;
+use crate::pressure;
 
 /// Applies what a configuration says, from now on.
 pub(crate) fn configure(config: &HeapConfig) {
@@ -18,6 +19,7 @@ pub(crate) fn configure(config: &HeapConfig) {
         central.begin_again(cache);
         central.settings
     };
+    pressure::set_period(purger::period(&settings));
     shards::heed(&settings);
     for shard in shards::all() {
         shard.enter().map(purger::keep_within_idle_limit);

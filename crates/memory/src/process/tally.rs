@@ -4,7 +4,7 @@ use super::cache::{Cache, Tally};
 use super::shards;
 use super::tuning::UNPUBLISHED_BYTES;
 use crate::heap::Heap;
-use crate::heap::classes::{CLASSES, class_capacity};
+use crate::heap::classes::{CLASSES, PAGE, class_capacity};
 use crate::layout::{BUCKETS, bucket_of};
 use crate::os::Os;
 use crate::stats::{BucketStats, Stats};
@@ -114,14 +114,22 @@ impl Tallies {
     }
 }
 
+/// The peak is taken anew from now on, where so much is in use.
+pub(super) fn forget_peak(in_use: usize) {
+    PUBLISHED.peak.store(in_use.cast_signed(), Relaxed);
+}
+
 /// The sums of all counters.
 #[derive(Debug)]
 pub(super) struct Sums {
     sum: Tally,
     held: [usize; CLASSES],
+    /// Pages that are free in the parcels of threads.
+    parcel_pages: usize,
     buckets: [Bucket; BUCKETS],
     runs_rounded: usize,
     failures: u64,
+    released: u64,
     reserved: usize,
     peak_reserved: usize,
 }
@@ -131,9 +139,11 @@ impl Sums {
         Self {
             sum: Tally::new(),
             held: [0; CLASSES],
+            parcel_pages: 0,
             buckets: Tallies::new().buckets,
             runs_rounded: 0,
             failures: 0,
+            released: 0,
             reserved: 0,
             peak_reserved: 0,
         }
@@ -150,6 +160,7 @@ impl Sums {
         for (class, held) in self.held.iter_mut().enumerate() {
             *held += cache.held(class);
         }
+        self.parcel_pages += cache.parcels.free_pages();
     }
 
     /// Adds what was counted in a shard.
@@ -163,6 +174,7 @@ impl Sums {
         }
         self.runs_rounded = self.runs_rounded.wrapping_add(tallies.runs_rounded);
         self.failures += tallies.failures;
+        self.released += heap.released();
         self.reserved += heap.resident();
         // Of several, the sum of their peaks is an upper bound.
         self.peak_reserved += heap.peak_resident();
@@ -176,9 +188,11 @@ impl Sums {
             peak: usize::try_from(PUBLISHED.peak.load(Relaxed).max(in_use)).unwrap_or(0),
             sum: self.sum,
             held: self.held,
+            parcel_pages: self.parcel_pages,
             buckets: self.buckets,
             runs_rounded: usize::try_from(self.runs_rounded.cast_signed()).unwrap_or(0),
             failures: self.failures,
+            released: self.released,
             reserved: self.reserved,
             peak_reserved: self.peak_reserved,
         }
@@ -190,19 +204,43 @@ impl Sums {
 pub(super) struct Snapshot {
     sum: Tally,
     held: [usize; CLASSES],
+    parcel_pages: usize,
     in_use: usize,
     peak: usize,
     buckets: [Bucket; BUCKETS],
     runs_rounded: usize,
     failures: u64,
+    released: u64,
     reserved: usize,
     peak_reserved: usize,
+}
+
+impl Snapshot {
+    /// Bytes of all blocks in use.
+    pub(super) fn in_use_rounded(&self) -> usize {
+        let bytes = |class: usize| {
+            // A block may have been freed by a thread whose counters were read before those of the one that took it.
+            let blocks = self.sum.allocations[class].saturating_sub(self.sum.frees[class]);
+            blocks as usize * class_capacity(class)
+        };
+        self.runs_rounded + (0..CLASSES).map(bytes).sum::<usize>()
+    }
+
+    /// Bytes that threads have at hand: free blocks, and free pages of parcels.
+    pub(super) fn held_by_threads(&self) -> usize {
+        let blocks: usize = self.held.iter().enumerate().map(|(class, held)| held * class_capacity(class)).sum();
+        blocks + self.parcel_pages * PAGE
+    }
+
+    /// Bytes that are counted as resident.
+    pub(super) fn reserved(&self) -> usize {
+        self.reserved.max(self.in_use_rounded())
+    }
 }
 
 impl From<Snapshot> for Stats {
     fn from(counted: Snapshot) -> Self {
         let mut rows: [(Bucket, usize, usize); BUCKETS] = counted.buckets.map(|bucket| (bucket, 0, 0));
-        let mut in_use_rounded = counted.runs_rounded;
         for class in 0..CLASSES {
             let capacity = class_capacity(class);
             let (allocations, frees) = (counted.sum.allocations[class], counted.sum.frees[class]);
@@ -211,8 +249,6 @@ impl From<Snapshot> for Stats {
             bucket.frees += frees;
             *kept += counted.held[class];
             *bytes += counted.held[class] * capacity;
-            // A block may have been freed by a thread whose counters were read before those of the one that took it.
-            in_use_rounded += allocations.saturating_sub(frees) as usize * capacity;
         }
         let buckets: Vec<BucketStats> = rows
             .iter()
@@ -233,7 +269,7 @@ impl From<Snapshot> for Stats {
             .collect();
         let pool_hits = buckets.iter().map(|row| row.hits).sum();
         let pool_misses = buckets.iter().map(|row| row.misses).sum();
-        let reserved = counted.reserved.max(in_use_rounded);
+        let (reserved, in_use_rounded) = (counted.reserved(), counted.in_use_rounded());
         // What was freed meanwhile may be missing in the one and not in the other.
         let in_use = counted.in_use.min(in_use_rounded);
         Stats {
@@ -247,11 +283,12 @@ impl From<Snapshot> for Stats {
             pool_hits,
             pool_misses,
             pooled_bytes: reserved - in_use_rounded,
+            kept_above_bytes: 0,
             pooled_buffers: buckets.iter().map(|row| row.pooled_buffers).sum(),
             overhead_bytes: 0,
             reserved_bytes: reserved,
             peak_reserved_bytes: counted.peak_reserved.max(reserved),
-            released: 0,
+            released: counted.released,
             failures: counted.failures,
             buckets,
         }

@@ -12,7 +12,7 @@ use super::cache::{Cache, Tally};
 use super::errands::keep_budget;
 use super::shards::{self, Inside, Visit, owner};
 use super::tuning::{CACHES_SEEN_A_HOLD, SPARE_CACHES, WALKS};
-use super::{Central, aside, central, purger};
+use super::{Central, aside, central, central_lock, purger};
 use crate::heap::classes::{self, Run};
 use crate::os::{self, Ends};
 use crate::sync::atomic::Ordering::Relaxed;
@@ -54,6 +54,8 @@ pub(super) struct Caches {
     first: Option<&'static Cache>,
     spare: Option<&'static Cache>,
     spares: usize,
+    /// How many there are, spare or not.
+    count: usize,
     /// The thread that made the first request, by [`this_thread`].
     pioneer: usize,
     /// How many came into the list so far.
@@ -84,7 +86,7 @@ fn link(cache: Option<&'static Cache>) -> *mut Cache {
 
 impl Caches {
     pub(super) const fn new() -> Self {
-        Self { first: None, spare: None, spares: 0, pioneer: 0, listed: 0, walks: [None; WALKS] }
+        Self { first: None, spare: None, spares: 0, count: 0, pioneer: 0, listed: 0, walks: [None; WALKS] }
     }
 
     /// Those in use.
@@ -147,6 +149,7 @@ impl Caches {
         // SAFETY: spare caches are linked to each other.
         self.spare = unsafe { cache.next.load(Relaxed).as_ref() };
         self.spares -= 1;
+        self.count -= 1;
         Some(cache)
     }
 
@@ -159,6 +162,7 @@ impl Caches {
         cache.next.store(link(self.first), Relaxed);
         cache.before.store(ptr::null_mut(), Relaxed);
         self.listed += 1;
+        self.count += 1;
         cache.number.store(self.listed, Relaxed);
         cache.taken.store(true, Relaxed);
         cache.attend();
@@ -195,6 +199,7 @@ impl Caches {
         cache.give_up_portions(usize::MAX);
         cache.begin_anew();
         if self.spares == SPARE_CACHES {
+            self.count -= 1;
             return Some(cache);
         }
         cache.next.store(link(self.spare), Relaxed);
@@ -231,6 +236,11 @@ pub(super) fn see_all(
             None
         })?;
     }
+}
+
+/// Bytes of the heap's pages that all caches are, whatever lies in them.
+pub(super) fn bytes_of_caches() -> usize {
+    central_lock().caches.count * run().map_or(0, |run| run.capacity())
 }
 
 /// What a cache takes of the heap: pages of its own, as most of them are never touched.

@@ -148,3 +148,16 @@ pub(super) const PIECES_A_CALL: u64 = 8;
 
 /// The thread looks at the settings at least so often: once a second. Then it ends if it is not wanted any more.
 pub(super) const SETTINGS_NANOSECONDS: u64 = 1_000_000_000;
+
+// What follows upon a refusal: `refusal`.
+
+/// What may be granted beyond the limit, and the most bytes of a request that it is for: a page each, so sixteen blocks, which come back to
+/// the thread's cache as others do. Enough for a message and what formats it.
+pub(super) const RESERVE: usize = 64 << 10;
+pub(super) const RESERVED_SIZE: usize = 4096;
+
+/// How often a handler is asked for one request: it may free a little each time.
+pub(super) const TRIES_ASKED: u32 = 16;
+
+/// Nanoseconds between two lines about refusals.
+pub(super) const REFUSALS_APART: u64 = 1_000_000_000;

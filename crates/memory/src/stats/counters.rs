@@ -151,11 +151,21 @@ impl Counters {
         }
     }
 
+    /// The peaks are taken anew from now on, with so much pooled.
+    pub(crate) fn forget_peaks(&mut self, pooled: usize) {
+        self.requested.out.forget_peak();
+        self.peak_reserved = self.in_use_or_stocked() + pooled;
+    }
+
+    /// A tick of the clock has passed.
+    pub(crate) fn pass_time(&mut self) {
+        self.recent.tick(self.in_use_rounded());
+    }
+
     /// Takes over what a thread's stock counted since this was called last.
     #[inline]
     pub(crate) fn settle(&mut self, tab: &mut Tab) {
-        // Every request and every free has a size.
-        if tab.requested.out | tab.requested.back != 0 {
+        if !tab.is_blank() {
             self.take_over(tab);
         }
         self.set_clock(tab);
@@ -204,6 +214,23 @@ impl Counters {
         }
     }
 
+    /// The backing changed the size of a block: its bucket, its requested and its rounded size. In another bucket it counts as another one.
+    pub(crate) fn resized_below(&mut self, old: (usize, usize, usize), new: (usize, usize, usize), pooled: usize) {
+        let ((from, old, old_rounded), (to, new, new_rounded)) = (old, new);
+        self.buckets[from].held -= old_rounded;
+        self.buckets[to].held += new_rounded;
+        if from != to {
+            self.buckets[from].frees += 1;
+            self.buckets[from].released += 1;
+            self.buckets[to].misses += 1;
+        }
+        self.resized(old, new);
+        self.reserved = self.reserved + new_rounded - old_rounded;
+        self.in_use_rounded += new_rounded.cast_signed() - old_rounded.cast_signed();
+        self.recent.in_use(self.in_use_rounded());
+        self.peak_reserved = self.peak_reserved.max(self.in_use_or_stocked() + pooled);
+    }
+
     /// A buffer, neither in use nor pooled any more, is about to go back to the backing.
     pub(crate) fn return_begins(&mut self, bucket: usize, capacity: usize) {
         self.buckets[bucket].released += 1;
@@ -249,6 +276,11 @@ impl Counters {
         self.failures += 1;
     }
 
+    /// What was refused last was not needed.
+    pub(crate) fn refused_for_nothing(&mut self) {
+        self.failures = self.failures.saturating_sub(1);
+    }
+
     /// The statistics, with what is known to be kept; in each bucket, so many buffers more may lie in stocks that did not tell.
     pub(crate) fn snapshot(&self, kept: &[FreeBuffers; BUCKETS], untold: &[usize; BUCKETS]) -> Stats {
         let rows = self.buckets.iter().zip(kept).zip(untold).enumerate();
@@ -261,18 +293,19 @@ impl Counters {
         let pooled_bytes = buckets.iter().map(|row| row.pooled_bytes).sum();
         let held: usize = self.buckets.iter().map(|counted| counted.held).sum();
         let in_use_rounded = held - pooled_bytes;
-        let bytes_in_use = usize::try_from(self.requested.in_use()).unwrap_or(0).min(in_use_rounded);
+        let bytes_in_use = usize::try_from(self.requested.out.in_use()).unwrap_or(0).min(in_use_rounded);
         Stats {
             allocations: pool_hits + pool_misses,
             deallocations: self.buckets.iter().map(|counted| counted.frees).sum(),
             bytes_allocated: self.requested.back.wrapping_add(bytes_in_use),
             bytes_freed: self.requested.back,
             bytes_in_use,
-            peak_bytes_in_use: usize::try_from(self.requested.peak).unwrap_or(0).max(bytes_in_use),
+            peak_bytes_in_use: usize::try_from(self.requested.out.peak).unwrap_or(0).max(bytes_in_use),
             bytes_in_use_rounded: in_use_rounded,
             pool_hits,
             pool_misses,
             pooled_bytes,
+            kept_above_bytes: 0,
             pooled_buffers: buckets.iter().map(|row| row.pooled_buffers).sum(),
             overhead_bytes: self.reserved - held,
             reserved_bytes: self.reserved,

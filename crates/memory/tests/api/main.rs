@@ -5,19 +5,26 @@
 mod common;
 
 mod arena;
+mod buffers;
 mod conformance;
 mod containers;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod corpus;
 mod faults;
+mod handles;
 mod init;
 mod lattice;
 mod laws;
+mod limits;
 mod model;
 mod panics;
 #[cfg(feature = "plan")]
 mod planned;
+mod pressure;
+mod reasons;
 #[cfg(feature = "serde")]
 mod serde;
 mod stocks;
 mod threads;
+#[cfg(feature = "derive")]
+mod zeroable;

@@ -24,6 +24,8 @@ struct Model {
     idle: Vec<Idle>,
     expect: Stats,
     by_bucket: HashMap<usize, [u64; 4]>,
+    /// What those buffers are, by their addresses, that shrank and stayed.
+    roomy: HashMap<usize, (usize, usize)>,
     /// The most that was in use (rounded) in each of the last ticks, and now.
     peaks: Vec<usize>,
 }
@@ -39,11 +41,20 @@ const RELEASED: usize = 3;
 
 impl Model {
     fn new(config: PoolConfig) -> Self {
-        Self { config, idle: Vec::new(), expect: Stats::default(), by_bucket: HashMap::new(), peaks: vec![0] }
+        let (by_bucket, roomy) = (HashMap::new(), HashMap::new());
+        Self { config, idle: Vec::new(), expect: Stats::default(), by_bucket, roomy, peaks: vec![0] }
+    }
+
+    /// The capacity and the alignment of a buffer.
+    fn block(&self, address: usize, request: Layout) -> (usize, usize) {
+        let said = (self.capacity(request.size()), request.align().max(self.config.alignment));
+        self.roomy.get(&address).copied().unwrap_or(said)
     }
 
     fn capacity(&self, size: usize) -> usize {
-        capacity(size, self.config.classes_per_bucket)
+        let capacity = capacity(size, self.config.classes_per_bucket);
+        // Below a limit, nothing is rounded to more than a multiple of 64.
+        if self.config.limit.is_some() { capacity.min(size.next_multiple_of(64)) } else { capacity }
     }
 
     fn count(&mut self, bucket: usize, what: usize) {
@@ -114,8 +125,8 @@ impl Model {
     }
 
     fn put(&mut self, address: usize, request: Layout) {
-        let capacity = self.capacity(request.size());
-        let align = request.align().max(self.config.alignment);
+        let (capacity, align) = self.block(address, request);
+        self.roomy.remove(&address);
         let mine = bucket(capacity);
         self.count(mine, FREES);
         self.expect.bytes_freed += request.size();
@@ -199,23 +210,37 @@ fn verify(live: &Live, upto: usize) {
     }
 }
 
-/// Compares the statistics after each so many operations: in between, the thread keeps some of them to itself.
-fn run(config: PoolConfig, seed: u64, operations: usize, pace: usize) {
-    let mut rng = fastrand::Rng::with_seed(seed);
-    let ledger = Tracking::new(System);
-    let pool = BufferPool::with_config_in(config, &ledger);
-    let config = *pool.config();
-    let mut model = Model::new(config);
-    let mut live: Vec<Live> = Vec::new();
-    let sizes: Vec<usize> = (0..12).map(|_| random_size(&mut rng, LARGEST)).collect();
-    let random_layout = |rng: &mut fastrand::Rng| {
-        let size = if rng.u8(..) < 200 { sizes[rng.usize(..sizes.len())] } else { random_size(rng, LARGEST) };
-        layout(size, if rng.u8(..) < 230 { 1 << rng.u32(0..=6) } else { 1 << rng.u32(7..=13) })
-    };
-    for operation in 0..operations {
+/// A pool and its model at work.
+struct Run<'a> {
+    rng: fastrand::Rng,
+    pool: BufferPool<&'a Tracking<System>>,
+    model: Model,
+    live: Vec<Live>,
+    sizes: Vec<usize>,
+    operation: usize,
+    /// The statistics are compared after each so many operations: in between, the thread keeps some of them to itself.
+    pace: usize,
+}
+
+impl<'a> Run<'a> {
+    fn new(config: PoolConfig, seed: u64, pace: usize, ledger: &'a Tracking<System>) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let pool = BufferPool::with_config_in(config, ledger);
+        let model = Model::new(*pool.config());
+        let sizes = (0..12).map(|_| random_size(&mut rng, LARGEST)).collect();
+        Self { rng, pool, model, live: Vec::new(), sizes, operation: 0, pace }
+    }
+
+    fn step(&mut self) {
+        let Self { rng, pool, model, live, sizes, .. } = self;
+        let config = *pool.config();
+        let random_layout = |rng: &mut fastrand::Rng| {
+            let size = if rng.u8(..) < 200 { sizes[rng.usize(..sizes.len())] } else { random_size(rng, LARGEST) };
+            layout(size, if rng.u8(..) < 230 { 1 << rng.u32(0..=6) } else { 1 << rng.u32(7..=13) })
+        };
         let case = rng.u8(..);
         if live.is_empty() || (case < 110 && live.len() < 60) {
-            let request = random_layout(&mut rng);
+            let request = random_layout(rng);
             let zeroed = rng.bool();
             let expected = model.get(request);
             let got = if zeroed { pool.get_zeroed(request) } else { pool.get(request) };
@@ -249,12 +274,21 @@ fn run(config: PoolConfig, seed: u64, operations: usize, pace: usize) {
             unsafe { pool.put(old.ptr, old.layout) };
         } else if case < 250 {
             let index = rng.usize(..live.len());
-            let request = random_layout(&mut rng);
+            let request = random_layout(rng);
             let (old, zeroed) = (&live[index], rng.bool());
             let (old_size, new_size) = (old.layout.size(), request.size());
-            let in_place = model.capacity(old_size) == model.capacity(new_size)
-                && old.layout.align().max(config.alignment) == request.align().max(config.alignment);
-            let expected = if in_place { Ok(Some(old.ptr.addr().get())) } else { model.get(request) };
+            let address = old.ptr.addr().get();
+            let block = model.block(address, old.layout);
+            let same = (model.capacity(new_size), request.align().max(config.alignment));
+            let in_place = block == same && !model.roomy.contains_key(&address);
+            let mut expected = if in_place { Ok(Some(address)) } else { model.get(request) };
+            let stays = expected.is_err() && new_size <= block.0 && same.1 <= block.1;
+            if stays {
+                model.expect.failures -= 1;
+                model.roomy.insert(address, block);
+                expected = Ok(Some(address));
+            }
+            let in_place = in_place || stays;
             // SAFETY: the buffer is live and came from the pool with this layout.
             let got = unsafe { pool.resize(old.ptr, old.layout, request, zeroed) };
             if let (Ok(ptr), Ok(address)) = (got, expected) {
@@ -285,8 +319,9 @@ fn run(config: PoolConfig, seed: u64, operations: usize, pace: usize) {
             pool.clear();
             model.trim(0);
         }
-        if operation % pace != 0 {
-            continue;
+        self.operation += 1;
+        if !self.operation.is_multiple_of(self.pace) {
+            return;
         }
         let stats = pool.stats();
         model.check(&stats);
@@ -295,34 +330,45 @@ fn run(config: PoolConfig, seed: u64, operations: usize, pace: usize) {
         assert!(stats.pooled_bytes <= config.max_pool_size);
         assert!(stats.buckets.iter().all(|row| row.pooled_buffers <= config.max_buffers_per_bucket));
         assert!(config.limit.is_none_or(|limit| stats.reserved_bytes <= limit));
-        assert_eq!(ledger.live_bytes(), stats.reserved_bytes);
-        if operation % 500 == 0 {
+        assert_eq!(pool.backing().live_bytes(), stats.reserved_bytes);
+        if self.operation.is_multiple_of(500) {
             let mut expected: BTreeMap<usize, Layout> = BTreeMap::new();
-            let align = |align: usize| align.max(config.alignment);
             expected.extend(model.idle.iter().map(|idle| (idle.address, layout(idle.capacity, idle.align))));
             expected.extend(live.iter().map(|live| {
-                let block = layout(model.capacity(live.layout.size()), align(live.layout.align()));
-                (live.ptr.addr().get(), block)
+                let address = live.ptr.addr().get();
+                let (capacity, align) = model.block(address, live.layout);
+                (address, layout(capacity, align))
             }));
-            assert_eq!(ledger.blocks(), expected.into_iter().collect::<Vec<_>>());
-            let blocks = ledger.blocks();
+            assert_eq!(pool.backing().blocks(), expected.into_iter().collect::<Vec<_>>());
+            let blocks = pool.backing().blocks();
             assert!(blocks.windows(2).all(|pair| pair[0].0 + pair[0].1.size() <= pair[1].0), "blocks overlap");
         }
     }
-    for live in live {
-        verify(&live, usize::MAX);
-        // SAFETY: the buffer is live and came from the pool with this layout.
-        unsafe { pool.put(live.ptr, live.layout) };
+
+    fn end(self) {
+        let Self { pool, live, .. } = self;
+        let ledger = *pool.backing();
+        for live in live {
+            verify(&live, usize::MAX);
+            // SAFETY: the buffer is live and came from the pool with this layout.
+            unsafe { pool.put(live.ptr, live.layout) };
+        }
+        assert_eq!(pool.stats().bytes_in_use, 0);
+        drop(pool);
+        assert_eq!((ledger.live_blocks(), ledger.faults().len()), (0, 0));
     }
-    assert_eq!(pool.stats().bytes_in_use, 0);
-    drop(pool);
-    assert_eq!((ledger.live_blocks(), ledger.faults().len()), (0, 0));
 }
 
-#[test]
-fn the_pool_does_what_the_model_does() {
+fn run(config: PoolConfig, seed: u64, operations: usize, pace: usize) {
+    let ledger = Tracking::new(System);
+    let mut run = Run::new(config, seed, pace, &ledger);
+    (0..operations).for_each(|_| run.step());
+    run.end();
+}
+
+fn configs() -> [PoolConfig; 13] {
     let base = PoolConfig::default();
-    let configs = [
+    [
         base,
         base.with_classes_per_bucket(1),
         base.with_classes_per_bucket(4).with_max_pool_size(256 << 10),
@@ -336,12 +382,37 @@ fn the_pool_does_what_the_model_does() {
         base.with_adaptive(true).with_max_buffers_per_bucket(100),
         base.with_max_buffers_per_bucket(0),
         base.with_max_pool_size(0),
-    ];
+    ]
+}
+
+#[test]
+fn the_pool_does_what_the_model_does() {
+    let configs = configs();
     let operations = ops(1_000_000) / configs.len() / 2 + 1;
     for (seed, config) in configs.into_iter().enumerate() {
         run(config, seed as u64, operations, 1);
         run(config, seed as u64 + 100, operations, 50);
     }
+}
+
+/// However many pools a thread uses in turns, each does what it does alone; some come and some go meanwhile.
+#[test]
+fn a_hundred_pools_in_turns_do_what_their_models_do() {
+    let configs = configs();
+    let ledgers: Vec<_> = (0..200).map(|_| Tracking::new(System)).collect();
+    let mut runs: Vec<_> = Vec::new();
+    let mut to_come = ledgers.iter().enumerate();
+    for round in 0..ops(1_000_000) / 400 {
+        if runs.len() < 100 {
+            runs.extend(to_come.next().map(|(seed, ledger)| {
+                Run::new(configs[seed % configs.len()], seed as u64, if seed % 2 == 0 { 1 } else { 50 }, ledger)
+            }));
+        } else if round % 20 == 0 {
+            runs.swap_remove(round % 100).end();
+        }
+        runs.iter_mut().for_each(Run::step);
+    }
+    runs.into_iter().for_each(Run::end);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 
 use crate::common::ops;
-use pools::{at_work, one_of, tracked};
+use pools::{at_work, check_at_rest, one_of, tracked};
 use tenzor_memory::{BufferPool, Limited, OwnedBuffer, PoolConfig, System, TensorAllocator, Tracking};
 
 /// What comes of `then` while another thread, which did `first` and keeps what came of it, is idle.
@@ -185,6 +185,48 @@ fn a_thread_uses_more_pools_in_turns_than_it_has_at_hand() {
     }
 }
 
+#[test]
+fn threads_use_a_thousand_pools_in_turns_while_others_are_made_and_dropped() {
+    const SIZES: [usize; 3] = [64, 1000, 5000];
+    let rounds = ops(1_000_000) / 100_000 + 3;
+    let pools: Vec<_> = (0..1000).map(|_| tracked(PoolConfig::default())).collect();
+    thread::scope(|scope| {
+        for id in 0..4 {
+            let pools = &pools;
+            scope.spawn(move || {
+                let mut short = Vec::new();
+                for round in 0..rounds {
+                    for (at, (_, alloc)) in pools.iter().enumerate() {
+                        SIZES.iter().for_each(|&size| one_of(alloc, size));
+                        if at % 8 == id {
+                            let (ledger, alloc) = tracked(PoolConfig::default());
+                            SIZES.iter().for_each(|&size| one_of(&alloc, size));
+                            short.push((ledger, alloc));
+                        }
+                        if short.len() > 60 {
+                            let (ledger, alloc) = short.swap_remove((at * 7 + round) % 60);
+                            SIZES.iter().for_each(|&size| one_of(&alloc, size));
+                            assert_eq!((alloc.stats().pool_misses, alloc.stats().pool_hits), (3, 3));
+                            drop(alloc);
+                            assert_eq!((ledger.live_blocks(), ledger.faults().len()), (0, 0));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    for (ledger, alloc) in pools {
+        let stats = alloc.stats();
+        check_at_rest(&stats);
+        assert_eq!((stats.allocations, stats.bytes_in_use), (4 * SIZES.len() as u64 * rounds as u64, 0));
+        assert_eq!((stats.pooled_bytes, stats.pooled_buffers as u64), (ledger.live_bytes(), stats.pool_misses));
+        // Each thread missed each size once at most.
+        assert!(stats.pool_misses <= 12, "{stats}");
+        drop(alloc);
+        assert_eq!((ledger.live_blocks(), ledger.faults().len()), (0, 0));
+    }
+}
+
 thread_local! {
     static EARLY: RefCell<Option<OwnedBuffer<u64, Arc<Tracking<System>>>>> = const { RefCell::new(None) };
     static LATE: RefCell<Option<OwnedBuffer<u64, Arc<Tracking<System>>>>> = const { RefCell::new(None) };
@@ -288,4 +330,24 @@ fn an_adaptive_pool_forgets_also_while_its_lock_is_hardly_taken() {
     // Five times the frees of a tick.
     (0..5 * 4096).for_each(|_| one_of(&alloc, 1000));
     assert!(ledger.live_bytes() < 2048, "{}", alloc.stats());
+}
+
+#[test]
+fn peaks_can_be_taken_anew_whatever_lies_in_stocks() {
+    let alloc = TensorAllocator::new();
+    let held = alloc.alloc::<u8>(1000).unwrap();
+    for round in 1..20 {
+        std::thread::scope(|scope| {
+            let mine: Vec<_> = (0..round).map(|_| alloc.alloc::<u8>(5000).unwrap()).collect();
+            scope.spawn(|| drop(mine));
+        });
+        let stats = alloc.take_peaks();
+        assert_eq!(stats.peak_bytes_in_use, 1000 + round * 5000);
+        assert_eq!(stats.bytes_in_use_rounded + stats.pooled_bytes + stats.overhead_bytes, stats.reserved_bytes);
+        let stats = alloc.stats();
+        assert_eq!((stats.peak_bytes_in_use, stats.peak_reserved_bytes), (1000, stats.reserved_bytes));
+    }
+    drop(held);
+    assert_eq!(alloc.take_peaks().peak_bytes_in_use, 1000);
+    assert_eq!(alloc.stats().peak_bytes_in_use, 0);
 }

@@ -146,7 +146,7 @@ fn a_request_waits_for_memory_that_is_on_its_way_back() {
 }
 
 fn waits<B: Backing + Sync + Send>(slow: &Slow<B>, alloc: &TensorAllocator<&Slow<B>>) {
-    drop(alloc.alloc::<u8>(600 << 10));
+    drop(alloc.alloc::<u8>(640 << 10));
     thread::scope(|scope| {
         scope.spawn(|| alloc.trim(0));
         slow.wait_until_taking_back();

@@ -103,6 +103,49 @@ impl Pools {
 }
 
 #[test]
+fn forks_between_the_turns_of_a_thousand_pools() {
+    alone(|| {
+        let pools: Vec<_> = (0..1000).map(|_| BufferPool::new()).collect();
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for id in 0..3 {
+                let (pools, stop) = (&pools, &stop);
+                scope.spawn(move || {
+                    let mut short = Vec::new();
+                    for at in (id * 300..).take_while(|_| !stop.load(Relaxed)) {
+                        pair(&pools[at % pools.len()], 1000);
+                        short.push(BufferPool::new());
+                        pair(&short[at % short.len()], 100);
+                        if short.len() == 100 {
+                            short.drain(..50).for_each(drop);
+                        }
+                    }
+                });
+            }
+            for _ in 0..ops(1_000_000) / 50_000 {
+                pools.iter().for_each(|pool| pair(pool, 1000));
+                in_fork(|| {
+                    for pool in &pools {
+                        let before = pool.stats();
+                        check_at_rest(&before);
+                        pair(pool, 1000);
+                        let after = pool.stats();
+                        check_at_rest(&after);
+                        assert_eq!((after.pool_hits - before.pool_hits, after.released), (1, before.released));
+                        // Those of the child's own.
+                        pair(&BufferPool::new(), 1000);
+                    }
+                    pools.iter().for_each(BufferPool::clear);
+                    assert!(pools.iter().all(|pool| pool.stats().pooled_bytes == 0));
+                });
+            }
+            stop.store(true, Relaxed);
+        });
+        pools.iter().for_each(|pool| check_at_rest(&pool.stats()));
+    });
+}
+
+#[test]
 fn three_hundred_forks_of_a_busy_process() {
     alone(|| {
         let pools = ManuallyDrop::new(Pools::new());

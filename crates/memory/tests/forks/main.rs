@@ -10,9 +10,11 @@ mod pools;
 #[allow(dead_code)]
 mod process;
 
+mod budgets;
 mod buffers;
 mod busy;
 mod child;
 mod gate;
 mod handlers;
+mod locked;
 mod own;

@@ -5,7 +5,11 @@
 mod common;
 
 mod block;
+#[cfg(feature = "plan")]
+mod footprint;
 mod forks;
+#[cfg(feature = "plan")]
+mod kept;
 mod lives;
 mod misuse;
 mod model;

@@ -97,7 +97,7 @@ fn what_may_be_kept_decays_as_well() {
         GLOBAL.configure(&HeapConfig::new().with_decay(Some(Duration::from_millis(200))));
         drop(Block::new(layout(300 * MIB, 8), 1));
         // Nothing larger is freed any more.
-        let gone = within(Duration::from_secs(5), || {
+        let gone = within(Duration::from_secs(30), || {
             drop(Block::new(layout(100, 8), 1));
             reserved() < 4 * MIB
         });
@@ -119,7 +119,7 @@ fn no_more_is_kept_than_the_program_says_from_then_on() {
 fn memory_decays_as_fast_as_the_environment_says() {
     alone_with("TENZOR_DECAY_MS", "400", || {
         drop(taken());
-        assert!(within(Duration::from_secs(2), || reserved() < 4 * MIB), "{}", GLOBAL.stats());
+        assert!(within(Duration::from_secs(30), || reserved() < 4 * MIB), "{}", GLOBAL.stats());
     });
 }
 
@@ -132,7 +132,7 @@ fn memory_does_not_decay_if_the_environment_says_so() {
         // From now on it does.
         GLOBAL.configure(&HeapConfig::new().with_decay(Some(Duration::from_millis(100))).ignore_environment());
         drop(taken());
-        assert!(within(Duration::from_secs(2), || reserved() < 4 * MIB), "{}", GLOBAL.stats());
+        assert!(within(Duration::from_secs(30), || reserved() < 4 * MIB), "{}", GLOBAL.stats());
     });
 }
 

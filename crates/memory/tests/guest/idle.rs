@@ -32,7 +32,7 @@ fn a_program_with_one_thread_keeps_one() {
     }
     // Each look at what is resident is a request that could give something back.
     let level = resident();
-    assert!(within(Duration::from_secs(20), || resident() + 90 * MIB < level), "{}", GLOBAL.stats());
+    assert!(within(Duration::from_secs(30), || resident() + 90 * MIB < level), "{}", GLOBAL.stats());
     assert_eq!(threads(), 1);
 }
 
@@ -83,7 +83,7 @@ fn small_pages_come_onto_huge_ones_though_nothing_is_to_be_given_back() {
     // The first of its size: nobody knew that it would be filled.
     let block = Block::new(layout(64 * MIB, 64), 1);
     assert!(on_huge_pages() < 32 * MIB);
-    let grew = within(Duration::from_secs(20), || {
+    let grew = within(Duration::from_secs(30), || {
         drop(Block::new(layout(100_000, 8), 1));
         on_huge_pages() > 48 * MIB
     });
@@ -106,7 +106,7 @@ fn without_a_thread_memory_goes_back_in_calls() {
         waste();
         wake.recv().ok();
     });
-    let back = within(Duration::from_secs(10), || GLOBAL.stats().reserved_bytes < level + 10 * MIB);
+    let back = within(Duration::from_secs(30), || GLOBAL.stats().reserved_bytes < level + 10 * MIB);
     drop(sleep);
     sleeper.join().expect("no panic");
     assert!(back && purgers().is_empty(), "{}", GLOBAL.stats());
@@ -145,7 +145,7 @@ fn the_thread_is_there_once_the_program_has_a_second_one_and_is_no_burden() {
         }
     }
     waste();
-    assert!(within(Duration::from_secs(2), || !purgers().is_empty()), "there is none");
+    assert!(within(Duration::from_secs(30), || !purgers().is_empty()), "there is none");
     thread::sleep(Duration::from_millis(100));
     let purger = purgers().pop().expect("it is there");
     assert_eq!(threads(), 2);
@@ -160,15 +160,15 @@ fn the_thread_is_there_once_the_program_has_a_second_one_and_is_no_burden() {
     // It is seen without making a request that could give something back.
     thread::sleep(Duration::from_secs(6));
     assert!(GLOBAL.stats().reserved_bytes + 90 * MIB < level, "{}", GLOBAL.stats());
-    assert!(within(Duration::from_secs(10), || threads() == 1), "it does not end");
+    assert!(within(Duration::from_secs(30), || threads() == 1), "it does not end");
 }
 
 fn the_thread_comes_and_goes_as_the_program_says() {
     GLOBAL.configure(&decays_within(300).with_background(true));
     waste();
-    assert!(within(Duration::from_secs(1), || purgers().len() == 1), "there is none");
+    assert!(within(Duration::from_secs(30), || purgers().len() == 1), "there is none");
     GLOBAL.configure(&HeapConfig::new().with_background(false));
-    assert!(within(Duration::from_secs(3), || purgers().is_empty()), "it stays");
+    assert!(within(Duration::from_secs(30), || purgers().is_empty()), "it stays");
     // Whoever looked for it was fast, and is slow now.
     assert!(slow_requests_give_it_back(Duration::from_millis(50)), "{}", GLOBAL.stats());
     for _ in 0..3 {
@@ -180,7 +180,7 @@ fn the_thread_comes_and_goes_as_the_program_says() {
         assert!(purgers().len() <= 3);
     }
     GLOBAL.configure(&HeapConfig::new().with_background(Background::Auto));
-    assert!(within(Duration::from_secs(5), || threads() == 1));
+    assert!(within(Duration::from_secs(30), || threads() == 1));
 }
 
 pub(crate) const CASES: &[Case] = &[

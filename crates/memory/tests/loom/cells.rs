@@ -19,5 +19,17 @@ pub(crate) fn model(preemptions: usize, body: impl Fn() + Send + Sync + 'static)
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.max_branches = 100_000;
-    builder.check(body);
+    builder.check(move || {
+        EXECUTION.set(EXECUTION.get() + 1);
+        body();
+    });
+}
+
+thread_local! {
+    static EXECUTION: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// The number of the interleaving that is tried: what loom watches lives in one only.
+pub(crate) fn execution() -> u64 {
+    EXECUTION.get()
 }

@@ -50,11 +50,34 @@ mod aside {
     }
 }
 
+mod errors;
 mod heap;
 mod os;
 mod sync;
 
-mod caches;
+/// As in the crate.
+mod error {
+    pub(crate) use crate::errors::{AllocError, AllocErrorKind};
+}
+use errors::Refused;
+
 mod cells;
+#[macro_use]
+mod per_thread;
+
+#[path = "../../src/listed.rs"]
+mod listed;
+
+#[path = "../../src/pressure.rs"]
+mod pressure;
+
+#[path = "../../src/retention.rs"]
+mod retention;
+
+#[path = "../../src/backing/limit.rs"]
+mod limit;
+
+mod budgets;
+mod caches;
 mod leaving;
 mod owners;

@@ -10,6 +10,13 @@ pub(crate) fn sleep(_: std::time::Duration) {
     loom::thread::yield_now();
 }
 
+pub(crate) fn clock() -> u64 {
+    0
+}
+
+/// Nobody forks.
+pub(crate) fn at_fork(_: Option<extern "C" fn()>, _: Option<extern "C" fn()>, _: Option<extern "C" fn()>) {}
+
 pub(crate) fn die(what: std::fmt::Arguments<'_>) -> ! {
     panic!("{what}");
 }

@@ -170,14 +170,14 @@ fn reduced_of<'e, O: Reduction<S::Item>, S: Source<Item: Element>>(
         let mut middle_source = Leaf::placed(block, strides, &middle, &middle);
         return reduced_of::<O, _>(context, &mut middle_source, &middle, set, own, withheld, of);
     }
-    let order = Order::new(from, set, &source.reader());
+    let order = Order::new(from, set, &source.reader(), Some(O::FOLD));
     source.relayout(&mut |strides| strides.permute(&order.axes[..from.rank()]));
     let text = || format!("{}({}, {:?})", O::NAME, source.text(), listed(set));
     let strides = order.strides(from, own, set);
     if let Some(withheld) = withheld.filter(|_| strides.is_row_major(own)) {
         context.offer(withheld);
     }
-    let write = |slots: &mut [_]| Work::new(&source.reader(), &order, of, context.mode).write::<O>(slots);
+    let write = |slots: &mut [_]| Work::<_, O>::new(&source.reader(), &order, of, context.mode).write(slots);
     // SAFETY: it writes to all.
     let block = unsafe { context.produce(own, text, write) };
     // Back to where they were, for who reads them again.

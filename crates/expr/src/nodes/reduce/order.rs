@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 
+use crate::math::Fold;
 use crate::shape::{MAX_RANK, Shape, Strides};
 use crate::walk::Layout;
 
@@ -62,11 +63,13 @@ pub(in crate::nodes) struct Order {
     pub(in crate::nodes) inner: usize,
 }
 
-/// Rows of fewer values are not worth to be read by themselves.
-pub(super) const SHORT: usize = 32;
+/// Innermost rows of fewer values are not worth to be folded by themselves, and of fewer than twice as many, to be searched; others of fewer than half as many.
+/// Of several tensors, each would have to be transposed instead.
+const SHORT: usize = 64;
 
 impl Order {
-    pub(in crate::nodes) fn new(shape: &Shape, set: u8, values: &dyn Layout) -> Self {
+    /// `fold`: how rows become results, unless they are searched.
+    pub(in crate::nodes) fn new(shape: &Shape, set: u8, values: &dyn Layout, fold: Option<Fold>) -> Self {
         let rank = shape.rank();
         // Where tensors cross, in the order of one along which elements are kept next to each other.
         let steps = match Crossing::new(shape, values) {
@@ -79,11 +82,26 @@ impl Order {
         // Of the axes that make up the rows: the first and the one behind the last, in the order of memory.
         let is_kept = |place: usize| !is_in(set, sorted[place]);
         let (mut best, mut end) = ((0, 0, 0), rank);
-        while end > 0 && best.2 < SHORT {
+        let mut leaves = 0;
+        values.all(&mut |_| {
+            leaves += 1;
+            true
+        });
+        let short = SHORT * if fold.is_some() { 1 } else { 2 } / leaves.max(1);
+        while end > 0 && best.2 < if best.1 == rank { short } else { SHORT / 2 } {
             let start = (0..end).rev().take_while(|&place| is_kept(place) == is_kept(end - 1)).last().unwrap_or(0);
             let size = sorted[start..end].iter().fold(1, |size: usize, &axis| size.saturating_mul(shape[axis]));
             if size > best.2 || size == best.2 && is_kept(start) {
                 best = (start, end, size);
+            }
+            // Narrow rows that become one result each, where they lie in one piece.
+            let is_narrow = end == rank && fold.is_some_and(|fold| fold.is_narrow(size));
+            let is_row = |strides: &Strides| matches!(strides.steps[sorted[rank - 1]], 0 | 1);
+            if is_narrow
+                && (0..rank).all(|place| is_kept(place) == (place < start))
+                && values.all(&mut |strides| is_row(strides))
+            {
+                break;
             }
             end = start;
         }

@@ -8,7 +8,7 @@ use crate::math::Element;
 use crate::ops::Sum;
 use crate::simd::Mode;
 use crate::slots::written;
-use crate::source::{Tile, Values};
+use crate::source::{Folded, Tile};
 use crate::walk::TILE;
 
 use super::order::Order;
@@ -24,7 +24,7 @@ pub(in crate::nodes) trait Revision<T>: Sync {
 
 /// Computes some results anew, with the sums of a source whose largest tensor is theirs, and whose axes are in that order already. The others cost nothing.
 pub(in crate::nodes) fn revise<T: Element>(
-    values: &dyn Values<T>,
+    values: &dyn Folded<T, Sum>,
     order: &Order,
     mode: Mode,
     results: &mut [T],
@@ -35,7 +35,7 @@ pub(in crate::nodes) fn revise<T: Element>(
     in_parts(results, 0, work.unit(), most, &|results, first| work.revise(results, first, revision));
 }
 
-impl<T: Element> Work<'_, T> {
+impl<T: Element> Work<'_, T, Sum> {
     /// Changes some results of an earlier work, from the one of number `first` on.
     fn revise(&self, results: &mut [T], first: usize, revision: &impl Revision<T>) {
         let step = self.step();
@@ -50,7 +50,7 @@ impl<T: Element> Work<'_, T> {
                     continue;
                 }
                 let slots = tile.slots(results.len());
-                self.write_from::<Sum>(slots, first);
+                self.write_from(slots, first);
                 // SAFETY: it writes to all.
                 let sums = unsafe { written(slots) };
                 for ((result, &sum), number) in results.iter_mut().zip(&*sums).zip(first..) {

@@ -19,14 +19,14 @@ use crate::ops::Reduction;
 use crate::shape::{MAX_RANK, Strides};
 use crate::simd::{Kernel, Mode, vectorised};
 use crate::slots::{copied, written};
-use crate::source::{Tile, Values};
-use crate::walk::{Rect, Space, TILE};
+use crate::source::{Folded, Tile, Values};
+use crate::walk::{LONE, Rect, Space, TILE};
 
-use super::order::{Order, SHORT};
+use super::order::Order;
 
 /// What all threads need to know.
-pub(super) struct Work<'w, T> {
-    values: &'w dyn Values<T>,
+pub(super) struct Work<'w, T, O> {
+    values: &'w dyn Folded<T, O>,
     kept: Space,
     reduced: Space,
     inner: Space,
@@ -47,6 +47,9 @@ pub(super) struct Work<'w, T> {
     mode: Mode,
 }
 
+/// Rows of fewer results are not worth to be added by themselves.
+const NARROW: usize = 32;
+
 /// The rows that are added in order.
 const BLOCK: usize = 32;
 
@@ -56,9 +59,9 @@ const TOGETHER: usize = 16;
 /// As above, where a row is one result's: there are fewer additions to each total, as some values are added by themselves first.
 const LONG_BLOCK: usize = 512;
 
-impl<'w, T: Element> Work<'w, T> {
+impl<'w, T: Element, O: Reduction<T>> Work<'w, T, O> {
     /// `of`: how many values a result is of altogether; `None` if it is to be combined with others.
-    pub(super) fn new(values: &'w dyn Values<T>, order: &Order, of: Option<usize>, mode: Mode) -> Self {
+    pub(super) fn new(values: &'w dyn Folded<T, O>, order: &Order, of: Option<usize>, mode: Mode) -> Self {
         let (shape, rank) = (&order.shape, order.shape.rank());
         let space = |axes| Space::new(shape, axes, values);
         let (kept, reduced) = (space(0..order.reduced), space(order.reduced..order.inner));
@@ -66,7 +69,7 @@ impl<'w, T: Element> Work<'w, T> {
         let count = shape[order.reduced..order.inner].iter().product::<usize>();
         let width = shape[order.inner..].iter().product::<usize>();
         // Rows can be folded over the results of a step where they go on from one step to the next.
-        let folds = width < SHORT && (width == 1 || folded.inner().1 > width);
+        let folds = width < NARROW && (width == 1 || folded.inner().1 > width);
         let lanes = match width {
             _ if !folds => 0,
             1 => LANES,
@@ -81,16 +84,16 @@ impl<'w, T: Element> Work<'w, T> {
     }
 
     #[inline(always)]
-    fn finished<O: Reduction<T>>(&self, total: T) -> T {
+    fn finished(&self, total: T) -> T {
         self.of.map_or(total, |count| O::finish(total, count))
     }
 
     /// Writes to every slot.
-    pub(super) fn write<O: Reduction<T>>(&self, slots: &mut [MaybeUninit<T>]) {
+    pub(super) fn write(&self, slots: &mut [MaybeUninit<T>]) {
         if slots.is_empty() {
             return;
         }
-        in_parts(slots, 0, self.unit(), self.share(slots.len()), &|slots, first| self.write_from::<O>(slots, first));
+        in_parts(slots, 0, self.unit(), self.share(slots.len()), &|slots, first| self.write_from(slots, first));
     }
 
     /// What a thread takes on of so many results: those of a step stay together.
@@ -110,12 +113,12 @@ impl<'w, T: Element> Work<'w, T> {
     }
 
     /// Writes to every slot, those of the results from number `first` on, which begin a step.
-    pub(super) fn write_from<O: Reduction<T>>(&self, slots: &mut [MaybeUninit<T>], first: usize) {
+    pub(super) fn write_from(&self, slots: &mut [MaybeUninit<T>], first: usize) {
         let is_short = self.width.is_power_of_two() && (1..=IN_ORDER).contains(&(self.count * self.width));
         match () {
-            () if self.lanes == 0 => self.add::<O>(slots, first),
-            () if is_short => self.fold_short::<O>(slots, first),
-            () => self.fold::<O>(slots, first),
+            () if self.lanes == 0 => self.add(slots, first),
+            () if is_short => self.fold_short(slots, first),
+            () => self.fold(slots, first),
         }
     }
 
@@ -128,7 +131,7 @@ impl<'w, T: Element> Work<'w, T> {
     }
 
     /// Rows added to rows.
-    fn add<O: Reduction<T>>(&self, out: &mut [MaybeUninit<T>], first: usize) {
+    fn add(&self, out: &mut [MaybeUninit<T>], first: usize) {
         let mut totals = Tile::<T>::default();
         let mut done = 0;
         while done < out.len() {
@@ -137,9 +140,9 @@ impl<'w, T: Element> Work<'w, T> {
             self.inner.locate((first + done) % self.width, &mut at);
             let Rect { across, len, .. } = self.inner.rect(&at, self.most.min(out.len() - done));
             let totals = totals.filled(len, O::START);
-            self.tree::<O, TILE>(&Results { at, across }, 0..self.count, totals);
+            self.tree::<TILE>(&Results { at, across }, 0..self.count, totals);
             for total in &mut *totals {
-                *total = self.finished::<O>(*total);
+                *total = self.finished(*total);
             }
             copied(&mut out[done..done + len], totals);
             done += len;
@@ -147,7 +150,7 @@ impl<'w, T: Element> Work<'w, T> {
     }
 
     /// Rows that are folded by themselves, wherever the rows of memory begin and end.
-    fn fold_short<O: Reduction<T>>(&self, out: &mut [MaybeUninit<T>], first: usize) {
+    fn fold_short(&self, out: &mut [MaybeUninit<T>], first: usize) {
         let len = self.count * self.width;
         let mut together = Tile::<T, IN_ORDER>::default();
         let mut results = Tile::<T>::default();
@@ -159,28 +162,42 @@ impl<'w, T: Element> Work<'w, T> {
             let results = results.filled(most.min(out.len() - done), O::START);
             let left = results.len() * self.count;
             let rect = self.all.rect(&at, left);
-            let memory = self.values.memory(&rect).filter(|_| rect.count() >= len);
-            let values = match memory {
-                Some(values) => {
-                    let values = &values[..values.len() / len * len];
-                    self.all.advance(&mut at, values.len());
-                    values
+            let values = match self.values.memory(&rect).filter(|_| rect.count() >= len) {
+                Some(values) => &values[..values.len() / len * len],
+                None if self.folds_itself(&rect, len) => {
+                    let rect = Rect { len: rect.len / len * len, ..rect };
+                    let results = &mut results[..rect.count() / len];
+                    self.values.fold_rows(&rect, self.mode.level, len, results);
+                    self.all.advance(&mut at, rect.count());
+                    done += self.finish_rows(results, &mut out[done..]);
+                    continue;
                 }
-                // What is computed, or lies in pieces, is put together first.
-                None => self.together(&self.all, &mut at, together.slots(left.min(IN_ORDER / len * len))),
+                // What lies in pieces, or goes through tiles, is put together first.
+                None => self.together(&self.all, at, together.slots(left.min(IN_ORDER / len * len))),
             };
+            self.all.advance(&mut at, values.len());
             let results = &mut results[..values.len() / self.count];
             T::fold_rows(O::FOLD, self.mode.level, values, len, results, self.width);
-            for total in &mut *results {
-                *total = self.finished::<O>(*total);
-            }
-            copied(&mut out[done..], results);
-            done += results.len();
+            done += self.finish_rows(results, &mut out[done..]);
         }
     }
 
+    /// Whether rows are folded in the loop that computes their values: long ones, where what is left to combine in the end takes little.
+    fn folds_itself(&self, rect: &Rect, len: usize) -> bool {
+        let is_whole = rect.len == len || rect.lines == 1 && rect.len > len;
+        self.width == 1 && len >= LANES && is_whole && O::FOLD.is_plain()
+    }
+
+    /// Finishes some results, and copies them to the first slots. How many there are.
+    fn finish_rows(&self, results: &mut [T], out: &mut [MaybeUninit<T>]) -> usize {
+        for total in &mut *results {
+            *total = self.finished(*total);
+        }
+        copied(out, results).len()
+    }
+
     /// Rows folded.
-    fn fold<O: Reduction<T>>(&self, out: &mut [MaybeUninit<T>], first: usize) {
+    fn fold(&self, out: &mut [MaybeUninit<T>], first: usize) {
         let rows = self.count.div_ceil(self.lanes);
         let mut totals = Tile::<T>::default();
         let mut at = [0; MAX_RANK];
@@ -189,20 +206,20 @@ impl<'w, T: Element> Work<'w, T> {
             let totals = totals.filled(self.lanes * self.width, O::START);
             let results = Results { at, across: 0 };
             if rows <= self.block() {
-                self.block_of::<O>(&results, 0..rows, totals);
+                self.block_of(&results, 0..rows, totals);
             } else if self.width == 1 {
-                self.tree::<O, LANES>(&results, 0..rows, totals);
+                self.tree::<LANES>(&results, 0..rows, totals);
             } else {
-                self.tree::<O, TILE>(&results, 0..rows, totals);
+                self.tree::<TILE>(&results, 0..rows, totals);
             }
-            self.finish::<O>(totals);
+            self.finish(totals);
             copied(out, &totals[..self.width]);
             self.kept.advance(&mut at, 1);
         }
     }
 
     /// Each result from its totals, in pairs.
-    fn finish<O: Reduction<T>>(&self, totals: &mut [T]) {
+    fn finish(&self, totals: &mut [T]) {
         if self.width == 1
             && let Ok(lanes) = <&[T; LANES]>::try_from(&*totals)
         {
@@ -218,17 +235,17 @@ impl<'w, T: Element> Work<'w, T> {
             }
         }
         for total in &mut totals[..self.width] {
-            *total = self.finished::<O>(*total);
+            *total = self.finished(*total);
         }
     }
 
     /// The totals of some rows, in pairs, and in pairs of those. There are at most `N` totals.
-    fn tree<O: Reduction<T>, const N: usize>(&self, results: &Results, rows: Range<usize>, totals: &mut [T]) {
+    fn tree<const N: usize>(&self, results: &Results, rows: Range<usize>, totals: &mut [T]) {
         let Range { start, end } = rows;
         let block = self.block();
         if end - start <= block {
             totals.fill(O::START);
-            return self.block_of::<O>(results, rows, totals);
+            return self.block_of(results, rows, totals);
         }
         let middle = start + ((end - start).div_ceil(block).next_power_of_two() / 2) * block;
         let mut others = Tile::<T, N>::default();
@@ -236,12 +253,12 @@ impl<'w, T: Element> Work<'w, T> {
         let work = (end - start).saturating_mul(totals.len());
         if work > grain(work, self.cost, self.mode) {
             rayon::join(
-                || self.tree::<O, N>(results, start..middle, totals),
-                || self.tree::<O, N>(results, middle..end, others),
+                || self.tree::<N>(results, start..middle, totals),
+                || self.tree::<N>(results, middle..end, others),
             );
         } else {
-            self.tree::<O, N>(results, start..middle, totals);
-            self.tree::<O, N>(results, middle..end, others);
+            self.tree::<N>(results, start..middle, totals);
+            self.tree::<N>(results, middle..end, others);
         }
         for (total, &other) in totals.iter_mut().zip(&*others) {
             *total = O::combine(*total, other);
@@ -249,41 +266,35 @@ impl<'w, T: Element> Work<'w, T> {
     }
 
     /// Adds some rows to totals, in order.
-    fn block_of<O: Reduction<T>>(&self, results: &Results, rows: Range<usize>, totals: &mut [T]) {
+    fn block_of(&self, results: &Results, rows: Range<usize>, totals: &mut [T]) {
         if self.lanes == 0 {
-            self.add_rows::<O>(results, rows, totals);
+            self.add_rows(results, rows, totals);
         } else if let Ok(totals) = <&mut [T; LANES]>::try_from(&mut *totals)
             && self.width == 1
         {
-            self.fold_lanes::<O>(results.at, rows, totals);
+            self.fold_lanes(results.at, rows, totals);
         } else {
-            self.fold_rows::<O>(results.at, rows, totals);
+            self.fold_rows(results.at, rows, totals);
         }
     }
 
-    fn add_rows<O: Reduction<T>>(&self, &Results { mut at, across }: &Results, rows: Range<usize>, totals: &mut [T]) {
-        let mut tile = Tile::default();
+    fn add_rows(&self, &Results { mut at, across }: &Results, rows: Range<usize>, totals: &mut [T]) {
         let (down, size) = self.reduced.inner();
         let len = totals.len();
+        let longest = if len < LONE { TILE } else { self.values.longest(across) };
         let mut left = rows.len();
         self.reduced.locate(rows.start, &mut at);
         while left > 0 {
-            // All of them at once, where they lie in memory, or some in a tile.
-            let lines = if self.count == 1 { 1 } else { left.min(size - at[down]) };
-            let all = Rect { index: at, down, across, lines, len };
-            let some = Rect { lines: lines.min((TILE / len).max(1)), ..all };
-            let (values, lines) = match self.values.memory(&all) {
-                Some(values) => (values, lines),
-                None => (self.values.read(&[], &some, self.mode.level, &mut tile), some.lines),
-            };
-            vectorised(self.mode.level, AddRows { values, totals, op: PhantomData::<O> });
+            let lines = if self.count == 1 { 1 } else { left.min(size - at[down]).min((longest / len).max(1)) };
+            self.values.fold_lines(&Rect { index: at, down, across, lines, len }, self.mode.level, totals);
             self.reduced.advance(&mut at, lines);
             left -= lines;
         }
     }
 
     /// The values of rows, each to the total whose turn it is, wherever the rows of memory begin and end.
-    fn fold_rows<O: Reduction<T>>(&self, mut at: [usize; MAX_RANK], rows: Range<usize>, totals: &mut [T]) {
+    fn fold_rows(&self, mut at: [usize; MAX_RANK], rows: Range<usize>, totals: &mut [T]) {
+        let values: &dyn Values<T> = self.values;
         let mut tile = Tile::default();
         let wide = totals.len();
         let first = rows.start * wide;
@@ -292,9 +303,9 @@ impl<'w, T: Element> Work<'w, T> {
         let mut next = 0;
         while left > 0 {
             let (all, some) = (self.folded.rect(&at, left), self.folded.rect(&at, left.min(TILE)));
-            let (values, rect) = match self.values.memory(&all) {
+            let (values, rect) = match values.memory(&all) {
                 Some(values) => (values, all),
-                None => (self.values.read(&[], &some, self.mode.level, &mut tile), some),
+                None => (values.read(&[], &some, self.mode.level, &mut tile), some),
             };
             let (head, body) = values.split_at(((wide - next) % wide).min(values.len()));
             let op = PhantomData::<O>;
@@ -307,34 +318,38 @@ impl<'w, T: Element> Work<'w, T> {
     }
 
     /// As above, where all values become one result.
-    fn fold_lanes<O: Reduction<T>>(&self, mut at: [usize; MAX_RANK], rows: Range<usize>, totals: &mut [T; LANES]) {
+    fn fold_lanes(&self, mut at: [usize; MAX_RANK], rows: Range<usize>, totals: &mut [T; LANES]) {
         let mut left = (rows.end * LANES).min(self.count) - rows.start * LANES;
         self.folded.locate(rows.start * LANES, &mut at);
         let mut together = Tile::<T, IN_ORDER>::default();
         while left > 0 {
             let rect = self.folded.rect(&at, left);
-            if rect.count() >= left.min(IN_ORDER)
-                && let Some(values) = self.values.memory(&rect)
-            {
-                T::fold(O::FOLD, self.mode.level, values, totals);
+            let is_long = rect.count() >= left.min(IN_ORDER);
+            let memory = self.values.memory(&rect).filter(|_| is_long);
+            if memory.is_some() || is_long && rect.lines == 1 {
+                match memory {
+                    Some(values) => T::fold(O::FOLD, self.mode.level, values, totals),
+                    None => self.values.fold(&rect, self.mode.level, totals),
+                }
                 self.folded.pass(&rect, &mut at);
                 left -= rect.count();
                 continue;
             }
-            // What is computed, or lies in short rows, is put together first, to the very sums that memory in one piece has.
-            let values = self.together(&self.folded, &mut at, together.slots(left.min(IN_ORDER)));
+            // What lies in short rows, or goes through tiles, is put together first, to the very sums that memory in one piece has.
+            let values = self.together(&self.folded, at, together.slots(left.min(IN_ORDER)));
+            self.folded.advance(&mut at, values.len());
             left -= values.len();
             T::fold(O::FOLD, self.mode.level, values, totals);
         }
     }
 
-    /// The values from an index on, in order; goes on behind them.
-    fn together<'t>(&self, space: &Space, at: &mut [usize; MAX_RANK], slots: &'t mut [MaybeUninit<T>]) -> &'t [T] {
+    /// The values from an index on, in order.
+    fn together<'t>(&self, space: &Space, mut at: [usize; MAX_RANK], slots: &'t mut [MaybeUninit<T>]) -> &'t [T] {
         let mut filled = 0;
         while filled < slots.len() {
-            let rect = space.rect(at, slots.len() - filled);
+            let rect = space.rect(&at, slots.len() - filled);
             self.values.fill(&[], &rect, self.mode.level, &mut slots[filled..filled + rect.count()]);
-            space.pass(&rect, at);
+            space.pass(&rect, &mut at);
             filled += rect.count();
         }
         // SAFETY: rectangles follow each other without gaps.

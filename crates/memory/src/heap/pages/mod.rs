@@ -89,6 +89,8 @@ pub(crate) struct PageHeap<O> {
     swept: u32,
     /// How often a run took memory from the system.
     misses: u64,
+    /// How many ranges of pages went back to the system.
+    released: u64,
     peak_resident: u32,
 }
 
@@ -114,6 +116,7 @@ impl<O: Os> PageHeap<O> {
             round: 1,
             swept: 0,
             misses: 0,
+            released: 0,
             peak_resident: 0,
         }
     }
@@ -163,6 +166,15 @@ impl<O: Os> PageHeap<O> {
 
     pub(crate) fn peak_resident(&self) -> u32 {
         self.peak_resident
+    }
+
+    /// The peak is taken anew from now on.
+    pub(crate) fn forget_peak(&mut self) {
+        self.peak_resident = self.staying();
+    }
+
+    pub(crate) fn released(&self) -> u64 {
+        self.released
     }
 
     pub(crate) fn misses(&self) -> u64 {

@@ -289,6 +289,7 @@ impl<O: Os> PageHeap<O> {
             }
             Came::Untouched => self.note(pages, Self::put_back),
             Came::Purged => {
+                self.released += 1;
                 goal.finds = true;
                 self.filling.forget(&pages);
                 if pages.len() >= UNIT as usize {
@@ -297,7 +298,10 @@ impl<O: Os> PageHeap<O> {
                 goal.gone += self.units.purge(pages.clone());
                 self.note(pages, Self::put_back);
             }
-            Came::Unmapped => self.note(pages, Self::put_back),
+            Came::Unmapped => {
+                self.released += 1;
+                self.note(pages, Self::put_back);
+            }
             Came::Lost => self.lost(pages),
             Came::Gone => {}
         }

@@ -27,7 +27,7 @@ pub(crate) use self::place::Layout;
 use self::ranges::any;
 pub(crate) use self::ranges::{PAGES, UNIT, UNITS, WORDS, each_mask, mask, pages_of, parts, units, whole_units};
 pub(crate) use self::set::UnitSet;
-pub(crate) use self::table::{Atomic, Table, TableMemory, TableView, zeroable};
+pub(crate) use self::table::{Atomic, Mappings, Table, TableMemory, TableView, zeroable};
 use crate::heap::classes::PAGE;
 use crate::heap::tuning::MAPPINGS_PART;
 use crate::os::{HUGE, Map, Move, Os};
@@ -334,6 +334,17 @@ impl<O: Os> Space<O> {
             }
             unit = found + 1;
         }
+    }
+
+    /// The mappings of the heap's tables.
+    pub(crate) fn table_mappings(&self) -> Mappings {
+        self.memory.so_far()
+    }
+
+    /// The first unit at or behind one of which something may be known, and how many pages are mapped of it and of those behind it.
+    pub(crate) fn survey<const N: usize>(&self, unit: u32) -> Option<(u32, [u32; N])> {
+        let first = self.frames.next(unit..UNITS as u32)?;
+        Some((first, std::array::from_fn(|behind| self.mapped(first + behind as u32))))
     }
 
     /// Changes frames, and counts the mappings that the system keeps for them.

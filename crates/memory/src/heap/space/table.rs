@@ -28,20 +28,46 @@ macro_rules! zeroable {
 pub(crate) use zeroable;
 
 /// Memory for tables: zero, and theirs for ever.
+///
+/// *Noted*: each mapping begins with what is known of it, on a page of its own, which is written before anybody else knows of it.
 #[derive(Debug)]
 pub(crate) struct TableMemory {
     next: NonNull<u8>,
     left: usize,
+    last: Mappings,
     /// How often the system was asked: there are at most so many mappings.
     pub(crate) mappings: usize,
 }
 
-// SAFETY: what is left is nobody else's.
+/// The mappings of tables, from the last one on: what is there stays for ever.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mappings(Option<NonNull<Mapping>>);
+
+#[derive(Debug)]
+struct Mapping {
+    before: Mappings,
+    bytes: usize,
+}
+
+impl Iterator for Mappings {
+    /// The start of a mapping, and its bytes.
+    type Item = (NonNull<u8>, usize);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let start = self.0?;
+        // SAFETY: *Noted*: nobody writes there any more.
+        let Mapping { before, bytes } = unsafe { start.as_ref() };
+        self.0 = before.0;
+        Some((start.cast(), *bytes))
+    }
+}
+
+// SAFETY: what is left is nobody else's; what was noted is only read.
 unsafe impl Send for TableMemory {}
 
 impl TableMemory {
     pub(crate) const fn new() -> Self {
-        Self { next: NonNull::dangling(), left: 0, mappings: 0 }
+        Self { next: NonNull::dangling(), left: 0, last: Mappings(None), mappings: 0 }
     }
 
     /// Where the system puts what it may put anywhere; 0 if nothing was asked for.
@@ -49,13 +75,25 @@ impl TableMemory {
         if self.mappings == 0 { 0 } else { self.next.addr().get() }
     }
 
+    /// All that was mapped so far.
+    pub(crate) fn so_far(&self) -> Mappings {
+        self.last
+    }
+
     /// So many bytes, aligned to a page.
     fn take<O: Os>(&mut self, os: &O, bytes: usize) -> Option<NonNull<u8>> {
         let bytes = bytes.next_multiple_of(PAGE);
         if bytes > self.left {
-            let whole = bytes.max(if self.mappings == 0 { TABLES_FIRST_BYTES } else { TABLES_MORE_BYTES });
-            self.next = os.map_anywhere(whole, PAGE)?;
-            self.left = whole;
+            let whole = PAGE + bytes.max(if self.mappings == 0 { TABLES_FIRST_BYTES } else { TABLES_MORE_BYTES });
+            let start = os.map_anywhere(whole, PAGE)?;
+            let mapping = start.cast::<Mapping>();
+            // SAFETY: it was just mapped, page-aligned, and is nobody's yet; it has a page for this, and more.
+            unsafe {
+                mapping.write(Mapping { before: self.last, bytes: whole });
+                self.next = start.add(PAGE);
+            }
+            self.left = whole - PAGE;
+            self.last = Mappings(Some(mapping));
             self.mappings += 1;
         }
         let start = self.next;

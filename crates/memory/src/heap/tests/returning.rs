@@ -122,15 +122,22 @@ fn a_place_that_the_system_chose_and_took_back_may_be_chosen_again() {
 
 #[test]
 fn what_is_beside_a_unit_that_is_mapped_alone_joins_it() {
+    // The process's other threads map memory as well, and may have taken the place.
+    assert!((0..8).any(|_| two_units_join()), "two units more are mapped, and used");
+}
+
+/// Whether all that may be mapped is used, where two units come one after the other.
+fn two_units_join() -> bool {
     let os = Faulty::default();
     let mut heap = Heap::new(os.clone());
     // Where all that is mapped is locked, no more is mapped than is needed. Tables come in pieces for 64 units; this is the last one of a piece.
     os.0.locked.set(true);
     let [before, small] = [62 * HUGE, HUGE / 8].map(|bytes| Layout::from_size_align(bytes, PAGE).unwrap());
     let first = heap.obtain(before).unwrap().start;
-    os.0.most.set(os.0.mapped.get() + 2 * HUGE);
+    // And a page, with which a piece of tables begins where one is needed.
+    os.0.most.set(os.0.mapped.get() + 2 * HUGE + PAGE);
     let blocks: Vec<_> = std::iter::from_fn(|| heap.obtain(small)).map(|granted| granted.start).collect();
-    assert!(os.0.mapped.get() == os.0.most.get() && blocks.len() > 8, "two units more are mapped, and used");
+    let left = os.0.most.get() - os.0.mapped.get();
     for &block in blocks.iter().rev() {
         heap.give_back(block, small);
         heap.check();
@@ -139,6 +146,7 @@ fn what_is_beside_a_unit_that_is_mapped_alone_joins_it() {
     heap.check();
     heap.trim_all();
     heap.pages.space().release();
+    [0, PAGE].contains(&left) && blocks.len() > 8
 }
 
 #[test]

@@ -79,6 +79,11 @@ pub(in crate::process) fn with_limits_renewed(inside: Inside) -> Option<Inside> 
     shard.enter()
 }
 
+/// The most bytes that may be in use.
+pub(in crate::process) fn limit() -> Option<usize> {
+    Some(LIMIT.load(Relaxed)).filter(|&limit| limit != usize::MAX)
+}
+
 /// Whether so many bytes cannot be had, whatever is freed.
 pub(in crate::process) fn is_beyond(bytes: usize) -> bool {
     bytes > LIMIT.load(Relaxed)

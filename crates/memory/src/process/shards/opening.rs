@@ -66,12 +66,20 @@ fn open_next(mut first: Inside) {
 }
 
 impl Shard {
+    /// What is mapped for a shard, and for the cache of those who have none.
+    const BYTES: usize = size_of::<Self>().next_multiple_of(PAGE) + size_of::<Cache>().next_multiple_of(PAGE);
+
+    /// What was mapped for it, if it was.
+    pub(in crate::process) fn mapping(&'static self) -> Option<(NonNull<u8>, usize)> {
+        (!ptr::eq(self, &FIRST)).then(|| (NonNull::from(self).cast(), Self::BYTES))
+    }
+
     /// A new one with addresses of its own; `None` if there is no memory, or others have them.
     fn make(origin: usize, room: usize, policy: HugePages) -> Option<NonNull<Self>> {
         const { assert!(align_of::<Self>() <= PAGE && align_of::<Cache>() <= PAGE) };
         // What a new shard looks like: it is larger than the stack that a thread may have.
         static PATTERN: Shard = Shard::new(&HOMELESS);
-        let bytes = size_of::<Self>().next_multiple_of(PAGE) + size_of::<Cache>().next_multiple_of(PAGE);
+        let bytes = Self::BYTES;
         let shard = Linux.map_anywhere(bytes, PAGE)?.cast::<Self>();
         // SAFETY: it was just mapped, large enough for both, and is nobody else's; nobody ever uses the pattern, so it is as it was
         // made; and all zero bytes are a barren cache.
