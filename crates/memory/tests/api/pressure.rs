@@ -370,7 +370,8 @@ fn law_13_what_is_refused_further_down_stands_in_nobodys_way_above() {
         }
     });
     let usage = leaf.usage();
-    assert!(usage.granted == 0 && usage.peak_granted <= 3 * MIB, "{usage}");
+    // What the other request has given up is granted until it is back, and 3 MiB more may be granted meanwhile. Never were its own 7.
+    assert!(usage.granted == 0 && usage.peak_granted <= 6 * MIB, "{usage}");
 }
 
 #[cfg(feature = "plan")]
