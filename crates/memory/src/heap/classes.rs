@@ -50,6 +50,17 @@ const CAPACITIES: [u32; CLASSES] = {
     capacities
 };
 
+/// 2³² divided by each slab's capacity, rounded up.
+const INVERSES: [u32; SLAB_CLASSES] = {
+    let mut inverses = [0; SLAB_CLASSES];
+    let mut class = 0;
+    while class < SLAB_CLASSES {
+        inverses[class] = u32::MAX / CAPACITIES[class] + 1;
+        class += 1;
+    }
+    inverses
+};
+
 /// The class of each size up to [`SLAB_BLOCK`], in steps of [`FINEST`].
 const CLASS_OF: [u8; SLAB_BLOCK / FINEST] = {
     let mut classes = [0; SLAB_BLOCK / FINEST];
@@ -119,6 +130,8 @@ impl Place {
 /// What a request needs that has no class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
+    /// The bytes that were asked for, and the pages that they take.
+    pub(crate) size: usize,
     pub(crate) pages: u32,
     /// It starts at a multiple of so many pages.
     pub(crate) align: u32,
@@ -129,8 +142,22 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// For a request of so many bytes, which starts at a multiple of so many pages; `None` if it is too large for any heap.
+    #[inline]
+    pub(crate) fn new(size: usize, align: u32, coloured: bool) -> Option<Self> {
+        // A layout's size is at most half of what a number can be.
+        let bytes = size + if coloured { PAGE - LINE } else { 0 };
+        Some(Self { size, pages: u32::try_from(bytes.div_ceil(PAGE)).ok()?, align, coloured })
+    }
+
     pub(crate) fn capacity(&self) -> usize {
         self.pages as usize * PAGE
+    }
+
+    /// How far into its first page its buffer starts.
+    #[inline]
+    pub(crate) fn colour(&self, start: u32) -> usize {
+        if self.coloured { start as usize % (PAGE / LINE) * LINE } else { 0 }
     }
 }
 
@@ -163,17 +190,37 @@ pub(crate) fn class(request: Layout) -> Option<usize> {
 #[inline]
 pub(crate) fn run(request: Layout) -> Option<Run> {
     let coloured = request.size() >= COLOURED && request.align() <= LINE;
-    // A layout's size is at most half of what a number can be.
-    let bytes = request.size() + if coloured { PAGE - LINE } else { 0 };
-    let pages = u32::try_from(bytes.div_ceil(PAGE)).ok()?;
     let align = u32::try_from((request.align() / PAGE).max(1)).ok()?;
-    Some(Run { pages, align, coloured })
+    Run::new(request.size(), align, coloured)
 }
 
-/// How far into its first page a coloured run's buffer starts.
-pub(crate) fn colour(start: u32) -> usize {
-    start as usize % (PAGE / LINE) * LINE
+/// The run that a block of a class without slabs is, where it lies in no parcel.
+pub(crate) fn class_run(class: usize) -> Run {
+    Run { size: class_capacity(class), pages: class_pages(class), align: 1, coloured: false }
 }
+
+/// The place of a block that is a run: a class's, if it is a [`class_run`]. A run of its own that has so few pages is aligned to more than one.
+#[inline]
+pub(crate) fn place_of_run(run: Run) -> Place {
+    if run.pages <= CLASS_PAGES && run.align == 1 { Place::Class(class_of_pages(run.pages)) } else { Place::Run(run) }
+}
+
+/// The class of blocks of so many pages, from 2 on to [`CLASS_PAGES`].
+#[inline]
+pub(crate) fn class_of_pages(pages: u32) -> usize {
+    SLAB_CLASSES + pages as usize - 2
+}
+
+/// Whether a block of a class starts so many bytes into a slab.
+#[inline]
+pub(crate) fn is_start(class: usize, offset: usize) -> bool {
+    const { assert!(CLASS_BLOCK <= 1 << 16, "the test is exact for 16 bits") };
+    let capacity = CAPACITIES[class];
+    // An offset is a multiple where its product with the inverse, rounded up, has a fraction below that (Lemire, Kaser, Kurz 2019).
+    (offset as u32).wrapping_mul(INVERSES[class]) < INVERSES[class]
+        && offset + capacity as usize <= usize::from(SLAB_PAGES[class]) * PAGE
+}
+
 
 /// The bytes of each block of a class.
 #[inline]
@@ -219,7 +266,7 @@ mod tests {
                 assert!(capacity >= size && capacity.is_multiple_of(align), "{size} aligned to {align} in {capacity}");
             }
         }
-        assert!(matches!(place(layout(8200, 8192)), Some(Place::Run(Run { pages: 3, align: 2, coloured: false }))));
+        assert!(matches!(place(layout(8200, 8192)), Some(Place::Run(Run { size: 8200, pages: 3, align: 2, coloured: false }))));
     }
 
     #[test]
@@ -233,10 +280,24 @@ mod tests {
     }
 
     #[test]
+    fn blocks_start_at_multiples_of_their_capacity() {
+        for class in 0..SLAB_CLASSES {
+            let (bytes, capacity) = (class_pages(class) as usize * PAGE, class_capacity(class));
+            for offset in 0..bytes {
+                let is_block = offset % capacity == 0 && offset / capacity < bytes / capacity;
+                assert_eq!(is_start(class, offset), is_block, "{offset} of {capacity}");
+            }
+        }
+        for class in SLAB_CLASSES..CLASSES {
+            assert_eq!(place_of_run(class_run(class)), Place::Class(class));
+        }
+    }
+
+    #[test]
     fn runs_hold_what_they_are_asked_for() {
         for size in [CLASS_BLOCK + 1, COLOURED - 1, COLOURED, (256 << 20) + 5] {
-            let Some(Place::Run(Run { pages, coloured, .. })) = place(layout(size, 64)) else { panic!("{size}") };
-            let offset = if coloured { (0..64).map(colour).max().unwrap() } else { 0 };
+            let Some(Place::Run(run @ Run { pages, coloured, .. })) = place(layout(size, 64)) else { panic!("{size}") };
+            let offset = (0..64).map(|start| run.colour(start)).max().unwrap();
             assert!(pages as usize * PAGE >= size + offset);
             assert_eq!(coloured, size >= COLOURED);
         }

@@ -38,7 +38,9 @@ use std::ops::Range;
 use std::ptr::NonNull;
 
 pub(crate) use self::budget::Budget;
-use self::classes::{CLASSES, PAGE, Run, SLAB_CLASSES, class_pages};
+use self::classes::{
+    CLASSES, PAGE, Place, Run, SLAB_CLASSES, class_of_pages, class_pages, class_run, is_start, place_of_run,
+};
 use self::filling::Seen;
 pub(crate) use self::owners::Holding;
 use self::owners::OwnersView;
@@ -65,7 +67,6 @@ pub(crate) struct Granted {
 #[derive(Debug)]
 pub(crate) struct Request {
     run: Run,
-    size: usize,
     transit: Transit,
 }
 
@@ -97,6 +98,25 @@ impl View {
         let parcel = self.parcels.get(self.owners.parcel(block)?)?;
         Some((parcel, first_page(parcel, block)?))
     }
+
+    /// The block that starts at an address, which is the caller's; or what lies there instead.
+    #[inline]
+    pub(crate) fn block(&self, at: NonNull<u8>) -> Result<Place, Holding> {
+        let (page, holding) = self.owners.at(at).ok_or(Holding::Nothing)?;
+        let offset = at.addr().get() % PAGE;
+        let place = match holding {
+            Holding::Slab { class, place, .. } => {
+                is_start(class, place as usize * PAGE + offset).then_some(Place::Class(class))
+            }
+            Holding::Run(run) => (offset == run.colour(page)).then(|| place_of_run(run)),
+            Holding::Parcel { number } => {
+                let parcel = self.parcels.get(number).and_then(|parcel| parcel.block(first_page(parcel, at)?));
+                parcel.map(|pages| Place::Class(class_of_pages(pages)))
+            }
+            Holding::Free | Holding::Nothing => None,
+        };
+        place.ok_or(holding)
+    }
 }
 
 /// The functions that take a block back, or change one, are `unsafe` where a mistake would give others' memory away; what they can see
@@ -107,7 +127,11 @@ impl<O: Os> Heap<O> {
     }
 
     fn start(&mut self) -> Option<()> {
-        if self.pages.is_started() { Some(()) } else { self.pages.start() }
+        if !self.pages.is_started() {
+            self.pages.start()?;
+        }
+        // So whoever sees the heap sees parcels.
+        self.parcels.open(&mut self.pages)
     }
 
     /// Starts where it is told to, with so many bytes of addresses, as one of so many heaps that share the process's mappings. `None` if
@@ -132,34 +156,33 @@ impl<O: Os> Heap<O> {
         self.pages.is_beyond(run.pages)
     }
 
-    /// A run of pages for a request of `size` bytes, where there is a good one that needs nothing to be done. All of it may not be zero.
+    /// A run of pages, where there is a good one that needs nothing to be done. All of it may not be zero.
     #[inline]
-    pub(crate) fn obtain_at_once(&mut self, run: Run, size: usize) -> Option<Granted> {
+    pub(crate) fn obtain_at_once(&mut self, run: Run) -> Option<Granted> {
         let page = self.pages.take_at_once(run.pages, run.align)?;
         self.pages.owners().set_run(page, run);
-        Some(Granted { start: self.start_of(page, run), dirty: 0..size })
+        Some(Granted { start: self.start_of(page, run), dirty: 0..run.size })
     }
 
     /// As [`obtain_run`](Self::obtain_run) for few pages, which need no alignment: all at once.
-    pub(crate) fn obtain_now(&mut self, run: Run, size: usize) -> Option<Granted> {
+    pub(crate) fn obtain_now(&mut self, run: Run) -> Option<Granted> {
         self.start()?;
         let transit = self.pages.take_now(run.pages)?;
         self.pages.owners().set_run(transit.start(), run);
-        Some(self.granted(&Request { run, size, transit }))
+        Some(self.granted(&Request { run, transit }))
     }
 
-    /// A run of pages for a request of `size` bytes.
-    pub(crate) fn obtain_run(&mut self, run: Run, size: usize) -> Option<Request> {
+    /// A run of pages.
+    pub(crate) fn obtain_run(&mut self, run: Run) -> Option<Request> {
         self.start()?;
         let transit = self.pages.take(run.pages, run.align)?;
-        Some(Request { run, size, transit })
+        Some(Request { run, transit })
     }
 
     /// Where the block of a run starts.
     #[inline]
     fn start_of(&mut self, page: u32, run: Run) -> NonNull<u8> {
-        let colour = if run.coloured { classes::colour(page) } else { 0 };
-        self.pages.space().address(page).map_addr(|addr| addr.saturating_add(colour))
+        self.pages.space().address(page).map_addr(|addr| addr.saturating_add(run.colour(page)))
     }
 
     /// Goes on with a request, by a piece of work.
@@ -173,10 +196,10 @@ impl<O: Os> Heap<O> {
 
     /// What is granted for a request that is ready.
     pub(crate) fn granted(&mut self, request: &Request) -> Granted {
-        let Request { run, size, transit } = request;
+        let Request { run, transit } = request;
         let start = self.start_of(transit.start(), *run);
         let colour = start.addr().get() % PAGE;
-        let byte = |page: u32| ((page - transit.start()) as usize * PAGE).saturating_sub(colour).min(*size);
+        let byte = |page: u32| ((page - transit.start()) as usize * PAGE).saturating_sub(colour).min(run.size);
         let dirty = transit.dirty();
         Granted { start, dirty: byte(dirty.start)..byte(dirty.end) }
     }
@@ -190,8 +213,7 @@ impl<O: Os> Heap<O> {
     #[inline]
     fn page_of(&mut self, run: Run, start: NonNull<u8>) -> Option<u32> {
         let page = self.pages.space().page(start)?;
-        let colour = if run.coloured { classes::colour(page) } else { 0 };
-        (start.addr().get() % PAGE == colour && self.pages.owners().is_run(page, run)).then_some(page)
+        (start.addr().get() % PAGE == run.colour(page) && self.pages.owners().is_run(page, run)).then_some(page)
     }
 
     /// Takes back what was granted for `run`. Returns whether there was such a run in use; if not, nothing happened.
@@ -223,9 +245,8 @@ impl<O: Os> Heap<O> {
                 take(self.pages.space().address(page).map_addr(|addr| addr.saturating_add(offset)));
             }
         } else {
-            let run = class_run(class);
             for _ in 0..wanted {
-                let Some(granted) = self.obtain_now(run, run.capacity()) else { return };
+                let Some(granted) = self.obtain_now(class_run(class)) else { return };
                 take(granted.start);
             }
         }
@@ -254,6 +275,11 @@ impl<O: Os> Heap<O> {
             // SAFETY: the caller's word.
             unsafe { self.give_back_run(class_run(class), block) }
         }
+    }
+
+    /// Whether there can be one more parcel, if there is memory.
+    pub(crate) fn can_have_parcels(&self) -> bool {
+        self.parcels.has_numbers()
     }
 
     /// A parcel of so many pages, at most [`PARCEL`], for an owner; fewer only if there are not so many side by side, and not fewer than
@@ -446,11 +472,6 @@ impl<O: Os> Heap<O> {
     pub(crate) fn released(&self) -> u64 {
         self.pages.released()
     }
-}
-
-/// The run that a block of a class without slabs is.
-fn class_run(class: usize) -> Run {
-    Run { pages: class_pages(class), align: 1, coloured: false }
 }
 
 #[cfg(any(test, fuzzing))]

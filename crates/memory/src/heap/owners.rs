@@ -3,47 +3,49 @@
 //! | bits | tag |
 //! |---|---|
 //! | `00…` | nothing starts here that is in use |
-//! | `01` + 30 | the first or the last page of a free range, with its number; 0 if it has none yet |
-//! | `10` + 5 + 25 | a page of a slab: its class, its number; with the class 31, a page of a parcel |
-//! | `11` + 1 + 5 + 24 | the first page of a run: whether it is coloured, the logarithm of its alignment, its pages |
+//! | `01` + 62 | the first or the last page of a free range, with its number; 0 if it has none yet |
+//! | `10` + 22 + 8 + 5 + 27 | a page of a slab: which of its pages, its class, its number; with the class 31, a page of a parcel |
+//! | `11` + 1 + 5 + 56 | the first page of a run: whether it is coloured, the logarithm of its alignment in pages, its bytes |
 //!
-//! A run of very many pages has their number in its second page's tag, which by itself says nothing. The blocks of classes that are
-//! whole pages are runs as well, unless they lie in a parcel: no other run of so few pages has no alignment.
+//! The blocks of classes that are whole pages are runs as well, unless they lie in a parcel: no other run of so few pages has no alignment.
+//! So a block's place and size follow from its address alone.
 
 use std::fmt;
 use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::space::{PAGES, Table, TableMemory, TableView};
-use crate::heap::classes::{PAGE, Run, SLAB_CLASSES, class_capacity};
+use crate::heap::classes::{PAGE, Place, Run, SLAB_CLASSES, class_capacity, place_of_run};
 use crate::os::Os;
-use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::Relaxed;
 
-const KIND: u32 = 0b11 << 30;
-const FREE: u32 = 0b01 << 30;
-const SLAB: u32 = 0b10 << 30;
-const RUN: u32 = 0b11 << 30;
+const KIND: u64 = 0b11 << 62;
+const FREE: u64 = 0b01 << 62;
+const SLAB: u64 = 0b10 << 62;
+const RUN: u64 = 0b11 << 62;
 
-const COLOURED: u32 = 1 << 29;
-const ALIGN_SHIFT: u32 = 24;
-const LONG: u32 = (1 << ALIGN_SHIFT) - 1;
+const COLOURED: u64 = 1 << 61;
+const ALIGN_SHIFT: u32 = 56;
+const SIZE: u64 = (1 << ALIGN_SHIFT) - 1;
 
-const CLASS_SHIFT: u32 = 25;
+const CLASS_SHIFT: u32 = 27;
+const PLACE_SHIFT: u32 = CLASS_SHIFT + 5;
 /// The class of no slab: pages of a parcel.
 const PARCEL: usize = 31;
 const _: () = assert!(SLAB_CLASSES <= PARCEL);
-/// There can be so many slabs, parcels, and free ranges.
-pub(crate) const SLABS: usize = 1 << CLASS_SHIFT;
+/// There can be so many slabs, and parcels.
+pub(crate) const SLABS: usize = 1 << 25;
+const _: () = assert!(SLABS <= 1 << CLASS_SHIFT);
 
 const PIECE: usize = 1 << 15;
-type Tags = Table<AtomicU32, PAGES, PIECE>;
+type Tags = Table<AtomicU64, PAGES, PIECE>;
 
 /// What is known of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Holding {
-    /// A page of a slab of blocks of this class.
-    Slab { class: usize, number: u32 },
+    /// The page at this place in a slab of blocks of this class.
+    Slab { class: usize, number: u32, place: u32 },
     /// A page of a parcel.
     Parcel { number: u32 },
     /// The first page of a run of pages, or of a block of a class that is whole pages.
@@ -59,7 +61,10 @@ impl fmt::Display for Holding {
         match self {
             Self::Slab { class, .. } => write!(f, "a slab of blocks of {} bytes", class_capacity(*class)),
             Self::Parcel { .. } => write!(f, "no block of that size in use"),
-            Self::Run(run) => write!(f, "a block of up to {} bytes", run.capacity()),
+            Self::Run(run) => match place_of_run(*run) {
+                Place::Run(run) => write!(f, "a block of {} bytes", run.size),
+                class @ Place::Class(_) => write!(f, "a block of up to {} bytes", class.capacity()),
+            },
             Self::Free => write!(f, "free memory"),
             Self::Nothing => write!(f, "no block of the heap"),
         }
@@ -68,9 +73,9 @@ impl fmt::Display for Holding {
 
 /// The tag of a run's first page.
 #[inline]
-fn tag_of(run: Run) -> u32 {
+fn tag_of(run: Run) -> u64 {
     let coloured = if run.coloured { COLOURED } else { 0 };
-    RUN | coloured | run.align.trailing_zeros() << ALIGN_SHIFT | run.pages.min(LONG)
+    RUN | coloured | u64::from(run.align.trailing_zeros()) << ALIGN_SHIFT | run.size as u64
 }
 
 /// All tags, for the one who writes them.
@@ -94,29 +99,26 @@ impl Owners {
     }
 
     #[inline]
-    fn set(&self, page: u32, tag: u32) {
+    fn set(&self, page: u32, tag: u64) {
         self.tags[page].store(tag, Relaxed);
     }
 
     #[inline]
-    fn tag(&self, page: u32) -> u32 {
+    fn tag(&self, page: u32) -> u64 {
         self.tags.get(page).map_or(0, |tag| tag.load(Relaxed))
     }
 
     /// A run is in use from now on.
     #[inline]
     pub(crate) fn set_run(&self, start: u32, run: Run) {
-        debug_assert!(run.pages != 0 && run.align.is_power_of_two());
+        debug_assert!(run.pages != 0 && run.align.is_power_of_two() && run.size as u64 <= SIZE);
         self.set(start, tag_of(run));
-        if run.pages >= LONG {
-            self.set(start + 1, run.pages & !KIND);
-        }
     }
 
     /// Whether just this run starts at a page.
     #[inline]
     pub(crate) fn is_run(&self, start: u32, run: Run) -> bool {
-        self.tag(start) == tag_of(run) && (run.pages < LONG || self.tag(start + 1) == run.pages & !KIND)
+        self.tag(start) == tag_of(run)
     }
 
     /// A run is free from now on, but none of the extents yet.
@@ -129,7 +131,7 @@ impl Owners {
     #[inline]
     pub(crate) fn set_extent(&self, page: u32, number: u32) {
         if let Some(tag) = self.tags.get(page) {
-            tag.store(FREE | number, Relaxed);
+            tag.store(FREE | u64::from(number), Relaxed);
         }
     }
 
@@ -145,13 +147,14 @@ impl Owners {
     #[inline]
     pub(crate) fn extent(&self, page: u32) -> Option<u32> {
         let tag = self.tag(page);
-        (tag & KIND == FREE && tag != FREE).then_some(tag & !KIND)
+        (tag & KIND == FREE && tag != FREE).then_some(tag as u32)
     }
 
     /// Pages are those of a slab from now on.
     pub(crate) fn set_slab(&self, pages: Range<u32>, class: usize, number: u32) {
         debug_assert!(class <= PARCEL && (number as usize) < SLABS);
-        pages.for_each(|page| self.set(page, SLAB | (class as u32) << CLASS_SHIFT | number));
+        let tag = SLAB | (class as u64) << CLASS_SHIFT | u64::from(number);
+        pages.zip(0..).for_each(|(page, place)| self.set(page, tag | place << PLACE_SHIFT));
     }
 
     /// Pages are those of a parcel from now on.
@@ -167,7 +170,7 @@ impl Owners {
     /// What is at a page.
     #[inline]
     pub(crate) fn at(&self, page: u32) -> Holding {
-        decode(self.tag(page), || self.tag(page + 1))
+        decode(self.tag(page))
     }
 
     /// For those who do not hold the lock: what they ask for has to be theirs, or may change meanwhile.
@@ -177,19 +180,16 @@ impl Owners {
 }
 
 #[inline]
-fn decode(tag: u32, next: impl FnOnce() -> u32) -> Holding {
+fn decode(tag: u64) -> Holding {
     match tag & KIND {
         SLAB => {
-            let (class, number) = ((tag >> CLASS_SHIFT) as usize % (PARCEL + 1), tag & (SLABS as u32 - 1));
-            if class == PARCEL { Holding::Parcel { number } } else { Holding::Slab { class, number } }
+            let (class, number) = ((tag >> CLASS_SHIFT) as usize % (PARCEL + 1), tag as u32 % SLABS as u32);
+            let place = u32::from((tag >> PLACE_SHIFT) as u8);
+            if class == PARCEL { Holding::Parcel { number } } else { Holding::Slab { class, number, place } }
         }
         RUN => {
-            let pages = tag & LONG;
-            Holding::Run(Run {
-                pages: if pages == LONG { next() & !KIND } else { pages },
-                align: 1 << (tag >> ALIGN_SHIFT & 31),
-                coloured: tag & COLOURED != 0,
-            })
+            let align = 1 << (tag >> ALIGN_SHIFT & 31);
+            Run::new((tag & SIZE) as usize, align, tag & COLOURED != 0).map_or(Holding::Nothing, Holding::Run)
         }
         FREE => Holding::Free,
         _ => Holding::Nothing,
@@ -200,25 +200,23 @@ fn decode(tag: u32, next: impl FnOnce() -> u32) -> Holding {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OwnersView {
     origin: usize,
-    tags: TableView<AtomicU32, PAGES, PIECE>,
+    tags: TableView<AtomicU64, PAGES, PIECE>,
 }
 
 impl OwnersView {
     /// The number of the parcel that an address lies in.
     #[inline]
     pub(crate) fn parcel(&self, address: NonNull<u8>) -> Option<u32> {
-        let page = u32::try_from(address.addr().get().wrapping_sub(self.origin) / PAGE).ok()?;
-        let tag = self.tags.get(page)?.load(Relaxed);
-        (tag & !(SLABS as u32 - 1) == SLAB | (PARCEL as u32) << CLASS_SHIFT).then_some(tag & (SLABS as u32 - 1))
+        match self.at(address)?.1 {
+            Holding::Parcel { number } => Some(number),
+            _ => None,
+        }
     }
 
-    /// What is at an address.
-    #[cfg(test)]
-    pub(crate) fn at(&self, address: NonNull<u8>) -> Holding {
-        let Ok(page) = u32::try_from(address.addr().get().wrapping_sub(self.origin) / PAGE) else {
-            return Holding::Nothing;
-        };
-        let tag = |page| self.tags.get(page).map_or(0, |tag| tag.load(Relaxed));
-        decode(tag(page), || tag(page.wrapping_add(1)))
+    /// What is at an address, and the number of its page; `None` if it is none of the heap's.
+    #[inline]
+    pub(crate) fn at(&self, address: NonNull<u8>) -> Option<(u32, Holding)> {
+        let page = u32::try_from(address.addr().get().wrapping_sub(self.origin) / PAGE).ok()?;
+        Some((page, decode(self.tags.get(page)?.load(Relaxed))))
     }
 }

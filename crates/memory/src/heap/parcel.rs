@@ -30,6 +30,8 @@ pub(crate) struct Parcel {
     pub(super) pages: AtomicU64,
     /// Those of them that the owner may grant.
     free: AtomicU64,
+    /// The first pages of blocks that were granted: of those in use, and of some that are free.
+    starts: AtomicU64,
     /// Where it stands among the owner's.
     pub(crate) place: AtomicUsize,
     /// For the heap, under its lock: its first page's number and its own, how many pages it had, and the next number that is vacant.
@@ -128,8 +130,23 @@ impl Parcel {
     pub(crate) fn grant(&self, pages: u32) -> Option<u32> {
         let free = self.free();
         let first = find(free, pages)?;
-        self.free.store(free & !bits(first, pages), Relaxed);
+        let these = bits(first, pages);
+        self.free.store(free & !these, Relaxed);
+        self.starts.store(self.starts.load(Relaxed) & !these | 1 << first, Relaxed);
         Some(first)
+    }
+
+    /// The pages of the block that starts with this one, which is the caller's; `None` if there is none, as far as can be seen.
+    #[inline]
+    pub(crate) fn block(&self, first: u32) -> Option<u32> {
+        let starts = self.starts.load(Relaxed);
+        // Another's block begins with a start; what is free is none.
+        let others = starts | !self.pages() | self.free() | self.freed.0.load(Relaxed);
+        let this = bits(first, 1);
+        if starts & this == 0 || !self.are_in_use(this) {
+            return None;
+        }
+        Some(1 + (!others >> first >> 1).trailing_ones())
     }
 
     /// How many pages are free side by side somewhere, up to 31.
@@ -221,6 +238,7 @@ impl Parcel {
             address: AtomicUsize::new(0),
             pages: AtomicU64::new(0),
             free: AtomicU64::new(0),
+            starts: AtomicU64::new(0),
             place: AtomicUsize::new(0),
             start: AtomicU32::new(0),
             number: AtomicU32::new(0),
@@ -249,6 +267,33 @@ mod tests {
         assert!(!parcel.note(bits(0, 16)), "they are freed");
         assert_eq!((parcel.longest(), parcel.collect(), parcel.longest()), (4, 16, 20));
         assert_eq!((parcel.take_out(), parcel.grant(2), parcel.has_free()), (bits(0, 20), None, false));
+    }
+
+    #[cfg(not(loom))]
+    #[test]
+    fn blocks_are_known_by_their_first_pages() {
+        let parcel = Parcel::none();
+        parcel.begin(std::ptr::dangling_mut(), 20);
+        let mut blocks = [16, 2, 2].map(|pages| (parcel.grant(pages).unwrap(), pages)).to_vec();
+        for _ in 0..200 {
+            let (first, pages) = blocks.remove(fastrand::usize(..blocks.len()));
+            if fastrand::bool() {
+                assert!(parcel.take_back(first, pages).is_some());
+            } else {
+                assert!(parcel.note(bits(first, pages)));
+                assert_eq!(parcel.block(first), None);
+                parcel.collect();
+            }
+            while let Some((first, pages)) =
+                [2, 3, 5].into_iter().find_map(|pages| Some((parcel.grant(pages)?, pages)))
+            {
+                blocks.push((first, pages));
+            }
+            for page in 0..PARCEL {
+                let block = blocks.iter().find(|block| block.0 == page).map(|block| block.1);
+                assert_eq!(parcel.block(page), block, "page {page} of {blocks:?}");
+            }
+        }
     }
 
     #[test]

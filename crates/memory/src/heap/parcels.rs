@@ -21,16 +21,20 @@ impl Atomic for Parcel {}
 
 const PIECE: usize = 512;
 
+/// There can be so many: where there are, blocks are runs.
+const NUMBERS: usize = 1 << 22;
+const _: () = assert!(NUMBERS <= SLABS);
+
 /// All parcels, by number. Number 0 is none.
 #[derive(Debug)]
 pub(crate) struct Parcels {
-    parcels: Table<Parcel, SLABS, PIECE>,
+    parcels: Table<Parcel, NUMBERS, PIECE>,
     vacant: u32,
     unused: u32,
 }
 
 /// Those of them that exist, for everybody.
-pub(crate) type ParcelsView = TableView<Parcel, SLABS, PIECE>;
+pub(crate) type ParcelsView = TableView<Parcel, NUMBERS, PIECE>;
 
 impl Parcels {
     pub(crate) const fn empty() -> Self {
@@ -39,6 +43,16 @@ impl Parcels {
 
     pub(crate) fn view(&self) -> ParcelsView {
         self.parcels.view()
+    }
+
+    /// Whoever has a view of it from now on sees what comes.
+    pub(crate) fn open<O: Os>(&mut self, heap: &mut PageHeap<O>) -> Option<()> {
+        heap.open(&mut self.parcels)
+    }
+
+    /// Whether there can be one more.
+    pub(crate) fn has_numbers(&self) -> bool {
+        self.vacant != 0 || (self.unused as usize) < NUMBERS
     }
 
     /// A parcel of so many pages, for an owner; `at_once`, if nothing needs to be done for them.
@@ -50,7 +64,7 @@ impl Parcels {
         owner: NonNull<()>,
     ) -> Option<&Parcel> {
         let number = if self.vacant == 0 { self.unused } else { self.vacant };
-        if number as usize >= SLABS || !heap.room_in(&mut self.parcels, number) {
+        if number as usize >= NUMBERS || !heap.room_in(&mut self.parcels, number) {
             return None;
         }
         let start = heap.take_parcel(pages, at_once)?;

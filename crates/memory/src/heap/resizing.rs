@@ -30,8 +30,8 @@ pub(crate) struct Growth {
     start: u32,
     /// Where the block starts in its first page, what it had and what it shall have.
     offset: usize,
-    old: (u32, usize),
-    new: (Run, usize),
+    old: Run,
+    new: Run,
     transit: Transit,
 }
 
@@ -43,7 +43,7 @@ impl Growth {
 
     /// Once it is grown, the bytes that may not be zero, beyond those it had.
     pub(crate) fn dirty(&self) -> Range<usize> {
-        let ((pages, old), (_, size)) = (self.old, self.new);
+        let (Run { pages, size: old, .. }, size) = (self.old, self.new.size);
         let dirty = self.transit.dirty();
         // The rest of the last page was never cleared.
         let end = if dirty.is_empty() { self.start + pages } else { dirty.end };
@@ -57,7 +57,6 @@ impl Growth {
 pub(crate) struct Moving {
     page: u32,
     run: Run,
-    size: usize,
     new: Run,
     offset: usize,
     to: NonNull<u8>,
@@ -78,19 +77,17 @@ impl Moving {
     /// Its bytes that are there already; the others are to be copied.
     pub(crate) fn moved(&self) -> Range<usize> {
         let moved = self.relocation.moved();
-        let byte = |page: u32| (page as usize * PAGE).saturating_sub(self.offset).min(self.size);
+        let byte = |page: u32| (page as usize * PAGE).saturating_sub(self.offset).min(self.run.size);
         byte(moved.start)..byte(moved.end)
     }
 }
 
 impl<O: Os> Heap<O> {
-    /// Makes what was granted for `old` fit a request of `size` bytes that needs `new`, in place.
+    /// Makes what was granted for `old` fit `new`, in place.
     ///
     /// # Safety
     /// The block is the caller's, and it uses nothing of it beyond the least of both sizes.
-    pub(crate) unsafe fn resize(&mut self, block: NonNull<u8>, old: (Run, usize), new: (Run, usize)) -> Resize {
-        let ((old, old_size), (new, size)) = (old, new);
-        debug_assert!(old_size <= old.capacity() && size <= new.capacity());
+    pub(crate) unsafe fn resize(&mut self, block: NonNull<u8>, old: Run, new: Run) -> Resize {
         let Some(start) = self.page_of(old, block) else { return Resize::Nowhere };
         if (old.align, old.coloured) != (new.align, new.coloured) {
             return Resize::Refused;
@@ -99,15 +96,15 @@ impl<O: Os> Heap<O> {
         let offset = block.addr().get() - self.pages.space().address(start).addr().get();
         if after > before {
             let Some(transit) = self.pages.extend(start, before, after) else { return Resize::Refused };
-            return Resize::Growing(Growth { start, offset, old: (before, old_size), new: (new, size), transit });
+            return Resize::Growing(Growth { start, offset, old, new, transit });
         }
+        self.pages.owners().set_run(start, new);
         if after < before {
-            self.pages.owners().set_run(start, new);
             self.pages.cut(start + after, before - after);
         }
         // The rest of the last page was never cleared.
         let end = (before as usize * PAGE).saturating_sub(offset);
-        Resize::Done(old_size..end.clamp(old_size.min(size), size))
+        Resize::Done(old.size..end.clamp(old.size.min(new.size), new.size))
     }
 
     /// Goes on with a run that grows, by a piece of work. Where the pages behind it were lost, it stays as it was.
@@ -115,18 +112,16 @@ impl<O: Os> Heap<O> {
         let progress = self.pages.proceed(&mut growth.transit);
         if progress == Progress::Ready {
             self.pages.extended();
-            self.pages.owners().set_run(growth.start, growth.new.0);
+            self.pages.owners().set_run(growth.start, growth.new);
         }
         progress
     }
 
-    /// Moves what was granted for `old` to where `new` fits, without copying what can be moved instead: takes the pages.
+    /// Moves what was granted for `run` to where `new` fits, without copying what can be moved instead: takes the pages.
     ///
     /// # Safety
     /// The block is the caller's, and nobody uses it until it [arrived](Self::arrive) or the move was [called off](Self::call_off).
-    pub(crate) unsafe fn relocate(&mut self, block: NonNull<u8>, old: (Run, usize), new: Run) -> Option<Moving> {
-        let (run, size) = old;
-        debug_assert!(size <= run.capacity());
+    pub(crate) unsafe fn relocate(&mut self, block: NonNull<u8>, run: Run, new: Run) -> Option<Moving> {
         let alike = (run.align, run.coloured) == (new.align, new.coloured) && run.align == 1;
         if run.pages < MOVED_UNITS * UNIT || new.pages < run.pages || !alike {
             return None;
@@ -136,7 +131,7 @@ impl<O: Os> Heap<O> {
         let relocation = self.pages.relocate(page, run.pages, new.pages)?;
         // Pages that differ by whole units have the same colour.
         let to = self.pages.space().address(relocation.transit.start()).map_addr(|addr| addr.saturating_add(offset));
-        Some(Moving { page, run, size, new, offset, to, relocation })
+        Some(Moving { page, run, new, offset, to, relocation })
     }
 
     /// Moves a unit; returns whether there may be more of them.

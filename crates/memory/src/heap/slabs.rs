@@ -6,7 +6,7 @@
 use super::owners::{Holding, SLABS};
 use super::pages::PageHeap;
 use super::space::{Table, zeroable};
-use crate::heap::classes::{PAGE, SLAB_BLOCKS, SLAB_CLASSES, class_capacity, class_pages};
+use crate::heap::classes::{PAGE, SLAB_BLOCKS, SLAB_CLASSES, class_capacity, class_pages, is_start};
 use crate::os::Os;
 
 const WORDS: usize = SLAB_BLOCKS / 64;
@@ -75,15 +75,15 @@ impl Slabs {
 
     /// Takes back a block of a class that starts so many bytes into a page. Returns whether there was such a block in use.
     pub(crate) fn give<O: Os>(&mut self, pages: &mut PageHeap<O>, class: usize, page: u32, offset: usize) -> bool {
-        let Holding::Slab { class: found, number } = pages.owners().at(page) else { return false };
-        if found != class {
+        let Holding::Slab { class: found, number, place } = pages.owners().at(page) else { return false };
+        let offset = place as usize * PAGE + offset;
+        if found != class || !is_start(class, offset) {
             return false;
         }
         let slab = &mut self.slabs[number];
-        let offset = (page - slab.start) as usize * PAGE + offset;
         let block = offset / class_capacity(class);
         let (word, bit) = (block / 64, 1 << (block % 64));
-        if block * class_capacity(class) != offset || block >= blocks(class) || slab.free[word] & bit != 0 {
+        if slab.free[word] & bit != 0 {
             return false;
         }
         slab.free[word] |= bit;

@@ -291,7 +291,7 @@ fn refill(cache: &'static Cache, class: usize, request: Layout, is_last: bool) -
     let counts = inside.shard.counts(cache);
     let ShardState { heap, tallies, .. } = &mut *inside;
     let misses = heap.misses();
-    let block = if is_of_parcel {
+    let block = if is_of_parcel && heap.can_have_parcels() {
         let pages = class_pages(class);
         let wanted = if is_last { pages } else { cache.parcels.next(pages) };
         heap.obtain_parcel(wanted, pages, shards::mark(cache)).and_then(|parcel| {
@@ -306,9 +306,7 @@ fn refill(cache: &'static Cache, class: usize, request: Layout, is_last: bool) -
         Some(_) => tallies.served(counts, Some(class), class_capacity(class), request.size(), missed),
         None => return Some(None),
     }
-    if is_of_parcel {
-        inside.show();
-    }
+    inside.show();
     if missed {
         shards::balance(keep_budget(inside));
     } else if is_last {

@@ -28,13 +28,13 @@ fn try_request(request: Layout) -> Option<Granted> {
     let Some(mut inside) = enter_home(cache) else {
         return aside::obtain(request).map(|start| Granted { start, dirty: 0..0 });
     };
-    if let Some(granted) = inside.heap.obtain_at_once(run, request.size()) {
+    if let Some(granted) = inside.heap.obtain_at_once(run) {
         let counts = inside.shard.counts(cache);
         inside.tallies.served(counts, None, run.capacity(), request.size(), false);
         inside.note();
         return Some(granted);
     }
-    obtain_other(cache, inside, run, request.size())
+    obtain_other(cache, inside, run)
 }
 
 /// Whether a run cannot be had, whatever is freed.
@@ -43,26 +43,26 @@ pub(super) fn is_beyond(inside: &Inside, run: Run) -> bool {
 }
 
 #[cold]
-fn obtain_other(cache: &Cache, mut inside: Inside, run: Run, size: usize) -> Option<Granted> {
+fn obtain_other(cache: &Cache, mut inside: Inside, run: Run) -> Option<Granted> {
     inside = shards::with_limits_renewed(inside)?;
     // Nothing is done, or given up, for what cannot be had.
     if is_beyond(&inside, run) {
         return None;
     }
     let is_first = ptr::eq(inside.shard, shards::first());
-    let mut granted = try_run(cache, inside, run, size);
+    let mut granted = try_run(cache, inside, run);
     if granted.is_none() && !is_first {
         // There are more addresses.
-        granted = shards::first().enter().and_then(|inside| try_run(cache, inside, run, size));
+        granted = shards::first().enter().and_then(|inside| try_run(cache, inside, run));
     }
     if granted.is_none() {
-        granted = once_more(cache, || try_run(cache, shards::first().enter()?, run, size));
+        granted = once_more(cache, || try_run(cache, shards::first().enter()?, run));
     }
     granted
 }
 
-fn try_run(cache: &Cache, mut inside: Inside, pages: Run, size: usize) -> Option<Granted> {
-    let mut request = inside.heap.obtain_run(pages, size)?;
+fn try_run(cache: &Cache, mut inside: Inside, run: Run) -> Option<Granted> {
+    let mut request = inside.heap.obtain_run(run)?;
     loop {
         match inside.heap.proceed(&mut request) {
             Progress::More => inside = let_others(inside),
@@ -73,9 +73,10 @@ fn try_run(cache: &Cache, mut inside: Inside, pages: Run, size: usize) -> Option
     let counts = inside.shard.counts(cache);
     let ShardState { heap, tallies, .. } = &mut *inside;
     let granted = heap.granted(&request);
-    tallies.served(counts, None, pages.capacity(), size, request.missed());
+    tallies.served(counts, None, run.capacity(), run.size, request.missed());
     let promotion = heap.promotion_of(&mut request);
     let shard = inside.shard;
+    inside.show();
     if request.missed() {
         shards::balance(keep_budget(inside));
     } else {
@@ -125,7 +126,7 @@ pub(super) fn resize_run(block: NonNull<u8>, old: Layout, new: Layout) -> Option
         return None;
     }
     // SAFETY: the caller's word.
-    let dirty = match unsafe { inside.heap.resize(block, (before, old.size()), (after, new.size())) } {
+    let dirty = match unsafe { inside.heap.resize(block, before, after) } {
         Resize::Refused => return None,
         Resize::Nowhere if aside::has_served(block) => return None,
         Resize::Nowhere => misuse(&mut inside.heap, block),
@@ -163,7 +164,7 @@ pub(crate) fn relocate(block: NonNull<u8>, old: Layout, new: Layout) -> Option<N
         return None;
     }
     // SAFETY: the caller's word: nobody uses the block meanwhile.
-    let mut moving = unsafe { inside.heap.relocate(block, (before, old.size()), after) }?;
+    let mut moving = unsafe { inside.heap.relocate(block, before, after) }?;
     while inside.heap.move_on(&mut moving) {
         inside = let_others(inside);
     }

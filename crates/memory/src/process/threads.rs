@@ -251,7 +251,7 @@ fn run() -> Option<Run> {
 /// A new cache, made where it stays: it is larger than the stack that a thread may have.
 fn fresh(mut inside: Inside) -> Option<&'static Cache> {
     let misses = inside.heap.misses();
-    let granted = inside.heap.obtain_now(run()?, size_of::<Cache>())?;
+    let granted = inside.heap.obtain_now(run()?)?;
     if inside.heap.misses() > misses {
         inside = keep_budget(inside);
     }

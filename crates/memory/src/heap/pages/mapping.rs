@@ -94,7 +94,16 @@ impl<O: Os> PageHeap<O> {
         .then_some(())
     }
 
-    /// Room for an item of a table of somebody else's.
+    /// A place for a table of somebody else's.
+    pub(crate) fn open<T: Zeroable, const LEN: usize, const PIECE: usize>(
+        &mut self,
+        table: &mut Table<T, LEN, PIECE>,
+    ) -> Option<()> {
+        let (os, memory) = self.space.tables();
+        table.open(os, memory)
+    }
+
+    /// Room for an item of such a table.
     pub(crate) fn room_in<T: Zeroable, const LEN: usize, const PIECE: usize>(
         &mut self,
         table: &mut Table<T, LEN, PIECE>,

@@ -11,7 +11,7 @@ use crate::heap::classes::PAGE;
 use crate::heap::tuning::{TABLES_FIRST_BYTES, TABLES_MORE_BYTES};
 use crate::os::Os;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::atomic::{AtomicPtr, AtomicU32};
+use crate::sync::atomic::{AtomicPtr, AtomicU64};
 
 /// Says of a struct with these fields that all zero bytes are a value of it, as they are of each field.
 macro_rules! zeroable {
@@ -224,7 +224,7 @@ impl<T: Zeroable + Atomic, const LEN: usize, const PIECE: usize> Table<T, LEN, P
 /// Items that are changed by shared references only, so that there is no harm in an exclusive one that nobody uses.
 pub(crate) trait Atomic: Sync {}
 
-impl Atomic for AtomicU32 {}
+impl Atomic for AtomicU64 {}
 
 impl<T: Zeroable, const LEN: usize, const PIECE: usize> Index<u32> for Table<T, LEN, PIECE> {
     type Output = T;

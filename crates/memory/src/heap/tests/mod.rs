@@ -46,10 +46,10 @@ impl<O: Caller> Heap<O> {
     fn obtain_in_pieces(&mut self, layout: Layout, hold: impl Fn()) -> Option<Granted> {
         match classes::place(layout)? {
             Place::Run(run) => {
-                if let Some(granted) = self.obtain_at_once(run, layout.size()) {
+                if let Some(granted) = self.obtain_at_once(run) {
                     return Some(granted);
                 }
-                let mut request = self.obtain_run(run, layout.size())?;
+                let mut request = self.obtain_run(run)?;
                 loop {
                     hold();
                     match self.proceed(&mut request) {
@@ -83,6 +83,7 @@ impl<O: Caller> Heap<O> {
     }
 
     fn give_back(&mut self, block: NonNull<u8>, layout: Layout) {
+        assert_eq!(self.view().block(block).ok(), classes::place(layout), "by its address");
         // SAFETY: the test's word.
         assert!(unsafe {
             match classes::place(layout).unwrap() {
@@ -95,8 +96,8 @@ impl<O: Caller> Heap<O> {
     fn resize_in_pieces(
         &mut self,
         block: NonNull<u8>,
-        old: (Run, usize),
-        new: (Run, usize),
+        old: Run,
+        new: Run,
         hold: impl Fn(),
     ) -> Option<Range<usize>> {
         // SAFETY: the test's word.
@@ -145,7 +146,7 @@ impl<O: Caller> Heap<O> {
     fn relocate_in_pieces(
         &mut self,
         block: NonNull<u8>,
-        old: (Run, usize),
+        old: Run,
         new: Run,
         hold: impl Fn(),
     ) -> Option<NonNull<u8>> {
@@ -172,7 +173,7 @@ impl<O: Caller> Heap<O> {
             self.call_off(&moving);
             return None;
         }
-        for range in [0..moved.start, moved.end..old.1] {
+        for range in [0..moved.start, moved.end..old.size] {
             copy(block, to, range);
         }
         if moving.missed() {
@@ -211,9 +212,9 @@ fn filled<O: Caller>(heap: &mut Heap<O>, layout: Layout) -> NonNull<u8> {
     block
 }
 
-fn run_of(layout: Layout) -> (Run, usize) {
+fn run_of(layout: Layout) -> Run {
     match classes::place(layout) {
-        Some(Place::Run(run)) => (run, layout.size()),
+        Some(Place::Run(run)) => run,
         _ => panic!("no run"),
     }
 }

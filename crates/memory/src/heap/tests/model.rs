@@ -83,7 +83,7 @@ fn run(seed: u64, operations: u64, largest: u32, os: Faulty) -> usize {
                     continue;
                 };
                 let block = live[index].block;
-                if let Some(dirty) = heap.resize_in_pieces(block, (before, old.size()), (after, size), hold) {
+                if let Some(dirty) = heap.resize_in_pieces(block, before, after, hold) {
                     verify(&live[index], old.size().min(size).saturating_sub(8));
                     if size > old.size() {
                         // SAFETY: the block now has `size` bytes.
@@ -92,7 +92,7 @@ fn run(seed: u64, operations: u64, largest: u32, os: Faulty) -> usize {
                     }
                     live[index].layout = new;
                     write(&live[index]);
-                } else if let Some(start) = heap.relocate_in_pieces(block, (before, old.size()), after, hold) {
+                } else if let Some(start) = heap.relocate_in_pieces(block, before, after, hold) {
                     relocations += 1;
                     live[index].block = start;
                     verify(&live[index], old.size());

@@ -81,7 +81,7 @@ pub(super) struct Shard {
     state: Lock<ShardState>,
     /// Where requests count that have no cache of their thread's; used under the lock only.
     homeless: &'static Cache,
-    /// For who does not have the lock, once there was a parcel.
+    /// For who does not have the lock, once something was granted.
     view: OnceLock<View>,
     /// The cache of the thread that took something last.
     taker: AtomicPtr<Cache>,
@@ -149,7 +149,7 @@ impl Inside {
         self.state.passed()
     }
 
-    /// Where parcels are is others' to know: there is one.
+    /// Where blocks are is others' to know: something was granted.
     pub(super) fn show(&mut self) {
         let heap = &mut self.state.heap;
         self.shard.view.get_or_init(|| heap.view());
