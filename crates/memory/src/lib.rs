@@ -16,6 +16,9 @@
 //! | [`Backing`] | where they take memory from; with adaptors to limit, track and fail |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[macro_use]
+mod per_thread;
+
 mod allocator;
 mod api;
 mod arena;
@@ -33,6 +36,8 @@ mod heap;
 mod heap_config;
 pub mod layout;
 mod listed;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+pub mod malloc;
 // The heap uses more of it than others do.
 #[cfg_attr(not(all(target_os = "linux", target_pointer_width = "64")), allow(dead_code))]
 mod os;

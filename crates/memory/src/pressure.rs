@@ -276,8 +276,8 @@ enum Asked {
     NobodyAtFirst,
 }
 
-thread_local! {
-    static ASKED: Cell<Asked> = const { Cell::new(Asked::Everybody) };
+per_thread! {
+    static ASKED: Asked = Asked::Everybody, as "tenzor_asked";
 }
 
 /// Whether nobody is asked for memory for what the calling thread requests.

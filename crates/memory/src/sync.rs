@@ -288,14 +288,15 @@ impl<T: fmt::Debug> fmt::Debug for LockGuard<'_, T> {
     }
 }
 
+per_thread! {
+    /// Aligned: an odd address is nobody's mark.
+    static HERE: u32 = 0, as "tenzor_here";
+}
+
 /// The calling thread, by an address of its own. It is another one's only when this thread is no more; in the child of a fork, it is
 /// that of the thread that forked.
 #[inline]
 pub(crate) fn this_thread() -> usize {
-    thread_local! {
-        // Aligned: an odd address is nobody's mark.
-        static HERE: u32 = const { 0 };
-    }
     HERE.with(|here| std::ptr::from_ref(here).addr())
 }
 

@@ -118,6 +118,25 @@ impl Place {
         }
     }
 
+    /// The bytes that whoever has only its address may use.
+    pub(crate) fn usable(&self) -> usize {
+        match self {
+            Self::Class(class) => class_capacity(*class),
+            Self::Run(run) => run.size,
+        }
+    }
+
+    /// A request that has just this place.
+    pub(crate) fn request(&self) -> Option<Layout> {
+        let align = match self {
+            Self::Run(Run { coloured: false, align, size, .. }) if *align > 1 || *size >= COLOURED => {
+                *align as usize * PAGE
+            }
+            _ => FINEST,
+        };
+        Layout::from_size_align(self.usable(), align).ok()
+    }
+
     /// The bytes that it takes.
     pub(crate) fn capacity(&self) -> usize {
         match self {
@@ -290,6 +309,17 @@ mod tests {
         }
         for class in SLAB_CLASSES..CLASSES {
             assert_eq!(place_of_run(class_run(class)), Place::Class(class));
+        }
+    }
+
+    #[test]
+    fn a_place_has_a_request() {
+        for align in (0..24).map(|power| 1 << power) {
+            for size in [1, 17, 5000, 8192, 60_000, CLASS_BLOCK + 1, COLOURED - 1, COLOURED, COLOURED + 1, 1 << 40] {
+                let place = place(layout(size, align)).unwrap();
+                assert_eq!(place.request().and_then(super::place), Some(place), "{size} aligned to {align}");
+                assert!(place.usable() >= size && place.usable() <= place.capacity());
+            }
         }
     }
 

@@ -151,6 +151,12 @@ impl<O: Os> Heap<O> {
         self.pages.space().page(at).map_or(Holding::Nothing, |page| self.pages.owners().at(page))
     }
 
+    /// Whether an address is in what is mapped for blocks.
+    pub(crate) fn is_mapped(&mut self, at: NonNull<u8>) -> bool {
+        let space = self.pages.space();
+        space.page(at).is_some_and(|page| page % UNIT < space.mapped(page / UNIT))
+    }
+
     /// Whether there are no addresses for a run, or no such machine, whatever is freed.
     pub(crate) fn is_beyond(&self, run: Run) -> bool {
         self.pages.is_beyond(run.pages)

@@ -179,6 +179,10 @@ pub(crate) fn stay_loaded() -> bool {
         offset: usize,
         name: *const libc::c_char,
     }
+    if cfg!(feature = "shared") {
+        // It is linked so; and this may be called in the midst of what the loader does.
+        return true;
+    }
     let here = stay_loaded as fn() -> bool;
     // SAFETY: the address is one of this library; what is written goes to locals; the loader's entries are as laid out above (they
     // are part of the C library's interface), and this one stays as long as we are here.

@@ -23,7 +23,7 @@ use crate::sync::atomic::{AtomicPtr, AtomicUsize};
 struct Served {
     start: AtomicUsize,
     bytes: AtomicUsize,
-    /// The request, until it is counted.
+    /// The request; and whether it is counted.
     request: AtomicUsize,
 }
 
@@ -73,6 +73,12 @@ pub(super) fn obtain(request: Layout) -> Option<NonNull<u8>> {
 /// Where a block is noted that was served so, and is in use.
 fn place_of(block: NonNull<u8>) -> Option<&'static Served> {
     SERVED.iter().find(|place| place.start.load(Acquire) == block.addr().get())
+}
+
+/// What was requested of a block that was served so, and is in use.
+#[cold]
+pub(super) fn request(block: NonNull<u8>) -> Option<Layout> {
+    unpack(place_of(block)?.request.load(Relaxed))
 }
 
 /// Bytes of what was served so, and is in use.
@@ -178,11 +184,12 @@ fn pop<T>(list: &AtomicPtr<T>, before: impl Fn(NonNull<T>) -> *mut T) -> Option<
 pub(super) fn work_off() -> bool {
     let mut visit = Visit::default();
     for place in &SERVED {
-        let Some(request) = unpack(place.request.load(Relaxed)) else { continue };
+        let packed = place.request.load(Relaxed);
+        let Some(request) = unpack(packed).filter(|_| packed & COUNTED == 0) else { continue };
         let Some(counted) = classes::place(request) else { continue };
         let Some(inside) = visit.to(owner(NonNull::dangling())) else { return true };
         // Others may look as well.
-        if place.request.swap(0, Relaxed) != 0 {
+        if place.request.compare_exchange(packed, packed | COUNTED, Relaxed, Relaxed).is_ok() {
             let homeless = inside.shard.homeless();
             inside.tallies.served(homeless, counted.class(), counted.capacity(), request.size(), true);
         }

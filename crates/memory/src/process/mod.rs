@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 mod aside;
+pub(crate) mod by_address;
 mod cache;
 mod errands;
 mod footprint;

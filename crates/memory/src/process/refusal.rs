@@ -33,9 +33,9 @@ pub(crate) fn on_refusal(handler: Option<fn(&AllocError) -> bool>) {
     HANDLER.store(handler.map_or(ptr::null_mut(), |handler| handler as *mut ()), Release);
 }
 
-thread_local! {
+per_thread! {
     /// What the calling thread requests is for what follows upon a refusal.
-    static IS_ANSWERING: Cell<bool> = const { Cell::new(false) };
+    static IS_ANSWERING: bool = false, as "tenzor_is_answering";
 }
 
 /// The calling thread's refusal is being answered.

@@ -23,9 +23,9 @@ use crate::sync::{LockGuard, this_thread};
 static BARREN: Cache = Cache::barren();
 static GONE: Cache = Cache::barren();
 
-thread_local! {
+per_thread! {
     /// *Ours*: made of a reference that is valid for ever. (In Rust 1.88, no constant may hold one to what changes.)
-    static CURRENT: Cell<*const Cache> = const { Cell::new(&raw const BARREN) };
+    static CURRENT: *const Cache = &raw const BARREN, as "tenzor_current" at BARREN;
 }
 
 /// The calling thread's cache as it is; a barren one before the first request, and after the end.

@@ -16,6 +16,8 @@ mod init;
 mod lattice;
 mod laws;
 mod limits;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod malloc;
 mod model;
 mod panics;
 #[cfg(feature = "plan")]

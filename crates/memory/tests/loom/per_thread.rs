@@ -60,3 +60,9 @@ macro_rules! thread_local {
         $(static $name: $crate::per_thread::Local<$value> = $crate::per_thread::Local::new(|| $first);)*
     };
 }
+
+macro_rules! per_thread {
+    ($(#[$doc:meta])* static $name:ident: $type:ty = $first:expr, as $symbol:literal $(at $place:path)?;) => {
+        static $name: $crate::per_thread::Local<Cell<$type>> = $crate::per_thread::Local::new(|| Cell::new($first));
+    };
+}

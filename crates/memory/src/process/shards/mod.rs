@@ -37,7 +37,8 @@ use super::tally::{Sums, Tallies};
 use super::tuning::{SHARDS, UNPUBLISHED_PAGES};
 use super::{central_lock, prepare, threads};
 use crate::heap::parcel::Parcel;
-use crate::heap::{Heap, View};
+use crate::heap::classes::Place;
+use crate::heap::{Heap, Holding, View};
 use crate::os::Linux;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed};
 use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
@@ -115,6 +116,12 @@ impl Shard {
     #[inline]
     pub(super) fn parcel(&'static self, block: NonNull<u8>) -> Option<(&'static Parcel, u32)> {
         self.view.get()?.parcel(block)
+    }
+
+    /// The place of the block that starts at an address, which is the caller's; or what lies there instead.
+    #[inline]
+    pub(super) fn block(&'static self, at: NonNull<u8>) -> Result<Place, Holding> {
+        self.view.get().map_or(Err(Holding::Nothing), |view| view.block(at))
     }
 
     /// Its lock.

@@ -1,0 +1,103 @@
+//! Requests in the manner of C: what a block was granted as is known by its address.
+//!
+//! A block of a class counts with the class's capacity here, when it is requested and when it is freed: nobody knows what was asked for. A run
+//! has the size in its tag.
+#![allow(unsafe_code)]
+
+use std::alloc::Layout;
+use std::ptr::NonNull;
+
+use super::shards::owner;
+use super::threads::at_hand;
+use super::{aside, give_back_slowly, obtain_class, obtain_run_start, relocate, resize};
+use crate::heap::Holding;
+use crate::heap::classes::{self, Place, class_capacity};
+
+/// The place of the block that starts at an address; or what lies there instead.
+#[inline]
+pub(crate) fn place(at: NonNull<u8>) -> Result<Place, Holding> {
+    owner(at).block(at).or_else(|holding| aside::request(at).and_then(classes::place).ok_or(holding))
+}
+
+/// Whether an address is the heap's, whatever lies there.
+#[cold]
+pub(crate) fn is_ours(at: NonNull<u8>) -> bool {
+    owner(at).enter().is_some_and(|mut inside| inside.heap.is_mapped(at))
+}
+
+/// A block for a request that is not zero-sized.
+#[inline]
+pub(crate) fn obtain(request: Layout) -> Option<NonNull<u8>> {
+    match classes::class(request) {
+        Some(class) => match at_hand().pop(class, class_capacity(class)) {
+            Some(block) => Some(block),
+            None => obtain_class(class, whole(class, request.align())?),
+        },
+        None => obtain_run_start(request),
+    }
+}
+
+/// The largest request of a class.
+fn whole(class: usize, align: usize) -> Option<Layout> {
+    Layout::from_size_align(class_capacity(class), align).ok()
+}
+
+/// As [`obtain`], all zero as far as was requested.
+#[inline]
+pub(crate) fn obtain_zeroed(request: Layout) -> Option<NonNull<u8>> {
+    match classes::class(request) {
+        Some(class) => super::obtain_zeroed(whole(class, request.align())?),
+        None => super::obtain_zeroed(request),
+    }
+}
+
+/// Takes a block back. If none starts there, what lies there instead; then nothing happened.
+///
+/// # Safety
+/// If one does, it is the caller's, and nobody uses it any more.
+#[inline]
+pub(crate) unsafe fn give_back(block: NonNull<u8>) -> Result<(), Holding> {
+    let place = place(block)?;
+    let cache = at_hand();
+    let taken = place.class().is_some_and(|class| cache.push(class, class_capacity(class), block));
+    if !taken || cache.is_due() {
+        give_back_slowly(block, place.request().ok_or(Holding::Nothing)?, taken);
+    }
+    Ok(())
+}
+
+/// Makes a block fit another request, which is not zero-sized, where it stands or elsewhere; `None` if there is no memory, and it is as it was.
+///
+/// # Safety
+/// As for [`give_back`].
+pub(crate) unsafe fn refit(block: NonNull<u8>, new: Layout) -> Result<Option<NonNull<u8>>, Holding> {
+    let place = place(block)?;
+    let usable = place.usable();
+    match (place, place.request()) {
+        (Place::Class(class), _) if classes::class(new) == Some(class) => return Ok(Some(block)),
+        // As aligned as it was.
+        (Place::Run(_), Some(old)) if classes::class(new).is_none() => {
+            let wanted = Layout::from_size_align(new.size(), old.align()).ok();
+            if let Some(wanted) = wanted {
+                if resize(block, old, wanted, false) {
+                    return Ok(Some(block));
+                }
+                if let Some(moved) = relocate(block, old, wanted) {
+                    return Ok(Some(moved));
+                }
+            }
+        }
+        _ => {}
+    }
+    let Some(moved) = obtain(new) else {
+        // What shrinks is not refused.
+        return Ok((new.size() <= usable).then_some(block));
+    };
+    // SAFETY: both blocks are the caller's, disjoint, and have so many bytes.
+    unsafe {
+        block.copy_to_nonoverlapping(moved, usable.min(new.size()));
+        give_back(block)?;
+    }
+    Ok(Some(moved))
+}
+

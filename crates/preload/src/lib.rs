@@ -1,0 +1,19 @@
+//! Tenzor's heap in place of malloc: `LD_PRELOAD=libtenzor_malloc.so program`, or linked before the C library.
+//!
+//! | module | decides |
+//! |---|---|
+//! | `malloc` | what C's functions do |
+//! | `new` | what C++'s operators do |
+//! | `told` | what the program is told of its memory |
+//! | `stray` | what becomes of an address that is no block of ours |
+//! | `loading` | how libraries are loaded beside it |
+//!
+//! Every function here may be called at any moment: before `main`, by the loader, in a signal's handler that interrupts none of them, at the end of a
+//! thread and of the process. None of them panics or unwinds.
+#![allow(unsafe_code, non_snake_case)]
+
+mod loading;
+mod malloc;
+mod new;
+mod stray;
+mod told;

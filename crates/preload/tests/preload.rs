@@ -1,0 +1,122 @@
+//! The library as programs of C and C++ have it: what it shows, what it promises, and what it does with misuse. Needs a C compiler.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// The library, optimised.
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let target = here.join("target/library");
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--release", "--quiet", "--lib", "--target-dir"])
+            .arg(&target)
+            .current_dir(here)
+            .status();
+        assert!(built.unwrap().success(), "the library does not build");
+        target.join("release/libtenzor_malloc.so")
+    })
+}
+
+/// A program of `tests/c`.
+fn program(name: &str) -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source = ["c", "cc"].map(|kind| here.join(format!("tests/c/{name}.{kind}"))).into_iter().find(|path| path.exists());
+    let source = source.unwrap();
+    let compiler = if source.extension().unwrap() == "c" { "cc" } else { "c++" };
+    let to = library().with_file_name(name);
+    // Linked with it, as the C library may lack some functions; it is preloaded all the same.
+    let made = Command::new(compiler)
+        .args(["-O1", "-g", "-w", "-pthread", "-o"])
+        .args([&to, &source])
+        .arg(library())
+        .args(["-ldl", "-lm"])
+        .status();
+    assert!(made.unwrap().success(), "{} does not compile", source.display());
+    to
+}
+
+fn run(program: &Path, args: &[&str]) -> Output {
+    Command::new(program).args(args).env("LD_PRELOAD", library()).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
+}
+
+fn tool(name: &str, args: &[&str]) -> String {
+    let output = Command::new(name).args(args).arg(library()).output().unwrap();
+    assert!(output.status.success(), "{name} failed");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn it_shows_what_was_promised_and_nothing_else() {
+    let promised = include_str!("exports").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut promised: Vec<_> = promised.map(str::to_owned).collect();
+    promised.sort();
+    let table = tool("nm", &["-D", "--defined-only"]);
+    let mut shown: Vec<_> = table.lines().filter_map(|line| Some(line.split_whitespace().last()?.to_owned())).collect();
+    shown.sort();
+    assert_eq!(shown, promised);
+}
+
+#[test]
+fn it_is_small_and_needs_the_c_library_alone() {
+    let bytes = std::fs::metadata(library()).unwrap().len();
+    assert!(bytes <= 1 << 20, "{bytes} bytes");
+    let dynamic = tool("readelf", &["-dW"]);
+    for line in dynamic.lines().filter(|line| line.contains("(NEEDED)")) {
+        assert!(line.contains("[libc.so.6]") || line.contains("[ld-linux"), "{line}");
+    }
+    assert!(dynamic.contains("NODELETE"));
+    let headers = tool("readelf", &["-lW"]);
+    let storage = headers.lines().find(|line| line.trim_start().starts_with("TLS")).unwrap();
+    let size = storage.split_whitespace().nth(5).unwrap();
+    let size = usize::from_str_radix(size.trim_start_matches("0x"), 16).unwrap();
+    assert!(size <= 64, "{size} bytes of each thread's");
+}
+
+#[test]
+fn c_functions_do_what_the_manual_says() {
+    let output = run(&program("semantics"), &[]);
+    assert!(output.status.success(), "{}", text(&output));
+}
+
+#[test]
+fn operators_of_c_plus_plus_do_what_the_standard_says() {
+    let output = run(&program("operators"), &[]);
+    assert!(output.status.success(), "{}", text(&output));
+}
+
+#[test]
+fn every_misuse_ends_the_process_with_a_line() {
+    let program = program("misuse");
+    let count: usize = text(&run(&program, &[])).trim().parse().unwrap();
+    for number in 1..=count {
+        let output = run(&program, &[&number.to_string()]);
+        let text = text(&output);
+        assert!(!output.status.success() && !text.contains("not noticed"), "misuse {number}: {text}");
+        assert!(text.starts_with("tenzor: 0x") && text.lines().count() == 1, "misuse {number}: {text}");
+    }
+}
+
+#[test]
+fn programs_run_as_they_do_without_it() {
+    for command in ["ls -la /", "env", "sort /etc/passwd", "sh -c 'for i in 1 2 3; do (echo $i | cat); done'", "cc --version"] {
+        let run = |preload: bool| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", command]);
+            if preload {
+                shell.env("LD_PRELOAD", library());
+            }
+            shell.output().unwrap()
+        };
+        let (with, without) = (run(true), run(false));
+        assert!(with.status.success() && with.stderr == without.stderr, "{command}: {}", text(&with));
+        assert!(command == "env" || with.stdout == without.stdout, "{command}");
+    }
+}
