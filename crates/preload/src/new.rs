@@ -1,9 +1,8 @@
 //! C++'s operators `new` and `delete`.
 //!
 //! Where there is no memory, the program's handler is asked, as the standard has it; it, and what throws `bad_alloc`, are C++ and may unwind. So no frame
-//! of Rust's is below them: [`insist`] is the assembler's, with what an unwinder needs to know of it, and throws by a jump.
+//! of Rust's is below them: `insist` is the assembler's, with what an unwinder needs to know of it, and throws by a jump.
 
-use std::alloc::Layout;
 use std::arch::{global_asm, naked_asm};
 use std::ffi::c_void;
 use std::ptr;
@@ -14,13 +13,8 @@ use crate::malloc::{ALIGN, free, request};
 use crate::stray;
 
 /// A block, or null.
-#[inline]
-fn obtain(layout: Option<Layout>) -> *mut c_void {
-    layout.and_then(malloc::alloc).map_or(ptr::null_mut(), |block| block.as_ptr().cast())
-}
-
 extern "C" fn attempt(size: usize, align: usize) -> *mut c_void {
-    obtain(request(size, align))
+    request(size, align).and_then(malloc::alloc).map_or(ptr::null_mut(), |block| block.as_ptr().cast())
 }
 
 /// Nobody can throw.
@@ -101,14 +95,100 @@ global_asm!(
     give_up = sym give_up,
 );
 
-/// The operators that may throw: with C's alignment, or a given one.
+// `try_insist(size, align)`: as `insist`, but the answer is null where that throws, and where what the handler throws is caught.
+//
+// The table behind `.Ltable` is what C++'s personality function reads: whatever is thrown between the labels is caught at `.Lcaught`.
 #[cfg(target_arch = "x86_64")]
-macro_rules! may_throw {
-    ($($plain:ident $aligned:ident),*) => {$(
+global_asm!(
+    ".pushsection .data.rel.ro,\"aw\",@progbits",
+    ".p2align 3",
+    ".weak __gxx_personality_v0",
+    ".weak __cxa_begin_catch",
+    ".weak __cxa_end_catch",
+    ".Lpersonality: .quad __gxx_personality_v0",
+    ".Lbegin_catch: .quad __cxa_begin_catch",
+    ".Lend_catch: .quad __cxa_end_catch",
+    ".popsection",
+    ".pushsection .gcc_except_table.tenzor,\"a\",@progbits",
+    ".p2align 2",
+    ".Ltable:",
+    // Landing pads are told from the function's start on; the types that are caught are words, of which 0 is any; numbers are short.
+    ".byte 0xff",
+    ".byte 0x00",
+    ".uleb128 .Ltypes - .Ltypes_from",
+    ".Ltypes_from:",
+    ".byte 0x01",
+    ".uleb128 .Lsites_to - .Lsites_from",
+    ".Lsites_from:",
+    ".uleb128 .Ltry - tenzor_try_insist",
+    ".uleb128 .Ltried - .Ltry",
+    ".uleb128 .Lcaught - tenzor_try_insist",
+    ".uleb128 1",
+    ".Lsites_to:",
+    ".sleb128 1",
+    ".sleb128 0",
+    ".p2align 3",
+    ".quad 0",
+    ".Ltypes:",
+    ".popsection",
+    ".pushsection .text.tenzor_insist,\"ax\",@progbits",
+    ".hidden tenzor_try_insist",
+    ".globl tenzor_try_insist",
+    ".type tenzor_try_insist,@function",
+    "tenzor_try_insist:",
+    ".cfi_startproc",
+    ".cfi_personality 0x9b, .Lpersonality",
+    ".cfi_lsda 0x1b, .Ltable",
+    "push rbx",
+    ".cfi_adjust_cfa_offset 8",
+    ".cfi_offset rbx, -16",
+    "push r14",
+    ".cfi_adjust_cfa_offset 8",
+    ".cfi_offset r14, -24",
+    "sub rsp, 8",
+    ".cfi_adjust_cfa_offset 8",
+    "mov rbx, rdi",
+    "mov r14, rsi",
+    "2: mov rdi, rbx",
+    "mov rsi, r14",
+    "call {attempt}",
+    "test rax, rax",
+    "jne 3f",
+    "mov rax, qword ptr [rip + .Lget_handler]",
+    "test rax, rax",
+    "je 3f",
+    "call rax",
+    "test rax, rax",
+    "je 3f",
+    ".Ltry: call rax",
+    ".Ltried: jmp 2b",
+    ".Lcaught: mov rdi, rax",
+    "call qword ptr [rip + .Lbegin_catch]",
+    "call qword ptr [rip + .Lend_catch]",
+    "xor eax, eax",
+    "3: add rsp, 8",
+    ".cfi_adjust_cfa_offset -8",
+    "pop r14",
+    ".cfi_adjust_cfa_offset -8",
+    ".cfi_restore r14",
+    "pop rbx",
+    ".cfi_adjust_cfa_offset -8",
+    ".cfi_restore rbx",
+    "ret",
+    ".cfi_endproc",
+    ".size tenzor_try_insist, .-tenzor_try_insist",
+    ".popsection",
+    attempt = sym attempt,
+);
+
+/// The operators `new`: with C's alignment, or a given one; those that throw, and those that answer null.
+#[cfg(target_arch = "x86_64")]
+macro_rules! new {
+    ($($plain:ident $aligned:ident $to:literal),*) => {$(
         #[unsafe(no_mangle)]
         #[unsafe(naked)]
         extern "C" fn $plain() {
-            naked_asm!("mov esi, {align}", "jmp tenzor_insist", align = const ALIGN)
+            naked_asm!("mov esi, {align}", concat!("jmp ", $to), align = const ALIGN)
         }
 
         #[unsafe(no_mangle)]
@@ -118,24 +198,9 @@ macro_rules! may_throw {
                 "mov eax, {align}",
                 "cmp rsi, rax",
                 "cmovb rsi, rax",
-                "jmp tenzor_insist",
+                concat!("jmp ", $to),
                 align = const ALIGN,
             )
-        }
-    )*};
-}
-
-/// The operators that answer null.
-macro_rules! nothrow {
-    ($($plain:ident $aligned:ident),*) => {$(
-        #[unsafe(no_mangle)]
-        extern "C" fn $plain(size: usize, _: *const c_void) -> *mut c_void {
-            obtain(request(size, ALIGN))
-        }
-
-        #[unsafe(no_mangle)]
-        extern "C" fn $aligned(size: usize, align: usize, _: *const c_void) -> *mut c_void {
-            obtain(request(size, align.max(ALIGN)))
         }
     )*};
 }
@@ -181,11 +246,11 @@ macro_rules! delete {
     )*};
 }
 
-may_throw! { _Znwm _ZnwmSt11align_val_t, _Znam _ZnamSt11align_val_t }
-
-nothrow! {
-    _ZnwmRKSt9nothrow_t _ZnwmSt11align_val_tRKSt9nothrow_t,
-    _ZnamRKSt9nothrow_t _ZnamSt11align_val_tRKSt9nothrow_t
+new! {
+    _Znwm _ZnwmSt11align_val_t "tenzor_insist",
+    _Znam _ZnamSt11align_val_t "tenzor_insist",
+    _ZnwmRKSt9nothrow_t _ZnwmSt11align_val_tRKSt9nothrow_t "tenzor_try_insist",
+    _ZnamRKSt9nothrow_t _ZnamSt11align_val_tRKSt9nothrow_t "tenzor_try_insist"
 }
 
 delete! {

@@ -95,8 +95,14 @@ int main() {
     }
     CHECK(ended == 11);
     // Nobody hears of it where null is the answer.
-    std::set_new_handler(throws_bad_alloc);
-    CHECK(::operator new(too_much, std::nothrow) == nullptr);
+    for (auto handler : {throws_bad_alloc, throws_another}) {
+        std::set_new_handler(handler);
+        CHECK(::operator new(too_much, std::nothrow) == nullptr);
+        CHECK(::operator new[](too_much, std::align_val_t(64), std::nothrow) == nullptr);
+    }
+    asked = 0;
+    std::set_new_handler(give_up_at_the_third);
+    CHECK(::operator new(too_much, std::nothrow) == nullptr && asked == 3);
     std::set_new_handler(nullptr);
     // Threads, strings, vectors, exceptions.
     std::vector<std::thread> threads;
