@@ -22,12 +22,12 @@ impl<O: Os> PageHeap<O> {
         let least = wanted.div_ceil(UNIT);
         for units in [self.mapped.max(UNITS_WORTH_A_MAPPING).max(least), least] {
             let Some(found) = self.space.map_anywhere(units) else { continue };
-            self.mapped += units;
             let pages = found.start * UNIT..found.end * UNIT;
-            // Without the tables for it, it stays unused.
             if self.room(pages.clone()).is_none() || self.prepare().is_none() {
+                self.space.unmap_unused(found);
                 return false;
             }
+            self.mapped += units;
             self.extents.give(Extent::fresh(pages.start, pages.end - pages.start));
             return true;
         }

@@ -240,7 +240,8 @@ impl<O: Os> Space<O> {
         Ok(())
     }
 
-    /// Maps so many units wherever the system likes.
+    /// Maps so many units wherever the system likes. `None` as well where that is a place of which an errand is on its way: the system would not give it
+    /// unless the errand had lost it, which is not known yet. Then it stays mapped, and nobody's.
     pub(crate) fn map_anywhere(&mut self, units: u32) -> Option<Range<u32>> {
         let bytes = units as usize * HUGE;
         let start = self.os.map_anywhere(bytes, HUGE)?;
@@ -253,6 +254,11 @@ impl<O: Os> Space<O> {
             let found = page / UNIT..(page / UNIT).checked_add(units)?;
             ((found.end as usize) < UNITS && self.room(found.clone())).then_some(found)
         });
+        if let Some(found) = &found
+            && found.clone().any(|unit| self.frames[unit].away > 0)
+        {
+            return None;
+        }
         match &found {
             // What was withdrawn there, whatever became of it, is there no more.
             Some(found) => {
@@ -263,6 +269,15 @@ impl<O: Os> Space<O> {
             None => _ = unsafe { self.os.unmap(start, bytes) },
         }
         found
+    }
+
+    /// Units that were just [mapped](Self::map_anywhere) are the heap's no more.
+    pub(crate) fn unmap_unused(&mut self, units: Range<u32>) {
+        let pages = units.start * UNIT..units.end * UNIT;
+        expect(self.is_free(pages.clone()));
+        self.set(units, |_, frame| *frame = Frame::zeroed());
+        // SAFETY: mapped, and free; what is the heap's no more is not used. If it stays, nobody will.
+        unsafe { self.os.unmap(self.address(pages.start), pages.len() * PAGE) };
     }
 
     /// Whether memory may be moved: that takes mappings.

@@ -17,6 +17,8 @@ pub(super) enum Manner {
     Any,
     /// The worst of them.
     Lose,
+    /// As bad, and nobody comes to have what is lost.
+    Vanish,
     /// As `Any`, but it says that nothing happened: what must not be, and is to be noticed.
     Lie,
 }
@@ -77,7 +79,7 @@ impl Faulty {
     fn pick(&self, of: u32) -> u32 {
         match self.0.manner.get() {
             Manner::Refuse => 0,
-            Manner::Lose => of - 1,
+            Manner::Lose | Manner::Vanish => of - 1,
             Manner::Any | Manner::Lie => self.0.random.borrow_mut().u32(0..of),
         }
     }
@@ -101,6 +103,7 @@ impl Faulty {
         let given = match self.0.manner.get() {
             // A lie shall be found out by what others have there, not by a hole.
             Manner::Lie => bytes,
+            Manner::Vanish => 0,
             _ if self.pick(4) > 0 => bytes.min(FOREIGN),
             _ => 0,
         };
