@@ -5,7 +5,7 @@
 //! those of others as well; and where nothing was noted, nothing is known.
 
 use std::alloc::Layout;
-#[cfg(not(feature = "shared"))]
+#[cfg(not(tenzor_shared))]
 use std::cell::Cell;
 use std::fmt;
 
@@ -192,20 +192,20 @@ impl fmt::Debug for Name {
     }
 }
 
-#[cfg(not(feature = "shared"))]
+#[cfg(not(tenzor_shared))]
 thread_local! {
     /// What was noted last.
     static NOTED: Cell<Option<AllocError>> = const { Cell::new(None) };
 }
 
 /// In a library for C nobody asks, and it is more than the few words that each thread has for it.
-#[cfg(feature = "shared")]
+#[cfg(tenzor_shared)]
 static NOTED: Unnoted = Unnoted;
 
-#[cfg(feature = "shared")]
+#[cfg(tenzor_shared)]
 struct Unnoted;
 
-#[cfg(feature = "shared")]
+#[cfg(tenzor_shared)]
 #[allow(clippy::unused_self)]
 impl Unnoted {
     fn get(&self) -> Option<AllocError> {

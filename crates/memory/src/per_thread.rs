@@ -1,13 +1,13 @@
 //! What each thread has for itself on the way of every request: words.
 //!
 //! In a program, a `thread_local!` is where the compiler says. In a shared library it would have the loader find it, by a call that may take memory, which
-//! an allocator cannot bear. So with the feature `shared` they are in the storage that threads have from their start ("initial exec"), a few words of which
+//! an allocator cannot bear. So with `--cfg tenzor_shared` they are in the storage that threads have from their start ("initial exec"), a few words of which
 //! are left for libraries that come late. Rust has no way to say so but the assembler's.
 #![allow(unsafe_code)]
 
 /// A static word of each thread's: a `Cell` of a type that is one word at most, whose first value is written as `$first` in Rust, and as `$bits` in
 /// the assembler (0, or the address of a static).
-#[cfg(not(all(feature = "shared", target_os = "linux", target_arch = "x86_64")))]
+#[cfg(not(all(tenzor_shared, target_os = "linux", target_arch = "x86_64")))]
 macro_rules! per_thread {
     ($(#[$doc:meta])* static $name:ident: $type:ty = $first:expr, as $symbol:literal $(at $place:path)?;) => {
         thread_local! {
@@ -17,7 +17,7 @@ macro_rules! per_thread {
     };
 }
 
-#[cfg(all(feature = "shared", target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(tenzor_shared, target_os = "linux", target_arch = "x86_64"))]
 macro_rules! per_thread {
     ($(#[$doc:meta])* static $name:ident: $type:ty = $first:expr, as $symbol:literal;) => {
         std::arch::global_asm!(

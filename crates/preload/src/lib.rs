@@ -12,6 +12,9 @@
 //! thread and of the process. None of them panics or unwinds.
 #![allow(unsafe_code, non_snake_case)]
 
+#[cfg(not(tenzor_shared))]
+compile_error!("build it in its own directory, and without RUSTFLAGS: `.cargo/config.toml` there says how");
+
 mod loading;
 mod malloc;
 mod new;

@@ -80,7 +80,11 @@ fn xml(stats: &Stats) -> Result<String, std::fmt::Error> {
     let mut text = String::from("<malloc version=\"1\">\n<heap nr=\"0\">\n<sizes>\n");
     for row in &stats.buckets {
         let (from, to) = (64_u64 << row.bucket, (128_u64 << row.bucket) - 1);
-        writeln!(text, "  <size from=\"{from}\" to=\"{to}\" total=\"{}\" count=\"{}\"/>", row.pooled_bytes, row.pooled_buffers)?;
+        writeln!(
+            text,
+            "  <size from=\"{from}\" to=\"{to}\" total=\"{}\" count=\"{}\"/>",
+            row.pooled_bytes, row.pooled_buffers
+        )?;
     }
     writeln!(text, "</sizes>")?;
     writeln!(text, "<total type=\"rest\" count=\"{}\" size=\"{}\"/>", stats.pooled_buffers, stats.pooled_bytes)?;
@@ -107,4 +111,3 @@ unsafe extern "C" fn malloc_info(options: c_int, file: *mut c_void) -> c_int {
     let written = unsafe { libc::fwrite(text.as_ptr().cast(), 1, text.len(), file.cast()) };
     if written == text.len() { 0 } else { -1 }
 }
-

@@ -15,6 +15,8 @@ fn library() -> &'static Path {
             .args(["build", "--release", "--quiet", "--lib", "--target-dir"])
             .arg(&target)
             .current_dir(here)
+            .env_remove("RUSTFLAGS")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .status();
         assert!(built.unwrap().success(), "the library does not build");
         target.join("release/libtenzor_malloc.so")
@@ -24,7 +26,8 @@ fn library() -> &'static Path {
 /// A program of `tests/c`.
 fn program(name: &str) -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let source = ["c", "cc"].map(|kind| here.join(format!("tests/c/{name}.{kind}"))).into_iter().find(|path| path.exists());
+    let source =
+        ["c", "cc"].map(|kind| here.join(format!("tests/c/{name}.{kind}"))).into_iter().find(|path| path.exists());
     let source = source.unwrap();
     let compiler = if source.extension().unwrap() == "c" { "cc" } else { "c++" };
     let to = library().with_file_name(name);
@@ -106,7 +109,9 @@ fn every_misuse_ends_the_process_with_a_line() {
 
 #[test]
 fn programs_run_as_they_do_without_it() {
-    for command in ["ls -la /", "env", "sort /etc/passwd", "sh -c 'for i in 1 2 3; do (echo $i | cat); done'", "cc --version"] {
+    for command in
+        ["ls -la /", "env", "sort /etc/passwd", "sh -c 'for i in 1 2 3; do (echo $i | cat); done'", "cc --version"]
+    {
         let run = |preload: bool| {
             let mut shell = Command::new("sh");
             shell.args(["-c", command]);

@@ -240,7 +240,6 @@ pub(crate) fn is_start(class: usize, offset: usize) -> bool {
         && offset + capacity as usize <= usize::from(SLAB_PAGES[class]) * PAGE
 }
 
-
 /// The bytes of each block of a class.
 #[inline]
 pub(crate) const fn class_capacity(class: usize) -> usize {
@@ -285,7 +284,10 @@ mod tests {
                 assert!(capacity >= size && capacity.is_multiple_of(align), "{size} aligned to {align} in {capacity}");
             }
         }
-        assert!(matches!(place(layout(8200, 8192)), Some(Place::Run(Run { size: 8200, pages: 3, align: 2, coloured: false }))));
+        assert!(matches!(
+            place(layout(8200, 8192)),
+            Some(Place::Run(Run { size: 8200, pages: 3, align: 2, coloured: false }))
+        ));
     }
 
     #[test]

@@ -284,8 +284,7 @@ mod tests {
                 assert_eq!(parcel.block(first), None);
                 parcel.collect();
             }
-            while let Some((first, pages)) =
-                [2, 3, 5].into_iter().find_map(|pages| Some((parcel.grant(pages)?, pages)))
+            while let Some((first, pages)) = [2, 3, 5].into_iter().find_map(|pages| Some((parcel.grant(pages)?, pages)))
             {
                 blocks.push((first, pages));
             }

@@ -179,7 +179,7 @@ pub(crate) fn stay_loaded() -> bool {
         offset: usize,
         name: *const libc::c_char,
     }
-    if cfg!(feature = "shared") {
+    if cfg!(tenzor_shared) {
         // It is linked so; and this may be called in the midst of what the loader does.
         return true;
     }

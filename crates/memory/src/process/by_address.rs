@@ -100,4 +100,3 @@ pub(crate) unsafe fn refit(block: NonNull<u8>, new: Layout) -> Result<Option<Non
     }
     Ok(Some(moved))
 }
-

@@ -93,13 +93,7 @@ impl<O: Caller> Heap<O> {
         });
     }
 
-    fn resize_in_pieces(
-        &mut self,
-        block: NonNull<u8>,
-        old: Run,
-        new: Run,
-        hold: impl Fn(),
-    ) -> Option<Range<usize>> {
+    fn resize_in_pieces(&mut self, block: NonNull<u8>, old: Run, new: Run, hold: impl Fn()) -> Option<Range<usize>> {
         // SAFETY: the test's word.
         match unsafe { self.resize(block, old, new) } {
             Resize::Done(dirty) => Some(dirty),
@@ -143,13 +137,7 @@ impl<O: Caller> Heap<O> {
     }
 
     /// Moves a block, and copies what cannot be moved.
-    fn relocate_in_pieces(
-        &mut self,
-        block: NonNull<u8>,
-        old: Run,
-        new: Run,
-        hold: impl Fn(),
-    ) -> Option<NonNull<u8>> {
+    fn relocate_in_pieces(&mut self, block: NonNull<u8>, old: Run, new: Run, hold: impl Fn()) -> Option<NonNull<u8>> {
         // SAFETY: the test's word.
         let mut moving = unsafe { self.relocate(block, old, new) }?;
         hold();
