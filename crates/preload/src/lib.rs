@@ -10,7 +10,7 @@
 //!
 //! Every function here may be called at any moment: before `main`, by the loader, in a signal's handler that interrupts none of them, at the end of a
 //! thread and of the process. None of them panics or unwinds.
-#![allow(unsafe_code, non_snake_case)]
+#![allow(non_snake_case)]
 
 #[cfg(not(tenzor_shared))]
 compile_error!("build it in its own directory, and without RUSTFLAGS: `.cargo/config.toml` there says how");

@@ -3,6 +3,7 @@
 //! `RTLD_DEEPBIND` has a library find its own `malloc` before ours: what it frees of the program's, and the program of its, are two allocators' then, which
 //! ends in an abort. Without the flag, it finds ours. What it is there for otherwise, that a library prefers its own functions to others' of the same name,
 //! is lost by that: `TENZOR_DEEPBIND=keep` leaves it. The caller's address stays what it is, as the loader looks for libraries by that: so it is a jump.
+#![allow(unsafe_code)]
 
 use std::arch::naked_asm;
 use std::ffi::c_void;

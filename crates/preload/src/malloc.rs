@@ -1,4 +1,5 @@
 //! C's functions, as glibc's manual has them.
+#![allow(unsafe_code)]
 
 use std::alloc::Layout;
 use std::ptr::{self, NonNull};
@@ -182,7 +183,7 @@ extern "C" fn pvalloc(size: size_t) -> *mut c_void {
 }
 
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn malloc_usable_size(block: *mut c_void) -> size_t {
+unsafe extern "C" fn malloc_usable_size(block: *mut c_void) -> size_t {
     let Some(block) = NonNull::new(block.cast()) else { return 0 };
     match malloc::size(block) {
         Ok(bytes) => bytes,

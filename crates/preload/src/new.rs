@@ -2,6 +2,7 @@
 //!
 //! Where there is no memory, the program's handler is asked, as the standard has it; it, and what throws `bad_alloc`, are C++ and may unwind. So no frame
 //! of Rust's is below them: `insist` is the assembler's, with what an unwinder needs to know of it, and throws by a jump.
+#![allow(unsafe_code)]
 
 use std::arch::{global_asm, naked_asm};
 use std::ffi::c_void;

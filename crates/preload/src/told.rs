@@ -1,4 +1,5 @@
 //! What the program is told of its memory, in glibc's forms.
+#![allow(unsafe_code)]
 
 use std::ffi::c_void;
 use std::fmt::Write;

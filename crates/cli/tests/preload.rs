@@ -1,0 +1,26 @@
+//! The library for C holds what its own tests say: it is a workspace of its own, built in another way.
+#![allow(missing_docs, clippy::unwrap_used)]
+#![cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn the_library_for_c_holds() {
+    let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("../preload");
+    if !library.exists() {
+        // From a registry, the program comes by itself.
+        return;
+    }
+    let mut tests = Command::new(env!("CARGO"));
+    // What is asked of this build is not asked of that one.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if (text.starts_with("CARGO") && text != "CARGO_HOME") || text.starts_with("RUSTFLAGS") {
+            tests.env_remove(&name);
+        }
+    }
+    let output = tests.args(["test", "--quiet"]).current_dir(library).output().unwrap();
+    let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(output.status.success(), "{text}");
+}
