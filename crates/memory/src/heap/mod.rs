@@ -99,8 +99,14 @@ impl View {
         Some((parcel, first_page(parcel, block)?))
     }
 
+    /// The class of the block that starts at an address, if that is a slab's.
+    #[inline(always)]
+    pub(crate) fn slab_block(&self, at: NonNull<u8>) -> Option<usize> {
+        let (class, offset) = self.owners.slab(at)?;
+        is_start(class, offset).then_some(class)
+    }
+
     /// The block that starts at an address, which is the caller's; or what lies there instead.
-    #[inline]
     pub(crate) fn block(&self, at: NonNull<u8>) -> Result<Place, Holding> {
         let (page, holding) = self.owners.at(at).ok_or(Holding::Nothing)?;
         let offset = at.addr().get() % PAGE;

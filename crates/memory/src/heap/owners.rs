@@ -179,12 +179,17 @@ impl Owners {
     }
 }
 
+/// Of a slab's page.
+#[inline(always)]
+fn class_and_place(tag: u64) -> (usize, u32) {
+    ((tag >> CLASS_SHIFT) as usize % (PARCEL + 1), u32::from((tag >> PLACE_SHIFT) as u8))
+}
+
 #[inline]
 fn decode(tag: u64) -> Holding {
     match tag & KIND {
         SLAB => {
-            let (class, number) = ((tag >> CLASS_SHIFT) as usize % (PARCEL + 1), tag as u32 % SLABS as u32);
-            let place = u32::from((tag >> PLACE_SHIFT) as u8);
+            let (number, (class, place)) = (tag as u32 % SLABS as u32, class_and_place(tag));
             if class == PARCEL { Holding::Parcel { number } } else { Holding::Slab { class, number, place } }
         }
         RUN => {
@@ -211,6 +216,16 @@ impl OwnersView {
             Holding::Parcel { number } => Some(number),
             _ => None,
         }
+    }
+
+    /// The class of the slab that an address lies in, and how far from its start.
+    #[inline(always)]
+    pub(crate) fn slab(&self, address: NonNull<u8>) -> Option<(usize, usize)> {
+        let at = address.addr().get();
+        let page = u32::try_from(at.wrapping_sub(self.origin) / PAGE).ok()?;
+        let tag = self.tags.get(page)?.load(Relaxed);
+        let (class, place) = class_and_place(tag);
+        (tag & KIND == SLAB && class != PARCEL).then_some((class, place as usize * PAGE + at % PAGE))
     }
 
     /// What is at an address, and the number of its page; `None` if it is none of the heap's.

@@ -14,7 +14,6 @@ use crate::heap::Holding;
 use crate::heap::classes::{self, Place, class_capacity};
 
 /// The place of the block that starts at an address; or what lies there instead.
-#[inline]
 pub(crate) fn place(at: NonNull<u8>) -> Result<Place, Holding> {
     owner(at).block(at).or_else(|holding| aside::request(at).and_then(classes::place).ok_or(holding))
 }
@@ -57,13 +56,34 @@ pub(crate) fn obtain_zeroed(request: Layout) -> Option<NonNull<u8>> {
 /// If one does, it is the caller's, and nobody uses it any more.
 #[inline]
 pub(crate) unsafe fn give_back(block: NonNull<u8>) -> Result<(), Holding> {
+    // Most blocks are of slabs: little is asked of them.
+    if let Some(class) = owner(block).slab_block(block) {
+        let cache = at_hand();
+        let taken = cache.push(class, class_capacity(class), block);
+        if taken && !cache.is_due() {
+            return Ok(());
+        }
+        return give_back_placed(block, Place::Class(class), taken);
+    }
+    give_back_other(block)
+}
+
+#[cold]
+fn give_back_placed(block: NonNull<u8>, place: Place, taken: bool) -> Result<(), Holding> {
+    give_back_slowly(block, place.request().ok_or(Holding::Nothing)?, taken);
+    Ok(())
+}
+
+/// What is not a slab's.
+#[inline(never)]
+fn give_back_other(block: NonNull<u8>) -> Result<(), Holding> {
     let place = place(block)?;
     let cache = at_hand();
     let taken = place.class().is_some_and(|class| cache.push(class, class_capacity(class), block));
-    if !taken || cache.is_due() {
-        give_back_slowly(block, place.request().ok_or(Holding::Nothing)?, taken);
+    if taken && !cache.is_due() {
+        return Ok(());
     }
-    Ok(())
+    give_back_placed(block, place, taken)
 }
 
 /// Makes a block fit another request, which is not zero-sized, where it stands or elsewhere; `None` if there is no memory, and it is as it was.

@@ -118,8 +118,13 @@ impl Shard {
         self.view.get()?.parcel(block)
     }
 
+    /// The class of the block that starts at an address, which is the caller's, if it is a slab's.
+    #[inline(always)]
+    pub(super) fn slab_block(&'static self, at: NonNull<u8>) -> Option<usize> {
+        self.view.get()?.slab_block(at)
+    }
+
     /// The place of the block that starts at an address, which is the caller's; or what lies there instead.
-    #[inline]
     pub(super) fn block(&'static self, at: NonNull<u8>) -> Result<Place, Holding> {
         self.view.get().map_or(Err(Holding::Nothing), |view| view.block(at))
     }
