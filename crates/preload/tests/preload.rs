@@ -91,6 +91,10 @@ fn c_functions_do_what_the_manual_says() {
 
 #[test]
 fn operators_of_c_plus_plus_do_what_the_standard_says() {
+    if Command::new("c++").arg("--version").output().is_err() && std::env::var_os("CI").is_none() {
+        println!("skipped: there is no C++ compiler");
+        return;
+    }
     let output = run(&program("operators"), &[]);
     assert!(output.status.success(), "{}", text(&output));
 }
