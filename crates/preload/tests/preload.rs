@@ -112,6 +112,24 @@ fn every_misuse_ends_the_process_with_a_line() {
 }
 
 #[test]
+fn it_serves_before_main_and_after_it() {
+    let output = run(&program("early"), &[]);
+    assert!(output.status.success() && text(&output) == "after main\n", "{:?} {}", output.status, text(&output));
+}
+
+/// Threads that hold the C library's locks and wait for memory, while the process forks; threads that come and go; signals.
+#[test]
+fn storms_are_survived() {
+    // `ci/long/preload` makes them longer.
+    let times = if std::env::var_os("TENZOR_LONG").is_some() { 10 } else { 1 };
+    let program = program("storms");
+    for (storm, many) in [("forks", 50), ("threads", 200), ("signals", 1000)] {
+        let output = run(&program, &[storm, &(many * times).to_string()]);
+        assert!(output.status.success(), "{storm}: {:?} {}", output.status, text(&output));
+    }
+}
+
+#[test]
 fn programs_run_as_they_do_without_it() {
     for command in
         ["ls -la /", "env", "sort /etc/passwd", "sh -c 'for i in 1 2 3; do (echo $i | cat); done'", "cc --version"]

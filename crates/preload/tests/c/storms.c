@@ -1,0 +1,217 @@
+// Forks, threads and signals at any moment. The first argument says which storm, the second how long. Prints what is wrong; the exit code says whether something is.
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static atomic_int over, wrong;
+
+static void fail(const char *what) {
+    if (atomic_fetch_add(&wrong, 1) < 10) {
+        write(2, what, strlen(what));
+        write(2, "\n", 1);
+    }
+}
+
+static unsigned next(unsigned *state) { return *state = *state * 1664525u + 1013904223u; }
+
+// Blocks of all sizes, each filled with a byte of its own.
+enum { LIVE = 64 };
+struct Blocks {
+    unsigned char *at[LIVE];
+    size_t size[LIVE];
+    unsigned random;
+};
+
+static void turn(struct Blocks *blocks) {
+    unsigned i = next(&blocks->random) >> 8 & (LIVE - 1);
+    unsigned char **at = &blocks->at[i];
+    size_t *size = &blocks->size[i];
+    unsigned char byte = (uintptr_t)at >> 3;
+    if (*at) {
+        if ((*at)[0] != byte || (*at)[*size - 1] != byte)
+            fail("a block has lost its contents");
+        if (next(&blocks->random) >> 8 & 1) {
+            free(*at);
+            *at = NULL;
+            return;
+        }
+    }
+    size_t n = 1 + ((size_t)1 << (next(&blocks->random) >> 8) % 18) + (next(&blocks->random) >> 20);
+    unsigned char *to = realloc(*at, n);
+    if (!to) {
+        fail("no memory");
+        return;
+    }
+    *at = to;
+    *size = n;
+    to[0] = to[n - 1] = byte;
+}
+
+static void clear(struct Blocks *blocks) {
+    for (int i = 0; i < LIVE; i++)
+        free(blocks->at[i]), blocks->at[i] = NULL;
+}
+
+static void *blocks_thread(void *seed) {
+    struct Blocks *blocks = calloc(1, sizeof *blocks);
+    blocks->random = (unsigned)(uintptr_t)seed;
+    while (!over)
+        turn(blocks);
+    clear(blocks);
+    free(blocks);
+    return NULL;
+}
+
+// Who has one of the C library's locks, and waits for memory.
+static void *streams_thread(void *which) {
+    while (!over)
+        switch ((uintptr_t)which % 4) {
+        case 0:
+            fflush(NULL);
+            break;
+        case 1: {
+            FILE *file = fopen("/etc/passwd", "r");
+            char *line = NULL;
+            size_t room = 0;
+            while (file && getline(&line, &room, file) > 0)
+                ;
+            free(line);
+            if (file)
+                fclose(file);
+            break;
+        }
+        case 2: {
+            FILE *file = fopen("/dev/null", "w");
+            if (file) {
+                fprintf(file, "%d\n", 7);
+                fclose(file);
+            }
+            break;
+        }
+        default:
+            if (!getpwnam("root"))
+                fail("root is not known");
+        }
+    return NULL;
+}
+
+static int child(void) {
+    struct Blocks blocks = {.random = (unsigned)getpid()};
+    for (int i = 0; i < 500; i++)
+        turn(&blocks);
+    clear(&blocks);
+    FILE *file = fopen("/etc/passwd", "r");
+    if (file)
+        fclose(file);
+    pthread_t thread;
+    struct Blocks other = {.random = 1};
+    turn(&other);
+    if (pthread_create(&thread, NULL, blocks_thread, (void *)3))
+        return 2;
+    over = 1;
+    pthread_join(thread, NULL);
+    return wrong ? 1 : 0;
+}
+
+static void forks(int count) {
+    for (int i = 0; i < count; i++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            alarm(60);
+            _exit(child());
+        }
+        if (pid < 0) {
+            fail("fork failed");
+            return;
+        }
+        int status = 0;
+        if (waitpid(pid, &status, 0) != pid || status != 0)
+            fail(WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? "a child hangs" : "a child failed");
+    }
+}
+
+static pthread_key_t key;
+static void at_the_end(void *value) {
+    static _Thread_local int rounds;
+    free(value);
+    // A destructor that leaves something is called again, some times.
+    if (rounds++ < 3)
+        pthread_setspecific(key, malloc(1000));
+}
+
+static void *short_thread(void *given) {
+    pthread_setspecific(key, malloc(100));
+    free(given);
+    return malloc(5000);
+}
+
+static void threads(int count) {
+    pthread_key_create(&key, at_the_end);
+    for (int i = 0; i < count; i++) {
+        pthread_t some[16];
+        for (int k = 0; k < 16; k++)
+            if (pthread_create(&some[k], NULL, short_thread, malloc(100)))
+                fail("no thread");
+        for (int k = 0; k < 16; k++) {
+            void *left;
+            pthread_join(some[k], &left);
+            free(left);
+        }
+    }
+}
+
+static atomic_int handled;
+static void handler(int number) {
+    (void)number;
+    int before = errno;
+    handled++;
+    errno = before;
+}
+
+static void signals(int milliseconds) {
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    sigaction(SIGALRM, &action, NULL);
+    struct itimerval timer = {{0, 200}, {0, 200}};
+    setitimer(ITIMER_REAL, &timer, NULL);
+    pthread_t some[4];
+    for (uintptr_t i = 0; i < 4; i++)
+        pthread_create(&some[i], NULL, blocks_thread, (void *)(i + 1));
+    for (int i = 0; i < milliseconds; i++)
+        usleep(1000);
+    over = 1;
+    for (int i = 0; i < 4; i++)
+        pthread_join(some[i], NULL);
+    if (handled < 10)
+        fail("no signals came");
+}
+
+int main(int count, char **args) {
+    int how_many = count > 2 ? atoi(args[2]) : 0;
+    alarm(600);
+    if (count > 2 && !strcmp(args[1], "forks")) {
+        pthread_t some[8];
+        for (uintptr_t i = 0; i < 8; i++)
+            pthread_create(&some[i], NULL, i < 4 ? streams_thread : blocks_thread, (void *)i);
+        forks(how_many);
+        over = 1;
+        for (int i = 0; i < 8; i++)
+            pthread_join(some[i], NULL);
+    } else if (count > 2 && !strcmp(args[1], "threads")) {
+        threads(how_many);
+    } else if (count > 2 && !strcmp(args[1], "signals")) {
+        signals(how_many);
+    } else {
+        return 99;
+    }
+    return wrong ? 1 : 0;
+}
