@@ -6,6 +6,7 @@
 //! | `new` | what C++'s operators do |
 //! | `told` | what the program is told of its memory |
 //! | `stray` | what becomes of an address that is no block of ours |
+//! | `process` | what process it is in: whether its `malloc` is ours |
 //! | `loading` | how libraries are loaded beside it |
 //!
 //! Every function here may be called at any moment: before `main`, by the loader, in a signal's handler that interrupts none of them, at the end of a
@@ -18,5 +19,6 @@ compile_error!("build it in its own directory, and without RUSTFLAGS: `.cargo/co
 mod loading;
 mod malloc;
 mod new;
+mod process;
 mod stray;
 mod told;

@@ -1,4 +1,4 @@
-//! `dlopen`, with one flag less.
+//! When this library is loaded; and `dlopen`, with one flag less.
 //!
 //! `RTLD_DEEPBIND` has a library find its own `malloc` before ours: what it frees of the program's, and the program of its, are two allocators' then, which
 //! ends in an abort. Without the flag, it finds ours. What it is there for otherwise, that a library prefers its own functions to others' of the same name,
@@ -10,6 +10,17 @@ use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{AtomicPtr, AtomicU32};
+
+use crate::process::{self, is_passive, next};
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEGIN: extern "C" fn() = {
+    extern "C" fn begin() {
+        process::begin(crate::told::tell);
+    }
+    begin
+};
 
 /// The C library's, once it was looked for.
 static REAL: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
@@ -25,10 +36,10 @@ extern "C" fn find() {
     // SAFETY: the names end with zeros; what is read of the environment is not kept.
     unsafe {
         let keep = libc::getenv(c"TENZOR_DEEPBIND".as_ptr());
-        if !keep.is_null() && libc::strcmp(keep, c"keep".as_ptr()) == 0 {
+        if is_passive() || (!keep.is_null() && libc::strcmp(keep, c"keep".as_ptr()) == 0) {
             PASSING.store(u32::MAX, Relaxed);
         }
-        let found = libc::dlsym(libc::RTLD_NEXT, c"dlopen".as_ptr());
+        let found = next(c"dlopen");
         REAL.store(if found.is_null() { none as *mut c_void } else { found }, Release);
     }
 }

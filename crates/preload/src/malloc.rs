@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use libc::{EINVAL, ENOMEM, c_int, c_void, size_t};
 use tenzor_memory::malloc;
 
+use crate::process::unless_passive;
 use crate::stray;
 
 /// What suits every type.
@@ -131,6 +132,13 @@ unsafe extern "C" fn realloc(block: *mut c_void, size: size_t) -> *mut c_void {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn reallocarray(block: *mut c_void, count: size_t, size: size_t) -> *mut c_void {
+    unless_passive!(
+        c"reallocarray",
+        unsafe extern "C" fn(*mut c_void, size_t, size_t) -> *mut c_void,
+        block,
+        count,
+        size
+    );
     match count.checked_mul(size) {
         // SAFETY: the caller's word.
         Some(bytes) => unsafe { realloc(block, bytes) },
@@ -140,6 +148,13 @@ unsafe extern "C" fn reallocarray(block: *mut c_void, count: size_t, size: size_
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn posix_memalign(to: *mut *mut c_void, align: size_t, size: size_t) -> c_int {
+    unless_passive!(
+        c"posix_memalign",
+        unsafe extern "C" fn(*mut *mut c_void, size_t, size_t) -> c_int,
+        to,
+        align,
+        size
+    );
     if !align.is_power_of_two() || !align.is_multiple_of(size_of::<*mut c_void>()) {
         return EINVAL;
     }
@@ -154,6 +169,7 @@ unsafe extern "C" fn posix_memalign(to: *mut *mut c_void, align: size_t, size: s
 
 #[unsafe(no_mangle)]
 extern "C" fn aligned_alloc(align: size_t, size: size_t) -> *mut c_void {
+    unless_passive!(c"aligned_alloc", extern "C" fn(size_t, size_t) -> *mut c_void, align, size);
     if !align.is_power_of_two() {
         return refused(EINVAL);
     }
@@ -163,6 +179,7 @@ extern "C" fn aligned_alloc(align: size_t, size: size_t) -> *mut c_void {
 /// An alignment that is no power of two is rounded up to the next one.
 #[unsafe(no_mangle)]
 extern "C" fn memalign(align: size_t, size: size_t) -> *mut c_void {
+    unless_passive!(c"memalign", extern "C" fn(size_t, size_t) -> *mut c_void, align, size);
     match align.checked_next_power_of_two() {
         Some(align) => aligned_alloc(align, size),
         None => refused(EINVAL),
@@ -171,11 +188,13 @@ extern "C" fn memalign(align: size_t, size: size_t) -> *mut c_void {
 
 #[unsafe(no_mangle)]
 extern "C" fn valloc(size: size_t) -> *mut c_void {
+    unless_passive!(c"valloc", extern "C" fn(size_t) -> *mut c_void, size);
     aligned_alloc(PAGE, size)
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn pvalloc(size: size_t) -> *mut c_void {
+    unless_passive!(c"pvalloc", extern "C" fn(size_t) -> *mut c_void, size);
     match size.checked_next_multiple_of(PAGE) {
         Some(bytes) => aligned_alloc(PAGE, bytes.max(PAGE)),
         None => refused(ENOMEM),
@@ -184,6 +203,7 @@ extern "C" fn pvalloc(size: size_t) -> *mut c_void {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn malloc_usable_size(block: *mut c_void) -> size_t {
+    unless_passive!(c"malloc_usable_size", unsafe extern "C" fn(*mut c_void) -> size_t, block);
     let Some(block) = NonNull::new(block.cast()) else { return 0 };
     match malloc::size(block) {
         Ok(bytes) => bytes,

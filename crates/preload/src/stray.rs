@@ -7,6 +7,8 @@ use std::ptr::{self, NonNull};
 
 use tenzor_memory::malloc::{self, Stray};
 
+use crate::process;
+
 /// What the C library calls its own functions, where it has them.
 mod libcs {
     use std::arch::global_asm;
@@ -78,14 +80,12 @@ pub(crate) unsafe fn size(block: NonNull<u8>, what: Stray) -> usize {
     if !may_be_libcs(block, what, "asked for its size") {
         wrong(block, what, "asked for its size");
     }
-    // SAFETY: the names end with zeros; the function has the type of ours.
-    unsafe {
-        let next = libc::dlsym(libc::RTLD_NEXT, c"malloc_usable_size".as_ptr());
-        if next.is_null() {
-            return 0;
-        }
-        std::mem::transmute::<*mut c_void, unsafe extern "C" fn(NonNull<u8>) -> usize>(next)(block)
+    let next = process::next(c"malloc_usable_size");
+    if next.is_null() {
+        return 0;
     }
+    // SAFETY: the C library's function has this type.
+    unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn(NonNull<u8>) -> usize>(next)(block) }
 }
 
 /// Whether an address may be the C library's block: it is not ours, and lies neither on a stack, nor in a file, nor nowhere.

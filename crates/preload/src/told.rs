@@ -7,16 +7,20 @@ use std::fmt::Write;
 use libc::{c_int, size_t};
 use tenzor_memory::{Stats, TenzorMalloc};
 
+use crate::process::{say, unless_passive};
+
 const HEAP: TenzorMalloc = TenzorMalloc::new();
 
 #[unsafe(no_mangle)]
-extern "C" fn malloc_trim(_: size_t) -> c_int {
+extern "C" fn malloc_trim(pad: size_t) -> c_int {
+    unless_passive!(c"malloc_trim", extern "C" fn(size_t) -> c_int, pad);
     c_int::from(HEAP.trim() > 0)
 }
 
 /// There is nothing here that these parameters would mean. Their callers expect to be heard.
 #[unsafe(no_mangle)]
-extern "C" fn mallopt(_: c_int, _: c_int) -> c_int {
+extern "C" fn mallopt(parameter: c_int, value: c_int) -> c_int {
+    unless_passive!(c"mallopt", extern "C" fn(c_int, c_int) -> c_int, parameter, value);
     1
 }
 
@@ -53,28 +57,28 @@ fn info<N>(number: impl Fn(usize) -> N) -> Info<N> {
 
 #[unsafe(no_mangle)]
 extern "C" fn mallinfo2() -> Info<size_t> {
+    unless_passive!(c"mallinfo2", extern "C" fn() -> Info<size_t>,);
     info(|bytes| bytes)
 }
 
 /// What is more than the type holds is the most that it holds.
 #[unsafe(no_mangle)]
 extern "C" fn mallinfo() -> Info<c_int> {
+    unless_passive!(c"mallinfo", extern "C" fn() -> Info<c_int>,);
     info(|bytes| c_int::try_from(bytes).unwrap_or(c_int::MAX))
 }
 
 /// To standard error, the tables of Tenzor's statistics.
 #[unsafe(no_mangle)]
 extern "C" fn malloc_stats() {
-    let text = format!("{}\n{}", HEAP.stats(), HEAP.footprint());
-    let mut rest = text.as_bytes();
-    while !rest.is_empty() {
-        // SAFETY: so many bytes are there.
-        let written = unsafe { libc::write(libc::STDERR_FILENO, rest.as_ptr().cast(), rest.len()) };
-        match usize::try_from(written) {
-            Ok(written @ 1..) => rest = &rest[written..],
-            _ => return,
-        }
-    }
+    unless_passive!(c"malloc_stats", extern "C" fn(),);
+    tell();
+}
+
+pub(crate) extern "C" fn tell() {
+    // SAFETY: a query.
+    let process = unsafe { libc::getpid() };
+    say(&format!("tenzor: process {process}\n{}\n{}", HEAP.stats(), HEAP.footprint()));
 }
 
 fn xml(stats: &Stats) -> Result<String, std::fmt::Error> {
@@ -104,6 +108,7 @@ fn xml(stats: &Stats) -> Result<String, std::fmt::Error> {
 /// As C has it.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn malloc_info(options: c_int, file: *mut c_void) -> c_int {
+    unless_passive!(c"malloc_info", unsafe extern "C" fn(c_int, *mut c_void) -> c_int, options, file);
     if options != 0 {
         return libc::EINVAL;
     }

@@ -33,7 +33,7 @@ fn program(name: &str) -> PathBuf {
     let to = library().with_file_name(name);
     // Linked with it, as the C library may lack some functions; it is preloaded all the same.
     let made = Command::new(compiler)
-        .args(["-O1", "-g", "-w", "-pthread", "-o"])
+        .args(["-O1", "-g", "-w", "-pthread", "-rdynamic", "-o"])
         .args([&to, &source])
         .arg(library())
         .args(["-ldl", "-lm"])
@@ -112,6 +112,28 @@ fn every_misuse_ends_the_process_with_a_line() {
 }
 
 #[test]
+fn a_program_with_a_malloc_of_its_own_keeps_it() {
+    let output = run(&program("own"), &[]);
+    let line = "tenzor: the program has a malloc of its own, and keeps it: the heap serves nothing\n";
+    assert_eq!(text(&output), format!("own\n{line}"));
+    assert!(output.status.success());
+}
+
+#[test]
+fn what_is_asked_of_it_by_the_environment() {
+    let shell = |variable: &str, script: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).env(variable, "1").env("LD_PRELOAD", library());
+        shell.output().unwrap()
+    };
+    // Programs close their standard error before they end.
+    let output = text(&shell("TENZOR_STATS", "exec ls / >/dev/null"));
+    assert!(output.starts_with("tenzor: process ") && output.contains("in use"), "{output}");
+    assert_eq!(text(&shell("TENZOR_ONLY_THIS_PROCESS", "echo [$LD_PRELOAD]")), "[]\n");
+    assert!(text(&shell("TENZOR_QUIET", "echo [$LD_PRELOAD]")).contains("libtenzor"));
+}
+
+#[test]
 fn it_serves_before_main_and_after_it() {
     let output = run(&program("early"), &[]);
     assert!(output.status.success() && text(&output) == "after main\n", "{:?} {}", output.status, text(&output));
@@ -123,7 +145,7 @@ fn storms_are_survived() {
     // `ci/long/preload` makes them longer.
     let times = if std::env::var_os("TENZOR_LONG").is_some() { 10 } else { 1 };
     let program = program("storms");
-    for (storm, many) in [("forks", 50), ("threads", 200), ("signals", 1000)] {
+    for (storm, many) in [("forks", 20), ("threads", 100), ("signals", 500)] {
         let output = run(&program, &[storm, &(many * times).to_string()]);
         assert!(output.status.success(), "{storm}: {:?} {}", output.status, text(&output));
     }

@@ -1,0 +1,99 @@
+//! The process that the library is in: whether its `malloc` is ours, who else is to have the library, what is said at the end.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_void};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicI32};
+
+/// The program has an allocator of its own inside.
+static IS_PASSIVE: AtomicBool = AtomicBool::new(false);
+
+/// Whether the process's `malloc` is another's: then what that does not have, as `aligned_alloc`, is to come from where it would come from without us.
+#[inline]
+pub(crate) fn is_passive() -> bool {
+    IS_PASSIVE.load(Relaxed)
+}
+
+/// Looked for behind this library. Null if there is none.
+pub(crate) fn next(name: &CStr) -> *mut c_void {
+    // SAFETY: the name ends with a zero.
+    unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }
+}
+
+/// In a function that is exported: does what the next one of the name does, if the process's `malloc` is not ours.
+macro_rules! unless_passive {
+    ($name:literal, $function:ty, $($argument:expr),*) => {
+        if $crate::process::is_passive() {
+            let next = $crate::process::next($name);
+            if !next.is_null() {
+                // SAFETY: the C library's function of this name, which has this type; the arguments are the caller's.
+                return unsafe { std::mem::transmute::<*mut std::ffi::c_void, $function>(next)($($argument),*) };
+            }
+        }
+    };
+}
+pub(crate) use unless_passive;
+
+/// Whether a variable of the environment says `1`.
+fn says_yes(name: &CStr) -> bool {
+    // SAFETY: the name ends with a zero; what is found does, and is not kept.
+    unsafe {
+        let value = libc::getenv(name.as_ptr());
+        !value.is_null() && CStr::from_ptr(value) == c"1"
+    }
+}
+
+/// Where it is.
+static STANDARD_ERROR: AtomicI32 = AtomicI32::new(libc::STDERR_FILENO);
+
+/// On standard error.
+pub(crate) fn say(text: &str) {
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        // SAFETY: so many bytes are there.
+        let written = unsafe { libc::write(STANDARD_ERROR.load(Relaxed), rest.as_ptr().cast(), rest.len()) };
+        match usize::try_from(written) {
+            Ok(written @ 1..) => rest = &rest[written..],
+            _ => return,
+        }
+    }
+}
+
+/// Where the library or program begins that an address belongs to. (The address of a function that is exported does not tell: it is that of the first one of
+/// its name.)
+fn home(address: *const c_void) -> *mut c_void {
+    // SAFETY: a query into a local, of which all zero is a value.
+    unsafe {
+        let mut found: libc::Dl_info = std::mem::zeroed();
+        libc::dladdr(address, &raw mut found);
+        found.dli_fbase
+    }
+}
+
+/// `tell` is called at the end, if that is wanted.
+pub(crate) fn begin(tell: extern "C" fn()) {
+    // SAFETY: the name ends with a zero.
+    let malloc = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"malloc".as_ptr()) };
+    if home(malloc) != home(tell as *const c_void) {
+        IS_PASSIVE.store(true, Relaxed);
+        if !says_yes(c"TENZOR_QUIET") {
+            say("tenzor: the program has a malloc of its own, and keeps it: the heap serves nothing\n");
+        }
+        return;
+    }
+    if says_yes(c"TENZOR_ONLY_THIS_PROCESS") {
+        // SAFETY: no other thread is there yet that could read the environment.
+        unsafe {
+            libc::unsetenv(c"LD_PRELOAD".as_ptr());
+            libc::unsetenv(c"TENZOR_ONLY_THIS_PROCESS".as_ptr());
+        }
+    }
+    if says_yes(c"TENZOR_STATS") {
+        // Programs may close theirs before.
+        // SAFETY: a descriptor of our own; a function that stays, as the library does.
+        unsafe {
+            STANDARD_ERROR.store(libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, 3), Relaxed);
+            libc::atexit(tell);
+        }
+    }
+}
