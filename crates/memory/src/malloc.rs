@@ -1,7 +1,7 @@
 //! Requests in the manner of C, from the process's heap: a block is freed, resized and asked for its size by its address alone.
 //!
 //! This is what a library stands on that exports `malloc` and `free`. In Rust, where layouts are known, [`TenzorMalloc`](crate::TenzorMalloc) is the faster way,
-//! and the one whose statistics count to the byte: here a block of up to 64 KiB counts with all of its [size](size). What one way grants is not to be
+//! and the one whose statistics count to the byte: here a block of up to 64 KiB counts with all of its [size]. What one way grants is not to be
 //! freed in the other.
 //!
 //! ```
@@ -116,7 +116,7 @@ pub fn die(what: fmt::Arguments<'_>) -> ! {
     os::die(what)
 }
 
-/// The [size](size) that a block for a layout would have; `None` if it is too large for any heap.
+/// The [size] that a block for a layout would have; `None` if it is too large for any heap.
 pub fn would_be(layout: Layout) -> Option<usize> {
     classes::place(sized(layout)?).map(|place| place.usable())
 }
