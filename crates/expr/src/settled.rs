@@ -98,9 +98,9 @@ impl<R: Reader> Reader for SettledReader<'_, R> {
         }
     }
 
-    fn longest(&self, axis: usize) -> usize {
+    fn longest(&self, axis: usize, pieces: bool) -> usize {
         match self {
-            Self::Leaf(leaf) => Reader::longest(leaf, axis),
+            Self::Leaf(leaf) => Reader::longest(leaf, axis, pieces),
             Self::Computed(_) => TILE,
         }
     }
@@ -118,9 +118,10 @@ impl<R: Reader> Reader for SettledReader<'_, R> {
         here: &'r [R::Item],
         rect: &Rect,
         level: Level,
+        pieces: bool,
     ) -> Self::Row<'r> {
         match self {
-            Self::Leaf(leaf) => leaf.row(&mut scratch.0, here, rect, level),
+            Self::Leaf(leaf) => leaf.row(&mut scratch.0, here, rect, level, pieces),
             Self::Computed(reader) => {
                 let values = reader.fill(&mut scratch.1, here, rect, level, scratch.0.slots(rect.count()));
                 RowSlice::new(values, rect)

@@ -19,8 +19,8 @@ pub(crate) trait Layout {
     /// Whether `holds` for the strides of every leaf that is not read in place.
     fn all(&self, holds: &mut dyn FnMut(&Strides) -> bool) -> bool;
 
-    /// How many elements can be read at once in lines along this axis that are no shorter than [`LONE`].
-    fn longest(&self, axis: usize) -> usize;
+    /// How many elements can be read at once in lines along this axis that are no shorter than [`LONE`], or, in `pieces`, than [`PIECE`].
+    fn longest(&self, axis: usize, pieces: bool) -> usize;
 }
 
 /// Some lines of elements: from a place in a shape on, along two of its axes.
@@ -120,7 +120,7 @@ impl Space {
     pub(crate) fn new(shape: &Shape, axes: std::ops::Range<usize>, values: &dyn Layout) -> Self {
         let groups = Groups::new(shape, axes, |holds| values.all(holds));
         let Group { axis, size } = groups.inner();
-        Self { groups, longest: size.min(values.longest(axis)) }
+        Self { groups, longest: size.min(values.longest(axis, false)) }
     }
 
     /// For leaves of which `all` tells whether something holds for all their strides.
@@ -205,6 +205,9 @@ const SHORT: usize = TILE / 2;
 /// Lines of fewer elements are copied where they do not lie next to each other, so that a loop goes through all of them.
 pub(crate) const LONE: usize = 16;
 
+/// Lines of one value each are read by as many, of which there is no copy for a whole line then.
+pub(crate) const PIECE: usize = 64;
+
 /// A part begins with a multiple of so many elements, so that no cache line is written by two threads.
 const ALIGNED: usize = 64;
 
@@ -222,7 +225,7 @@ impl Walk {
         }
         let inner = groups.inner();
         let last = count.saturating_sub(1);
-        let longest = if inner.size < LONE { TILE } else { values.longest(inner.axis) };
+        let longest = if inner.size < LONE { TILE } else { values.longest(inner.axis, inner.size >= PIECE) };
         let row = inner.size.min(longest);
         let mut walk =
             Self { groups, starts: [0; MAX_RANK], steps, down: last, lines: 1, len: row.max(1), turns: false };
@@ -231,7 +234,7 @@ impl Walk {
             // As many lines as there are elements in a cache line, of which each is read once then. In several, where values of several tensors are computed
             // along that: what a line costs for each of them is shared by more.
             let size = all[down].size;
-            let is_wide = walk.turns && size >= LONE && values.longest(all[down].axis) == usize::MAX && {
+            let is_wide = walk.turns && size >= LONE && values.longest(all[down].axis, false) == usize::MAX && {
                 let mut leaves = 0;
                 values.all(&mut |_| {
                     leaves += 1;

@@ -135,8 +135,8 @@ impl<O: BinaryOp<L::Item>, L: Reader, R: Reader<Item = L::Item>> Reader for Bina
         self.left.reads_here() || self.right.reads_here()
     }
 
-    fn longest(&self, axis: usize) -> usize {
-        self.left.longest(axis).min(self.right.longest(axis))
+    fn longest(&self, axis: usize, pieces: bool) -> usize {
+        self.left.longest(axis, pieces).min(self.right.longest(axis, pieces))
     }
 
     fn cost(&self) -> usize {
@@ -150,10 +150,11 @@ impl<O: BinaryOp<L::Item>, L: Reader, R: Reader<Item = L::Item>> Reader for Bina
         here: &'r [O::Output],
         rect: &Rect,
         level: Level,
+        pieces: bool,
     ) -> Self::Row<'r> {
         let here = O::here(here);
-        let left = self.left.row(&mut scratch.0, here, rect, level);
-        Binary { op: self.op, left, right: self.right.row(&mut scratch.1, here, rect, level), place: () }
+        let left = self.left.row(&mut scratch.0, here, rect, level, pieces);
+        Binary { op: self.op, left, right: self.right.row(&mut scratch.1, here, rect, level, pieces), place: () }
     }
 }
 
@@ -186,8 +187,25 @@ impl<O: BinaryOp<L::Item>, L: Row, R: Row<Item = L::Item>> Row for Binary<O, L, 
     }
 
     #[inline(always)]
-    unsafe fn line(&self, number: usize, len: usize) -> Self {
+    fn is_stretched(&self) -> bool {
+        self.left.is_stretched() || self.right.is_stretched()
+    }
+
+    #[inline(always)]
+    unsafe fn line<const STRETCHED: bool>(&self, number: usize, len: usize) -> Self {
         // SAFETY: the caller's word is for both.
-        unsafe { Self { left: self.left.line(number, len), right: self.right.line(number, len), ..*self } }
+        unsafe {
+            Self {
+                left: self.left.line::<STRETCHED>(number, len),
+                right: self.right.line::<STRETCHED>(number, len),
+                ..*self
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn after(&self, count: usize) -> Self {
+        // SAFETY: the caller's word is for both.
+        unsafe { Self { left: self.left.after(count), right: self.right.after(count), ..*self } }
     }
 }

@@ -270,7 +270,7 @@ impl<T: Item> Reader for BoxedReader<'_, T> {
     }
 
     /// A tile has an end.
-    fn longest(&self, _: usize) -> usize {
+    fn longest(&self, _: usize, _: bool) -> usize {
         TILE
     }
 
@@ -278,7 +278,7 @@ impl<T: Item> Reader for BoxedReader<'_, T> {
         self.0.cost()
     }
 
-    fn row<'r>(&'r self, tile: &'r mut Tile<T>, here: &'r [T], rect: &Rect, level: Level) -> RowSlice<'r, T> {
+    fn row<'r>(&'r self, tile: &'r mut Tile<T>, here: &'r [T], rect: &Rect, level: Level, _: bool) -> RowSlice<'r, T> {
         RowSlice::new(self.0.read(here, rect, level, tile), rect)
     }
 

@@ -104,8 +104,8 @@ impl<U: Item, X: Reader<Item: Into<U>>> Reader for Cast<U, X> {
         self.x.reads_here()
     }
 
-    fn longest(&self, axis: usize) -> usize {
-        self.x.longest(axis)
+    fn longest(&self, axis: usize, pieces: bool) -> usize {
+        self.x.longest(axis, pieces)
     }
 
     fn cost(&self) -> usize {
@@ -113,8 +113,15 @@ impl<U: Item, X: Reader<Item: Into<U>>> Reader for Cast<U, X> {
     }
 
     #[inline(always)]
-    fn row<'r>(&'r self, scratch: &'r mut X::Scratch, _: &'r [U], rect: &Rect, level: Level) -> Self::Row<'r> {
-        Cast::new(self.x.row(scratch, &[], rect, level))
+    fn row<'r>(
+        &'r self,
+        scratch: &'r mut X::Scratch,
+        _: &'r [U],
+        rect: &Rect,
+        level: Level,
+        pieces: bool,
+    ) -> Self::Row<'r> {
+        Cast::new(self.x.row(scratch, &[], rect, level, pieces))
     }
 }
 
@@ -145,8 +152,19 @@ impl<U: Item, X: Row<Item: Into<U>>> Row for Cast<U, X> {
     }
 
     #[inline(always)]
-    unsafe fn line(&self, number: usize, len: usize) -> Self {
+    fn is_stretched(&self) -> bool {
+        self.x.is_stretched()
+    }
+
+    #[inline(always)]
+    unsafe fn line<const STRETCHED: bool>(&self, number: usize, len: usize) -> Self {
         // SAFETY: the caller's word is for it.
-        unsafe { Self { x: self.x.line(number, len), ..*self } }
+        unsafe { Self { x: self.x.line::<STRETCHED>(number, len), ..*self } }
+    }
+
+    #[inline(always)]
+    unsafe fn after(&self, count: usize) -> Self {
+        // SAFETY: the caller's word.
+        unsafe { Self::new(self.x.after(count)) }
     }
 }

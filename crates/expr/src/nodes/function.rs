@@ -127,7 +127,7 @@ impl<O: FunctionOp, X: Reader<Item: Element>> Reader for Applied<O, X> {
     }
 
     /// A tile has an end.
-    fn longest(&self, _: usize) -> usize {
+    fn longest(&self, _: usize, _: bool) -> usize {
         TILE
     }
 
@@ -141,6 +141,7 @@ impl<O: FunctionOp, X: Reader<Item: Element>> Reader for Applied<O, X> {
         here: &'r [X::Item],
         rect: &Rect,
         level: Level,
+        _: bool,
     ) -> Self::Row<'r> {
         RowSlice::new(self.apply(&mut scratch.1, here, rect, level, scratch.0.slots(rect.count())), rect)
     }

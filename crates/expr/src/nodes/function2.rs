@@ -134,7 +134,7 @@ impl<O: Function2Op, L: Reader<Item: Element>, R: Reader<Item = L::Item>> Reader
     }
 
     /// A tile has an end.
-    fn longest(&self, _: usize) -> usize {
+    fn longest(&self, _: usize, _: bool) -> usize {
         TILE
     }
 
@@ -150,6 +150,7 @@ impl<O: Function2Op, L: Reader<Item: Element>, R: Reader<Item = L::Item>> Reader
         here: &'r [L::Item],
         rect: &Rect,
         level: Level,
+        _: bool,
     ) -> Self::Row<'r> {
         let ((first, second), scratch) = scratch;
         RowSlice::new(self.apply(second, scratch, here, rect, level, first.slots(rect.count())), rect)
@@ -180,7 +181,7 @@ impl<O: Function2Op, L: Reader<Item: Element>, R: Reader<Item = L::Item>> Applie
     ) -> &'o mut [L::Item] {
         // The most frequent, and the fastest: in the loop of what it is of.
         if matches!(self.function, Some(Elementary::Power(Power::Square))) {
-            let x = self.left.row(&mut scratch.0, here, rect, level);
+            let x = self.left.row(&mut scratch.0, here, rect, level, true);
             return filled(out, rect, Unary { op: Square, x }, level);
         }
         let values = match self.left.memory(rect) {

@@ -77,7 +77,7 @@ impl<T: Item> Reader for Scalar<T> {
         false
     }
 
-    fn longest(&self, _: usize) -> usize {
+    fn longest(&self, _: usize, _: bool) -> usize {
         usize::MAX
     }
 
@@ -86,7 +86,7 @@ impl<T: Item> Reader for Scalar<T> {
     }
 
     #[inline(always)]
-    fn row<'r>(&'r self, _: &'r mut (), _: &'r [T], _: &Rect, _: Level) -> Self {
+    fn row<'r>(&'r self, _: &'r mut (), _: &'r [T], _: &Rect, _: Level, _: bool) -> Self {
         *self
     }
 }
@@ -117,7 +117,17 @@ impl<T: Item> Row for Scalar<T> {
     }
 
     #[inline(always)]
-    unsafe fn line(&self, _: usize, _: usize) -> Self {
+    fn is_stretched(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    unsafe fn line<const STRETCHED: bool>(&self, _: usize, _: usize) -> Self {
+        *self
+    }
+
+    #[inline(always)]
+    unsafe fn after(&self, _: usize) -> Self {
         *self
     }
 }

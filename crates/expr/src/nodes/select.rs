@@ -118,8 +118,8 @@ impl<C: Reader<Item = bool>, L: Reader, R: Reader<Item = L::Item>> Reader for Se
         self.yes.reads_here() || self.no.reads_here()
     }
 
-    fn longest(&self, axis: usize) -> usize {
-        self.condition.longest(axis).min(self.yes.longest(axis)).min(self.no.longest(axis))
+    fn longest(&self, axis: usize, pieces: bool) -> usize {
+        self.condition.longest(axis, pieces).min(self.yes.longest(axis, pieces)).min(self.no.longest(axis, pieces))
     }
 
     fn cost(&self) -> usize {
@@ -133,10 +133,11 @@ impl<C: Reader<Item = bool>, L: Reader, R: Reader<Item = L::Item>> Reader for Se
         here: &'r [L::Item],
         rect: &Rect,
         level: Level,
+        pieces: bool,
     ) -> Self::Row<'r> {
-        let condition = self.condition.row(&mut scratch.0, &[], rect, level);
-        let yes = self.yes.row(&mut scratch.1, here, rect, level);
-        Select { condition, yes, no: self.no.row(&mut scratch.2, here, rect, level), place: () }
+        let condition = self.condition.row(&mut scratch.0, &[], rect, level, pieces);
+        let yes = self.yes.row(&mut scratch.1, here, rect, level, pieces);
+        Select { condition, yes, no: self.no.row(&mut scratch.2, here, rect, level, pieces), place: () }
     }
 }
 
@@ -170,11 +171,29 @@ impl<C: Row<Item = bool>, L: Row, R: Row<Item = L::Item>> Row for Select<C, L, R
     }
 
     #[inline(always)]
-    unsafe fn line(&self, number: usize, len: usize) -> Self {
+    fn is_stretched(&self) -> bool {
+        self.condition.is_stretched() || self.yes.is_stretched() || self.no.is_stretched()
+    }
+
+    #[inline(always)]
+    unsafe fn line<const STRETCHED: bool>(&self, number: usize, len: usize) -> Self {
         // SAFETY: the caller's word is for all.
         unsafe {
-            let (yes, no) = (self.yes.line(number, len), self.no.line(number, len));
-            Self { condition: self.condition.line(number, len), yes, no, place: () }
+            let (yes, no) = (self.yes.line::<STRETCHED>(number, len), self.no.line::<STRETCHED>(number, len));
+            Self { condition: self.condition.line::<STRETCHED>(number, len), yes, no, place: () }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn after(&self, count: usize) -> Self {
+        // SAFETY: the caller's word is for all.
+        unsafe {
+            Self {
+                condition: self.condition.after(count),
+                yes: self.yes.after(count),
+                no: self.no.after(count),
+                ..*self
+            }
         }
     }
 }

@@ -102,8 +102,8 @@ impl<O: UnaryOp<X::Item>, X: Reader> Reader for Unary<O, X> {
         self.x.reads_here()
     }
 
-    fn longest(&self, axis: usize) -> usize {
-        self.x.longest(axis)
+    fn longest(&self, axis: usize, pieces: bool) -> usize {
+        self.x.longest(axis, pieces)
     }
 
     fn cost(&self) -> usize {
@@ -111,8 +111,15 @@ impl<O: UnaryOp<X::Item>, X: Reader> Reader for Unary<O, X> {
     }
 
     #[inline(always)]
-    fn row<'r>(&'r self, scratch: &'r mut X::Scratch, here: &'r [X::Item], rect: &Rect, level: Level) -> Self::Row<'r> {
-        Unary { op: self.op, x: self.x.row(scratch, here, rect, level) }
+    fn row<'r>(
+        &'r self,
+        scratch: &'r mut X::Scratch,
+        here: &'r [X::Item],
+        rect: &Rect,
+        level: Level,
+        pieces: bool,
+    ) -> Self::Row<'r> {
+        Unary { op: self.op, x: self.x.row(scratch, here, rect, level, pieces) }
     }
 }
 
@@ -143,8 +150,19 @@ impl<O: UnaryOp<X::Item>, X: Row> Row for Unary<O, X> {
     }
 
     #[inline(always)]
-    unsafe fn line(&self, number: usize, len: usize) -> Self {
+    fn is_stretched(&self) -> bool {
+        self.x.is_stretched()
+    }
+
+    #[inline(always)]
+    unsafe fn line<const STRETCHED: bool>(&self, number: usize, len: usize) -> Self {
         // SAFETY: the caller's word is for it.
-        unsafe { Self { x: self.x.line(number, len), ..*self } }
+        unsafe { Self { x: self.x.line::<STRETCHED>(number, len), ..*self } }
+    }
+
+    #[inline(always)]
+    unsafe fn after(&self, count: usize) -> Self {
+        // SAFETY: the caller's word.
+        unsafe { Self { x: self.x.after(count), ..*self } }
     }
 }

@@ -14,7 +14,7 @@ use crate::shape::{Shape, Strides};
 use crate::simd::{Kernel, Level, vectorised};
 use crate::slots::{copied, written};
 use crate::transpose::{Across, transpose};
-use crate::walk::{COPY, LONE, Rect, TILE};
+use crate::walk::{COPY, LONE, PIECE, Rect, TILE};
 
 /// Elements in memory.
 #[derive(Debug)]
@@ -211,9 +211,10 @@ impl<T: Item> Reader for LeafReader<'_, T> {
         self.is_here
     }
 
-    fn longest(&self, axis: usize) -> usize {
+    fn longest(&self, axis: usize, pieces: bool) -> usize {
         match self.strides.steps[axis] {
             _ if self.is_here => COPY,
+            0 if pieces => usize::MAX,
             1 => usize::MAX,
             _ => TILE,
         }
@@ -224,9 +225,21 @@ impl<T: Item> Reader for LeafReader<'_, T> {
     }
 
     #[inline(always)]
-    fn row<'r>(&'r self, scratch: &'r mut Tile<T>, here: &'r [T], rect: &Rect, level: Level) -> RowSlice<'r, T> {
+    fn row<'r>(
+        &'r self,
+        scratch: &'r mut Tile<T>,
+        here: &'r [T],
+        rect: &Rect,
+        level: Level,
+        pieces: bool,
+    ) -> RowSlice<'r, T> {
         if self.is_here {
             return RowSlice::new(here, rect);
+        }
+        if pieces && rect.len >= PIECE && self.strides.steps[rect.across] == 0 {
+            let (first, down) = (rect.offset(self.strides), self.strides.steps[rect.down]);
+            // SAFETY: a rectangle has elements alone.
+            return unsafe { RowSlice::stretched(self.data, first, down, rect.lines, rect.len, scratch.piece()) };
         }
         match self.lines(rect) {
             Some(lines) if rect.len >= LONE => lines,
@@ -274,7 +287,7 @@ impl<T: Item> Reader for LeafReader<'_, T> {
             return transpose(level, self.data, across, out, step);
         }
         let lines = if self.is_here { None } else { self.lines(rect) };
-        let row = lines.unwrap_or_else(|| self.row(scratch, here, rect, level));
+        let row = lines.unwrap_or_else(|| self.row(scratch, here, rect, level, true));
         write_lines(out, step, (rect.lines, rect.len), row, level);
     }
 }

@@ -5,9 +5,10 @@
 //! everything between them is arithmetic on values in registers. There is one such loop for what stands between two leaves or
 //! functions, in whatever way the expression is evaluated: all passes see readers as [`Values`], which hides their types.
 //!
-//! Rows are lines of slices, always. A leaf whose lines do not lie in one piece each, as after a transposition or where a size of 1
-//! is stretched, copies them to a **tile** first, a piece of scratch memory that stays in the first-level cache; so it does with short lines, which
-//! are one line there. A leaf whose memory was **taken over** for the output reads what stands there (`here`), of which a tile holds a copy as well.
+//! Rows are lines of slices, always. A leaf whose lines do not lie in one piece each, as after a transposition, copies them to a **tile** first, a piece of
+//! scratch memory that stays in the first-level cache; so it does with short lines, which are one line there. Where a size of 1 is stretched along lines, each
+//! is one value: the loop that writes values goes by **pieces** of lines then, and the leaf has one of them in its tile, which is all of them; others, who want
+//! slices, get whole lines. A leaf whose memory was **taken over** for the output reads what stands there (`here`), of which a tile holds a copy as well.
 //!
 //! Unsafe code says that slots were written, after a loop over all of them.
 #![allow(unsafe_code)]
@@ -100,20 +101,22 @@ pub trait Reader: Send + Sync {
     /// Whether something is read in place, where `here` is needed.
     fn reads_here(&self) -> bool;
 
-    /// How many values can be read at once in lines along this axis that are no shorter than [`LONE`](crate::walk::LONE): no fewer than a tile has.
-    fn longest(&self, axis: usize) -> usize;
+    /// How many values can be read at once in lines along this axis that are no shorter than [`LONE`](crate::walk::LONE), or, in `pieces`, than
+    /// a [piece](crate::walk::PIECE): no fewer than a tile has.
+    fn longest(&self, axis: usize, pieces: bool) -> usize;
 
     /// What a value costs, in additions or so.
     fn cost(&self) -> usize;
 
     /// The values of a rectangle, which has no more than a tile or is of [lines of which so many can be read](Self::longest). Of what is read in place,
-    /// `here` is a copy.
+    /// `here` is a copy. `pieces`: who asks for them takes lines by [pieces](crate::walk::PIECE) as well, if they [come](Row::is_stretched) so.
     fn row<'r>(
         &'r self,
         scratch: &'r mut Self::Scratch,
         here: &'r [Self::Item],
         rect: &Rect,
         level: Level,
+        pieces: bool,
     ) -> Self::Row<'r>;
 
     /// As above, where they stand in memory next to each other.
@@ -132,7 +135,7 @@ pub trait Reader: Send + Sync {
         level: Level,
         out: &'o mut [MaybeUninit<Self::Item>],
     ) -> &'o mut [Self::Item] {
-        filled(out, rect, self.row(scratch, here, rect, level), level)
+        filled(out, rect, self.row(scratch, here, rect, level, true), level)
     }
 
     /// As above, where the lines begin `step` elements after each other in `out`; other elements there stay as they are. `turns`: elements lie along
@@ -149,7 +152,8 @@ pub trait Reader: Send + Sync {
         turns: bool,
     ) {
         if rect.len >= LONE && !turns {
-            return write_lines(out, step, (rect.lines, rect.len), self.row(scratch, here, rect, level), level);
+            let row = self.row(scratch, here, rect, level, true);
+            return write_lines(out, step, (rect.lines, rect.len), row, level);
         }
         if turns {
             // One transposition of the values, instead of one for each leaf.
@@ -179,18 +183,18 @@ pub(crate) trait Folded<T, O>: Values<T> {
 impl<R: Reader, O: Reduction<R::Item>> Folded<R::Item, O> for R {
     fn fold_lines(&self, rect: &Rect, level: Level, totals: &mut [R::Item]) {
         let mut scratch = R::Scratch::default();
-        let row = self.row(&mut scratch, &[], rect, level);
+        let row = self.row(&mut scratch, &[], rect, level, false);
         combine_lines::<O, _>(totals, rect.lines, row, level);
     }
 
     fn fold(&self, rect: &Rect, level: Level, totals: &mut [R::Item; LANES]) {
         let mut scratch = R::Scratch::default();
-        fold::<O, _>(totals, rect.count(), self.row(&mut scratch, &[], rect, level), level);
+        fold::<O, _>(totals, rect.count(), self.row(&mut scratch, &[], rect, level, false), level);
     }
 
     fn fold_rows(&self, rect: &Rect, level: Level, len: usize, out: &mut [R::Item]) {
         let mut scratch = R::Scratch::default();
-        fold_rows::<O, _>(out, rect, len, self.row(&mut scratch, &[], rect, level), level);
+        fold_rows::<O, _>(out, rect, len, self.row(&mut scratch, &[], rect, level, false), level);
     }
 }
 
@@ -228,8 +232,8 @@ impl<R: Reader> Layout for R {
         Reader::all(self, holds)
     }
 
-    fn longest(&self, axis: usize) -> usize {
-        Reader::longest(self, axis)
+    fn longest(&self, axis: usize, pieces: bool) -> usize {
+        Reader::longest(self, axis, pieces)
     }
 }
 

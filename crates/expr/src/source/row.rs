@@ -13,7 +13,7 @@ use crate::math::{IN_ORDER, LANES};
 use crate::ops::Reduction;
 use crate::simd::{Kernel, Level, vectorised};
 use crate::slots::{Lines, written};
-use crate::walk::Rect;
+use crate::walk::{PIECE, Rect};
 
 /// Lines of values that are at hand.
 #[allow(unreachable_pub, reason = "it is a bound of `Node`'s, which Rust 1.89 does not see")]
@@ -59,6 +59,30 @@ pub trait Row: Copy {
         for i in 0..out.len() {
             // SAFETY: the caller's word.
             out[i].write(unsafe { self.at::<FASTER>(i) });
+        }
+    }
+
+    /// As above, by pieces, to no fewer slots than a piece has: what is stretched stands still meanwhile, so that few equal values are enough for a line of any
+    /// length. A loop of a number that the compiler knows asks nothing for that.
+    ///
+    /// Where less than a piece is left, the last one begins earlier, and computes some values again; of less than a half, it is half a piece.
+    ///
+    /// # Safety
+    /// As above, of a line that is made for that.
+    #[inline(always)]
+    unsafe fn write_pieces<const FASTER: bool>(&self, out: &mut [MaybeUninit<Self::Item>]) {
+        const SMALL: usize = PIECE / 2;
+        let mut at = 0;
+        while out.len() - at > SMALL {
+            let first = at.min(out.len() - PIECE);
+            // SAFETY: the caller's word, of as many values as there are slots.
+            unsafe { self.after(first).write::<FASTER>(&mut out[first..][..PIECE]) };
+            at = first + PIECE;
+        }
+        if at < out.len() {
+            let first = out.len() - SMALL;
+            // SAFETY: as above.
+            unsafe { self.after(first).write::<FASTER>(&mut out[first..]) };
         }
     }
 
@@ -114,11 +138,20 @@ pub trait Row: Copy {
     /// Whether lines of so many values lie next to each other.
     fn is_joined(&self, len: usize) -> bool;
 
-    /// The first values of a line.
+    /// Whether there are lines of which each is one value, again and again: these are to be read by pieces.
+    fn is_stretched(&self) -> bool;
+
+    /// The first values of a line; `STRETCHED`: for who reads it by pieces, one after the other, and reads no other line meanwhile.
     ///
     /// # Safety
-    /// There is such a line, with as many values or, if lines are joined, with as many to the end of the last.
-    unsafe fn line(&self, number: usize, len: usize) -> Self;
+    /// There is such a line, with as many values or, if lines are joined, with as many to the end of the last. Not `STRETCHED`: nor [is it](Self::is_stretched).
+    unsafe fn line<const STRETCHED: bool>(&self, number: usize, len: usize) -> Self;
+
+    /// The values of a line that is read by pieces, after so many of them: a piece, or what is left.
+    ///
+    /// # Safety
+    /// There are as many.
+    unsafe fn after(&self, count: usize) -> Self;
 }
 
 /// Writes lines of a row to slots, where they begin `step` after each other.
@@ -145,7 +178,30 @@ impl<R: Row> Write<'_, R> {
         let Self { out, step, lines, len, row } = self;
         for number in 0..lines {
             // SAFETY: `write_lines` looked that there are such lines.
-            unsafe { row.line(number, len).write::<FASTER>(&mut out[number * step..][..len]) };
+            unsafe { row.line::<false>(number, len).write::<FASTER>(&mut out[number * step..][..len]) };
+        }
+    }
+}
+
+/// As above, by pieces: a loop of its own, so that of the other the compiler makes what it would without this.
+struct WritePieces<'o, R: Row>(Write<'o, R>);
+
+impl<R: Row> Kernel for WritePieces<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        if R::HAS_FASTER && self.0.row.is_faster() { self.lines::<true>() } else { self.lines::<false>() }
+    }
+}
+
+impl<R: Row> WritePieces<'_, R> {
+    #[inline(always)]
+    fn lines<const FASTER: bool>(self) {
+        let Write { out, step, lines, len, row } = self.0;
+        for number in 0..lines {
+            // SAFETY: `write_lines` looked that there are such lines, no shorter than a piece.
+            unsafe { row.line::<true>(number, len).write_pieces::<FASTER>(&mut out[number * step..][..len]) };
         }
     }
 }
@@ -160,6 +216,10 @@ pub(crate) fn write_lines<R: Row>(
     level: Level,
 ) {
     assert!(row.has(lines, len), "there are not {lines} lines of {len} values");
+    if row.is_stretched() {
+        assert!(len >= PIECE, "{len} values are no piece");
+        return vectorised(level, WritePieces(Write { out, step, lines, len, row: &row }));
+    }
     if lines > 1 && step == len && row.is_joined(len) {
         (lines, len) = (1, lines * len);
     }
@@ -210,7 +270,7 @@ impl<R: Row, O: Reduction<R::Item>> Combine<'_, R, O> {
         let Self { totals, lines, row, .. } = self;
         for number in 0..lines {
             // SAFETY: `combine_lines` looked that there are such lines.
-            unsafe { row.line(number, totals.len()).combine::<O, FASTER>(0, totals) };
+            unsafe { row.line::<false>(number, totals.len()).combine::<O, FASTER>(0, totals) };
         }
     }
 }
@@ -219,7 +279,7 @@ impl<R: Row, O: Reduction<R::Item>> Combine<'_, R, O> {
 #[inline(always)]
 pub(super) fn combine_lines<O: Reduction<R::Item>, R: Row>(totals: &mut [R::Item], lines: usize, row: R, level: Level) {
     let len = totals.len();
-    assert!(row.has(lines, len), "there are not {lines} lines of {len} values");
+    assert!(row.has(lines, len) && !row.is_stretched(), "there are not {lines} lines of {len} values");
     vectorised(level, Combine { totals, lines, row: &row, op: PhantomData::<O> });
 }
 
@@ -248,7 +308,7 @@ impl<R: Row, O: Reduction<R::Item>> FoldRows<'_, R, O> {
         let Self { out, len, rows, row, .. } = self;
         for (number, out) in out.chunks_mut(rows).enumerate() {
             // SAFETY: `fold_rows` looked that there are such lines.
-            let line = unsafe { row.line(number, rows * len) };
+            let line = unsafe { row.line::<false>(number, rows * len) };
             for (number, out) in out.iter_mut().enumerate() {
                 let mut totals = Lines([O::START; LANES]);
                 // SAFETY: as above.
@@ -285,7 +345,8 @@ pub(super) fn fold_rows<O: Reduction<R::Item>, R: Row>(
 ) {
     let rows = rect.len / len;
     assert!(rows * len == rect.len && out.len() == rows * rect.lines, "lines are not of rows");
-    assert!(row.has(rect.lines, rect.len), "there are not {} lines of {} values", rect.lines, rect.len);
+    let has = row.has(rect.lines, rect.len) && !row.is_stretched();
+    assert!(has, "there are not {} lines of {} values", rect.lines, rect.len);
     vectorised(level, FoldRows { out, len, rows, row: &row, op: PhantomData::<O> });
 }
 
@@ -317,7 +378,7 @@ impl<R: Row, O: Reduction<R::Item>> Kernel for Fold<'_, R, O> {
 /// Combines the values of a single line with the total whose turn it is: as [`Element::fold`] has it of values in memory.
 #[inline(always)]
 pub(super) fn fold<O: Reduction<R::Item>, R: Row>(totals: &mut [R::Item; LANES], len: usize, row: R, level: Level) {
-    assert!(row.has(1, len), "there are not {len} values");
+    assert!(row.has(1, len) && !row.is_stretched(), "there are not {len} values");
     vectorised(level, Fold { totals, len, row: &row, op: PhantomData::<O> });
 }
 
@@ -328,6 +389,8 @@ pub struct RowSlice<'r, T> {
     lines: usize,
     len: usize,
     step: isize,
+    /// If each line is a single element, again and again: room for a piece of them, which is this row's and its copies' alone.
+    piece: Option<NonNull<T>>,
     life: PhantomData<&'r [T]>,
 }
 
@@ -345,7 +408,14 @@ impl<'r, T> From<&'r [T]> for RowSlice<'r, T> {
     #[inline(always)]
     fn from(values: &'r [T]) -> Self {
         let len = values.len();
-        Self { first: NonNull::from(values).cast(), lines: 1, len, step: len.cast_signed(), life: PhantomData }
+        Self {
+            first: NonNull::from(values).cast(),
+            lines: 1,
+            len,
+            step: len.cast_signed(),
+            piece: None,
+            life: PhantomData,
+        }
     }
 }
 
@@ -354,7 +424,14 @@ impl<'r, T> RowSlice<'r, T> {
     #[inline(always)]
     pub(crate) fn new(values: &'r [T], &Rect { lines, len, .. }: &Rect) -> Self {
         assert!(values.len() == lines * len, "{} values are not {lines} lines of {len}", values.len());
-        Self { first: NonNull::from(values).cast(), lines, len, step: len.cast_signed(), life: PhantomData }
+        Self {
+            first: NonNull::from(values).cast(),
+            lines,
+            len,
+            step: len.cast_signed(),
+            piece: None,
+            life: PhantomData,
+        }
     }
 
     /// Lines of `len` neighbours, of which the first begins at a place, and each `step` places after the one before.
@@ -369,13 +446,34 @@ impl<'r, T> RowSlice<'r, T> {
         assert!(data.has(first, step, lines, len), "{lines} lines of {len} elements from {first} on are out of range");
         // SAFETY: it is a place there, or the end.
         let first = unsafe { NonNull::new_unchecked(data.as_ptr().cast_mut().add(first)) };
-        Self { first, lines, len, step, life: PhantomData }
+        Self { first, lines, len, step, piece: None, life: PhantomData }
+    }
+
+    /// Lines of which each is a single element, `len` times, to be read by pieces: the first at a place, and each `step` places after the one before.
+    ///
+    /// # Safety
+    /// As above.
+    ///
+    /// # Panics
+    /// As above.
+    #[inline(always)]
+    pub(crate) unsafe fn stretched(
+        data: Elements<'r, T>,
+        first: usize,
+        step: isize,
+        lines: usize,
+        len: usize,
+        piece: &'r mut [MaybeUninit<T>; PIECE],
+    ) -> Self {
+        // SAFETY: the caller's word.
+        let elements = unsafe { Self::of(data, first, step, lines, 1) };
+        Self { len, piece: Some(NonNull::from(piece).cast()), ..elements }
     }
 
     /// The values, where they lie next to each other.
     #[inline(always)]
     pub(crate) fn as_slice(self) -> Option<&'r [T]> {
-        let is_joined = self.lines == 1 || self.step == self.len.cast_signed();
+        let is_joined = self.piece.is_none() && (self.lines == 1 || self.step == self.len.cast_signed());
         // SAFETY: they are elements, which nobody writes to, who made this says.
         is_joined.then(|| unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.lines * self.len) })
     }
@@ -398,13 +496,36 @@ impl<T: Item> Row for RowSlice<'_, T> {
 
     #[inline(always)]
     fn is_joined(&self, len: usize) -> bool {
-        self.step == len.cast_signed()
+        self.piece.is_none() && self.step == len.cast_signed()
     }
 
     #[inline(always)]
-    unsafe fn line(&self, number: usize, len: usize) -> Self {
+    fn is_stretched(&self) -> bool {
+        self.piece.is_some()
+    }
+
+    #[inline(always)]
+    unsafe fn line<const STRETCHED: bool>(&self, number: usize, len: usize) -> Self {
         // SAFETY: there is such a line, the caller says.
         let first = unsafe { self.first.offset(self.step * number.cast_signed()) };
+        if STRETCHED && let Some(piece) = self.piece {
+            // SAFETY: there is room for a piece, of which nobody reads another line now, the caller says.
+            unsafe {
+                let value = *first.as_ptr();
+                for i in 0..PIECE {
+                    piece.add(i).write(value);
+                }
+            }
+            return Self { first: piece, lines: 1, len: PIECE, ..*self };
+        }
         Self { first, lines: 1, len, ..*self }
+    }
+
+    #[inline(always)]
+    unsafe fn after(&self, count: usize) -> Self {
+        // All pieces of a stretched line are the same.
+        let count = if self.piece.is_some() { 0 } else { count };
+        // SAFETY: it is one of the line's elements, or their end, as the caller says.
+        Self { first: unsafe { self.first.add(count) }, len: self.len - count, ..*self }
     }
 }

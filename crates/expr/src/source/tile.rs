@@ -1,13 +1,13 @@
 //! Scratch memory for some values, which stays in the first-level cache.
 //!
-//! Unsafe code says that slots were written, after a loop over all of them.
+//! Unsafe code says that slots were written, after a loop over all of them, and goes to the first of them.
 #![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
 
 use crate::item::Item;
 use crate::slots::{Lines, written};
-use crate::walk::{Rect, TILE};
+use crate::walk::{PIECE, Rect, TILE};
 
 /// Memory for some values.
 #[derive(Debug)]
@@ -25,6 +25,14 @@ impl<T: Item, const N: usize> Tile<T, N> {
     #[inline(always)]
     pub(crate) fn slots(&mut self, len: usize) -> &mut [MaybeUninit<T>] {
         &mut self.0.0[..len]
+    }
+
+    /// For a [piece](PIECE).
+    #[inline(always)]
+    pub(super) fn piece(&mut self) -> &mut [MaybeUninit<T>; PIECE] {
+        const { assert!(PIECE <= N, "a tile has room for a piece") };
+        // SAFETY: it is the first part of the tile, which is no smaller.
+        unsafe { &mut *(&raw mut self.0.0).cast() }
     }
 
     /// `len` times the same value.

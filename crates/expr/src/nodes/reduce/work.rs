@@ -281,7 +281,7 @@ impl<'w, T: Element, O: Reduction<T>> Work<'w, T, O> {
     fn add_rows(&self, &Results { mut at, across }: &Results, rows: Range<usize>, totals: &mut [T]) {
         let (down, size) = self.reduced.inner();
         let len = totals.len();
-        let longest = if len < LONE { TILE } else { self.values.longest(across) };
+        let longest = if len < LONE { TILE } else { self.values.longest(across, false) };
         let mut left = rows.len();
         self.reduced.locate(rows.start, &mut at);
         while left > 0 {
