@@ -170,7 +170,7 @@ fn reduced_of<'e, O: Reduction<S::Item>, S: Source<Item: Element>>(
         let mut middle_source = Leaf::placed(block, strides, &middle, &middle);
         return reduced_of::<O, _>(context, &mut middle_source, &middle, set, own, withheld, of);
     }
-    let order = Order::new(from, set, &source.reader(), Some(O::FOLD));
+    let order = Order::of(from, set, &source.reader(), crossing, Some(O::FOLD));
     source.relayout(&mut |strides| strides.permute(&order.axes[..from.rank()]));
     let text = || format!("{}({}, {:?})", O::NAME, source.text(), listed(set));
     let strides = order.strides(from, own, set);

@@ -70,9 +70,20 @@ const SHORT: usize = 64;
 impl Order {
     /// `fold`: how rows become results, unless they are searched.
     pub(in crate::nodes) fn new(shape: &Shape, set: u8, values: &dyn Layout, fold: Option<Fold>) -> Self {
+        Self::of(shape, set, values, Crossing::new(shape, values), fold)
+    }
+
+    /// As above, of tensors that are known to cross, or not to.
+    pub(super) fn of(
+        shape: &Shape,
+        set: u8,
+        values: &dyn Layout,
+        crossing: Option<Crossing>,
+        fold: Option<Fold>,
+    ) -> Self {
         let rank = shape.rank();
         // Where tensors cross, in the order of one along which elements are kept next to each other.
-        let steps = match Crossing::new(shape, values) {
+        let steps = match crossing {
             Some(Crossing { inner, other, steps }) if is_in(set, inner) && !is_in(set, other) => steps,
             _ => largest(shape, values),
         };

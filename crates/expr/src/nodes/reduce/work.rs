@@ -64,8 +64,11 @@ impl<'w, T: Element, O: Reduction<T>> Work<'w, T, O> {
     pub(super) fn new(values: &'w dyn Folded<T, O>, order: &Order, of: Option<usize>, mode: Mode) -> Self {
         let (shape, rank) = (&order.shape, order.shape.rank());
         let space = |axes| Space::new(shape, axes, values);
-        let (kept, reduced) = (space(0..order.reduced), space(order.reduced..order.inner));
-        let (inner, folded, all) = (space(order.inner..rank), space(order.reduced..rank), space(0..rank));
+        let (kept, reduced, inner) =
+            (space(0..order.reduced), space(order.reduced..order.inner), space(order.inner..rank));
+        // Of a small tensor, what the spaces cost is a good part of the time: these are most often the same.
+        let folded = if order.inner == rank { reduced } else { space(order.reduced..rank) };
+        let all = if order.reduced == 0 { folded } else { space(0..rank) };
         let count = shape[order.reduced..order.inner].iter().product::<usize>();
         let width = shape[order.inner..].iter().product::<usize>();
         // Rows can be folded over the results of a step where they go on from one step to the next.
