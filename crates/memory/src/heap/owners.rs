@@ -38,7 +38,7 @@ const _: () = assert!(SLAB_CLASSES <= PARCEL);
 pub(crate) const SLABS: usize = 1 << 25;
 const _: () = assert!(SLABS <= 1 << CLASS_SHIFT);
 
-const PIECE: usize = 1 << 15;
+const PIECE: usize = 1 << 14;
 type Tags = Table<AtomicU64, PAGES, PIECE>;
 
 /// What is known of an address.

@@ -22,7 +22,7 @@ impl Atomic for Parcel {}
 const PIECE: usize = 512;
 
 /// There can be so many: where there are, blocks are runs.
-const NUMBERS: usize = 1 << 22;
+const NUMBERS: usize = 1 << 20;
 const _: () = assert!(NUMBERS <= SLABS);
 
 /// All parcels, by number. Number 0 is none.

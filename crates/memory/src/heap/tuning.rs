@@ -39,7 +39,7 @@ pub(super) const MAPPINGS_PART: usize = 4;
 pub(super) const PLACES_TRIED: u64 = 4;
 
 /// What is mapped for tables at a time, at least: at first what a small heap needs in all, for fewer calls to the system.
-pub(super) const TABLES_FIRST_BYTES: usize = 1600 << 10;
+pub(super) const TABLES_FIRST_BYTES: usize = 1296 << 10;
 pub(super) const TABLES_MORE_BYTES: usize = 64 << 10;
 
 // What goes back to the system: `pages::purging`.

@@ -84,7 +84,9 @@ impl<O: Os> PageHeap<O> {
 
     /// Room for what is noted of some pages and their neighbours.
     pub(super) fn room(&mut self, pages: Range<u32>) -> Option<()> {
-        let pages = pages.start.saturating_sub(1)..pages.end + 1;
+        // Across the border nobody looks.
+        let before = u32::from(pages.start > 0 && pages.start != self.extents.border());
+        let pages = pages.start - before..pages.end + 1;
         let units = units(&pages);
         let (os, memory) = self.space.tables();
         (self.extents.ensure(os, memory, pages)
