@@ -92,7 +92,10 @@ pub(crate) fn begin(tell: extern "C" fn()) {
         // Programs may close theirs before.
         // SAFETY: a descriptor of our own; a function that stays, as the library does.
         unsafe {
-            STANDARD_ERROR.store(libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, 3), Relaxed);
+            let own = libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, 3);
+            if own >= 0 {
+                STANDARD_ERROR.store(own, Relaxed);
+            }
             libc::atexit(tell);
         }
     }

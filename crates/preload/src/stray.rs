@@ -21,7 +21,6 @@ mod libcs {
         ".p2align 3",
         ".weak __libc_free",
         ".weak __libc_realloc",
-        ".weak __libc_malloc",
         ".hidden tenzor_libc_free",
         ".globl tenzor_libc_free",
         "tenzor_libc_free: .quad __libc_free",
