@@ -18,8 +18,8 @@ use super::Refused;
 use crate::error::{AllocError, AllocErrorKind};
 use crate::os;
 use crate::pressure::{Ground, forks, is_tried_only};
+use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::atomic::{AtomicBool, AtomicUsize};
 use crate::sync::{BREATH, pause};
 
 #[derive(Debug)]
@@ -29,8 +29,8 @@ pub(super) struct Limit {
     peak: AtomicUsize,
     /// Twice how many forks led to the process that the counts are of; one more, while its first thread here forgets what others had under way.
     forks: AtomicUsize,
-    /// It is somebody's turn.
-    is_turn: AtomicBool,
+    /// What the request asks for, in bytes, whose turn it is.
+    turn: AtomicUsize,
     ground: Ground,
 }
 
@@ -69,11 +69,17 @@ impl Counts {
 }
 
 /// The turn at a limit.
-struct Turn<'a>(&'a AtomicBool);
+struct Turn<'a>(&'a AtomicUsize);
+
+impl<'a> Turn<'a> {
+    fn take(turn: &'a AtomicUsize, bytes: usize) -> Option<Self> {
+        turn.compare_exchange(0, bytes, Relaxed, Relaxed).ok().map(|_| Self(turn))
+    }
+}
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.store(false, Relaxed);
+        self.0.store(0, Relaxed);
     }
 }
 
@@ -84,7 +90,7 @@ impl Limit {
             counts: Arc::default(),
             forks: AtomicUsize::new(2 * forks()),
             peak: AtomicUsize::new(0),
-            is_turn: AtomicBool::new(false),
+            turn: AtomicUsize::new(0),
             ground: Ground::new(),
         }
     }
@@ -126,7 +132,7 @@ impl Limit {
             // Who is at it may be lost with another fork: then the numbers differ.
             if seen != now + 1 && self.forks.compare_exchange(seen, now + 1, Acquire, Relaxed).is_ok() {
                 self.counts.pending.store(0, Relaxed);
-                self.is_turn.store(false, Relaxed);
+                self.turn.store(0, Relaxed);
                 // Not less what was pending: where a thread was between the two, they did not agree.
                 self.counts.granted.store(self.counts.settled.load(Relaxed), Relaxed);
                 self.forks.store(now, Release);
@@ -172,10 +178,7 @@ impl Limit {
         spill: impl Fn(usize) -> bool,
         ask: impl FnOnce(Layout) -> Result<NonNull<u8>, Refused>,
     ) -> Result<NonNull<u8>, Refused> {
-        if self.is_turn.load(Relaxed) {
-            // Who waits for its turn looks meanwhile, and finds what was just left.
-            os::sleep(2 * BREATH);
-        }
+        self.let_others_in(layout.size());
         let admitted = self.admit(layout.size());
         let _credits = admitted.is_none().then(Credits::begin);
         let admitted = match admitted {
@@ -185,6 +188,15 @@ impl Limit {
         let asked = ask(layout);
         self.arrived(admitted, asked.is_ok());
         asked
+    }
+
+    /// Where there is not room for both, whose turn it is looks meanwhile, and finds what was just left. It may wait for long, or for us: so may nobody else.
+    fn let_others_in(&self, bytes: usize) {
+        let is_in_the_way = || match self.turn.load(Relaxed) {
+            0 => false,
+            theirs => self.counts.granted.load(Relaxed).saturating_add(theirs).saturating_add(bytes) > self.most(),
+        };
+        (0..MOST_LET_IN).take_while(|_| is_in_the_way()).for_each(|_| os::sleep(BREATH));
     }
 
     /// Counts so many bytes as granted that come from elsewhere, if there is room for them here and, as it says, below; nobody is asked to make any.
@@ -275,7 +287,7 @@ impl Limit {
             let most_rounds = if turn.is_some() { MOST_ROUNDS_AT_TURN } else { MOST_ROUNDS };
             if fits && rounds < most_rounds && !IS_ASKED.get() && (self.is_awaited(bytes) || came_back()) {
                 rounds += 1;
-                turn = turn.or_else(|| (!self.is_turn.swap(true, Relaxed)).then(|| Turn(&self.is_turn)));
+                turn = turn.or_else(|| Turn::take(&self.turn, bytes));
                 call_off_credits(turn.is_some().then_some(&self.counts));
                 let mut breaths = 1;
                 while waited < MOST_WAITED && !came_back() && self.is_awaited(bytes) {
@@ -343,6 +355,9 @@ impl Limit {
 
 /// So many breaths others are waited for: a second. A call-back of theirs may take longer, or wait for us.
 const MOST_WAITED: u32 = 20_000;
+
+/// So many breaths a request lets another go before it.
+const MOST_LET_IN: u32 = 40;
 
 /// Where many wait, each looks so seldom.
 const MOST_BREATHS: u32 = 256;
