@@ -94,6 +94,7 @@ impl<Inner> TenzorMalloc<Inner> {
     /// | `TENZOR_IDLE_LIMIT` | [idle limit](HeapConfig::with_idle_limit), in bytes | `512M` |
     /// | `TENZOR_HUGE_PAGES` | [huge pages](HeapConfig::with_huge_pages) | `auto`, `always`, `never` |
     /// | `TENZOR_BACKGROUND` | [background](HeapConfig::with_background) | `0`, `1` |
+    /// | `TENZOR_CHECK` | [checks](HeapConfig::with_checks) | `0`, `1` |
     ///
     /// ```
     /// use tenzor_memory::{HeapConfig, TenzorMalloc};

@@ -27,6 +27,7 @@ pub struct HeapConfig {
     pub(crate) decay: Option<Option<Duration>>,
     pub(crate) huge_pages: Option<HugePages>,
     pub(crate) background: Option<Background>,
+    pub(crate) checks: Option<bool>,
     pub(crate) ignores_environment: bool,
 }
 
@@ -39,6 +40,7 @@ impl HeapConfig {
             decay: None,
             huge_pages: None,
             background: None,
+            checks: None,
             ignores_environment: false,
         }
     }
@@ -72,6 +74,14 @@ impl HeapConfig {
     #[must_use]
     pub fn with_background(self, background: impl Into<Background>) -> Self {
         Self { background: Some(background.into()), ..self }
+    }
+
+    /// Sets whether each free of a small block is checked at once, whether the block is in use: then no thread has a stock of its own, and a
+    /// request takes the heap's lock. For looking for mistakes; set early, as what threads have in stock by then stays. Default: no, and a second
+    /// free is seen once both have left the stocks.
+    #[must_use]
+    pub fn with_checks(self, checks: bool) -> Self {
+        Self { checks: Some(checks), ..self }
     }
 
     /// What is set here counts even where an environment variable says otherwise.
@@ -169,6 +179,8 @@ pub struct HeapSettings {
     pub huge_pages: Setting<HugePages>,
     /// Who gives memory back. `TENZOR_BACKGROUND`.
     pub background: Setting<Background>,
+    /// Whether each free is checked at once. `TENZOR_CHECK`.
+    pub checks: Setting<bool>,
 }
 
 impl HeapSettings {
@@ -179,6 +191,7 @@ impl HeapSettings {
             decay: Setting::default_of(Some(Duration::from_secs(4))),
             huge_pages: Setting::default_of(HugePages::Auto),
             background: Setting::default_of(Background::Auto),
+            checks: Setting::default_of(false),
         }
     }
 
@@ -190,6 +203,7 @@ impl HeapSettings {
         self.decay.set_by_program(config.decay, ignores);
         self.huge_pages.set_by_program(config.huge_pages, ignores);
         self.background.set_by_program(config.background, ignores);
+        self.checks.set_by_program(config.checks, ignores);
     }
 }
 

@@ -43,7 +43,12 @@ fn program(name: &str) -> PathBuf {
 }
 
 fn run(program: &Path, args: &[&str]) -> Output {
-    Command::new(program).args(args).env("LD_PRELOAD", library()).output().unwrap()
+    run_checked(program, args, false)
+}
+
+fn run_checked(program: &Path, args: &[&str], checks: bool) -> Output {
+    let check = if checks { "1" } else { "0" };
+    Command::new(program).args(args).env("LD_PRELOAD", library()).env("TENZOR_CHECK", check).output().unwrap()
 }
 
 fn text(output: &Output) -> String {
@@ -85,8 +90,11 @@ fn it_is_small_and_needs_the_c_library_alone() {
 
 #[test]
 fn c_functions_do_what_the_manual_says() {
-    let output = run(&program("semantics"), &[]);
-    assert!(output.status.success(), "{}", text(&output));
+    let program = program("semantics");
+    for checks in [false, true] {
+        let output = run_checked(&program, &[], checks);
+        assert!(output.status.success(), "{}", text(&output));
+    }
 }
 
 #[test]
@@ -102,12 +110,15 @@ fn operators_of_c_plus_plus_do_what_the_standard_says() {
 #[test]
 fn every_misuse_ends_the_process_with_a_line() {
     let program = program("misuse");
-    let count: usize = text(&run(&program, &[])).trim().parse().unwrap();
-    for number in 1..=count {
-        let output = run(&program, &[&number.to_string()]);
-        let text = text(&output);
-        assert!(!output.status.success() && !text.contains("not noticed"), "misuse {number}: {text}");
-        assert!(text.starts_with("tenzor: 0x") && text.lines().count() == 1, "misuse {number}: {text}");
+    for checks in [false, true] {
+        let count: usize = text(&run_checked(&program, &[], checks)).trim().parse().unwrap();
+        assert!(count >= if checks { 31 } else { 25 });
+        for number in 1..=count {
+            let output = run_checked(&program, &[&number.to_string()], checks);
+            let text = text(&output);
+            assert!(!output.status.success() && !text.contains("not noticed"), "misuse {number}: {text}");
+            assert!(text.starts_with("tenzor: 0x") && text.lines().count() == 1, "misuse {number}: {text}");
+        }
     }
 }
 
@@ -146,8 +157,10 @@ fn storms_are_survived() {
     let times = if std::env::var_os("TENZOR_LONG").is_some() { 10 } else { 1 };
     let program = program("storms");
     for (storm, many) in [("forks", 20), ("threads", 100), ("signals", 500)] {
-        let output = run(&program, &[storm, &(many * times).to_string()]);
-        assert!(output.status.success(), "{storm}: {:?} {}", output.status, text(&output));
+        for checks in [false, true] {
+            let output = run_checked(&program, &[storm, &(many * times).to_string()], checks);
+            assert!(output.status.success(), "{storm}: {:?} {}", output.status, text(&output));
+        }
     }
 }
 

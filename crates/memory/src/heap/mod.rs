@@ -43,7 +43,7 @@ use self::classes::{
 };
 use self::filling::Seen;
 pub(crate) use self::owners::Holding;
-use self::owners::OwnersView;
+use self::owners::{Cut, OwnersView};
 pub(crate) use self::pages::{Goal, Look, Progress, Promotion};
 use self::pages::{PageHeap, Transit};
 use self::parcel::{PARCEL, Parcel};
@@ -99,11 +99,25 @@ impl View {
         Some((parcel, first_page(parcel, block)?))
     }
 
-    /// The class of the block that starts at an address, if that is a slab's.
+    /// The class of the block that starts at an address, if that is a slab's or a parcel's.
     #[inline(always)]
-    pub(crate) fn slab_block(&self, at: NonNull<u8>) -> Option<usize> {
-        let (class, offset) = self.owners.slab(at)?;
-        is_start(class, offset).then_some(class)
+    pub(crate) fn cut_block(&self, at: NonNull<u8>) -> Option<usize> {
+        match self.owners.cut(at)? {
+            Cut::Slab { class, offset } => is_start(class, offset).then_some(class),
+            Cut::Parcel { number } => self.parcel_block(number, at),
+        }
+    }
+
+    /// The run whose block starts at an address, which is the caller's.
+    #[inline]
+    pub(crate) fn run(&self, at: NonNull<u8>) -> Option<Run> {
+        self.owners.run(at)
+    }
+
+    #[inline]
+    fn parcel_block(&self, number: u32, at: NonNull<u8>) -> Option<usize> {
+        let parcel = self.parcels.get(number)?;
+        parcel.block(first_page(parcel, at)?).map(class_of_pages)
     }
 
     /// The block that starts at an address, which is the caller's; or what lies there instead.
@@ -115,11 +129,8 @@ impl View {
                 is_start(class, place as usize * PAGE + offset).then_some(Place::Class(class))
             }
             Holding::Run(run) => (offset == run.colour(page)).then(|| place_of_run(run)),
-            Holding::Parcel { number } => {
-                let parcel = self.parcels.get(number).and_then(|parcel| parcel.block(first_page(parcel, at)?));
-                parcel.map(|pages| Place::Class(class_of_pages(pages)))
-            }
-            Holding::Free | Holding::Nothing => None,
+            Holding::Parcel { number } => self.parcel_block(number, at).map(Place::Class),
+            Holding::FreeBlock { .. } | Holding::Free | Holding::Nothing => None,
         };
         place.ok_or(holding)
     }
@@ -154,7 +165,14 @@ impl<O: Os> Heap<O> {
 
     /// What is known of an address.
     pub(crate) fn holding(&mut self, at: NonNull<u8>) -> Holding {
-        self.pages.space().page(at).map_or(Holding::Nothing, |page| self.pages.owners().at(page))
+        let holding = self.pages.space().page(at).map_or(Holding::Nothing, |page| self.pages.owners().at(page));
+        match holding {
+            Holding::Slab { class, number, place } => {
+                let offset = place as usize * PAGE + at.addr().get() % PAGE;
+                if self.slabs.is_free(class, number, offset) { Holding::FreeBlock { class } } else { holding }
+            }
+            _ => holding,
+        }
     }
 
     /// Whether an address is in what is mapped for blocks.

@@ -46,6 +46,8 @@ type Tags = Table<AtomicU64, PAGES, PIECE>;
 pub(crate) enum Holding {
     /// The page at this place in a slab of blocks of this class.
     Slab { class: usize, number: u32, place: u32 },
+    /// A block of this class that is free.
+    FreeBlock { class: usize },
     /// A page of a parcel.
     Parcel { number: u32 },
     /// The first page of a run of pages, or of a block of a class that is whole pages.
@@ -60,6 +62,7 @@ impl fmt::Display for Holding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Slab { class, .. } => write!(f, "a slab of blocks of {} bytes", class_capacity(*class)),
+            Self::FreeBlock { class } => write!(f, "a block of up to {} bytes that is free", class_capacity(*class)),
             Self::Parcel { .. } => write!(f, "no block of that size in use"),
             Self::Run(run) => match place_of_run(*run) {
                 Place::Run(run) => write!(f, "a block of {} bytes", run.size),
@@ -76,6 +79,12 @@ impl fmt::Display for Holding {
 fn tag_of(run: Run) -> u64 {
     let coloured = if run.coloured { COLOURED } else { 0 };
     RUN | coloured | u64::from(run.align.trailing_zeros()) << ALIGN_SHIFT | run.size as u64
+}
+
+/// The run of such a tag.
+#[inline]
+fn run_of(tag: u64) -> Option<Run> {
+    Run::new((tag & SIZE) as usize, 1 << (tag >> ALIGN_SHIFT & 31), tag & COLOURED != 0)
 }
 
 /// All tags, for the one who writes them.
@@ -192,13 +201,18 @@ fn decode(tag: u64) -> Holding {
             let (number, (class, place)) = (tag as u32 % SLABS as u32, class_and_place(tag));
             if class == PARCEL { Holding::Parcel { number } } else { Holding::Slab { class, number, place } }
         }
-        RUN => {
-            let align = 1 << (tag >> ALIGN_SHIFT & 31);
-            Run::new((tag & SIZE) as usize, align, tag & COLOURED != 0).map_or(Holding::Nothing, Holding::Run)
-        }
+        RUN => run_of(tag).map_or(Holding::Nothing, Holding::Run),
         FREE => Holding::Free,
         _ => Holding::Nothing,
     }
+}
+
+/// What an address lies in.
+pub(crate) enum Cut {
+    /// A slab of blocks of this class, so many bytes from its start.
+    Slab { class: usize, offset: usize },
+    /// A parcel.
+    Parcel { number: u32 },
 }
 
 /// See [`Owners::view`].
@@ -218,20 +232,39 @@ impl OwnersView {
         }
     }
 
-    /// The class of the slab that an address lies in, and how far from its start.
+    /// The number of an address's page, and its tag; `None` if it is none of the heap's.
     #[inline(always)]
-    pub(crate) fn slab(&self, address: NonNull<u8>) -> Option<(usize, usize)> {
+    fn tag(&self, address: NonNull<u8>) -> Option<(u32, u64)> {
+        let page = u32::try_from(address.addr().get().wrapping_sub(self.origin) / PAGE).ok()?;
+        Some((page, self.tags.get(page)?.load(Relaxed)))
+    }
+
+    /// The run whose block starts at an address.
+    #[inline]
+    pub(crate) fn run(&self, address: NonNull<u8>) -> Option<Run> {
+        let (page, tag) = self.tag(address)?;
+        let run = if tag & KIND == RUN { run_of(tag)? } else { return None };
+        (address.addr().get() % PAGE == run.colour(page)).then_some(run)
+    }
+
+    /// What blocks of classes are cut from, where an address lies in that.
+    #[inline(always)]
+    pub(crate) fn cut(&self, address: NonNull<u8>) -> Option<Cut> {
         let at = address.addr().get();
-        let page = u32::try_from(at.wrapping_sub(self.origin) / PAGE).ok()?;
-        let tag = self.tags.get(page)?.load(Relaxed);
+        let (_, tag) = self.tag(address)?;
+        if tag & KIND != SLAB {
+            return None;
+        }
         let (class, place) = class_and_place(tag);
-        (tag & KIND == SLAB && class != PARCEL).then_some((class, place as usize * PAGE + at % PAGE))
+        Some(match class {
+            PARCEL => Cut::Parcel { number: tag as u32 % SLABS as u32 },
+            _ => Cut::Slab { class, offset: place as usize * PAGE + at % PAGE },
+        })
     }
 
     /// What is at an address, and the number of its page; `None` if it is none of the heap's.
     #[inline]
     pub(crate) fn at(&self, address: NonNull<u8>) -> Option<(u32, Holding)> {
-        let page = u32::try_from(address.addr().get().wrapping_sub(self.origin) / PAGE).ok()?;
-        Some((page, decode(self.tags.get(page)?.load(Relaxed))))
+        self.tag(address).map(|(page, tag)| (page, decode(tag)))
     }
 }

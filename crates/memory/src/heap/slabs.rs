@@ -102,6 +102,12 @@ impl Slabs {
         true
     }
 
+    /// Whether a block starts so many bytes into a page of a slab that is not handed out.
+    pub(crate) fn is_free(&self, class: usize, number: u32, offset: usize) -> bool {
+        let block = offset / class_capacity(class);
+        is_start(class, offset) && self.slabs[number].free[block / 64] & 1 << (block % 64) != 0
+    }
+
     fn new_slab<O: Os>(&mut self, pages: &mut PageHeap<O>, class: usize) -> Option<u32> {
         let number = if self.vacant == 0 { self.unused } else { self.vacant };
         if number as usize >= SLABS || !pages.room_in(&mut self.slabs, number) {

@@ -7,15 +7,24 @@
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
+use super::settings::checks;
 use super::shards::owner;
 use super::threads::at_hand;
-use super::{aside, give_back_slowly, obtain_class, obtain_run_start, relocate, resize};
+use super::{aside, give_back_run, give_back_slowly, obtain_class, obtain_run_start, relocate, resize};
 use crate::heap::Holding;
 use crate::heap::classes::{self, Place, class_capacity};
 
 /// The place of the block that starts at an address; or what lies there instead.
 pub(crate) fn place(at: NonNull<u8>) -> Result<Place, Holding> {
-    owner(at).block(at).or_else(|holding| aside::request(at).and_then(classes::place).ok_or(holding))
+    let owner = owner(at);
+    let place = owner.block(at).or_else(|holding| aside::request(at).and_then(classes::place).ok_or(holding))?;
+    if checks()
+        && let Some(mut inside) = owner.enter()
+        && let free @ Holding::FreeBlock { .. } = inside.heap.holding(at)
+    {
+        return Err(free);
+    }
+    Ok(place)
 }
 
 /// Whether an address is the heap's, whatever lies there.
@@ -56,34 +65,42 @@ pub(crate) fn obtain_zeroed(request: Layout) -> Option<NonNull<u8>> {
 /// If one does, it is the caller's, and nobody uses it any more.
 #[inline]
 pub(crate) unsafe fn give_back(block: NonNull<u8>) -> Result<(), Holding> {
-    // Most blocks are of slabs: little is asked of them.
-    if let Some(class) = owner(block).slab_block(block) {
-        let cache = at_hand();
-        let taken = cache.push(class, class_capacity(class), block);
-        if taken && !cache.is_due() {
-            return Ok(());
-        }
-        return give_back_placed(block, Place::Class(class), taken);
+    match owner(block).cut_block(block) {
+        Some(class) => give_back_class(block, class),
+        None => give_back_other(block),
     }
-    give_back_other(block)
 }
 
-#[cold]
-fn give_back_placed(block: NonNull<u8>, place: Place, taken: bool) -> Result<(), Holding> {
-    give_back_slowly(block, place.request().ok_or(Holding::Nothing)?, taken);
-    Ok(())
-}
-
-/// What is not a slab's.
-#[inline(never)]
-fn give_back_other(block: NonNull<u8>) -> Result<(), Holding> {
-    let place = place(block)?;
+#[inline(always)]
+fn give_back_class(block: NonNull<u8>, class: usize) -> Result<(), Holding> {
     let cache = at_hand();
-    let taken = place.class().is_some_and(|class| cache.push(class, class_capacity(class), block));
+    let taken = cache.push(class, class_capacity(class), block);
     if taken && !cache.is_due() {
         return Ok(());
     }
-    give_back_placed(block, place, taken)
+    give_back_class_slowly(block, class, taken)
+}
+
+#[cold]
+fn give_back_class_slowly(block: NonNull<u8>, class: usize, taken: bool) -> Result<(), Holding> {
+    give_back_slowly(block, Place::Class(class).request().ok_or(Holding::Nothing)?, taken);
+    Ok(())
+}
+
+/// What is neither a slab's nor a parcel's.
+#[inline(never)]
+fn give_back_other(block: NonNull<u8>) -> Result<(), Holding> {
+    let found = match owner(block).run(block) {
+        Some(run) => classes::place_of_run(run),
+        None => place(block)?,
+    };
+    match found {
+        Place::Class(class) => give_back_class(block, class),
+        Place::Run(run) => {
+            give_back_run(run, block);
+            Ok(())
+        }
+    }
 }
 
 /// Makes a block fit another request, which is not zero-sized, where it stands or elsewhere; `None` if there is no memory, and it is as it was.

@@ -43,7 +43,7 @@ use crate::heap::classes::{self, SLAB_CLASSES, class_capacity, class_pages};
 use crate::heap::{Granted, Holding, Promotion};
 use crate::heap_config::HeapSettings;
 use crate::os::{self, Linux};
-use crate::pressure::{self, HEAP};
+use crate::pressure::HEAP;
 use crate::stats::Stats;
 use crate::sync::{Lock, LockGuard};
 
@@ -152,8 +152,7 @@ static EARLY: extern "C" fn() = {
             central.heed_environment();
             central.settings
         };
-        pressure::set_period(purger::period(&settings));
-        shards::heed(&settings);
+        settings::heed(&settings);
     }
     early
 };
@@ -205,7 +204,18 @@ fn give_back_slowly(block: NonNull<u8>, request: Layout, taken: bool) {
     match classes::class(request) {
         _ if taken => purger::visit(at_hand()),
         Some(class) => give_back_class(class, request, block),
-        None => give_back_run(request, block),
+        None => match classes::run(request) {
+            Some(run) => give_back_run(run, block),
+            None => give_back_none(block),
+        },
+    }
+}
+
+/// No block was ever granted for such a request.
+#[cold]
+fn give_back_none(block: NonNull<u8>) {
+    if let Some(mut inside) = owner(block).enter() {
+        cache::misuse(&mut inside.heap, block);
     }
 }
 

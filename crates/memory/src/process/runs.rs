@@ -88,20 +88,23 @@ fn try_run(cache: &Cache, mut inside: Inside, run: Run) -> Option<Granted> {
     Some(granted)
 }
 
-pub(super) fn give_back_run(request: Layout, start: NonNull<u8>) {
+pub(super) fn give_back_run(run: Run, start: NonNull<u8>) {
     let cache = current();
-    let run = classes::run(request);
-    let Some(mut inside) = owner(start).enter_for(cache) else {
-        // SAFETY: the caller's word.
-        return unsafe { aside::leave(start, request) };
-    };
+    let Some(mut inside) = owner(start).enter_for(cache) else { return leave_aside(run, start) };
     let counts = inside.shard.counts(cache);
     let ShardState { heap, tallies, .. } = &mut *inside;
-    let Some(run) = run else { misuse(heap, start) };
     // SAFETY: the caller's word.
     unsafe { take_back_run(heap, run, start) };
-    tallies.freed(counts, None, run.capacity(), request.size());
+    tallies.freed(counts, None, run.capacity(), run.size);
     purger::freed(inside, counts);
+}
+
+#[cold]
+fn leave_aside(run: Run, start: NonNull<u8>) {
+    if let Some(request) = Place::Run(run).request() {
+        // SAFETY: the caller of `give_back_run`'s word.
+        unsafe { aside::leave(start, request) }
+    }
 }
 
 /// Takes a run back, whoever granted it.

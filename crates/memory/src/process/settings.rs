@@ -4,11 +4,13 @@ use std::ffi::CStr;
 use std::time::Duration;
 
 use super::threads::current;
-use super::{Central, central_lock, purger, shards};
+use super::{Central, central_lock, drain, purger, shards};
 use crate::bytes::{FORM, number, parse};
 use crate::heap_config::{HeapConfig, HeapSettings, HugePages};
 use crate::os;
 use crate::pressure;
+use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::Ordering::Relaxed;
 
 /// Applies what a configuration says, from now on.
 pub(crate) fn configure(config: &HeapConfig) {
@@ -19,11 +21,28 @@ pub(crate) fn configure(config: &HeapConfig) {
         central.begin_again(cache);
         central.settings
     };
-    pressure::set_period(purger::period(&settings));
-    shards::heed(&settings);
+    heed(&settings);
     for shard in shards::all() {
         shard.enter().map(purger::keep_within_idle_limit);
     }
+}
+
+/// What follows from the settings elsewhere.
+pub(super) fn heed(settings: &HeapSettings) {
+    pressure::set_period(purger::period(settings));
+    shards::heed(settings);
+    CHECKS.store(settings.checks.value, Relaxed);
+    if settings.checks.value {
+        drain(current());
+    }
+}
+
+static CHECKS: AtomicBool = AtomicBool::new(false);
+
+/// Whether threads have no stocks, so that each free is seen by who knows whether the block is in use.
+#[inline]
+pub(super) fn checks() -> bool {
+    CHECKS.load(Relaxed)
 }
 
 /// What is in force.
@@ -62,11 +81,22 @@ impl Central {
                 _ => None,
             },
         ));
-        settings.background.set_by_environment(variable(c"TENZOR_BACKGROUND", "0 or 1", |text| match text {
-            b"0" => Some(false.into()),
-            b"1" => Some(true.into()),
-            _ => None,
-        }));
+        settings
+            .background
+            .set_by_environment(variable(c"TENZOR_BACKGROUND", YES_OR_NO, |text| yes(text).map(Into::into)));
+        settings.checks.set_by_environment(variable(c"TENZOR_CHECK", YES_OR_NO, yes));
+        // The next request may be the first.
+        CHECKS.store(settings.checks.value, Relaxed);
+    }
+}
+
+const YES_OR_NO: &str = "0 or 1";
+
+fn yes(text: &[u8]) -> Option<bool> {
+    match text {
+        b"0" => Some(false),
+        b"1" => Some(true),
+        _ => None,
     }
 }
 

@@ -1,4 +1,4 @@
-// One misuse, by its number; 0 says how many there are. Each ends the process with a line.
+// One misuse, by its number; 0 says how many there are (with TENZOR_CHECK=1 there are more). Each ends the process with a line.
 #define _GNU_SOURCE
 #include <malloc.h>
 #include <pthread.h>
@@ -87,20 +87,64 @@ static void moved_from(void) {
         fputs("it was where the block was freed: not moved\n", stderr), abort();
 }
 
+// What is noticed at once with TENZOR_CHECK=1 only.
+static void small_twice(void) {
+    void *p = block(100), *other = block(100);
+    free(hide(p));
+    free(hide(p));
+    hide(other);
+}
+static void the_last_of_its_slab_twice(void) {
+    void *p = block(3000);
+    free(hide(p));
+    free(hide(p));
+}
+static void pages_twice(void) {
+    void *p = block(20000);
+    free(hide(p));
+    free(hide(p));
+}
+static void small_twice_by_another_thread(void) {
+    pthread_t thread;
+    void *p = block(100), *other = block(100);
+    free(hide(p));
+    pthread_create(&thread, NULL, free_it, p);
+    pthread_join(thread, NULL);
+    hide(other);
+}
+static void small_resized_after_a_free(void) {
+    void *p = block(100), *other = block(100);
+    free(hide(p));
+    hide(realloc(hide(p), 110));
+    hide(other);
+}
+static void small_asked_for_its_size_after_a_free(void) {
+    void *p = block(100), *other = block(100);
+    free(hide(p));
+    hide((void *)malloc_usable_size(hide(p)));
+    hide(other);
+}
+
 static void (*const misuses[])(void) = {
     run_twice, aligned_run_twice, within_a_run, near_the_start_of_a_run, within_a_small_block, odd_within_a_small_block,
     within_a_block_of_pages, within_the_first_page_of_some, on_the_stack, in_the_data, in_the_code, at_a_literal, nowhere, nowhere_far,
     sized_too_large, sized_too_small, sized_otherwise_for_a_run, aligned_sized_wrongly, resized_after_a_free, resized_within,
     resized_on_the_stack, asked_for_its_size_within, never_given, run_twice_by_another_thread, moved_from,
 };
+static void (*const checked[])(void) = {
+    small_twice, the_last_of_its_slab_twice, pages_twice, small_twice_by_another_thread, small_resized_after_a_free,
+    small_asked_for_its_size_after_a_free,
+};
 
 int main(int count, char **args) {
-    int number = count > 1 ? atoi(args[1]) : 0, all = sizeof misuses / sizeof *misuses;
+    const char *check = getenv("TENZOR_CHECK");
+    int is_checked = check != NULL && *check == '1';
+    int number = count > 1 ? atoi(args[1]) : 0, unchecked = sizeof misuses / sizeof *misuses;
     if (number == 0) {
-        printf("%d\n", all);
+        printf("%d\n", unchecked + (is_checked ? (int)(sizeof checked / sizeof *checked) : 0));
         return 0;
     }
-    misuses[number - 1]();
+    number <= unchecked ? misuses[number - 1]() : checked[number - unchecked - 1]();
     printf("misuse %d was not noticed\n", number);
     return 0;
 }

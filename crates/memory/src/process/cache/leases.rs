@@ -3,6 +3,7 @@
 use std::ptr::NonNull;
 
 use super::super::pot::{self, Answer};
+use super::super::settings::checks;
 use super::super::tuning::{
     BLOCKS_DRAINED, LEASES_CUT_PART, PAGES_LEASED_BYTES, SLABS_LEASED_BYTES, UNFILLED_LEASES_ASKED,
 };
@@ -89,7 +90,7 @@ impl Cache {
         let more = if is_pages(class) { 1 } else { lease.max(1) }.min(depth(class) - lease);
         let bytes = more * class_capacity(class);
         // A barren cache has no leases to give.
-        if more == 0 || !self.taken.load(Relaxed) {
+        if more == 0 || !self.taken.load(Relaxed) || checks() {
             return;
         }
         if !self.may_lease(class, bytes) && !self.ask_for(class, bytes) {

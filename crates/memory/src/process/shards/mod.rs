@@ -36,7 +36,7 @@ use super::cache::Cache;
 use super::tally::{Sums, Tallies};
 use super::tuning::{SHARDS, UNPUBLISHED_PAGES};
 use super::{central_lock, prepare, threads};
-use crate::heap::classes::Place;
+use crate::heap::classes::{Place, Run};
 use crate::heap::parcel::Parcel;
 use crate::heap::{Heap, Holding, View};
 use crate::os::Linux;
@@ -118,10 +118,16 @@ impl Shard {
         self.view.get()?.parcel(block)
     }
 
-    /// The class of the block that starts at an address, which is the caller's, if it is a slab's.
+    /// The class of the block that starts at an address, which is the caller's, if it is a slab's or a parcel's.
     #[inline(always)]
-    pub(super) fn slab_block(&'static self, at: NonNull<u8>) -> Option<usize> {
-        self.view.get()?.slab_block(at)
+    pub(super) fn cut_block(&'static self, at: NonNull<u8>) -> Option<usize> {
+        self.view.get()?.cut_block(at)
+    }
+
+    /// The run whose block starts at an address, which is the caller's.
+    #[inline]
+    pub(super) fn run(&'static self, at: NonNull<u8>) -> Option<Run> {
+        self.view.get()?.run(at)
     }
 
     /// The place of the block that starts at an address, which is the caller's; or what lies there instead.
