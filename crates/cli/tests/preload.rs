@@ -1,4 +1,4 @@
-//! The library for C holds what its own tests say: it is a workspace of its own, built in another way.
+//! The libraries for C hold what their own tests say: they are workspaces of their own, built in another way.
 #![allow(missing_docs, clippy::unwrap_used)]
 #![cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 
@@ -6,8 +6,17 @@ use std::path::Path;
 use std::process::Command;
 
 #[test]
-fn the_library_for_c_holds() {
-    let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("../preload");
+fn the_heap_in_place_of_malloc_holds() {
+    holds("../preload");
+}
+
+#[test]
+fn the_allocators_for_c_hold() {
+    holds("../c-api");
+}
+
+fn holds(library: &str) {
+    let library = Path::new(env!("CARGO_MANIFEST_DIR")).join(library);
     if !library.exists() {
         // From a registry, the program comes by itself.
         return;

@@ -22,3 +22,8 @@ mod new;
 mod process;
 mod stray;
 mod told;
+
+/// For the library with the C API, which has a heap of its own otherwise.
+#[unsafe(no_mangle)]
+#[allow(unsafe_code, non_upper_case_globals)]
+static tenzor_heap_1: tenzor_table::Heap = tenzor_table::TABLE;
