@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -31,6 +32,12 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Run another program over Tenzor's heap, in place of its malloc (Linux)
+    #[command(long_about = RUN)]
+    Run(RunTask),
+    /// Tell what of a program's memory is, or would be, Tenzor's, and what stands in the way (Linux)
+    #[command(long_about = DOCTOR, after_long_help = DOCTOR_JSON)]
+    Doctor(DoctorTask),
     /// Print a script that completes this program's command line in a shell
     Completions {
         /// The shell
@@ -99,6 +106,46 @@ pub(crate) struct PlanTask {
     pub(crate) json: bool,
 }
 
+#[derive(Debug, clap::Args)]
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "refused before"))]
+pub(crate) struct RunTask {
+    /// The library; without it, that of TENZOR_LIBRARY, or one beside this program or in ../lib
+    #[arg(long, value_name = "FILE")]
+    pub(crate) library: Option<PathBuf>,
+
+    /// Print tables of the memory on standard error when the program ends
+    #[arg(long)]
+    pub(crate) stats: bool,
+
+    /// What the program starts has its own malloc again
+    #[arg(long)]
+    pub(crate) only_this_process: bool,
+
+    /// Refuse the program more than this
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) limit: Option<Bytes>,
+
+    /// Say what runs and which variables are set, and why
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+
+    /// The program, and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, clap::Args)]
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "refused before"))]
+pub(crate) struct DoctorTask {
+    /// A process's number, a program, or a library; ./7 is a file
+    #[arg(value_name = "PROGRAM|PID")]
+    pub(crate) target: OsString,
+
+    /// Print one JSON value in place of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 fn space(text: &str) -> Result<(u32, Bytes), String> {
     let (space, capacity) = text.split_once('=').ok_or("expected the form SPACE=BYTES, as 1=65536")?;
     let space = space.parse().map_err(|_| format!("{space} is no number of a space"))?;
@@ -110,11 +157,12 @@ fn seconds(text: &str) -> Result<Duration, String> {
     seconds.ok_or_else(|| "expected a number of seconds".to_owned())
 }
 
-const ABOUT: &str = "Shows what allocators take in time and memory, and plans memory";
+const ABOUT: &str = "Shows what allocators take in time and memory, plans memory, and runs programs over Tenzor's heap";
 
 const LONG_ABOUT: &str = "\
 Shows what allocators take in time and memory on recorded allocations of real
-programs, and plans memory for buffers whose lifetimes are known.
+programs, plans memory for buffers whose lifetimes are known, and runs other
+programs over Tenzor's heap.
 
 Numbers of bytes are shown in powers of 1024, and read as digits with K, M, G or T
 (or KiB, MiB, GiB, TiB, which are the same) after them, or nothing.";
@@ -126,6 +174,61 @@ and twelve layers of a transformer's encoder as large as BERT-base's.";
 
 const DEMO_JSON: &str = "\
 With --json, an array: of each example its title, and what it printed (text).";
+
+const RUN: &str = "\
+Runs another program over Tenzor's heap, in place of its malloc: on Linux with
+glibc, by LD_PRELOAD. The program takes the place of this one: process, signals
+and exit status are its own.
+
+It is refused, with the reason, where that cannot work or would have no effect:
+for static programs, those that get privileges of their file's (set-uid, set-gid,
+capabilities), those with a sanitizer or a malloc of their own, and those for
+another machine or C library. Scripts are followed to their interpreter.
+
+What else has to be said to libraries, so that they take their memory from malloc,
+is set in the environment, unless it is set already:
+  ARROW_DEFAULT_MEMORY_POOL=system    Arrow (pyarrow) brings an allocator
+'tenzor doctor' tells of those that cannot be told.
+
+What the program starts runs over the heap as well, unless --only-this-process is
+given. A shell's script is run by the shell: then it is the shell that has it, and
+what the script starts has not.
+
+The exit status is that of the program; 125 if there is no library, 126 if the
+program is refused or cannot be run, 127 if there is none of that name.";
+
+const DOCTOR: &str = "\
+Tells what of a program's memory is, or would be, Tenzor's, and what stands in the
+way, on Linux.
+
+Of a program or a library (a Python extension, too), it reads the files, that is,
+the program and what the loader would load with it; nothing is run. What a program
+loads later, as Python does its extensions, is seen in a process of it, or by its
+own file. Each library is said to reach Tenzor, as it asks for memory by malloc or
+new, or to have an allocator of its own, as its symbols tell. Where these were
+removed, messages of such an allocator in it are a hint, and said to be one.
+
+Of a process, it tells also whose malloc it has, and where its resident memory is.
+Settings of the system and of the process are told of where they matter.";
+
+const DOCTOR_JSON: &str = "\
+Keys of the JSON object of --json:
+  target, process       process is its number, or null
+  program               the file that runs: of a script, its interpreter
+  obstacle              why Tenzor's heap cannot be there, or null
+  malloc                of a process: the file whose malloc it has, or null
+  libraries             an array, of each file:
+    file                null if the loader would not find it
+    name, problem       problem is null if it could be read
+    memory              tenzor, reaches, own, malloc, libc, nothing or unknown
+    imports             whether it calls malloc or new
+    own                 allocators of its own: name, evidence (symbols or messages)
+    resident_bytes      of a process: of this file
+  memory                of a process, or null: bytes that are resident
+    heap, malloc_heap, files, stack, other, resident: the sum of these
+    huge, heap_huge     in huge pages, of all and of the heap
+    heap_known_by       names, addresses, or null if heap is not known
+  remarks               an array: setting, value, remark";
 
 const REPLAY_JSON: &str = "\
 Keys of the JSON object of --json:

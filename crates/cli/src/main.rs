@@ -1,16 +1,29 @@
-//! The program `tenzor`: replays recorded allocations of real programs over malloc and Tenzor's allocators, and plans memory.
+//! The program `tenzor`: replays recorded allocations of real programs over malloc and Tenzor's allocators, plans memory, and runs other
+//! programs over Tenzor's heap.
 
+#[cfg(target_os = "linux")]
+mod allocators;
 mod args;
 mod bytes;
 mod compare;
 mod contender;
 mod cycle;
 mod demo;
+#[cfg(target_os = "linux")]
+mod doctor;
+#[cfg(target_os = "linux")]
+mod elf;
+#[cfg(target_os = "linux")]
+mod libraries;
 mod picture;
 mod plan;
+#[cfg(target_os = "linux")]
+mod program;
 mod progress;
 mod replay;
 mod report;
+#[cfg(target_os = "linux")]
+mod run;
 mod source;
 mod sys;
 mod table;
@@ -18,6 +31,8 @@ mod table;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+#[cfg(target_os = "linux")]
+use anyhow::Context;
 use anyhow::Result;
 use clap::{CommandFactory, Parser};
 
@@ -31,7 +46,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // Standard error may be closed as well; then there is nobody left to tell.
             let _ = writeln!(io::stderr(), "{error:#}");
-            ExitCode::FAILURE
+            status(&error)
         }
     }
 }
@@ -48,6 +63,14 @@ fn run(args: Args) -> Result<()> {
         }
         Some(Command::Plan(task)) => return plan::run(&task),
         Some(Command::Demo { json }) => return demo::run(json),
+        #[cfg(target_os = "linux")]
+        Some(Command::Run(task)) => return run::run(&task).context("tenzor run"),
+        #[cfg(target_os = "linux")]
+        Some(Command::Doctor(task)) => return doctor::run(&task),
+        #[cfg(not(target_os = "linux"))]
+        Some(Command::Run(_) | Command::Doctor(_)) => {
+            anyhow::bail!("libraries are preloaded on Linux only: there is nothing to run or to tell of here")
+        }
         Some(Command::Contend(task)) => return contender::run(&task),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
@@ -61,6 +84,16 @@ fn run(args: Args) -> Result<()> {
         }
     };
     Ok(io::stdout().lock().write_all(&text)?)
+}
+
+#[cfg(target_os = "linux")]
+fn status(error: &anyhow::Error) -> ExitCode {
+    error.downcast_ref::<program::Failure>().map_or(ExitCode::FAILURE, |failure| ExitCode::from(failure.status))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn status(_: &anyhow::Error) -> ExitCode {
+    ExitCode::FAILURE
 }
 
 /// Whoever read our output has seen enough, as in `tenzor | head`: no failure.
