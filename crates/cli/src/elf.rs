@@ -167,7 +167,7 @@ impl Elf {
                 elf::DT_RPATH => self.rpath = string(),
                 elf::DT_RUNPATH => self.runpath = string(),
                 elf::DT_SYMBOLIC => self.is_symbolic = true,
-                elf::DT_FLAGS => self.is_symbolic |= value & u64::from(elf::DF_SYMBOLIC.0) != 0,
+                elf::DT_FLAGS => self.is_symbolic |= value & elf::DF_SYMBOLIC.0 != 0,
                 _ => {}
             }
         }
@@ -206,9 +206,7 @@ impl Elf {
             let constant = |section: &&Header::SectionHeader| {
                 let flags: u64 = section.sh_flags(endian).0;
                 let others = elf::SHF_EXECINSTR.0 | elf::SHF_WRITE.0;
-                section.sh_type(endian) == elf::SHT_PROGBITS
-                    && flags & elf::SHF_ALLOC.0 as u64 != 0
-                    && flags & others as u64 == 0
+                section.sh_type(endian) == elf::SHT_PROGBITS && flags & elf::SHF_ALLOC.0 != 0 && flags & others == 0
             };
             let mut left = MOST_BYTES;
             for section in sections.iter().filter(constant) {
@@ -247,4 +245,80 @@ fn string(strings: &[u8], offset: u64) -> Option<&[u8]> {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A program that is on every system, and small.
+    fn program() -> Vec<u8> {
+        fs::read("/bin/true").unwrap()
+    }
+
+    fn read(name: &str, bytes: &[u8]) -> Result<Elf> {
+        let path = PathBuf::from(std::env::temp_dir()).join(format!("tenzor-elf-{}-{name}", std::process::id()));
+        fs::write(&path, bytes).unwrap();
+        let read = Elf::read(&path);
+        fs::remove_file(path).unwrap();
+        read
+    }
+
+    #[test]
+    fn what_is_there_is_found() {
+        let elf = read("whole", &program()).unwrap();
+        assert!(elf.interpreter.is_some_and(|name| name.contains("ld-")));
+        assert!(elf.needed.iter().any(|name| name.starts_with("libc.")));
+        assert!(elf.has_symbols && elf.allocation.imports && !elf.allocation.exports_malloc);
+        assert!(elf.allocation.own.is_empty());
+    }
+
+    #[test]
+    fn what_was_cut_off_is_an_error_or_read_as_far_as_it_goes() {
+        let whole = program();
+        for length in (0..200).chain((200..whole.len()).step_by(173)) {
+            if let Err(error) = read("cut", &whole[..length]) {
+                let said = format!("{error:#}");
+                assert!(said.starts_with("is a") || said.starts_with("is no"), "{length}: {said}");
+            }
+        }
+        let said = read("no", b"#!/bin/sh").unwrap_err().to_string();
+        assert!(said.contains("does not begin as an ELF file"), "{said}");
+        assert!(Elf::read(Path::new("/")).unwrap_err().to_string().contains("no regular file"));
+    }
+
+    /// Nothing that a file says makes the reader panic, or take memory without end.
+    #[test]
+    fn whatever_a_file_says_is_survived() {
+        let whole = program();
+        let sections = usize::from_le_bytes(whole[40..48].try_into().unwrap());
+        let dynamic = whole.len() / 2;
+        let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut next = |below: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % below as u64) as usize
+        };
+        for _ in 0..3000 {
+            let mut bytes = whole.clone();
+            for _ in 0..=next(4) {
+                let at = match next(4) {
+                    0 => next(64),
+                    1 => 64 + next(56 * 13),
+                    2 => sections + next(whole.len() - sections),
+                    _ => dynamic + next(whole.len() - dynamic),
+                };
+                bytes[at] = match next(3) {
+                    0 => 0xff,
+                    1 => 0,
+                    _ => next(256) as u8,
+                };
+            }
+            let _ = read("changed", &bytes);
+        }
+    }
 }

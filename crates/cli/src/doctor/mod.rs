@@ -85,7 +85,8 @@ fn of_file(target: &OsStr) -> Result<Report> {
         None => Row::missing(&library.name),
     }));
     let has_python = rows.iter().any(|row| row.has_pymalloc);
-    rows.sort_by_key(Row::place);
+    // The file that was named stays the first.
+    rows.get_mut(1..).unwrap_or_default().sort_by_key(Row::place);
     let mut remarks: Vec<_> = remark.into_iter().chain(has_python.then(|| settings::of_python(false))).collect();
     remarks.extend(settings::remarks(None, None));
     Ok(Report {
