@@ -2,8 +2,11 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_void};
+use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicI32};
+
+use tenzor_memory::malloc;
 
 /// The program has an allocator of its own inside.
 static IS_PASSIVE: AtomicBool = AtomicBool::new(false);
@@ -59,22 +62,25 @@ pub(crate) fn say(text: &str) {
     }
 }
 
-/// Where the library or program begins that an address belongs to. (The address of a function that is exported does not tell: it is that of the first one of
-/// its name.)
-fn home(address: *const c_void) -> *mut c_void {
-    // SAFETY: a query into a local, of which all zero is a value.
+/// Whether the process's requests come to this library: whose block the C library gets, which asks as everybody does. (The address of `malloc` does not
+/// tell: a program whose code has a fixed place, and that uses the address, has one of its own for it, behind which is whoever serves.)
+fn is_served() -> bool {
+    type Free = unsafe extern "C" fn(*mut c_void);
+    // SAFETY: the text and the name end with zeros; what was asked for goes back to who is found as everybody's `free`, which is of that type.
     unsafe {
-        let mut found: libc::Dl_info = std::mem::zeroed();
-        libc::dladdr(address, &raw mut found);
-        found.dli_fbase
+        let Some(block) = NonNull::new(libc::strdup(c"".as_ptr()).cast::<u8>()) else { return true };
+        let is_ours = malloc::size(block).is_ok();
+        let free = libc::dlsym(libc::RTLD_DEFAULT, c"free".as_ptr());
+        if !free.is_null() {
+            std::mem::transmute::<*mut c_void, Free>(free)(block.as_ptr().cast());
+        }
+        is_ours
     }
 }
 
 /// `tell` is called at the end, if that is wanted.
 pub(crate) fn begin(tell: extern "C" fn()) {
-    // SAFETY: the name ends with a zero.
-    let malloc = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"malloc".as_ptr()) };
-    if home(malloc) != home(tell as *const c_void) {
+    if !is_served() {
         IS_PASSIVE.store(true, Relaxed);
         if !says_yes(c"TENZOR_QUIET") {
             say("tenzor: the program has a malloc of its own, and keeps it: the heap serves nothing\n");

@@ -130,6 +130,17 @@ fn a_program_with_a_malloc_of_its_own_keeps_it() {
     assert!(output.status.success());
 }
 
+/// What a program knows as the address of `malloc` is in the program then, though it has none.
+#[test]
+fn a_program_that_has_a_fixed_place_is_served() {
+    let to = library().with_file_name("placed");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/placed.c");
+    let made = Command::new("cc").args(["-O1", "-w", "-fno-pic", "-no-pie", "-o"]).args([&to, &source]).status();
+    assert!(made.unwrap().success(), "it does not compile");
+    let output = run(&to, &[]);
+    assert_eq!((output.status.code(), text(&output)), (Some(0), "100000\n".into()));
+}
+
 #[test]
 fn what_is_asked_of_it_by_the_environment() {
     let shell = |variable: &str, script: &str| {
