@@ -224,10 +224,10 @@ Keys of the JSON object of --json:
     imports             whether it calls malloc or new
     own                 allocators of its own: name, evidence (symbols or messages)
     resident_bytes      of a process: of this file
-  memory                of a process, or null: bytes that are resident
+  memory                of a process, or null: bytes that are resident; heap is null
+                        where it is not known
     heap, malloc_heap, files, stack, other, resident: the sum of these
     huge, heap_huge     in huge pages, of all and of the heap
-    heap_known_by       names, addresses, or null if heap is not known
   remarks               an array: setting, value, remark";
 
 const REPLAY_JSON: &str = "\

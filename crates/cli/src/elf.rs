@@ -250,7 +250,6 @@ fn text(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::PathBuf;
 
     use super::*;
 
@@ -260,7 +259,7 @@ mod tests {
     }
 
     fn read(name: &str, bytes: &[u8]) -> Result<Elf> {
-        let path = PathBuf::from(std::env::temp_dir()).join(format!("tenzor-elf-{}-{name}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("tenzor-elf-{}-{name}", std::process::id()));
         fs::write(&path, bytes).unwrap();
         let read = Elf::read(&path);
         fs::remove_file(path).unwrap();

@@ -39,7 +39,7 @@ pub(super) struct Process {
     pub(super) limits: String,
 }
 
-/// Where the resident memory of a process is, in bytes. All but the first and the last three add up to it.
+/// Where the resident memory of a process is, in bytes: `heap` to `other` add up to it.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Memory {
     pub(super) resident: u64,
@@ -53,11 +53,7 @@ pub(super) struct Memory {
     /// Of all, in huge pages; of the heap.
     pub(super) huge: u64,
     pub(super) heap_huge: u64,
-    pub(super) heap_known_by: Option<&'static str>,
 }
-
-/// The name that the heap gives to its mappings, on kernels that keep such names.
-const NAME: &str = "[anon:tenzor";
 
 impl Process {
     pub(super) fn read(number: u32) -> Result<Self> {
@@ -170,11 +166,9 @@ impl Process {
     /// Where its memory is. `is_active` says that Tenzor's heap is in it.
     pub(super) fn memory(&self, is_active: bool) -> Memory {
         let mut memory = Memory::default();
-        let has_names = self.mappings.iter().any(|mapping| mapping.name.starts_with(NAME));
         let place = self.place();
         let is_ours = |mapping: &Mapping| {
-            let is_there = place.0 <= mapping.start && mapping.end <= place.1;
-            is_active && if has_names { mapping.name.starts_with(NAME) } else { mapping.name.is_empty() && is_there }
+            is_active && mapping.name.is_empty() && place.0 <= mapping.start && mapping.end <= place.1
         };
         for mapping in &self.mappings {
             memory.resident += mapping.resident;
@@ -191,9 +185,8 @@ impl Process {
                 _ => &mut memory.other,
             } += mapping.resident;
         }
-        if memory.heap.is_some() {
-            memory.heap_known_by = Some(if has_names { "names" } else { "addresses" });
-        } else if !is_active {
+        // Where the system chooses its addresses, they tell nothing.
+        if !is_active {
             memory.heap = Some(0);
         }
         memory
@@ -213,7 +206,7 @@ impl Process {
             end = mapping.end;
         }
         let top = self.mappings.iter().filter(|mapping| mapping.file().is_some()).map(|mapping| mapping.end).max();
-        // A huge page's size less than the least that can be: what the system gives first lies below the top.
+        // What the heap takes for the top is below this one by less than a part; so it begins a part before, at the earliest.
         let part = top.unwrap_or(0) / 128;
         (end.max(part * 86), part * 105)
     }

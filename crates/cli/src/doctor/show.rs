@@ -15,20 +15,20 @@ const WIDTH: usize = 100;
 /// How many of those are named that ask for no memory.
 const NAMED: usize = 6;
 
-const BY_ADDRESS: &str = "Which memory is Tenzor's is told by its addresses, as this kernel keeps no names for mappings. Its tables, some 1/480 of it, are \
-                          with the other memory.";
+const BY_ADDRESS: &str =
+    "Which memory is Tenzor's is told by its addresses. Its tables, some 1/480 of it, are with the other memory.";
 
-const NOT_KNOWN: &str = "Which memory is Tenzor's cannot be told here: the system has chosen its addresses, and keeps no names for mappings.";
+const NOT_KNOWN: &str = "No memory lies where Tenzor's does: it has none yet, or the system has chosen its addresses, and they tell nothing.";
 
 pub(super) fn text(report: &Report) -> String {
     let mut text = String::new();
     let is_active = head(report, &mut text);
     if let Some(memory) = &report.memory {
         let _ = writeln!(text, "\n{}", of_memory(memory).trim_fmt());
-        match (memory.heap_known_by, memory.heap) {
-            (Some("addresses"), _) => wrap(&mut text, BY_ADDRESS, "", ""),
-            (None, None) => wrap(&mut text, NOT_KNOWN, "", ""),
-            _ => {}
+        match memory.heap {
+            Some(0) => {}
+            Some(_) => wrap(&mut text, BY_ADDRESS, "", ""),
+            None => wrap(&mut text, NOT_KNOWN, "", ""),
         }
     }
     let _ = writeln!(text, "\n{}", libraries(&report.libraries, is_active).trim_fmt());
@@ -117,7 +117,7 @@ fn of_memory(memory: &Memory) -> Table {
         let share = size as f64 / memory.resident.max(1) as f64 * 100.0;
         table.add_row([name, bytes(size).to_string(), format!("{share:.1} %")]);
     };
-    let is_there = memory.heap_known_by.is_some();
+    let is_there = memory.heap.is_some_and(|heap| heap > 0);
     if let Some(heap) = memory.heap.filter(|_| is_there) {
         row("Tenzor's heap".to_owned(), heap);
     }
