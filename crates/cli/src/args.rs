@@ -107,7 +107,6 @@ pub(crate) struct PlanTask {
 }
 
 #[derive(Debug, clap::Args)]
-#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "refused before"))]
 pub(crate) struct RunTask {
     /// The library; without it, that of TENZOR_LIBRARY, or one beside this program or in ../lib
     #[arg(long, value_name = "FILE")]
@@ -135,7 +134,6 @@ pub(crate) struct RunTask {
 }
 
 #[derive(Debug, clap::Args)]
-#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "refused before"))]
 pub(crate) struct DoctorTask {
     /// A process's number, a program, or a library; ./7 is a file
     #[arg(value_name = "PROGRAM|PID")]

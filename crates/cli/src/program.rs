@@ -144,11 +144,20 @@ fn started_by_env(argument: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// Why code cannot be in a process with a library for `machine`; in words, for after the file's name.
+pub(crate) fn obstacle_of_code(elf: &Elf, machine: Machine) -> Option<String> {
+    if elf.machine != machine {
+        return Some(format!("is for {}, and the library is for {}", elf.machine.name(), machine.name()));
+    }
+    let sanitizer = elf.allocation.sanitizer?;
+    Some(format!("is built with the {sanitizer}, which has to have malloc for itself"))
+}
+
 /// Why a library for `machine` cannot be preloaded into it, or would serve nothing there; in words, for after the file's name.
 pub(crate) fn obstacle(binary: &Binary, machine: Machine) -> Option<String> {
     let Binary { path, elf } = binary;
-    if elf.machine != machine {
-        return Some(format!("is a {} program, and the library is {}", elf.machine.name(), machine.name()));
+    if let Some(obstacle) = obstacle_of_code(elf, machine) {
+        return Some(obstacle);
     }
     let Some(interpreter) = &elf.interpreter else {
         return Some("is static: no loader runs that would load a library before it".to_owned());
@@ -158,9 +167,6 @@ pub(crate) fn obstacle(binary: &Binary, machine: Machine) -> Option<String> {
     }
     if let Some(privileges) = privileges(path) {
         return Some(format!("{privileges}: the loader heeds no LD_PRELOAD then"));
-    }
-    if let Some(sanitizer) = elf.allocation.sanitizer {
-        return Some(format!("is built with the {sanitizer}, which has to have malloc for itself"));
     }
     if elf.allocation.exports_malloc {
         let own = elf.allocation.own.first().map(|own| format!(" ({})", own.name)).unwrap_or_default();

@@ -167,7 +167,7 @@ fn what_cannot_work_is_refused_with_the_reason() {
     let mut bytes = fs::read(&other).unwrap();
     bytes[18] = 183;
     fs::write(&other, bytes).unwrap();
-    refused(&[other], 126, "is a 64-bit AArch64 program, and the library is 64-bit x86-64");
+    refused(&[other], 126, "is for 64-bit AArch64, and the library is for 64-bit x86-64");
     for (kind, argument) in [("static", "-static"), ("address", "-fsanitize=address"), ("thread", "-fsanitize=thread")]
     {
         match compiled(kind, EMPTY, &[argument]) {

@@ -43,6 +43,8 @@ pub(super) struct Row {
     is_symbolic: bool,
     #[serde(skip)]
     is_program: bool,
+    #[serde(skip)]
+    is_static: bool,
 }
 
 /// How the library is called, whatever its file is.
@@ -61,6 +63,7 @@ impl Row {
             has_pymalloc: false,
             is_symbolic: false,
             is_program,
+            is_static: false,
         };
         if let Ok(elf) = elf {
             let allocation = &elf.allocation;
@@ -68,6 +71,7 @@ impl Row {
             row.own.clone_from(&allocation.own);
             row.has_pymalloc = allocation.has_pymalloc;
             row.is_symbolic = elf.is_symbolic;
+            row.is_static = is_program && elf.interpreter.is_none();
             let soname = elf.soname.as_deref();
             row.memory = if soname == Some(SONAME) {
                 // Of what it is made of, nothing is another allocator.
@@ -75,7 +79,7 @@ impl Row {
                 Kind::Tenzor
             } else if soname.is_some_and(|name| name.starts_with("libc.so")) {
                 Kind::Libc
-            } else if allocation.exports_malloc {
+            } else if allocation.exports_malloc || row.is_static {
                 Kind::Malloc
             } else if !allocation.own.is_empty() {
                 Kind::Own
@@ -136,6 +140,7 @@ impl Row {
             Kind::Malloc => {
                 let of = if own.is_empty() { String::new() } else { format!(" ({own})") };
                 match (self.is_program, self.is_symbolic) {
+                    _ if self.is_static => "is static: what it allocates with is in it".to_owned(),
                     (true, _) => format!("has a malloc of its own{of}, for all its libraries"),
                     (false, true) => format!("has a malloc of its own{of}, and prefers it"),
                     (false, false) => format!("has a malloc{of}, which {gives_way}"),
@@ -144,8 +149,8 @@ impl Row {
             Kind::Libc => format!("the C library: its malloc {gives_way}"),
             Kind::Nothing => "asks for no memory".to_owned(),
             Kind::Unknown => match &self.problem {
-                Some(problem) => format!("is not known: it {problem}"),
-                None => "is not known: there are no symbols in it".to_owned(),
+                Some(problem) => problem.clone(),
+                None => "is not known: it has no tables of symbols".to_owned(),
             },
         }
     }

@@ -22,7 +22,7 @@ use serde::Serialize;
 use crate::args::DoctorTask;
 use crate::elf::Elf;
 use crate::libraries;
-use crate::program::{Binary, Program, obstacle};
+use crate::program::{Binary, Program, obstacle, obstacle_of_code};
 use library::{Kind, Row};
 use process::{Memory, Process};
 use settings::Remark;
@@ -76,8 +76,9 @@ fn of_file(target: &OsStr) -> Result<Report> {
     };
     let is_library =
         binary.elf.interpreter.is_none() && binary.elf.soname.is_some() || is_named_as_library(&binary.path);
-    // The library is for the machine that this program is for.
-    let obstacle = if is_library { None } else { obstacle(&binary, Elf::read(Path::new("/proc/self/exe"))?.machine) };
+    // Tenzor's library is for the machine that this program is for.
+    let machine = Elf::read(Path::new("/proc/self/exe"))?.machine;
+    let obstacle = if is_library { obstacle_of_code(&binary.elf, machine) } else { obstacle(&binary, machine) };
     let needed = libraries::needed_by(&binary.path, &binary.elf);
     let mut rows = vec![Row::of(&binary.path, &Ok(binary.elf), !is_library)];
     rows.extend(needed.iter().map(|library| match &library.path {

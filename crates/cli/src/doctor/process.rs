@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -68,8 +69,7 @@ impl Process {
             Err(error) => return Err(error).context("its memory is not told of"),
         };
         let mappings = mappings(&smaps);
-        let program =
-            fs::read_link(folder.join("exe")).context("has no program: it belongs to the system, or has ended")?;
+        let Ok(program) = fs::read_link(folder.join("exe")) else { bail!("it belongs to the system, or has ended") };
         let environment = text("environ").unwrap_or_default();
         let environment = environment.split('\0').filter_map(|entry| entry.split_once('='));
         Ok(Self {
@@ -167,13 +167,14 @@ impl Process {
     pub(super) fn memory(&self, is_active: bool) -> Memory {
         let mut memory = Memory::default();
         let place = self.place();
-        let is_ours = |mapping: &Mapping| {
-            is_active && mapping.name.is_empty() && place.0 <= mapping.start && mapping.end <= place.1
-        };
+        // Where what belongs to the program ends, as far as was looked.
+        let mut program = 0;
         for mapping in &self.mappings {
             memory.resident += mapping.resident;
             memory.huge += mapping.huge;
-            if is_ours(mapping) {
+            if mapping.start == program || mapping.name == "[heap]" || self.program.to_str() == mapping.file() {
+                program = mapping.end;
+            } else if is_active && mapping.name.is_empty() && place.contains(&mapping.start) {
                 *memory.heap.get_or_insert(0) += mapping.resident;
                 memory.heap_huge += mapping.huge;
                 continue;
@@ -192,23 +193,13 @@ impl Process {
         memory
     }
 
-    /// The addresses between which Tenzor's heap begins, and has room for others: from 87/128 of those that the system gives on, and 17/128 more. Nothing
-    /// else lies there, as programs end before, with what follows them.
-    fn place(&self) -> (u64, u64) {
-        let program = self.mappings.iter().rposition(|mapping| {
-            mapping.name == "[heap]" || mapping.file().is_some_and(|file| Path::new(file) == self.program)
-        });
-        let mut end = 0;
-        for mapping in self.mappings.iter().skip(program.unwrap_or(0)) {
-            if end != 0 && mapping.start != end {
-                break;
-            }
-            end = mapping.end;
-        }
+    /// The addresses between which Tenzor's heap lies: it begins at 87/128 of those that the system gives, or a little after, and has room for others behind
+    /// it, up to 104/128. Programs end before, but for what follows on one.
+    fn place(&self) -> Range<u64> {
         let top = self.mappings.iter().filter(|mapping| mapping.file().is_some()).map(|mapping| mapping.end).max();
-        // What the heap takes for the top is below this one by less than a part; so it begins a part before, at the earliest.
+        // What the heap takes for the top is below this one, by less than a part.
         let part = top.unwrap_or(0) / 128;
-        (end.max(part * 86), part * 105)
+        part * 86..part * 105
     }
 }
 
@@ -252,4 +243,45 @@ fn mapping(line: &str) -> Option<Mapping> {
         field();
     }
     Some(Mapping { start, end, is_code: rights.contains('x'), name: rest.to_owned(), resident: 0, huge: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(smaps: &str) -> Process {
+        let mappings = mappings(smaps);
+        let program = PathBuf::from("/bin/program");
+        Process { number: 1, program, mappings, environment: Vec::new(), status: String::new(), limits: String::new() }
+    }
+
+    #[test]
+    fn addresses_tell_which_memory_is_the_heaps() {
+        // A program that ends where the heap may begin, its memory that follows on it, and a copy of its code further up, as node makes.
+        let lines = [
+            "001000000000-001000001000 rw-p 00000000 00:00 0",
+            "565400000000-565400001000 r-xp 00000000 fe:00 1    /bin/program",
+            "565400001000-565400002000 rw-p 00000000 00:00 0",
+            "565400004000-565400005000 rw-p 00000000 00:00 0    [heap]",
+            "576744e00000-576745200000 rw-p 00000000 00:00 0",
+            "67a746000000-67a746200000 rw-p 00000000 00:00 0",
+            "7f6d61b43000-7f6d61b7f000 r-xp 00000000 fe:00 1    /bin/program",
+            "7f6d81b54000-7f6d81b74000 rw-p 00000000 00:00 0",
+            "7f6d84720000-7f6d84730000 r--p 00000000 fe:00 2    /lib/with a space.so",
+            "7ffea3851000-7ffea3872000 rw-p 00000000 00:00 0    [stack]",
+        ];
+        let smaps: Vec<_> = (0..)
+            .zip(lines)
+            .map(|(bit, line)| format!("{line}\nRss: {} kB\nAnonHugePages: {bit} kB\n", 1 << bit))
+            .collect();
+        let process = process(&smaps.concat());
+        let memory = process.memory(true);
+        let kib = |bits: &[u32]| bits.iter().map(|bit| 1024 << bit).sum::<u64>();
+        assert_eq!(memory.heap, Some(kib(&[4, 5])));
+        assert_eq!((memory.malloc_heap, memory.stack), (kib(&[3]), kib(&[9])));
+        assert_eq!((memory.files, memory.other), (kib(&[1, 6, 8]), kib(&[0, 2, 7])));
+        assert_eq!((memory.resident, memory.huge, memory.heap_huge), ((1 << 20) - 1024, 45 << 10, 9 << 10));
+        assert_eq!(process.memory(false).heap, Some(0));
+        assert_eq!(process.code(), [(PathBuf::from("/bin/program"), kib(&[1, 6]))]);
+    }
 }

@@ -31,13 +31,17 @@ pub(super) fn text(report: &Report) -> String {
             None => wrap(&mut text, NOT_KNOWN, "", ""),
         }
     }
-    let _ = writeln!(text, "\n{}", libraries(&report.libraries, is_active).trim_fmt());
+    text.push('\n');
+    if report.libraries.iter().any(|row| row.memory != Kind::Nothing) {
+        let _ = writeln!(text, "{}", libraries(&report.libraries, is_active).trim_fmt());
+    }
     let silent: Vec<_> =
         report.libraries.iter().filter(|row| row.memory == Kind::Nothing).map(|row| &*row.name).collect();
     if !silent.is_empty() {
         let more = if silent.len() > NAMED { ", …" } else { "" };
         let names = silent.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
-        wrap(&mut text, &format!("{} ask for no memory: {names}{more}", silent.len()), "", "  ");
+        let ask = if silent.len() == 1 { "asks" } else { "ask" };
+        wrap(&mut text, &format!("{} {ask} for no memory: {names}{more}", silent.len()), "", "  ");
     }
     for remark in &report.remarks {
         text.push('\n');
