@@ -12,7 +12,7 @@ fn the_heap_in_place_of_malloc_holds() {
 
 #[test]
 fn the_allocators_for_c_hold() {
-    holds("../c-api");
+    holds("../capi");
 }
 
 fn holds(library: &str) {

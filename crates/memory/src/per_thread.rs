@@ -7,7 +7,7 @@
 
 /// A static word of each thread's: a `Cell` of a type that is one word at most, whose first value is written as `$first` in Rust, and as `$bits` in
 /// the assembler (0, or the address of a static).
-#[cfg(not(all(tenzor_shared, target_os = "linux", target_arch = "x86_64")))]
+#[cfg(not(all(tenzor_shared, target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 macro_rules! per_thread {
     ($(#[$doc:meta])* static $name:ident: $type:ty = $first:expr, as $symbol:literal $(at $place:path)?;) => {
         thread_local! {
@@ -17,7 +17,7 @@ macro_rules! per_thread {
     };
 }
 
-#[cfg(all(tenzor_shared, target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(tenzor_shared, target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 macro_rules! per_thread {
     ($(#[$doc:meta])* static $name:ident: $type:ty = $first:expr, as $symbol:literal;) => {
         std::arch::global_asm!(
@@ -40,7 +40,7 @@ macro_rules! per_thread {
             concat!(".hidden ", $symbol),
             concat!(".type ", $symbol, ",@object"),
             concat!(".size ", $symbol, ",8"),
-            concat!($symbol, ": .quad {place}"),
+            concat!($symbol, ": .8byte {place}"),
             ".popsection",
             place = sym $place,
         );
@@ -58,11 +58,25 @@ macro_rules! per_thread {
                 const { assert!(size_of::<$type>() <= 8 && !std::mem::needs_drop::<$type>()) };
                 let word: *const Cell<$type>;
                 // SAFETY: reads where the loader has put the word of this library, and where this thread's storage ends.
+                #[cfg(target_arch = "x86_64")]
                 unsafe {
                     std::arch::asm!(
                         concat!("mov {word}, qword ptr [rip + ", $symbol, "@GOTTPOFF]"),
                         "add {word}, qword ptr fs:[0]",
                         word = out(reg) word,
+                        options(pure, readonly, nostack),
+                    );
+                }
+                // SAFETY: as above, where it begins.
+                #[cfg(target_arch = "aarch64")]
+                unsafe {
+                    std::arch::asm!(
+                        concat!("adrp {word}, :gottprel:", $symbol),
+                        concat!("ldr {word}, [{word}, :gottprel_lo12:", $symbol, "]"),
+                        "mrs {here}, tpidr_el0",
+                        "add {word}, {word}, {here}",
+                        word = out(reg) word,
+                        here = out(reg) _,
                         options(pure, readonly, nostack),
                     );
                 }

@@ -7,7 +7,10 @@
 //! | `told` | what the program is told of its memory |
 //! | `stray` | what becomes of an address that is no block of ours |
 //! | `process` | what process it is in: whether its `malloc` is ours |
+//! | `table` | what another library of Tenzor's finds of the heap |
 //! | `loading` | how libraries are loaded beside it |
+//!
+//! With `--cfg tenzor_static` it is for static programs: there is no loader, and what is linked is what serves.
 //!
 //! Every function here may be called at any moment: before `main`, by the loader, in a signal's handler that interrupts none of them, at the end of a
 //! thread and of the process. None of them panics or unwinds.
@@ -16,14 +19,11 @@
 #[cfg(not(tenzor_shared))]
 compile_error!("build it in its own directory, and without RUSTFLAGS: `.cargo/config.toml` there says how");
 
+#[cfg(not(tenzor_static))]
 mod loading;
 mod malloc;
 mod new;
 mod process;
 mod stray;
+mod table;
 mod told;
-
-/// For the library with the C API, which has a heap of its own otherwise.
-#[unsafe(no_mangle)]
-#[allow(unsafe_code, non_upper_case_globals)]
-static tenzor_heap_1: tenzor_table::Heap = tenzor_table::TABLE;

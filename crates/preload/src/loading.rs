@@ -1,4 +1,4 @@
-//! When this library is loaded; and `dlopen`, with one flag less.
+//! `dlopen`, with one flag less.
 //!
 //! `RTLD_DEEPBIND` has a library find its own `malloc` before ours: what it frees of the program's, and the program of its, are two allocators' then, which
 //! ends in an abort. Without the flag, it finds ours. What it is there for otherwise, that a library prefers its own functions to others' of the same name,
@@ -11,16 +11,7 @@ use std::ptr;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{AtomicPtr, AtomicU32};
 
-use crate::process::{self, is_passive, next};
-
-#[used]
-#[unsafe(link_section = ".init_array")]
-static BEGIN: extern "C" fn() = {
-    extern "C" fn begin() {
-        process::begin(crate::told::tell);
-    }
-    begin
-};
+use crate::process::{is_passive, next};
 
 /// The C library's, once it was looked for.
 static REAL: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
@@ -69,6 +60,37 @@ extern "C" fn dlopen() {
         "mov rax, qword ptr [rip + {real}]",
         "2: and esi, dword ptr [rip + {passing}]",
         "jmp rax",
+        ".cfi_endproc",
+        real = sym REAL,
+        passing = sym PASSING,
+        find = sym find,
+    )
+}
+
+#[cfg(target_arch = "aarch64")]
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+extern "C" fn dlopen() {
+    naked_asm!(
+        ".cfi_startproc",
+        "adrp x9, {real}",
+        "ldr x10, [x9, :lo12:{real}]",
+        "cbnz x10, 2f",
+        "stp x0, x1, [sp, #-32]!",
+        ".cfi_def_cfa_offset 32",
+        "str x30, [sp, #16]",
+        ".cfi_offset 30, -16",
+        "bl {find}",
+        "ldr x30, [sp, #16]",
+        ".cfi_restore 30",
+        "ldp x0, x1, [sp], #32",
+        ".cfi_def_cfa_offset 0",
+        "adrp x9, {real}",
+        "ldr x10, [x9, :lo12:{real}]",
+        "2: adrp x9, {passing}",
+        "ldr w9, [x9, :lo12:{passing}]",
+        "and w1, w1, w9",
+        "br x10",
         ".cfi_endproc",
         real = sym REAL,
         passing = sym PASSING,

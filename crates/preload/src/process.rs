@@ -19,8 +19,14 @@ pub(crate) fn is_passive() -> bool {
 
 /// Looked for behind this library. Null if there is none.
 pub(crate) fn next(name: &CStr) -> *mut c_void {
+    #[cfg(not(tenzor_static))]
     // SAFETY: the name ends with a zero.
-    unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }
+    return unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
+    #[cfg(tenzor_static)]
+    return {
+        _ = name;
+        std::ptr::null_mut()
+    };
 }
 
 /// In a function that is exported: does what the next one of the name does, if the process's `malloc` is not ours.
@@ -65,6 +71,10 @@ pub(crate) fn say(text: &str) {
 /// Whether the process's requests come to this library: whose block the C library gets, which asks as everybody does. (The address of `malloc` does not
 /// tell: a program whose code has a fixed place, and that uses the address, has one of its own for it, behind which is whoever serves.)
 fn is_served() -> bool {
+    if cfg!(tenzor_static) {
+        // What is linked is what serves.
+        return true;
+    }
     type Free = unsafe extern "C" fn(*mut c_void);
     // SAFETY: the text and the name end with zeros; what was asked for goes back to who is found as everybody's `free`, which is of that type.
     unsafe {

@@ -23,10 +23,10 @@ mod libcs {
         ".weak __libc_realloc",
         ".hidden tenzor_libc_free",
         ".globl tenzor_libc_free",
-        "tenzor_libc_free: .quad __libc_free",
+        "tenzor_libc_free: .8byte __libc_free",
         ".hidden tenzor_libc_realloc",
         ".globl tenzor_libc_realloc",
-        "tenzor_libc_realloc: .quad __libc_realloc",
+        "tenzor_libc_realloc: .8byte __libc_realloc",
         ".popsection",
     );
 

@@ -7,9 +7,19 @@ use std::fmt::Write;
 use libc::{c_int, size_t};
 use tenzor_memory::{Stats, TenzorMalloc};
 
-use crate::process::{say, unless_passive};
+use crate::process::{self, say, unless_passive};
 
 const HEAP: TenzorMalloc = TenzorMalloc::new();
+
+/// When the library is loaded, or the program starts.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEGIN: extern "C" fn() = {
+    extern "C" fn begin() {
+        process::begin(tell);
+    }
+    begin
+};
 
 #[unsafe(no_mangle)]
 extern "C" fn malloc_trim(pad: size_t) -> c_int {

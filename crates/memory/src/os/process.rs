@@ -179,8 +179,8 @@ pub(crate) fn stay_loaded() -> bool {
         offset: usize,
         name: *const libc::c_char,
     }
-    if cfg!(tenzor_shared) {
-        // It is linked so; and this may be called in the midst of what the loader does.
+    if cfg!(any(tenzor_shared, tenzor_static)) {
+        // It is linked so, and this may be called in the midst of what the loader does; or there is no loader.
         return true;
     }
     let here = stay_loaded as fn() -> bool;

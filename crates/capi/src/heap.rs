@@ -25,7 +25,7 @@ mod other {
         ".weak tenzor_heap_1",
         ".hidden tenzor_other_heap",
         ".globl tenzor_other_heap",
-        "tenzor_other_heap: .quad tenzor_heap_1",
+        "tenzor_other_heap: .8byte tenzor_heap_1",
         ".popsection",
     );
 
@@ -101,9 +101,10 @@ unsafe impl Backing for Shared {
         match other::heap() {
             // SAFETY: the caller's word, passed on.
             None => unsafe { Pages.refit(block, old, new, zeroed) },
-            // SAFETY: the caller's word, passed on.
             Some(heap) => {
-                NonNull::new(unsafe { (heap.refit)(block.as_ptr(), old.align(), old.size(), new.size(), zeroed) })
+                // SAFETY: the caller's word, passed on.
+                let there = unsafe { (heap.refit)(block.as_ptr(), old.align(), old.size(), new.size(), zeroed) };
+                NonNull::new(there)
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The library as programs of C and C++ have it. Needs a C compiler.
+//! The library as programs of C and C++ have it. Needs a C compiler. Archives, and other machines: `ci/c`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ fn built(directory: &Path) -> PathBuf {
     target.join("release")
 }
 
-/// Where the library is, shared and static.
+/// Where the library is.
 fn libraries() -> &'static Path {
     static LIBRARIES: OnceLock<PathBuf> = OnceLock::new();
     LIBRARIES.get_or_init(|| built(&here("")))
@@ -91,14 +91,6 @@ fn the_header_holds_by_itself_and_beside_the_malloc() {
         let output = run(&laws, &args, preload);
         assert!(output.status.success(), "{args:?}: {:?} {}", output.status, text(&output));
     }
-}
-
-#[test]
-fn a_static_program_has_it_too() {
-    let archive = libraries().join("libtenzor.a");
-    let laws = program("tests/c/laws.c", "laws-static", &["-static", archive.to_str().unwrap()]);
-    let output = run(&laws, &["alone"], None);
-    assert!(output.status.success(), "{:?} {}", output.status, text(&output));
 }
 
 #[test]

@@ -1,0 +1,8 @@
+//! The heap, for the library with the C API, which has one of its own otherwise.
+#![allow(unsafe_code)]
+
+use tenzor_table::{Heap, TABLE};
+
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals)]
+static tenzor_heap_1: Heap = TABLE;
