@@ -66,8 +66,10 @@ pub(crate) unsafe extern "C" fn free(block: *mut c_void) {
     let Some(block) = NonNull::new(block.cast()) else { return };
     // SAFETY: the caller's word.
     if let Err(what) = unsafe { malloc::free(block) } {
+        let before = errno();
         // SAFETY: the caller's word.
         unsafe { stray::free(block, what) };
+        set_errno(before);
     }
 }
 
