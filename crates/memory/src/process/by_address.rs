@@ -7,7 +7,7 @@
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
-use super::settings::checks;
+use super::cache::are_leases_given;
 use super::shards::owner;
 use super::threads::at_hand;
 use super::{aside, give_back_run, give_back_slowly, obtain_class, obtain_run_start, relocate, resize};
@@ -18,7 +18,7 @@ use crate::heap::classes::{self, Place, class_capacity};
 pub(crate) fn place(at: NonNull<u8>) -> Result<Place, Holding> {
     let owner = owner(at);
     let place = owner.block(at).or_else(|holding| aside::request(at).and_then(classes::place).ok_or(holding))?;
-    if checks()
+    if !are_leases_given()
         && let Some(mut inside) = owner.enter()
         && let free @ Holding::FreeBlock { .. } = inside.heap.holding(at)
     {

@@ -4,13 +4,11 @@ use std::ffi::CStr;
 use std::time::Duration;
 
 use super::threads::current;
-use super::{Central, central_lock, drain, purger, shards};
+use super::{Central, cache, central_lock, drain, purger, shards};
 use crate::bytes::{FORM, number, parse};
 use crate::heap_config::{HeapConfig, HeapSettings, HugePages};
 use crate::os;
 use crate::pressure;
-use crate::sync::atomic::AtomicBool;
-use crate::sync::atomic::Ordering::Relaxed;
 
 /// Applies what a configuration says, from now on.
 pub(crate) fn configure(config: &HeapConfig) {
@@ -31,18 +29,10 @@ pub(crate) fn configure(config: &HeapConfig) {
 pub(super) fn heed(settings: &HeapSettings) {
     pressure::set_period(purger::period(settings));
     shards::heed(settings);
-    CHECKS.store(settings.checks.value, Relaxed);
+    cache::give_leases(!settings.checks.value);
     if settings.checks.value {
         drain(current());
     }
-}
-
-static CHECKS: AtomicBool = AtomicBool::new(false);
-
-/// Whether threads have no stocks, so that each free is seen by who knows whether the block is in use.
-#[inline]
-pub(super) fn checks() -> bool {
-    CHECKS.load(Relaxed)
 }
 
 /// What is in force.
@@ -86,7 +76,7 @@ impl Central {
             .set_by_environment(variable(c"TENZOR_BACKGROUND", YES_OR_NO, |text| yes(text).map(Into::into)));
         settings.checks.set_by_environment(variable(c"TENZOR_CHECK", YES_OR_NO, yes));
         // The next request may be the first.
-        CHECKS.store(settings.checks.value, Relaxed);
+        cache::give_leases(!settings.checks.value);
     }
 }
 

@@ -3,7 +3,6 @@
 use std::ptr::NonNull;
 
 use super::super::pot::{self, Answer};
-use super::super::settings::checks;
 use super::super::tuning::{
     BLOCKS_DRAINED, LEASES_CUT_PART, PAGES_LEASED_BYTES, SLABS_LEASED_BYTES, UNFILLED_LEASES_ASKED,
 };
@@ -12,6 +11,19 @@ use super::{Cache, add};
 use crate::heap::classes::{CLASSES, SLAB_CLASSES, class_capacity};
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::Relaxed;
+
+/// No more leases are given, so that each free is seen by who knows whether the block is in use.
+static NONE_GIVEN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// Whether leases are given from now on.
+pub(crate) fn give_leases(are_given: bool) {
+    NONE_GIVEN.store(!are_given, Relaxed);
+}
+
+/// Whether they are.
+pub(crate) fn are_leases_given() -> bool {
+    !NONE_GIVEN.load(Relaxed)
+}
 
 /// Whether blocks of a class are pages.
 fn is_pages(class: usize) -> bool {
@@ -90,7 +102,7 @@ impl Cache {
         let more = if is_pages(class) { 1 } else { lease.max(1) }.min(depth(class) - lease);
         let bytes = more * class_capacity(class);
         // A barren cache has no leases to give.
-        if more == 0 || !self.taken.load(Relaxed) || checks() {
+        if more == 0 || !self.taken.load(Relaxed) || NONE_GIVEN.load(Relaxed) {
             return;
         }
         if !self.may_lease(class, bytes) && !self.ask_for(class, bytes) {

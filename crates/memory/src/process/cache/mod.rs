@@ -27,6 +27,8 @@ use std::ptr::{self, NonNull};
 pub(crate) use self::counts::Tally;
 use self::gate::OPEN;
 use self::home::Home;
+#[cfg_attr(loom, allow(unused_imports))]
+pub(crate) use self::leases::{are_leases_given, give_leases};
 use self::pace::Patience;
 use self::stack::{BOTTOMS, SLOTS, Stack};
 use super::aside::take_back;
