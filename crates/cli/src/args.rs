@@ -112,7 +112,7 @@ pub(crate) struct RunTask {
     #[arg(long, value_name = "FILE")]
     pub(crate) library: Option<PathBuf>,
 
-    /// Print tables of the memory on standard error when the program ends
+    /// Print tables of the memory on standard error when the program ends; of all that it starts as well, set TENZOR_STATS=1
     #[arg(long)]
     pub(crate) stats: bool,
 

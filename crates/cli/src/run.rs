@@ -73,7 +73,8 @@ pub(crate) fn run(task: &RunTask) -> Result<()> {
 fn variables(task: &RunTask, library: &Path) -> Result<Vec<(&'static str, OsString, &'static str)>, Failure> {
     let mut set = vec![("LD_PRELOAD", preloaded(library)?, "Tenzor's heap in place of malloc")];
     if task.stats {
-        set.push(("TENZOR_STATS", "1".into(), "tables of its memory when a process ends"));
+        // It keeps the number.
+        set.push(("TENZOR_STATS", std::process::id().to_string().into(), "tables of its memory when it ends"));
     }
     if task.only_this_process {
         set.push(("TENZOR_ONLY_THIS_PROCESS", "1".into(), "what it starts has its own malloc"));

@@ -43,13 +43,30 @@ macro_rules! unless_passive {
 }
 pub(crate) use unless_passive;
 
-/// Whether a variable of the environment says `1`.
-fn says_yes(name: &CStr) -> bool {
-    // SAFETY: the name ends with a zero; what is found does, and is not kept.
+/// What a variable of the environment says; not to be kept.
+fn variable(name: &CStr) -> Option<&CStr> {
+    // SAFETY: the name ends with a zero, and what is found does.
     unsafe {
         let value = libc::getenv(name.as_ptr());
-        !value.is_null() && CStr::from_ptr(value) == c"1"
+        (!value.is_null()).then(|| CStr::from_ptr(value))
     }
+}
+
+/// Whether it says `1`.
+fn says_yes(name: &CStr) -> bool {
+    variable(name) == Some(c"1")
+}
+
+/// This process's number.
+pub(crate) fn number() -> libc::pid_t {
+    // SAFETY: a query.
+    unsafe { libc::getpid() }
+}
+
+/// Whether tables are wanted at the end: `TENZOR_STATS` is `1` for every process, or the number of one.
+pub(crate) fn is_told() -> bool {
+    let wanted = variable(c"TENZOR_STATS").and_then(|wanted| wanted.to_str().ok());
+    wanted.is_some_and(|wanted| wanted == "1" || wanted.parse() == Ok(number()))
 }
 
 /// Where it is.
@@ -104,7 +121,7 @@ pub(crate) fn begin(tell: extern "C" fn()) {
             libc::unsetenv(c"TENZOR_ONLY_THIS_PROCESS".as_ptr());
         }
     }
-    if says_yes(c"TENZOR_STATS") {
+    if is_told() {
         // Programs may close theirs before.
         // SAFETY: a descriptor of our own; a function that stays, as the library does.
         unsafe {

@@ -16,7 +16,7 @@ const HEAP: TenzorMalloc = TenzorMalloc::new();
 #[unsafe(link_section = ".init_array")]
 static BEGIN: extern "C" fn() = {
     extern "C" fn begin() {
-        process::begin(tell);
+        process::begin(tell_at_end);
         // A thread in a program that did not make it may be one too many, for a fork or a change of privileges. What the environment says counts more.
         HEAP.configure(&HeapConfig::new().with_background(false));
     }
@@ -87,10 +87,15 @@ extern "C" fn malloc_stats() {
     tell();
 }
 
-pub(crate) extern "C" fn tell() {
-    // SAFETY: a query.
-    let process = unsafe { libc::getpid() };
-    say(&format!("tenzor: process {process}\n{}\n{}", HEAP.stats(), HEAP.footprint()));
+fn tell() {
+    say(&format!("tenzor: process {}\n{}\n{}", process::number(), HEAP.stats(), HEAP.footprint()));
+}
+
+/// The end may be that of a child that was forked.
+extern "C" fn tell_at_end() {
+    if process::is_told() {
+        tell();
+    }
 }
 
 fn xml(stats: &Stats) -> Result<String, std::fmt::Error> {

@@ -151,6 +151,13 @@ fn what_is_asked_of_it_by_the_environment() {
     // Programs close their standard error before they end.
     let output = text(&shell("TENZOR_STATS", "exec ls / >/dev/null"));
     assert!(output.starts_with("tenzor: process ") && output.contains("in use"), "{output}");
+    // Of one process: what it becomes is told of, what it starts or forks is not.
+    let script = "TENZOR_STATS=$$ exec sh -c '(echo forked); ls / >/dev/null; exec ls / >/dev/null'";
+    let output = text(&shell("TENZOR_STATS", script));
+    assert!(
+        output.starts_with("forked\ntenzor: process ") && output.matches("tenzor: process").count() == 1,
+        "{output}"
+    );
     assert_eq!(text(&shell("TENZOR_ONLY_THIS_PROCESS", "echo [$LD_PRELOAD]")), "[]\n");
     assert!(text(&shell("TENZOR_QUIET", "echo [$LD_PRELOAD]")).contains("libtenzor"));
 }
