@@ -77,7 +77,8 @@ pub(crate) fn say(text: &str) {
     let mut rest = text.as_bytes();
     while !rest.is_empty() {
         // SAFETY: so many bytes are there.
-        let written = unsafe { libc::write(STANDARD_ERROR.load(Relaxed), rest.as_ptr().cast(), rest.len()) };
+        let written =
+            unsafe { libc::syscall(libc::SYS_write, STANDARD_ERROR.load(Relaxed), rest.as_ptr(), rest.len()) };
         match usize::try_from(written) {
             Ok(written @ 1..) => rest = &rest[written..],
             _ => return,

@@ -116,28 +116,29 @@ enum Mapping {
 }
 
 impl Mapping {
-    /// Asks the system, with no memory but the stack's. `None` if it does not tell.
+    /// Asks the system, with no memory but the stack's, and by calls at which no thread is cancelled. `None` if it does not tell.
     fn of(address: usize) -> Option<Self> {
         let here = 0_u8;
         let stack = ptr::from_ref(&here).addr();
+        let (path, flags) = (c"/proc/self/maps".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
         // SAFETY: the name ends with a zero; the descriptor is ours until it is closed.
-        let file = unsafe { libc::open(c"/proc/self/maps".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+        let file = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path, flags) };
         if file < 0 {
             return None;
         }
         let found = Self::find(file, address, stack);
         // SAFETY: opened above.
-        unsafe { libc::close(file) };
+        unsafe { libc::syscall(libc::SYS_close, file) };
         found
     }
 
-    fn find(file: libc::c_int, address: usize, stack: usize) -> Option<Self> {
+    fn find(file: libc::c_long, address: usize, stack: usize) -> Option<Self> {
         let mut text = [0_u8; 4096];
         let mut len = 0;
         loop {
             let rest = &mut text[len..];
             // SAFETY: the buffer is as long as said.
-            let read = unsafe { libc::read(file, rest.as_mut_ptr().cast(), rest.len()) };
+            let read = unsafe { libc::syscall(libc::SYS_read, file, rest.as_mut_ptr(), rest.len()) };
             let read = usize::try_from(read).ok()?;
             if read == 0 {
                 return Some(Self::None);

@@ -7,8 +7,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8};
 
-use super::PAGE;
-use super::{HUGE, Map, Move, Os, Purge, complain_once};
+use super::{HUGE, Map, Move, Os, PAGE, Purge, calls, complain_once};
 
 const ACCESS: i32 = libc::PROT_READ | libc::PROT_WRITE;
 const PRIVATE: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
@@ -73,7 +72,7 @@ unsafe impl Os for Linux {
         let spare = if align <= PAGE { 0 } else { align };
         let whole = bytes.checked_add(spare)?;
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-        let start = changes(|| unsafe { libc::mmap(std::ptr::null_mut(), whole, ACCESS, PRIVATE, -1, 0) });
+        let start = changes(|| unsafe { calls::mmap(std::ptr::null_mut(), whole, ACCESS, PRIVATE, -1, 0) });
         if start == libc::MAP_FAILED {
             return None;
         }
@@ -84,10 +83,10 @@ unsafe impl Os for Linux {
         // be unmapped stays unused.
         unsafe {
             if before > 0 {
-                libc::munmap(start.cast(), before);
+                calls::munmap(start.cast(), before);
             }
             if before < spare {
-                libc::munmap(start.add(before + bytes).cast(), spare - before);
+                calls::munmap(start.add(before + bytes).cast(), spare - before);
             }
             let start = NonNull::new(start.add(before))?;
             unlock(start, bytes);
@@ -98,7 +97,7 @@ unsafe impl Os for Linux {
     unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize) -> bool {
         debug_assert!(are_pages(start, bytes));
         // SAFETY: the range is ours and unused (the caller's word).
-        changes(|| unsafe { libc::munmap(start.as_ptr().cast(), bytes) == 0 })
+        changes(|| unsafe { calls::munmap(start.as_ptr().cast(), bytes) == 0 })
     }
 
     unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> Purge {
@@ -117,7 +116,7 @@ unsafe impl Os for Linux {
             ADVICE_FAILS.store(true, Relaxed);
         }
         // SAFETY: as above: what is replaced is ours.
-        let anew = unsafe { libc::mmap(start.as_ptr().cast(), bytes, ACCESS, PRIVATE | libc::MAP_FIXED, -1, 0) };
+        let anew = unsafe { calls::mmap(start.as_ptr().cast(), bytes, ACCESS, PRIVATE | libc::MAP_FIXED, -1, 0) };
         if anew == start.as_ptr().cast() {
             // SAFETY: the range was just mapped.
             unsafe { unlock(start, bytes) };
@@ -147,7 +146,7 @@ unsafe impl Os for Linux {
         }
         let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
         // SAFETY: both ranges are ours, and `to` holds nothing that is needed (the caller's word).
-        let moved = changes(|| unsafe { libc::mremap(from.as_ptr().cast(), bytes, bytes, flags, to.as_ptr()) });
+        let moved = changes(|| unsafe { calls::mremap(from.as_ptr().cast(), bytes, bytes, flags, to.as_ptr()) });
         if moved != libc::MAP_FAILED {
             return Move::Done;
         }
@@ -167,12 +166,12 @@ unsafe impl Os for Linux {
         let advice = if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
         // A kernel without huge pages refuses; then the pages are small.
         // SAFETY: the range is ours (the caller's word), and advice changes no contents.
-        changes(|| unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) });
+        changes(|| unsafe { calls::madvise(start.as_ptr().cast(), bytes, advice) });
     }
 
     fn collapse(&self, start: NonNull<u8>) -> bool {
         // SAFETY: contents stay, whoever's they are.
-        allows_huge() && unsafe { libc::madvise(start.as_ptr().cast(), HUGE, MADV_COLLAPSE) == 0 }
+        allows_huge() && unsafe { calls::madvise(start.as_ptr().cast(), HUGE, MADV_COLLAPSE) == 0 }
     }
 
     fn resident(&self, start: NonNull<u8>, bytes: usize) -> Option<usize> {
@@ -194,7 +193,7 @@ unsafe impl Os for Linux {
     fn address_limit(&self) -> Option<usize> {
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: a plain query into a local.
-        let known = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) } == 0;
+        let known = unsafe { calls::getrlimit(libc::RLIMIT_AS, &raw mut limit) } == 0;
         if known && limit.rlim_cur != libc::RLIM_INFINITY { usize::try_from(limit.rlim_cur).ok() } else { None }
     }
 
@@ -208,7 +207,7 @@ unsafe impl Os for Linux {
         // SAFETY: all zero is a value of the type, and the call is a plain query into it.
         let (known, machine) = unsafe {
             let mut machine: libc::sysinfo = std::mem::zeroed();
-            (libc::sysinfo(&raw mut machine) == 0, machine)
+            (calls::sysinfo(&raw mut machine) == 0, machine)
         };
         let all = machine.totalram.saturating_add(machine.totalswap);
         let all = usize::try_from(all).unwrap_or(usize::MAX).saturating_mul(machine.mem_unit as usize);
@@ -257,7 +256,7 @@ const ELSEWHERE: i32 = -1;
 fn map_at(start: NonNull<u8>, bytes: usize) -> Result<(), i32> {
     debug_assert!(are_pages(start, bytes));
     // SAFETY: nothing that exists is replaced. Kernels before 4.17 do not know the flag, and take the address for a hint.
-    let map = |flag| changes(|| unsafe { libc::mmap(start.as_ptr().cast(), bytes, ACCESS, PRIVATE | flag, -1, 0) });
+    let map = |flag| changes(|| unsafe { calls::mmap(start.as_ptr().cast(), bytes, ACCESS, PRIVATE | flag, -1, 0) });
     let mut mapped = map(libc::MAP_FIXED_NOREPLACE);
     if mapped == libc::MAP_FAILED && errno() != libc::EEXIST {
         // A filter may refuse the flag alone.
@@ -268,7 +267,7 @@ fn map_at(start: NonNull<u8>, bytes: usize) -> Result<(), i32> {
     }
     if mapped != start.as_ptr().cast() {
         // SAFETY: it was just mapped, and nobody knows of it.
-        unsafe { libc::munmap(mapped, bytes) };
+        unsafe { calls::munmap(mapped, bytes) };
         return Err(ELSEWHERE);
     }
     Ok(())
@@ -283,8 +282,8 @@ impl Linux {
             let at = std::ptr::without_provenance_mut(at);
             // SAFETY: nothing that exists is replaced; what is mapped goes at once, and nobody knows of it.
             unsafe {
-                let found = libc::mmap(at, bytes, libc::PROT_NONE, PRIVATE | libc::MAP_NORESERVE, -1, 0);
-                (found != libc::MAP_FAILED && libc::munmap(found, bytes) == 0).then(|| found.addr())
+                let found = calls::mmap(at, bytes, libc::PROT_NONE, PRIVATE | libc::MAP_NORESERVE, -1, 0);
+                (found != libc::MAP_FAILED && calls::munmap(found, bytes) == 0).then(|| found.addr())
             }
         };
         let is_free = |at| probe(at, PAGE) == Some(at);
@@ -306,11 +305,11 @@ unsafe fn unlock(start: NonNull<u8>, bytes: usize) {
     let mut page = 0_u8;
     // SAFETY: the system looks at the range, and writes a byte; it is ours, so that advice and locks on it are.
     unsafe {
-        if libc::mincore(last, size, (&raw mut page).cast()) == 0 && page & 1 != 0 {
+        if calls::mincore(last, size, (&raw mut page).cast()) == 0 && page & 1 != 0 {
             LOCKED.store(true, Relaxed);
-            libc::munlock(start.as_ptr().cast(), bytes);
-            libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED);
-            libc::syscall(libc::SYS_mlock2, start.as_ptr(), bytes, libc::MLOCK_ONFAULT);
+            calls::munlock(start.as_ptr().cast(), bytes);
+            calls::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED);
+            calls::syscall(libc::SYS_mlock2, [start.addr().get(), bytes, libc::MLOCK_ONFAULT as usize, 0]);
         }
     }
 }
@@ -324,8 +323,8 @@ unsafe fn drop_pages(start: NonNull<u8>, bytes: usize) -> bool {
     let at = start.as_ptr().cast();
     // SAFETY: the caller's word. Locked pages are refused.
     unsafe {
-        libc::madvise(at, bytes, libc::MADV_DONTNEED) == 0
-            || (libc::munlock(at, bytes) == 0 && libc::madvise(at, bytes, libc::MADV_DONTNEED) == 0)
+        calls::madvise(at, bytes, libc::MADV_DONTNEED) == 0
+            || (calls::munlock(at, bytes) == 0 && calls::madvise(at, bytes, libc::MADV_DONTNEED) == 0)
     }
 }
 
@@ -335,7 +334,7 @@ fn look(at: *mut libc::c_void, bytes: usize, pages: &mut [u8]) -> bool {
     // Whoever says that it looked, and did not, has seen nothing go.
     pages.fill(1);
     // SAFETY: the system writes a byte a page, of which there are as many; it only looks at the addresses.
-    unsafe { libc::mincore(at, bytes, pages.as_mut_ptr().cast()) == 0 }
+    unsafe { calls::mincore(at, bytes, pages.as_mut_ptr().cast()) == 0 }
 }
 
 /// Ranges of fewer bytes are not looked at before they are written; nor are fewer pages left out.
@@ -357,7 +356,7 @@ pub(crate) unsafe fn clear(start: NonNull<u8>, bytes: usize) {
     let drop = |from: usize, to: usize| {
         debug_assert!(from < to && to <= bytes);
         // SAFETY: what is there is to be zero.
-        unsafe { libc::madvise(at(from), to - from, libc::MADV_DONTNEED) == 0 }
+        unsafe { calls::madvise(at(from), to - from, libc::MADV_DONTNEED) == 0 }
     };
     let page = Linux.page_size();
     let first = start.align_offset(page);
@@ -392,7 +391,7 @@ fn advice_zeroes() -> bool {
     let mut probe = PROBE.load(Relaxed);
     if probe.is_null() {
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-        let page = unsafe { libc::mmap(std::ptr::null_mut(), PAGE, ACCESS, PRIVATE, -1, 0) };
+        let page = unsafe { calls::mmap(std::ptr::null_mut(), PAGE, ACCESS, PRIVATE, -1, 0) };
         if page == libc::MAP_FAILED {
             return false;
         }
@@ -417,11 +416,11 @@ unsafe fn is_one_mapping(start: NonNull<u8>, bytes: usize) -> bool {
     debug_assert!(are_pages(start, bytes));
     // SAFETY: without MREMAP_MAYMOVE nothing moves; what it grew by is ours, and taken away again.
     unsafe {
-        let grown = libc::mremap(start.as_ptr().cast(), bytes, bytes + PAGE, 0);
+        let grown = calls::mremap(start.as_ptr().cast(), bytes, bytes + PAGE, 0, std::ptr::null_mut::<u8>());
         if grown == libc::MAP_FAILED {
             return errno() == libc::ENOMEM;
         }
-        libc::munmap(start.add(bytes).as_ptr().cast(), PAGE) == 0
+        calls::munmap(start.add(bytes).as_ptr().cast(), PAGE) == 0
     }
 }
 
@@ -435,13 +434,13 @@ fn moves_are_true() -> bool {
     unsafe {
         let to = from.add(page);
         from.write_volatile(1);
-        let moved = libc::mremap(from.as_ptr().cast(), page, page, flags, to.as_ptr());
+        let moved = calls::mremap(from.as_ptr().cast(), page, page, flags, to.as_ptr());
         if moved != to.as_ptr().cast() || map_at(from, page) != Err(libc::EEXIST) {
             return false;
         }
         let there = (from.read_volatile(), to.read_volatile()) == (0, 1);
         let gone = ADVICE_FAILS.load(Relaxed) || (drop_pages(to, page) && to.read_volatile() == 0);
-        libc::munmap(from.as_ptr().cast(), 2 * page);
+        calls::munmap(from.as_ptr().cast(), 2 * page);
         there && gone
     }
 }
@@ -465,12 +464,12 @@ fn number(path: &CStr) -> Option<usize> {
 pub(super) fn read<'a>(path: &CStr, text: &'a mut [u8]) -> Option<&'a [u8]> {
     // SAFETY: the path ends with a zero, and the text is as long as it says.
     let length = unsafe {
-        let file = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        let file = calls::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
         if file < 0 {
             return None;
         }
-        let length = libc::read(file, text.as_mut_ptr().cast(), text.len());
-        libc::close(file);
+        let length = calls::read(file, text.as_mut_ptr().cast(), text.len());
+        calls::close(file);
         length
     };
     text.get(..usize::try_from(length).ok()?)

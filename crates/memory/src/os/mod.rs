@@ -6,6 +6,8 @@
 #![allow(unsafe_code)]
 
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod calls;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod linux;
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 mod other;

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use super::linux::read;
-use super::{Linux, Os, PAGE};
+use super::{Linux, Os, PAGE, calls};
 
 /// The name of the thread that the heap may start.
 const NAME: &CStr = c"tenzor-purge";
@@ -27,7 +27,7 @@ pub(crate) fn spawn(body: fn()) -> bool {
         unsafe {
             libc::prctl(libc::PR_SET_NAME, NAME.as_ptr());
             if let Some((set, bytes)) = PROCESSORS.get() {
-                libc::syscall(libc::SYS_sched_setaffinity, 0, *bytes, set.as_ptr());
+                calls::syscall(libc::SYS_sched_setaffinity, [0, *bytes, set.as_ptr().addr(), 0]);
             }
         }
         // SAFETY: `spawn` passes a `fn()`.
@@ -79,7 +79,9 @@ pub(crate) fn remember_processors() {
     PROCESSORS.get_or_init(|| {
         let mut set = [0_u64; 128];
         // SAFETY: the set is as large as said. Without an answer, no byte of it counts, and setting that is refused.
-        let bytes = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&set), set.as_mut_ptr()) };
+        let bytes = unsafe {
+            calls::syscall(libc::SYS_sched_getaffinity, [0, size_of_val(&set), set.as_mut_ptr().expose_provenance(), 0])
+        };
         let bytes = usize::try_from(bytes).unwrap_or(0);
         debug_assert!(bytes <= size_of_val(&set));
         (set, bytes)
@@ -95,7 +97,8 @@ pub(crate) fn processors() -> usize {
 
 /// Waits.
 pub(crate) fn sleep(time: Duration) {
-    std::thread::sleep(time);
+    let _errno = Errno::kept();
+    calls::sleep(time);
 }
 
 /// The half of a number that the system looks at: the lower one.
@@ -103,6 +106,9 @@ fn half(at: &AtomicUsize) -> *const u32 {
     let lower = if cfg!(target_endian = "big") { size_of::<usize>() / size_of::<u32>() - 1 } else { 0 };
     ptr::from_ref(at).cast::<u32>().wrapping_add(lower)
 }
+
+const WAIT: usize = (libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG) as usize;
+const WAKE: usize = (libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG) as usize;
 
 /// Sleeps while `at` is `value`, as far as the lower 32 bits tell, until it is woken, or at most for so long; sometimes for no reason less.
 /// Returns whether it was not the time.
@@ -115,8 +121,10 @@ pub(crate) fn wait_while(at: &AtomicUsize, value: usize, at_most: Option<Duratio
     let _errno = Errno::kept();
     // SAFETY: the system looks at the number, which is borrowed, and at the time, a local.
     unsafe {
-        libc::syscall(libc::SYS_futex, half(at), libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, value as u32, at_most)
-            == 0
+        calls::syscall(
+            libc::SYS_futex,
+            [half(at).expose_provenance(), WAIT, value as u32 as usize, at_most.expose_provenance()],
+        ) == 0
             || *libc::__errno_location() != libc::ETIMEDOUT
     }
 }
@@ -125,7 +133,7 @@ pub(crate) fn wait_while(at: &AtomicUsize, value: usize, at_most: Option<Duratio
 pub(crate) fn wake_one(at: &AtomicUsize) {
     let _errno = Errno::kept();
     // SAFETY: the address says who is meant; nothing is read or written there.
-    unsafe { libc::syscall(libc::SYS_futex, half(at), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1) };
+    unsafe { calls::syscall(libc::SYS_futex, [half(at).expose_provenance(), WAKE, 1, 0]) };
 }
 
 /// Nanoseconds since some instant, as exact as a tick of the kernel. It costs no system call where there is a way around one.
@@ -220,7 +228,7 @@ pub(crate) fn fence_threads() -> bool {
 
 fn membarrier(command: libc::c_int) -> bool {
     // SAFETY: the call takes plain numbers, and touches no memory.
-    unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+    unsafe { calls::syscall(libc::SYS_membarrier, [command as usize, 0, 0, 0]) == 0 }
 }
 
 /// Whether the environment can be read: very early in a process's life it is not there yet.

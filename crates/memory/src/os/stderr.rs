@@ -9,6 +9,8 @@ use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use super::calls;
+
 /// The device and the number of the file, once they are known.
 static KNOWN: AtomicBool = AtomicBool::new(false);
 static DEVICE: AtomicU64 = AtomicU64::new(0);
@@ -55,7 +57,7 @@ fn standard_error() -> Option<(u64, u64)> {
     // SAFETY: a query into a local, of which all zero is a value.
     unsafe {
         let mut file: libc::stat = std::mem::zeroed();
-        (libc::fstat(libc::STDERR_FILENO, &raw mut file) == 0).then_some((file.st_dev, file.st_ino))
+        (calls::fstat(libc::STDERR_FILENO, &raw mut file) == 0).then_some((file.st_dev, file.st_ino))
     }
 }
 
@@ -93,8 +95,8 @@ fn say(what: fmt::Arguments<'_>) {
         let mut room = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
         // SAFETY: the line is as long as it says, and is only read. What cannot be written, nobody can be told.
         unsafe {
-            if libc::poll(&raw mut room, 1, 0) == 1 {
-                libc::write(libc::STDERR_FILENO, line.text.as_ptr().cast(), line.end);
+            if calls::poll(&raw mut room, 1, 0) == 1 {
+                calls::write(libc::STDERR_FILENO, line.text.as_ptr().cast(), line.end);
             }
         }
     });
@@ -115,7 +117,7 @@ fn without_a_signal(write: impl FnOnce()) {
         write();
         if !had_one {
             let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-            libc::sigtimedwait(&raw const pipe, ptr::null_mut(), &raw const none);
+            calls::sigtimedwait(&raw const pipe, ptr::null_mut(), &raw const none);
         }
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
     }
