@@ -213,7 +213,6 @@ BASH
 # What bears on memory; the kernel may end a child of these, which they know. 20 s each.
 for stressor in malloc mmap mmapfork fork vfork brk bigheap stack memrate vm-splice mremap madvise mlock pthread clone sigsegv sigpending tree hsearch bsearch qsort str zlib; do
     check "stress-$stressor" 90 stress-ng <<BASH
-stress-ng --no-rand-seed --$stressor 2 --timeout 20 --verify --oomable --temp-path . 2>&1 | grep -E 'failed:|passed:' | sed 's/.*\(passed: [0-9]*\|failed: [0-9]*\).*/\1/'
-exit \${PIPESTATUS[0]}
+stress-ng --$stressor 2 --timeout 20 --verify --oomable --temp-path . >said 2>&1
 BASH
 done

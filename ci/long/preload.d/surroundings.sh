@@ -91,8 +91,8 @@ BASH
 
 # Tools that look into processes.
 check debugger 90 gdb gcc <<'BASH'
-gdb -q -batch -ex 'break pthread_barrier_wait' -ex run -ex 'call (long)malloc(100) != 0' -ex 'call (void)free((void *)malloc(10))' -ex 'print "a text of the debugger"[3]' \
-    -ex 'delete' -ex continue --args "$bin/threads" many 10 2>/dev/null | grep -aoE '^\$[0-9]+ = .*|exited normally'
+gdb -q -batch -ex 'break main' -ex run -ex 'call (long)malloc(100) != 0' -ex 'call (void)free((void *)malloc(10))' -ex 'print "a text of the debugger"[3]' -ex delete -ex continue \
+    --args "$bin/loads" deep "$bin/plugin.so" 2>/dev/null | grep -aoE '^\$[0-9]+ = .*|exited normally'
 gdb -q -batch -ex run --args sort /etc/passwd 2>/dev/null | grep -aoE 'exited normally'
 BASH
 check tracers 120 strace ltrace gcc <<'BASH'
