@@ -81,7 +81,7 @@ ruby -e 'h = {}; 300000.times { |i| h["k#{i}"] = "v" * (i % 200); h.delete("k#{i
     10.times { pid = fork { GC.start; exit!(0) }; Process.wait(pid); raise unless $?.success? }; GC.compact if GC.respond_to?(:compact)'
 BASH
 
-check r 120 r-base-core <<'BASH'
+check r-language 120 r-base-core <<'BASH'
 R --vanilla --slave -e 'set.seed(1); x <- matrix(rnorm(250000), 500); print(sum(abs(solve(x) %*% x - diag(500))) < 1e-4); d <- data.frame(g = sample(100, 1e5, TRUE), v = runif(1e5))
     print(nrow(aggregate(v ~ g, d, mean))); l <- lapply(1:20000, function(i) rnorm(i %% 100)); gc() -> z; print(sum(lengths(l))); print(unlist(parallel::mclapply(1:4, function(i) sum(1:i), mc.cores = 2)))'
 BASH

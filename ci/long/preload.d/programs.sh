@@ -88,6 +88,20 @@ git log --format=%H -p -M | cksum
 git blame file7 | wc -l
 BASH
 
+# What it starts for a stranger may make few calls only, and is ended for others.
+check ssh 120 openssh-server openssh-client <<'BASH'
+[ "$(id -u)" != 0 ] || mkdir -p /run/sshd
+ssh-keygen -q -t ed25519 -N '' -f host
+ssh-keygen -q -t ed25519 -N '' -f me
+printf '%s\n' "ListenAddress 127.0.0.1:22022" "HostKey $PWD/host" "AuthorizedKeysFile $PWD/me.pub" 'StrictModes no' 'UsePAM no' "PidFile $PWD/pid" >conf
+/usr/sbin/sshd -D -e -f conf 2>server &
+trap 'kill $!' EXIT
+sleep 2
+for _ in 1 2 3; do
+    timeout 30 ssh -F none -i me -p 22022 -o StrictHostKeyChecking=no -o UserKnownHostsFile=$PWD/known -o BatchMode=yes "$(id -un)@127.0.0.1" 'seq 100000 | cksum' 2>said
+done
+BASH
+
 check shells 120 bash dash zsh tcsh ksh mksh fish <<'BASH'
 for shell in bash dash zsh ksh mksh; do
     $shell -c 'i=0; while [ $i -lt 300 ]; do x=$(echo $i | cat); y="$y$x"; (true) & i=$((i + 1)); done; wait; echo ${#y}'

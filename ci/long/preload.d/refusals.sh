@@ -1,9 +1,9 @@
-# A system that refuses calls: each call of a program's to the system about memory fails once, and then all from it on. It may go on, or end for want of memory by its
+# A system that refuses calls: each call of a program's to the system about memory fails once, and in other runs all from it on. It may go on, or end for want of memory by its
 # own decision; it may not be ended by a signal without a line of ours or its own, hang, or lose what it had stored.
 
 refusals() {
-    local name=$1 seconds=$2 call=$3 error=$4 calls first=0 every form code bad=0 tried=0
-    shift 4
+    local name=$1 seconds=$2 call=$3 error=$4 forms=$5 calls first=0 every form code bad=0 tried=0
+    shift 5
     chosen "$name" || return 0
     if ! install strace gcc || ! strace -qq -o "$work/trace" true 2>/dev/null; then
         skip "not tried: $name, as strace cannot be had or not trace"
@@ -15,11 +15,13 @@ refusals() {
     calls=$(grep -c " $call(" "$work/trace" || true)
     # Not all of thousands, which are alike.
     every=$(((calls - first) / 60 + 1))
-    for form in '' +; do
+    for form in $forms; do
+        form=${form#once}
         for ((k = first + 1; k <= calls; k += every)); do
             code=0
-            timeout -k 2 "$seconds" strace -f -qq -E LD_PRELOAD="$library" -o /dev/null -e trace="$call" -e inject="$call:error=$error:when=$k$form" "$@" \
-                >"$work/out" 2>"$work/err" || code=$?
+            # What the shell says of signals is not wanted.
+            { timeout -k 2 "$seconds" strace -f -qq -E LD_PRELOAD="$library" -o /dev/null -e trace="$call" -e inject="$call:error=$error:when=$k$form" "$@" \
+                >"$work/out" 2>"$work/err" 9>&- || code=$?; } 2>/dev/null
             tried=$((tried + 1))
             case $code in
             0) [ "$(tail -1 "$work/out")" = fine ] && continue ;;
@@ -42,9 +44,10 @@ refusals() {
 }
 
 for refusal in mmap=ENOMEM munmap=ENOMEM munmap=EINVAL madvise=EINVAL madvise=EAGAIN mremap=ENOMEM mremap=EFAULT mprotect=ENOMEM mincore=ENOSYS brk=ENOMEM clone3=EAGAIN; do
-    refusals "refused-$refusal" 20 "${refusal%=*}" "${refusal#*=}" "${bin:-}/refused"
+    refusals "refused-$refusal" 20 "${refusal%=*}" "${refusal#*=}" 'once +' "${bin:-}/refused"
 done
+# Python itself crashes, under every allocator, where nothing at all is granted from some call on.
 interpreter=$(python3 -c 'import os, sys; print(os.path.realpath(sys.executable))' 2>/dev/null || true)
 for refusal in mmap=ENOMEM munmap=ENOMEM mremap=ENOMEM madvise=ENOMEM; do
-    [ -z "$interpreter" ] || refusals "refused-python-$refusal" 30 "${refusal%=*}" "${refusal#*=}" "$interpreter" -S -E "$here/refused.py"
+    [ -z "$interpreter" ] || refusals "refused-python-$refusal" 30 "${refusal%=*}" "${refusal#*=}" once "$interpreter" -S -E "$here/refused.py"
 done
