@@ -18,6 +18,15 @@ TENZOR_LIMIT=5M TENZOR_QUIET=1 "$bin/cancelled"
 TENZOR_LIMIT=5M "$bin/cancelled" 2>/dev/null
 BASH
 
+# Those of the library's own tests, ten times as long. They preload it by themselves.
+check storms 3000 gcc <<'BASH'
+[ -n "$LD_PRELOAD" ] || exit 0
+unset LD_PRELOAD
+export HOME=$(getent passwd "$(id -u)" | cut -d: -f6) TENZOR_LONG=1
+cd "$here/../../../crates/preload"
+cargo test --release --quiet storms >/dev/null
+BASH
+
 # The library comes when the program has a heap already.
 check loaded-late 60 gcc <<'BASH'
 env -u LD_PRELOAD "$bin/loads" late "$library"
