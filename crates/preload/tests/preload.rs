@@ -196,6 +196,29 @@ fn storms_are_survived() {
 }
 
 #[test]
+fn no_request_is_where_a_thread_is_cancelled() {
+    let program = program("cancelled");
+    for limit in ["8G", "5M"] {
+        let run = Command::new(&program).env("LD_PRELOAD", library()).env("TENZOR_LIMIT", limit).output().unwrap();
+        assert!(run.status.success(), "{limit}: {}", text(&run));
+    }
+}
+
+#[test]
+fn libraries_may_ask_for_memory_in_the_midst_of_a_call() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/plugin-wraps.c");
+    let wraps = library().with_file_name("plugin-wraps.so");
+    let made = Command::new("cc").args(["-O1", "-w", "-shared", "-fPIC", "-o"]).args([&wraps, &here]).status();
+    assert!(made.unwrap().success());
+    let threads = program("idle");
+    for both in [[library(), &wraps], [&wraps, library()]] {
+        let both = both.map(|library| library.to_str().unwrap()).join(":");
+        let run = Command::new(&threads).env("LD_PRELOAD", both).env("TENZOR_BACKGROUND", "1").output().unwrap();
+        assert_eq!(text(&run), "4 threads\n");
+    }
+}
+
+#[test]
 fn programs_run_as_they_do_without_it() {
     for command in
         ["ls -la /etc", "env", "sort /etc/passwd", "sh -c 'for i in 1 2 3; do (echo $i | cat); done'", "cc --version"]
