@@ -164,7 +164,8 @@ fn law_4_nothing_is_lost_between_eight_threads() {
                 }
                 there.wait();
                 receiver.try_iter().for_each(drop);
-                // All have at the same time what nobody had before.
+                there.wait();
+                // All have at the same time what nobody had before: not even who was sent much while it did not run.
                 let last = scope.alloc::<u8>(1 << 24).unwrap();
                 there.wait();
                 drop(last);
