@@ -6,7 +6,7 @@
 
 int main(void) {
     tenzor_error error;
-    tenzor_allocator *arena = tenzor_arena_create(1 << 20, NULL);
+    tenzor_allocator *arena = tenzor_arena_create(1 << 20, NULL, &error);
     size_t letters = 0;
     for (int request = 0; request < 100; request++) {
         char *name = tenzor_alloc(arena, 32, &error);

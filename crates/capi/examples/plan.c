@@ -17,7 +17,7 @@ static void *some(tenzor_allocator *alloc, size_t size) {
 
 int main(void) {
     tenzor_error error;
-    tenzor_allocator *planned = tenzor_planned_create(NULL, NULL);
+    tenzor_allocator *planned = tenzor_planned_create(NULL, NULL, &error);
     for (int step = 0; step < 20; step++) {
         if (!tenzor_step_begin(planned, &error)) {
             fprintf(stderr, "%s\n", error.message);

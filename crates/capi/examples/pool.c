@@ -24,7 +24,7 @@ int main(void) {
         fprintf(stderr, "%s\n", error.message);
         return 1;
     }
-    tenzor_allocator *pool = tenzor_pool_create(NULL, budget);
+    tenzor_allocator *pool = tenzor_pool_create(NULL, budget, &error);
     float sum = 0;
     for (int pass = 0; pass < PASSES; pass++) {
         float *values = buffer(pool, WIDTH);

@@ -17,7 +17,7 @@
 typedef enum tenzor_error_kind {
   // Nothing failed.
   TENZOR_OK = 0,
-  // No state of the program can satisfy it: the size overflows, the alignment is no power of two, or the block alone is larger than a limit.
+  // No state of the program can satisfy it: no block can have this size, the alignment is no power of two, or the block alone is larger than a limit.
   TENZOR_NEVER_FITS = 1,
   // A limit would be exceeded, even with nothing kept for reuse.
   TENZOR_OVER_LIMIT = 2,
@@ -44,7 +44,7 @@ typedef struct tenzor_pool_config {
   size_t max_buffers_per_bucket;
   // Into how many size classes each power of two is cut.
   size_t classes_per_bucket;
-  // The least alignment of every block, in bytes.
+  // The least alignment of every block, in bytes: a power of two from 64 to 2^30.
   size_t alignment;
   // The most bytes in use and kept together; `SIZE_MAX` for no limit.
   size_t limit;
@@ -58,7 +58,7 @@ typedef struct tenzor_pool_config {
 typedef struct tenzor_error {
   // What kind of failure.
   enum tenzor_error_kind kind;
-  // The bytes that were asked for, and their alignment; 0 if it was no request for memory.
+  // The bytes that were asked for, and their alignment; 0 if it was no request for a block, or there is no allocator.
   size_t requested;
   // See `requested`.
   size_t alignment;
@@ -103,7 +103,7 @@ typedef struct tenzor_heap_config {
   size_t checks;
 } tenzor_heap_config;
 
-// Asked before the heap refuses a request of `size` bytes: may free memory, and says whether the request is to be tried once more.
+// Asked before the heap refuses a request of `size` bytes: may free memory, and says whether the request is to be tried again.
 typedef bool (*tenzor_refusal_handler)(void *context, size_t size, size_t alignment);
 
 // Statistics, of one instant.
@@ -136,11 +136,11 @@ typedef struct tenzor_stats {
   size_t overhead_bytes;
   // Bytes held: in use rounded, pooled, and overhead. Of the heap: resident bytes.
   size_t reserved_bytes;
-  // The largest `reserved_bytes` so far, or since the peaks were taken.
+  // The largest `reserved_bytes` so far, or since the peaks were taken, without what was on its way in other threads.
   size_t peak_reserved_bytes;
   // Blocks, or of the heap ranges of pages, given back.
   uint64_t released;
-  // Requests refused.
+  // Requests refused, but for those that no block can serve.
   uint64_t failures;
 } tenzor_stats;
 
@@ -170,29 +170,33 @@ struct tenzor_allocator *tenzor_heap(void);
 // The settings of a pool for which none are named.
 struct tenzor_pool_config tenzor_pool_config_default(void);
 
-// A pool: freed blocks are kept by size class, and reused. Settings, or null for the default; of a budget, or null for the heap. For all threads.
-// Needed: `config` and `budget` are null or valid.
+// A pool: freed blocks are kept by size class, and reused. Settings, or null for the default; of a budget, or null for the heap. For all threads. Null if there is no memory for its books.
+// Needed: `config`, `budget` and `error` are null or valid.
 struct tenzor_allocator *tenzor_pool_create(const struct tenzor_pool_config *config,
-                                            const struct tenzor_budget *budget);
+                                            const struct tenzor_budget *budget,
+                                            struct tenzor_error *error);
 
 // An arena: blocks are cut one behind the other, and `tenzor_arena_reset` frees all at once. With room for `capacity` bytes, or as much of it as there is; of a
-// budget, or null for the heap. For one thread at a time.
-// Needed: `budget` is null or valid.
+// budget, or null for the heap. For one thread at a time. Null if there is no memory for its books.
+// Needed: `budget` and `error` are null or valid.
 struct tenzor_allocator *tenzor_arena_create(size_t capacity,
-                                             const struct tenzor_budget *budget);
+                                             const struct tenzor_budget *budget,
+                                             struct tenzor_error *error);
 
 // A planned allocator: a step that repeats, between `tenzor_step_begin` and `tenzor_step_end`, is served from one block by a plan; what is not planned, by a
-// pool of these settings (null for the default); of a budget, or null for the heap. For one thread at a time.
-// Needed: `config` and `budget` are null or valid.
+// pool of these settings (null for the default); of a budget, or null for the heap. For one thread at a time. Null if there is no memory for its books.
+// Needed: `config`, `budget` and `error` are null or valid.
 struct tenzor_allocator *tenzor_planned_create(const struct tenzor_pool_config *config,
-                                               const struct tenzor_budget *budget);
+                                               const struct tenzor_budget *budget,
+                                               struct tenzor_error *error);
 
 // Ends an allocator. A pool, or a planned allocator, of which blocks are in use stays, and that is the error; of an arena, all blocks go with it. Null does nothing.
 // Needed: It is null, or came from one of the functions above and is not used any more; `error` is null or valid.
 bool tenzor_allocator_destroy(struct tenzor_allocator *allocator,
                               struct tenzor_error *error);
 
-// A block of `size` bytes at a multiple of `TENZOR_ALIGNMENT`. Null if it is refused. One of no bytes is no memory, is not null, and is freed as others are.
+// A block of `size` bytes at a multiple of `TENZOR_ALIGNMENT`. Null if it is refused. One of no bytes is no memory: its address is its alignment, as that of
+// all others of no bytes, and it may be freed as others are.
 // Constant time where a block of that size class was freed before.
 // Needed: `allocator` and `error` are null or valid.
 void *tenzor_alloc(const struct tenzor_allocator *allocator,
@@ -266,7 +270,7 @@ bool tenzor_step_begin(const struct tenzor_allocator *allocator, struct tenzor_e
 bool tenzor_step_end(const struct tenzor_allocator *allocator, struct tenzor_error *error);
 
 // A budget of `limit` bytes (`SIZE_MAX` for none), of the heap, or within `parent` if that is not null. The first 23 bytes of `name` are in errors. Null if it cannot
-// be made, as the name is null or no UTF-8.
+// be made: the name is null or no UTF-8, or there is no memory.
 // Needed: `name` ends with a zero; `parent` and `error` are null or valid.
 struct tenzor_budget *tenzor_budget_create(const char *name,
                                            size_t limit,
@@ -291,7 +295,7 @@ size_t tenzor_budget_trim(const struct tenzor_budget *budget);
 bool tenzor_budget_usage_of(const struct tenzor_budget *budget, bool take_peak, struct tenzor_budget_usage *usage);
 
 // Asks `handler` before a request is refused by this budget, once everything kept for reuse was given up. It runs in the thread that requests, without a lock of
-// Tenzor's, and may free memory of any thread's, but not through the arena or planned allocator that requests. Null for none. Returns whether there is such a budget.
+// Tenzor's, and may free memory of any thread's, but not through the arena or planned allocator that requests. Null for none. Returns whether there is such a budget, and memory to note it.
 // Needed: `budget` is null or alive. Any thread may call the handler with this context, as long as the budget is there.
 bool tenzor_budget_on_pressure(const struct tenzor_budget *budget,
                                tenzor_pressure_handler handler,
@@ -324,12 +328,13 @@ size_t tenzor_heap_report(char *text,
                           size_t room);
 
 // Asks `handler` before the heap refuses a request, once what is kept for reuse was given up. It runs in the thread that requests, in the midst of the
-// request, and may free memory; null for none. It may be called at any time from then on, also after another took its place.
-void tenzor_heap_on_refusal(tenzor_refusal_handler handler,
+// request, and may free memory; null for none. It may be asked several times for a request, and at any time from then on, also after another took its place.
+// Returns whether there was memory to note it.
+bool tenzor_heap_on_refusal(tenzor_refusal_handler handler,
                             void *context);
 
-// Writes the statistics of an allocator: of a planned one, those of its pool, which serves what is not planned; of an arena, what was requested since the last
-// reset. With `take_peaks`, the peaks are taken anew then, but for an arena's. Returns whether there is such an allocator.
+// Writes the statistics of an allocator: of a planned one, those of its pool, which serves its block and what is not planned; of an arena, what was requested
+// since the last reset, freed or not, of which nothing else is counted but what was refused. With `take_peaks`, the peaks are taken anew then, but for an arena's. Returns whether there is such an allocator.
 // Needed: `allocator` and `stats` are null or valid.
 bool tenzor_stats_of(const struct tenzor_allocator *allocator,
                      bool take_peaks,
@@ -340,7 +345,7 @@ bool tenzor_stats_of(const struct tenzor_allocator *allocator,
 bool tenzor_plan_stats_of(const struct tenzor_allocator *allocator, struct tenzor_plan_stats *stats);
 
 // Writes the statistics of an allocator as JSON that ends with a zero, as much as there is room for, with a row for each size class. Returns the bytes of
-// all of it, without the zero; 0 if there is no such allocator.
+// all of it, without the zero; 0 if there is no such allocator, or no memory.
 // Needed: `allocator` is null or valid; so many bytes may be written at `text`, which may be null if `room` is 0.
 size_t tenzor_stats_json(const struct tenzor_allocator *allocator,
                          char *text,

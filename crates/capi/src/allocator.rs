@@ -11,7 +11,7 @@ use std::ptr::{self, NonNull};
 use tenzor_memory::{
     AllocError, Allocator, Backing, ComputeArena, PlannedAllocator, PoolConfig, TensorAllocator, malloc,
 };
-use tenzor_table::NONE;
+use tenzor_table::{NONE, is_there_room};
 
 use crate::budget::{Ground, tenzor_budget};
 use crate::error::{Failure, answer, layout, tenzor_error};
@@ -23,6 +23,8 @@ pub struct tenzor_allocator {
     pub(crate) kind: Kind,
     /// Blocks of a planned allocator that are in use.
     in_use: Cell<usize>,
+    /// Requests that an arena refused.
+    pub(crate) failures: Cell<u64>,
 }
 
 pub(crate) enum Kind {
@@ -48,7 +50,7 @@ pub struct tenzor_pool_config {
     pub max_buffers_per_bucket: usize,
     /// Into how many size classes each power of two is cut.
     pub classes_per_bucket: usize,
-    /// The least alignment of every block, in bytes.
+    /// The least alignment of every block, in bytes: a power of two from 64 to 2^30.
     pub alignment: usize,
     /// The most bytes in use and kept together; `SIZE_MAX` for no limit.
     pub limit: usize,
@@ -60,7 +62,7 @@ pub struct tenzor_pool_config {
 
 impl tenzor_allocator {
     fn boxed(kind: Kind) -> *mut Self {
-        Box::into_raw(Box::new(Self { kind, in_use: Cell::new(0) }))
+        Box::into_raw(Box::new(Self { kind, in_use: Cell::new(0), failures: Cell::new(0) }))
     }
 
     /// Asks one that has the std-style interface; `None` for the heap, which has it not.
@@ -79,7 +81,7 @@ impl tenzor_allocator {
             if zeroed { alloc.allocate_zeroed(request) } else { alloc.allocate(request) }.ok().map(NonNull::cast)
         };
         let of_heap = || if zeroed { Shared.obtain_zeroed(request) } else { Shared.obtain(request) }.ok();
-        let block = asking(request, || self.with(ask).unwrap_or_else(of_heap))?;
+        let block = self.asking(request, || self.with(ask).unwrap_or_else(of_heap))?;
         self.count(request, 1);
         Ok(block)
     }
@@ -128,14 +130,29 @@ impl tenzor_allocator {
             // SAFETY: the caller's word.
             unsafe { if grows { alloc.grow(block, old, new) } else { alloc.shrink(block, old, new) } }
         };
-        asking(new, || self.with(ask)?.ok().map(NonNull::cast))
+        self.asking(new, || self.with(ask)?.ok().map(NonNull::cast))
+    }
+
+    /// Asks through an interface that has no room for a reason.
+    fn asking(&self, request: Layout, ask: impl FnOnce() -> Option<NonNull<u8>>) -> Result<NonNull<u8>, Failure> {
+        AllocError::take_last();
+        ask().ok_or_else(|| {
+            if let Kind::Arena(_) = self.kind {
+                self.failures.set(self.failures.get() + 1);
+            }
+            AllocError::take_last().map_or(Failure::Request(request), Failure::Memory)
+        })
     }
 }
 
-/// Asks through an interface that has no room for a reason.
-fn asking(request: Layout, ask: impl FnOnce() -> Option<NonNull<u8>>) -> Result<NonNull<u8>, Failure> {
-    AllocError::take_last();
-    ask().ok_or_else(|| AllocError::take_last().map_or(Failure::Request(request), Failure::Memory))
+/// What `make` makes, if there is memory for its books.
+///
+/// # Safety
+/// `error` is null or valid.
+unsafe fn create(error: *mut tenzor_error, make: impl FnOnce() -> Kind) -> *mut tenzor_allocator {
+    let made = if is_there_room() { Ok(tenzor_allocator::boxed(make())) } else { Err(Failure::NoRoom) };
+    // SAFETY: the caller's word.
+    unsafe { answer(error, ptr::null_mut(), made) }
 }
 
 /// # Safety
@@ -145,7 +162,7 @@ unsafe fn known<'a>(allocator: *const tenzor_allocator) -> Result<&'a tenzor_all
     unsafe { allocator.as_ref() }.ok_or(Failure::Invalid("there is no allocator"))
 }
 
-static HEAP: tenzor_allocator = tenzor_allocator { kind: Kind::Heap, in_use: Cell::new(0) };
+static HEAP: tenzor_allocator = tenzor_allocator { kind: Kind::Heap, in_use: Cell::new(0), failures: Cell::new(0) };
 
 /// The process's heap, as an allocator that is always there.
 #[unsafe(no_mangle)]
@@ -186,43 +203,50 @@ unsafe fn pool(config: *const tenzor_pool_config, budget: *const tenzor_budget) 
     TensorAllocator::with_config_in(config, ground)
 }
 
-/// A pool: freed blocks are kept by size class, and reused. Settings, or null for the default; of a budget, or null for the heap. For all threads.
+/// A pool: freed blocks are kept by size class, and reused. Settings, or null for the default; of a budget, or null for the heap. For all threads. Null if there is no memory for its books.
 ///
 /// # Safety
-/// `config` and `budget` are null or valid.
+/// `config`, `budget` and `error` are null or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tenzor_pool_create(
     config: *const tenzor_pool_config,
     budget: *const tenzor_budget,
+    error: *mut tenzor_error,
 ) -> *mut tenzor_allocator {
     // SAFETY: the caller's word.
-    tenzor_allocator::boxed(Kind::Pool(unsafe { pool(config, budget) }))
+    unsafe { create(error, || Kind::Pool(pool(config, budget))) }
 }
 
 /// An arena: blocks are cut one behind the other, and `tenzor_arena_reset` frees all at once. With room for `capacity` bytes, or as much of it as there is; of a
-/// budget, or null for the heap. For one thread at a time.
+/// budget, or null for the heap. For one thread at a time. Null if there is no memory for its books.
 ///
 /// # Safety
-/// `budget` is null or valid.
+/// `budget` and `error` are null or valid.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn tenzor_arena_create(capacity: usize, budget: *const tenzor_budget) -> *mut tenzor_allocator {
+pub unsafe extern "C" fn tenzor_arena_create(
+    capacity: usize,
+    budget: *const tenzor_budget,
+    error: *mut tenzor_error,
+) -> *mut tenzor_allocator {
     // SAFETY: the caller's word.
-    let arena = ComputeArena::with_capacity_in(capacity, unsafe { Ground::of(budget) });
-    tenzor_allocator::boxed(Kind::Arena(UnsafeCell::new(arena)))
+    unsafe {
+        create(error, || Kind::Arena(UnsafeCell::new(ComputeArena::with_capacity_in(capacity, Ground::of(budget)))))
+    }
 }
 
 /// A planned allocator: a step that repeats, between `tenzor_step_begin` and `tenzor_step_end`, is served from one block by a plan; what is not planned, by a
-/// pool of these settings (null for the default); of a budget, or null for the heap. For one thread at a time.
+/// pool of these settings (null for the default); of a budget, or null for the heap. For one thread at a time. Null if there is no memory for its books.
 ///
 /// # Safety
-/// `config` and `budget` are null or valid.
+/// `config`, `budget` and `error` are null or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tenzor_planned_create(
     config: *const tenzor_pool_config,
     budget: *const tenzor_budget,
+    error: *mut tenzor_error,
 ) -> *mut tenzor_allocator {
     // SAFETY: the caller's word.
-    tenzor_allocator::boxed(Kind::Planned(PlannedAllocator::new(unsafe { pool(config, budget) })))
+    unsafe { create(error, || Kind::Planned(PlannedAllocator::new(pool(config, budget)))) }
 }
 
 /// Ends an allocator. A pool, or a planned allocator, of which blocks are in use stays, and that is the error; of an arena, all blocks go with it. Null does nothing.
@@ -272,7 +296,8 @@ unsafe fn alloc(
     unsafe { answer(error, ptr::null_mut(), block.map(|block| block.as_ptr().cast())) }
 }
 
-/// A block of `size` bytes at a multiple of `TENZOR_ALIGNMENT`. Null if it is refused. One of no bytes is no memory, is not null, and is freed as others are.
+/// A block of `size` bytes at a multiple of `TENZOR_ALIGNMENT`. Null if it is refused. One of no bytes is no memory: its address is its alignment, as that of
+/// all others of no bytes, and it may be freed as others are.
 /// Constant time where a block of that size class was freed before.
 ///
 /// # Safety
@@ -398,6 +423,11 @@ pub unsafe extern "C" fn tenzor_aligned_free(
     let Some(at) = NonNull::new(block.cast()) else { return };
     // SAFETY: the caller's word.
     match (unsafe { known(allocator) }, layout(size, alignment)) {
+        (Err(_), _) => malloc::die(format_args!("{block:p} was freed, and no allocator was named")),
+        // What has no bytes lies at its alignment.
+        (_, Ok(layout)) if layout.size() == 0 && at.addr().get() != layout.align() => {
+            malloc::die(format_args!("{block:p} was freed as one of no bytes"))
+        }
         // SAFETY: the caller's word.
         (Ok(allocator), Ok(layout)) => unsafe { allocator.free(at, layout) },
         _ => malloc::die(format_args!(

@@ -7,6 +7,8 @@ use std::ptr::{self, NonNull};
 
 use tenzor_memory::{Backing, Budget, Grounds, Refused};
 
+use tenzor_table::is_there_room;
+
 use crate::error::{Failure, answer, tenzor_error};
 use crate::heap::{self, Shared};
 
@@ -83,7 +85,7 @@ unsafe impl Backing for Ground {
 }
 
 /// A budget of `limit` bytes (`SIZE_MAX` for none), of the heap, or within `parent` if that is not null. The first 23 bytes of `name` are in errors. Null if it cannot
-/// be made, as the name is null or no UTF-8.
+/// be made: the name is null or no UTF-8, or there is no memory.
 ///
 /// # Safety
 /// `name` ends with a zero; `parent` and `error` are null or valid.
@@ -97,6 +99,9 @@ pub unsafe extern "C" fn tenzor_budget_create(
     let make = || {
         if name.is_null() {
             return Err(Failure::Invalid("a budget needs a name"));
+        }
+        if !is_there_room() {
+            return Err(Failure::NoRoom);
         }
         // SAFETY: the caller's word.
         let name = unsafe { CStr::from_ptr(name) };
@@ -177,7 +182,7 @@ impl Spill {
 }
 
 /// Asks `handler` before a request is refused by this budget, once everything kept for reuse was given up. It runs in the thread that requests, without a lock of
-/// Tenzor's, and may free memory of any thread's, but not through the arena or planned allocator that requests. Null for none. Returns whether there is such a budget.
+/// Tenzor's, and may free memory of any thread's, but not through the arena or planned allocator that requests. Null for none. Returns whether there is such a budget, and memory to note it.
 ///
 /// # Safety
 /// `budget` is null or alive. Any thread may call the handler with this context, as long as the budget is there.
@@ -188,7 +193,7 @@ pub unsafe extern "C" fn tenzor_budget_on_pressure(
     context: *mut c_void,
 ) -> bool {
     // SAFETY: the caller's word.
-    let Some(budget) = (unsafe { budget.as_ref() }) else { return false };
+    let Some(budget) = (unsafe { budget.as_ref() }).filter(|_| is_there_room()) else { return false };
     match handler {
         None => budget.0.on_pressure(|_| false),
         Some(handler) => {

@@ -15,7 +15,7 @@ use tenzor_table::{Cut, NONE};
 pub enum tenzor_error_kind {
     /// Nothing failed.
     TENZOR_OK = 0,
-    /// No state of the program can satisfy it: the size overflows, the alignment is no power of two, or the block alone is larger than a limit.
+    /// No state of the program can satisfy it: no block can have this size, the alignment is no power of two, or the block alone is larger than a limit.
     TENZOR_NEVER_FITS = 1,
     /// A limit would be exceeded, even with nothing kept for reuse.
     TENZOR_OVER_LIMIT = 2,
@@ -36,7 +36,7 @@ pub const TENZOR_MESSAGE: usize = 256;
 pub struct tenzor_error {
     /// What kind of failure.
     pub kind: tenzor_error_kind,
-    /// The bytes that were asked for, and their alignment; 0 if it was no request for memory.
+    /// The bytes that were asked for, and their alignment; 0 if it was no request for a block, or there is no allocator.
     pub requested: usize,
     /// See `requested`.
     pub alignment: usize,
@@ -54,6 +54,10 @@ pub struct tenzor_error {
 pub(crate) enum Failure {
     Memory(AllocError),
     Request(Layout),
+    /// No block can have this size and alignment.
+    Impossible(usize, usize),
+    /// There is no memory for what keeps the books.
+    NoRoom,
     InUse(String),
     Invalid(&'static str),
 }
@@ -66,10 +70,7 @@ impl From<AllocError> for Failure {
 
 /// A request that no layout can express, or whose alignment is none.
 pub(crate) fn layout(size: usize, align: usize) -> Result<Layout, Failure> {
-    if !align.is_power_of_two() {
-        return Err(Failure::Invalid("the alignment is no power of two"));
-    }
-    Layout::from_size_align(size, align).map_err(|_| Failure::Invalid("no block can have this size and alignment"))
+    Layout::from_size_align(size, align).map_err(|_| Failure::Impossible(size, align))
 }
 
 impl Failure {
@@ -101,6 +102,17 @@ impl Failure {
                 error.kind = TENZOR_REFUSED;
                 (error.requested, error.alignment) = (request.size(), request.align());
                 write(&mut error.message, format_args!("there is no memory for {} bytes", request.size()));
+            }
+            Self::Impossible(size, align) => {
+                error.kind = TENZOR_NEVER_FITS;
+                (error.requested, error.alignment) = (size, align);
+                let is_aligned = align.is_power_of_two();
+                let why = if is_aligned { "no block can have this size" } else { "the alignment is no power of two" };
+                write(&mut error.message, format_args!("cannot allocate {size} bytes aligned to {align}: {why}"));
+            }
+            Self::NoRoom => {
+                error.kind = TENZOR_REFUSED;
+                write(&mut error.message, "there is no memory for what keeps the books of it");
             }
             Self::InUse(what) => {
                 error.kind = TENZOR_IN_USE;

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
 use tenzor_memory::{Backing, Grounds, Pages, Refused};
-use tenzor_table::{Counts, Heap, OWN, Row, Settings};
+use tenzor_table::{Counts, Heap, OWN, Row, Settings, is_there_room};
 
 use crate::error::{Failure, answer, tenzor_error};
 
@@ -60,11 +60,15 @@ impl Shared {
     }
 }
 
+/// The most bytes that a heap takes for several blocks at once.
+const PIECE: usize = 256 << 10;
+
 /// The reason is looked for where it is.
 #[cold]
 fn refused(heap: &Heap, layout: Layout) -> Refused {
     let (limit, in_use) = ((heap.limit)(), counts(heap).bytes_in_use_rounded);
-    if limit.saturating_sub(in_use) < layout.size() {
+    // A small block is cut from some pages.
+    if limit.saturating_sub(in_use) < layout.size().max(PIECE) {
         return Refused::over_limit("the process's heap", layout, limit, in_use);
     }
     Refused
@@ -119,7 +123,7 @@ unsafe impl Backing for Shared {
     }
 }
 
-/// Asked before the heap refuses a request of `size` bytes: may free memory, and says whether the request is to be tried once more.
+/// Asked before the heap refuses a request of `size` bytes: may free memory, and says whether the request is to be tried again.
 pub type tenzor_refusal_handler =
     Option<unsafe extern "C" fn(context: *mut c_void, size: usize, alignment: usize) -> bool>;
 
@@ -222,13 +226,18 @@ pub(crate) fn be_asked() {
 }
 
 /// Asks `handler` before the heap refuses a request, once what is kept for reuse was given up. It runs in the thread that requests, in the midst of the
-/// request, and may free memory; null for none. It may be called at any time from then on, also after another took its place.
+/// request, and may free memory; null for none. It may be asked several times for a request, and at any time from then on, also after another took its place.
+/// Returns whether there was memory to note it.
 #[unsafe(no_mangle)]
-pub extern "C" fn tenzor_heap_on_refusal(handler: tenzor_refusal_handler, context: *mut c_void) {
+pub extern "C" fn tenzor_heap_on_refusal(handler: tenzor_refusal_handler, context: *mut c_void) -> bool {
+    if !is_there_room() {
+        return false;
+    }
     // It is a few bytes each time, which stay: another thread may be about to call it.
     let kept = Box::into_raw(Box::new((handler, context)));
     HANDLER.store(kept, Release);
     (heap().on_refusal)(Some(give_way));
+    true
 }
 
 /// Statistics of the heap, whoever's it is.

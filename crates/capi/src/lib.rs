@@ -16,3 +16,6 @@ mod budget;
 mod error;
 mod heap;
 mod stats;
+
+#[global_allocator]
+static INTERNAL: tenzor_table::Internal = tenzor_table::Internal;

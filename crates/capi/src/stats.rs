@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 use tenzor_memory::{ArenaUsage, PlannedStats, Stats};
-use tenzor_table::{Counts, Cut};
+use tenzor_table::{Counts, Cut, is_there_room};
 
 use crate::allocator::{Kind, tenzor_allocator};
 use crate::heap;
@@ -71,6 +71,7 @@ fn stats(allocator: &tenzor_allocator, takes_peaks: bool) -> Json {
             json.allocator = "arena";
             json.blocks = Some(usage.blocks);
             json.stats = of_arena(&usage);
+            json.stats.failures = allocator.failures.get();
         }
         Kind::Planned(planned) => {
             json.allocator = "planned";
@@ -81,8 +82,8 @@ fn stats(allocator: &tenzor_allocator, takes_peaks: bool) -> Json {
     json
 }
 
-/// Writes the statistics of an allocator: of a planned one, those of its pool, which serves what is not planned; of an arena, what was requested since the last
-/// reset. With `take_peaks`, the peaks are taken anew then, but for an arena's. Returns whether there is such an allocator.
+/// Writes the statistics of an allocator: of a planned one, those of its pool, which serves its block and what is not planned; of an arena, what was requested
+/// since the last reset, freed or not, of which nothing else is counted but what was refused. With `take_peaks`, the peaks are taken anew then, but for an arena's. Returns whether there is such an allocator.
 ///
 /// # Safety
 /// `allocator` and `stats` are null or valid.
@@ -115,7 +116,7 @@ pub unsafe extern "C" fn tenzor_plan_stats_of(
 }
 
 /// Writes the statistics of an allocator as JSON that ends with a zero, as much as there is room for, with a row for each size class. Returns the bytes of
-/// all of it, without the zero; 0 if there is no such allocator.
+/// all of it, without the zero; 0 if there is no such allocator, or no memory.
 ///
 /// # Safety
 /// `allocator` is null or valid; so many bytes may be written at `text`, which may be null if `room` is 0.
@@ -126,7 +127,7 @@ pub unsafe extern "C" fn tenzor_stats_json(
     room: usize,
 ) -> usize {
     // SAFETY: the caller's word.
-    let Some(allocator) = (unsafe { allocator.as_ref() }) else { return 0 };
+    let Some(allocator) = (unsafe { allocator.as_ref() }).filter(|_| is_there_room()) else { return 0 };
     let json = serde_json::to_string(&stats(allocator, false)).unwrap_or_default();
     let room = if text.is_null() { 0 } else { room };
     // SAFETY: the caller's word; the last byte is for the zero.

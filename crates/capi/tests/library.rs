@@ -105,7 +105,10 @@ fn the_header_is_for_c_plus_plus_as_well() {
 fn the_examples_do_what_they_say() {
     let told = [
         ("pool", "50 requests, 2 of them reached the heap\n1 block of the allocator is in use\n"),
-        ("arena", "990 letters in 1048576 bytes\nthe alignment is no power of two\n"),
+        (
+            "arena",
+            "990 letters in 1048576 bytes\ncannot allocate 100 bytes aligned to 48: the alignment is no power of two\n",
+        ),
         ("plan", "of 20 steps were followed"),
     ];
     for (name, says) in told {

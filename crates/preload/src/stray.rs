@@ -96,6 +96,7 @@ fn may_be_libcs(block: NonNull<u8>, what: Stray, how: &str) -> bool {
         Some(Mapping::Anonymous) => true,
         Some(Mapping::Stack) => die(format_args!("{block:p} was {how}, where there is a stack")),
         Some(Mapping::File) => die(format_args!("{block:p} was {how}, where there is a file's mapping")),
+        Some(Mapping::Closed) => die(format_args!("{block:p} was {how}, where nothing may be read")),
         Some(Mapping::None) => die(format_args!("{block:p} was {how}, where nothing is mapped")),
         // Nobody knows.
         None => true,
@@ -113,6 +114,8 @@ enum Mapping {
     Anonymous,
     File,
     Stack,
+    /// Not to be read.
+    Closed,
 }
 
 impl Mapping {
@@ -151,6 +154,7 @@ impl Mapping {
                     let has_stack = (line.start..line.end).contains(&stack) || line.name == "[stack]";
                     return Some(match () {
                         () if has_stack => Self::Stack,
+                        () if !line.is_readable => Self::Closed,
                         () if line.name.is_empty() || line.name == "[heap]" || line.name.starts_with("[anon") => {
                             Self::Anonymous
                         }
@@ -171,6 +175,7 @@ impl Mapping {
 struct Line<'a> {
     start: usize,
     end: usize,
+    is_readable: bool,
     name: &'a str,
 }
 
@@ -181,7 +186,7 @@ impl<'a> Line<'a> {
         let hex = |text| usize::from_str_radix(text, 16).ok();
         // The access, the offset, the device, the file's number.
         let name = rest.splitn(5, ' ').nth(4).unwrap_or_default().trim();
-        Some(Self { start: hex(start)?, end: hex(end)?, name })
+        Some(Self { start: hex(start)?, end: hex(end)?, is_readable: rest.starts_with('r'), name })
     }
 }
 

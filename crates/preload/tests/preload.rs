@@ -112,7 +112,7 @@ fn every_misuse_ends_the_process_with_a_line() {
     let program = program("misuse");
     for checks in [false, true] {
         let count: usize = text(&run_checked(&program, &[], checks)).trim().parse().unwrap();
-        assert!(count >= if checks { 31 } else { 25 });
+        assert!(count >= if checks { 32 } else { 26 });
         for number in 1..=count {
             let output = run_checked(&program, &[&number.to_string()], checks);
             let text = text(&output);

@@ -1,9 +1,11 @@
-//! One heap between the libraries of Tenzor for C, where both are loaded.
+//! What the libraries of Tenzor for C share: one heap between them, where both are loaded, and where their own books are.
 //!
 //! Each has the heap's code in it, and what is static there. So the one that replaces malloc shows a table of what its heap does, by the name
 //! `tenzor_heap_1`, and the other one, with the C API, uses that where it is there, and else its own. The number in the name is that of the table's
 //! form: fields are added at its end only, and [`bytes`](Heap::bytes) says which are there.
 #![allow(unsafe_code)]
+
+mod internal;
 
 use std::alloc::Layout;
 use std::fmt::{self, Write};
@@ -14,6 +16,8 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
 use tenzor_memory::{AllocError, Background, Backing, BucketStats, HeapConfig, HugePages, Pages, Stats, TenzorMalloc};
+
+pub use self::internal::{Internal, is_there_room};
 
 /// No limit, no bound, never: what a number says that has no value.
 pub const NONE: usize = usize::MAX;
@@ -79,11 +83,11 @@ pub struct Counts {
     pub overhead_bytes: usize,
     /// Bytes held: in use rounded, pooled, and overhead. Of the heap: resident bytes.
     pub reserved_bytes: usize,
-    /// The largest `reserved_bytes` so far, or since the peaks were taken.
+    /// The largest `reserved_bytes` so far, or since the peaks were taken, without what was on its way in other threads.
     pub peak_reserved_bytes: usize,
     /// Blocks, or of the heap ranges of pages, given back.
     pub released: u64,
-    /// Requests refused.
+    /// Requests refused, but for those that no block can serve.
     pub failures: u64,
 }
 

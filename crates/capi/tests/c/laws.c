@@ -15,15 +15,16 @@ static void errors_say_why(void) {
     tenzor_error error;
     tenzor_pool_config config = tenzor_pool_config_default();
     config.limit = MIB;
-    tenzor_allocator *pool = tenzor_pool_create(&config, NULL);
+    tenzor_allocator *pool = tenzor_pool_create(&config, NULL, &error);
     void *kept = tenzor_alloc(pool, MIB / 2 + 1, &error);
     MUST(kept != NULL);
     MUST(tenzor_alloc(pool, MIB / 2, &error) == NULL && error.kind == TENZOR_OVER_LIMIT);
     MUST(error.requested == MIB / 2 && error.alignment == TENZOR_ALIGNMENT && error.limit == MIB && error.in_use > MIB / 2);
     MUST(strstr(error.message, "over the limit of 1 MiB") != NULL);
     MUST(tenzor_alloc(pool, 2 * MIB, &error) == NULL && error.kind == TENZOR_NEVER_FITS);
-    MUST(tenzor_alloc(pool, SIZE_MAX, &error) == NULL && error.kind == TENZOR_INVALID);
-    MUST(tenzor_aligned_alloc(pool, 3, 1, &error) == NULL && error.kind == TENZOR_INVALID && error.limit == SIZE_MAX);
+    MUST(tenzor_alloc(pool, SIZE_MAX, &error) == NULL && error.kind == TENZOR_NEVER_FITS && error.requested == SIZE_MAX);
+    MUST(tenzor_aligned_alloc(pool, 3, 1, &error) == NULL && error.kind == TENZOR_NEVER_FITS && error.limit == SIZE_MAX);
+    MUST(error.alignment == 3 && strstr(error.message, "power of two") != NULL);
     MUST(tenzor_alloc(NULL, 1, &error) == NULL && error.kind == TENZOR_INVALID);
     MUST(tenzor_alloc(NULL, 1, NULL) == NULL);
     MUST(tenzor_resize(pool, kept, MIB / 2 + 1, 3 * MIB, &error) == NULL);
@@ -34,7 +35,7 @@ static void errors_say_why(void) {
     MUST(!tenzor_allocator_destroy(tenzor_heap(), &error) && error.kind == TENZOR_INVALID);
     // A message that is longer than its place ends at a whole character.
     tenzor_budget *budget = tenzor_budget_create("\xc3\xa4\xc3\xb6\xc3\xbc \xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac", 10, NULL, &error);
-    pool = tenzor_pool_create(NULL, budget);
+    pool = tenzor_pool_create(NULL, budget, &error);
     MUST(tenzor_alloc(pool, 100, &error) == NULL && error.kind == TENZOR_NEVER_FITS && strlen(error.message) < TENZOR_MESSAGE);
     MUST(tenzor_budget_create(NULL, 1, NULL, &error) == NULL && tenzor_budget_create("\xff", 1, NULL, &error) == NULL);
     MUST(tenzor_allocator_destroy(pool, NULL));
@@ -88,8 +89,8 @@ static void every_kind_holds(void) {
     tenzor_error error;
     tenzor_budget *parent = tenzor_budget_create("parent", 512 * MIB, NULL, &error);
     tenzor_budget *budget = tenzor_budget_create("child", SIZE_MAX, parent, &error);
-    tenzor_allocator *kinds[] = {tenzor_heap(), tenzor_pool_create(NULL, NULL), tenzor_pool_create(NULL, budget),
-                                 tenzor_arena_create(0, budget), tenzor_planned_create(NULL, budget)};
+    tenzor_allocator *kinds[] = {tenzor_heap(), tenzor_pool_create(NULL, NULL, NULL), tenzor_pool_create(NULL, budget, &error),
+                                 tenzor_arena_create(0, budget, NULL), tenzor_planned_create(NULL, budget, NULL)};
     for (int i = 0; i < 5; i++) {
         blocks_hold(kinds[i], 7 + i, 20000);
         if (i < 3) {
@@ -134,14 +135,14 @@ static bool spill(void *context, size_t missing) {
 
 static void pressure_is_told(void) {
     tenzor_budget *budget = tenzor_budget_create("cache", 4 * MIB, NULL, NULL);
-    struct cache cache = {tenzor_pool_create(NULL, budget), NULL, 0};
+    struct cache cache = {tenzor_pool_create(NULL, budget, NULL), NULL, 0};
     cache.block = tenzor_alloc(cache.pool, 3 * MIB, NULL);
     MUST(tenzor_budget_on_pressure(budget, spill, &cache));
     void *block = tenzor_alloc(cache.pool, 2 * MIB, NULL);
     MUST(block != NULL && cache.asked == 1);
     tenzor_free(cache.pool, block, 2 * MIB);
     // What a pool keeps gives way to another allocator of the budget.
-    tenzor_allocator *arena = tenzor_arena_create(0, budget);
+    tenzor_allocator *arena = tenzor_arena_create(0, budget, NULL);
     MUST(tenzor_alloc(arena, 3 * MIB, NULL) != NULL && cache.asked == 1);
     MUST(tenzor_budget_set_limit(budget, MIB) && tenzor_budget_trim(budget) == 0);
     MUST(tenzor_budget_on_pressure(budget, NULL, NULL));
@@ -171,7 +172,7 @@ static void the_heap_is_one(void) {
     tenzor_error error;
     tenzor_pool_config large = tenzor_pool_config_default();
     large.max_pool_size = 1000 * MIB;
-    tenzor_allocator *pool = tenzor_pool_create(&large, NULL);
+    tenzor_allocator *pool = tenzor_pool_create(&large, NULL, &error);
     void *kept[3];
     for (int i = 0; i < 3; i++)
         kept[i] = tenzor_alloc(pool, 20 * MIB + (size_t)i, &error);
@@ -196,6 +197,41 @@ static void the_heap_is_one(void) {
     MUST(tenzor_allocator_destroy(pool, NULL));
 }
 
+// Where a heap is full, all that needs memory says so, or has it; and small requests have their reason.
+static void a_full_heap_is_told(void) {
+    tenzor_error error;
+    tenzor_stats stats;
+    tenzor_stats_of(tenzor_heap(), false, &stats);
+    tenzor_heap_config config = tenzor_heap_config_unchanged();
+    config.limit = stats.bytes_in_use_rounded + 4 * MIB;
+    MUST(tenzor_heap_configure(&config, NULL));
+    void **all = NULL, **next;
+    size_t count = 0;
+    while ((next = tenzor_alloc(tenzor_heap(), 1000, &error)) != NULL)
+        *next = all, all = next, count++;
+    MUST(count > 1000 && error.kind == TENZOR_OVER_LIMIT && error.limit == config.limit && error.requested == 1000);
+    while (tenzor_is_malloc() && malloc(16) != NULL) {
+    }
+    for (int i = 0; i < 100; i++) {
+        tenzor_allocator *made[] = {tenzor_pool_create(NULL, NULL, &error), tenzor_arena_create(MIB, NULL, &error),
+                                    tenzor_planned_create(NULL, NULL, &error)};
+        for (int kind = 0; kind < 3; kind++) {
+            MUST(made[kind] == NULL || tenzor_alloc(made[kind], 100000, &error) == NULL || kind == 1);
+            MUST(tenzor_allocator_destroy(made[kind], &error));
+        }
+        tenzor_budget_destroy(tenzor_budget_create("full", 1, NULL, &error));
+        char text[4000];
+        tenzor_stats_json(tenzor_heap(), text, sizeof text);
+    }
+    config.limit = SIZE_MAX;
+    MUST(tenzor_heap_configure(&config, NULL));
+    for (; all != NULL; all = next)
+        next = *all, tenzor_free(tenzor_heap(), all, 1000);
+    tenzor_allocator *arena = tenzor_arena_create(0, NULL, &error);
+    MUST(tenzor_alloc(arena, SIZE_MAX / 2 - 100, &error) == NULL && tenzor_stats_of(arena, false, &stats) && stats.failures == 1);
+    MUST(tenzor_allocator_destroy(arena, NULL));
+}
+
 int main(int count, char **args) {
     MUST(count == 2 && tenzor_is_malloc() == (strcmp(args[1], "malloc") == 0));
     MUST(strcmp(tenzor_version(), "0.1.0") == 0);
@@ -203,5 +239,6 @@ int main(int count, char **args) {
     every_kind_holds();
     pressure_is_told();
     the_heap_is_one();
+    a_full_heap_is_told();
     return 0;
 }

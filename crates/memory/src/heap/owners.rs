@@ -69,7 +69,7 @@ impl fmt::Display for Holding {
                 class @ Place::Class(_) => write!(f, "a block of up to {} bytes", class.capacity()),
             },
             Self::Free => write!(f, "free memory"),
-            Self::Nothing => write!(f, "no block of the heap"),
+            Self::Nothing => write!(f, "no start of a block of the heap"),
         }
     }
 }

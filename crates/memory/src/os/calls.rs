@@ -145,3 +145,9 @@ mod chosen {
 }
 
 pub(super) use chosen::*;
+
+/// By which it is tried whether addresses may be had: who watches over them, as sanitizers do, is asked as well, where that may be.
+#[cfg(tenzor_shared)]
+pub(super) use chosen::{mmap as try_mmap, munmap as try_munmap};
+#[cfg(not(tenzor_shared))]
+pub(super) use libc::{mmap as try_mmap, munmap as try_munmap};

@@ -282,8 +282,8 @@ impl Linux {
             let at = std::ptr::without_provenance_mut(at);
             // SAFETY: nothing that exists is replaced; what is mapped goes at once, and nobody knows of it.
             unsafe {
-                let found = calls::mmap(at, bytes, libc::PROT_NONE, PRIVATE | libc::MAP_NORESERVE, -1, 0);
-                (found != libc::MAP_FAILED && calls::munmap(found, bytes) == 0).then(|| found.addr())
+                let found = calls::try_mmap(at, bytes, libc::PROT_NONE, PRIVATE | libc::MAP_NORESERVE, -1, 0);
+                (found != libc::MAP_FAILED && calls::try_munmap(found, bytes) == 0).then(|| found.addr())
             }
         };
         let is_free = |at| probe(at, PAGE) == Some(at);

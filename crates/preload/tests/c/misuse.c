@@ -46,6 +46,9 @@ static void in_the_code(void) { free(hide((void *)(uintptr_t)run_twice)); }
 static void at_a_literal(void) { free(hide((void *)(uintptr_t) "literal")); }
 static void nowhere(void) { free(hide((void *)0x10)); }
 static void nowhere_far(void) { free(hide((void *)0x5a5a5a5a5a50)); }
+static void where_nothing_may_be_read(void) {
+    free((char *)hide(mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) + 16);
+}
 static void sized_too_large(void) { free_sized(hide(block(1000)), 5000); }
 static void sized_too_small(void) { free_sized(hide(block(1000)), 10); }
 static void sized_otherwise_for_a_run(void) { free_sized(hide(block(1000000)), 1000001); }
@@ -127,7 +130,7 @@ static void small_asked_for_its_size_after_a_free(void) {
 
 static void (*const misuses[])(void) = {
     run_twice, aligned_run_twice, within_a_run, near_the_start_of_a_run, within_a_small_block, odd_within_a_small_block,
-    within_a_block_of_pages, within_the_first_page_of_some, on_the_stack, in_the_data, in_the_code, at_a_literal, nowhere, nowhere_far,
+    within_a_block_of_pages, within_the_first_page_of_some, on_the_stack, in_the_data, in_the_code, at_a_literal, nowhere, nowhere_far, where_nothing_may_be_read,
     sized_too_large, sized_too_small, sized_otherwise_for_a_run, aligned_sized_wrongly, resized_after_a_free, resized_within,
     resized_on_the_stack, asked_for_its_size_within, never_given, run_twice_by_another_thread, moved_from,
 };
