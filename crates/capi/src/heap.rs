@@ -60,16 +60,12 @@ impl Shared {
     }
 }
 
-/// The most bytes that a heap takes for several blocks at once.
-const PIECE: usize = 256 << 10;
-
 /// The reason is looked for where it is.
 #[cold]
 fn refused(heap: &Heap, layout: Layout) -> Refused {
-    let (limit, in_use) = ((heap.limit)(), counts(heap).bytes_in_use_rounded);
-    // A small block is cut from some pages.
-    if limit.saturating_sub(in_use) < layout.size().max(PIECE) {
-        return Refused::over_limit("the process's heap", layout, limit, in_use);
+    let mut in_use = 0;
+    if (heap.is_over_limit)(layout.size(), layout.align(), &mut in_use) {
+        return Refused::over_limit("the process's heap", layout, (heap.limit)(), in_use);
     }
     Refused
 }

@@ -22,10 +22,11 @@ use std::alloc::Layout;
 use std::fmt;
 use std::ptr::NonNull;
 
+use crate::error::AllocError;
 use crate::heap::Holding;
 use crate::heap::classes;
 use crate::os;
-use crate::process::by_address;
+use crate::process::{self, by_address};
 
 /// No block in use starts at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +109,22 @@ pub unsafe fn realloc(block: NonNull<u8>, new: Layout) -> Result<Option<NonNull<
 #[inline]
 pub fn size(block: NonNull<u8>) -> Result<usize, Stray> {
     by_address::place(block).map(|place| place.usable()).map_err(Stray::at(block))
+}
+
+/// What stands in the way of a request that was refused just now, as far as can be seen: whether it is the heap's limit, and what is in use.
+///
+/// ```
+/// use std::alloc::Layout;
+/// use tenzor_memory::{AllocErrorKind, HeapConfig, TenzorMalloc, malloc};
+///
+/// TenzorMalloc::new().configure(&HeapConfig::new().with_limit(64 << 20));
+/// let request = Layout::new::<[u8; 100 << 20]>();
+/// assert!(malloc::alloc(request).is_none());
+/// assert_eq!(malloc::why(request).kind(), AllocErrorKind::NeverFits);
+/// assert_eq!(malloc::why(request).limit(), Some(64 << 20));
+/// ```
+pub fn why(request: Layout) -> AllocError {
+    process::explain(request)
 }
 
 /// Says a line on standard error, as the heap says that something was freed wrongly, and ends the process.

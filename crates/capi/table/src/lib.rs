@@ -15,7 +15,10 @@ use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
-use tenzor_memory::{AllocError, Background, Backing, BucketStats, HeapConfig, HugePages, Pages, Stats, TenzorMalloc};
+use tenzor_memory::{
+    AllocError, AllocErrorKind, Background, Backing, BucketStats, HeapConfig, HugePages, Pages, Stats, TenzorMalloc,
+    malloc,
+};
 
 pub use self::internal::{Internal, is_there_room};
 
@@ -44,6 +47,8 @@ pub struct Heap {
     pub configure: extern "C" fn(settings: &Settings) -> bool,
     /// The limit that is in force.
     pub limit: extern "C" fn() -> usize,
+    /// Whether it is the limit that refused a request just now; if so, what is in use is written.
+    pub is_over_limit: extern "C" fn(size: usize, align: usize, in_use: &mut usize) -> bool,
     /// Who is asked before a request is refused, with its size and alignment.
     pub on_refusal: extern "C" fn(handler: Option<Handler>),
 }
@@ -204,8 +209,19 @@ impl Default for Settings {
 pub static OWN: Heap = TABLE;
 
 /// Its table, to be shown by a name.
-pub const TABLE: Heap =
-    Heap { bytes: size_of::<Heap>(), obtain, give_back, refit, stats, report, trim, configure, limit, on_refusal };
+pub const TABLE: Heap = Heap {
+    bytes: size_of::<Heap>(),
+    obtain,
+    give_back,
+    refit,
+    stats,
+    report,
+    trim,
+    configure,
+    limit,
+    is_over_limit,
+    on_refusal,
+};
 
 fn pointer(block: Option<NonNull<u8>>) -> *mut u8 {
     block.map_or(ptr::null_mut(), NonNull::as_ptr)
@@ -321,6 +337,13 @@ extern "C" fn configure(settings: &Settings) -> bool {
 
 extern "C" fn limit() -> usize {
     TenzorMalloc::new().config().limit.value.unwrap_or(NONE)
+}
+
+extern "C" fn is_over_limit(size: usize, align: usize, in_use: &mut usize) -> bool {
+    let Ok(request) = Layout::from_size_align(size, align) else { return false };
+    let why = malloc::why(request);
+    *in_use = why.in_use();
+    why.kind() != AllocErrorKind::BackingRefused
 }
 
 /// A [`Handler`], or null.

@@ -33,7 +33,6 @@ mod chosen {
 #[allow(clippy::missing_safety_doc)]
 mod chosen {
     use std::arch::asm;
-    use std::ptr;
     use std::time::Duration;
 
     use libc::{c_char, c_int, c_long, c_void, off_t, pollfd, rlimit, siginfo_t, sigset_t, size_t, ssize_t, timespec};
@@ -113,11 +112,18 @@ mod chosen {
         read(file: c_int, to: *mut c_void, bytes: size_t) -> ssize_t = SYS_read [file, to, bytes];
         write(file: c_int, from: *const c_void, bytes: size_t) -> ssize_t = SYS_write [file, from, bytes];
         fstat(file: c_int, to: *mut libc::stat) -> c_int = SYS_fstat [file, to];
-        getrlimit(which: libc::__rlimit_resource_t, to: *mut rlimit) -> c_int
-            = SYS_prlimit64 [0, which, ptr::null::<rlimit>(), to];
         sysinfo(to: *mut libc::sysinfo) -> c_int = SYS_sysinfo [to];
         sigtimedwait(set: *const sigset_t, told: *mut siginfo_t, at_most: *const timespec) -> c_int
             = SYS_rt_sigtimedwait [set, told, at_most, SIGNALS];
+    }
+
+    /// C libraries have the number of another type.
+    ///
+    /// # Safety
+    /// As the C library's.
+    pub(in crate::os) unsafe fn getrlimit(which: impl Into<i64>, to: *mut rlimit) -> c_int {
+        // SAFETY: the caller's word.
+        unsafe { syscall(libc::SYS_prlimit64, [0, which.into() as usize, 0, to as usize]) as c_int }
     }
 
     /// Without waiting.

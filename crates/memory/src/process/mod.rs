@@ -28,7 +28,7 @@ use std::ptr::NonNull;
 
 pub use self::footprint::Footprint;
 pub(crate) use self::footprint::footprint;
-pub(crate) use self::refusal::on_refusal;
+pub(crate) use self::refusal::{explain, on_refusal};
 pub(crate) use self::runs::relocate;
 pub(crate) use self::settings::{config, configure};
 

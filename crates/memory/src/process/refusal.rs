@@ -132,7 +132,7 @@ fn last_words(request: Layout) -> Option<NonNull<u8>> {
 }
 
 /// What stands in the way of a request.
-fn explain(request: Layout) -> AllocError {
+pub(crate) fn explain(request: Layout) -> AllocError {
     let limit = shards::limit();
     let Some(place) = classes::place(request) else {
         return AllocError::never_fits(request.size(), request.align());
