@@ -6,7 +6,6 @@ use std::ffi::{CStr, c_char, c_void};
 use std::ptr::{self, NonNull};
 
 use tenzor_memory::{Backing, Budget, Grounds, Refused};
-
 use tenzor_table::is_there_room;
 
 use crate::error::{Failure, answer, tenzor_error};

@@ -50,24 +50,23 @@ pub(crate) struct Shared;
 
 impl Shared {
     fn request(layout: Layout, zeroed: bool) -> Result<NonNull<u8>, Refused> {
-        let Some(heap) = other::heap() else {
-            return if zeroed { Pages.obtain_zeroed(layout) } else { Pages.obtain(layout) };
-        };
         if layout.size() == 0 {
             return Ok(NonNull::without_provenance(layout.align().try_into().map_err(|_| Refused)?));
         }
-        NonNull::new((heap.obtain)(layout.size(), layout.align(), zeroed)).ok_or_else(|| refused(heap, layout))
+        NonNull::new((heap().obtain)(layout.size(), layout.align(), zeroed)).ok_or_else(|| refused(layout))
     }
 }
 
-/// The reason is looked for where it is.
+/// The other library's reason is looked for there; our own heap has noted it.
 #[cold]
-fn refused(heap: &Heap, layout: Layout) -> Refused {
+fn refused(layout: Layout) -> Refused {
     let mut in_use = 0;
-    if (heap.is_over_limit)(layout.size(), layout.align(), &mut in_use) {
-        return Refused::over_limit("the process's heap", layout, (heap.limit)(), in_use);
+    match other::heap() {
+        Some(heap) if (heap.is_over_limit)(layout.size(), layout.align(), &mut in_use) => {
+            Refused::over_limit("the process's heap", layout, (heap.limit)(), in_use)
+        }
+        _ => Refused,
     }
-    Refused
 }
 
 fn counts(heap: &Heap) -> Counts {
@@ -77,7 +76,7 @@ fn counts(heap: &Heap) -> Counts {
     counts
 }
 
-// SAFETY: `Pages` promises it for both: the table is of its functions.
+// SAFETY: `Pages` promises it: a table is of its functions, whoever's.
 unsafe impl Backing for Shared {
     fn obtain(&self, layout: Layout) -> Result<NonNull<u8>, Refused> {
         Self::request(layout, false)
@@ -88,25 +87,15 @@ unsafe impl Backing for Shared {
     }
 
     unsafe fn give_back(&self, block: NonNull<u8>, layout: Layout) {
-        match other::heap() {
+        if layout.size() != 0 {
             // SAFETY: the caller's word, passed on.
-            None => unsafe { Pages.give_back(block, layout) },
-            Some(_) if layout.size() == 0 => {}
-            // SAFETY: the caller's word, passed on.
-            Some(heap) => unsafe { (heap.give_back)(block.as_ptr(), layout.size(), layout.align()) },
+            unsafe { (heap().give_back)(block.as_ptr(), layout.size(), layout.align()) };
         }
     }
 
     unsafe fn refit(&self, block: NonNull<u8>, old: Layout, new: Layout, zeroed: bool) -> Option<NonNull<u8>> {
-        match other::heap() {
-            // SAFETY: the caller's word, passed on.
-            None => unsafe { Pages.refit(block, old, new, zeroed) },
-            Some(heap) => {
-                // SAFETY: the caller's word, passed on.
-                let there = unsafe { (heap.refit)(block.as_ptr(), old.align(), old.size(), new.size(), zeroed) };
-                NonNull::new(there)
-            }
-        }
+        // SAFETY: the caller's word, passed on.
+        NonNull::new(unsafe { (heap().refit)(block.as_ptr(), old.align(), old.size(), new.size(), zeroed) })
     }
 
     fn is_pool(&self) -> bool {
