@@ -122,17 +122,8 @@ impl View {
 
     /// The block that starts at an address, which is the caller's; or what lies there instead.
     pub(crate) fn block(&self, at: NonNull<u8>) -> Result<Place, Holding> {
-        let (page, holding) = self.owners.at(at).ok_or(Holding::Nothing)?;
-        let offset = at.addr().get() % PAGE;
-        let place = match holding {
-            Holding::Slab { class, place, .. } => {
-                is_start(class, place as usize * PAGE + offset).then_some(Place::Class(class))
-            }
-            Holding::Run(run) => (offset == run.colour(page)).then(|| place_of_run(run)),
-            Holding::Parcel { number } => self.parcel_block(number, at).map(Place::Class),
-            Holding::FreeBlock { .. } | Holding::Free | Holding::Nothing => None,
-        };
-        place.ok_or(holding)
+        let place = self.cut_block(at).map(Place::Class).or_else(|| self.run(at).map(place_of_run));
+        place.ok_or_else(|| self.owners.at(at).map_or(Holding::Nothing, |(_, holding)| holding))
     }
 }
 
