@@ -21,6 +21,10 @@ pub(crate) const CLASS_PAGES: u32 = (CLASS_BLOCK / PAGE) as u32;
 pub(crate) const SLAB_CLASSES: usize = 31;
 pub(crate) const CLASSES: usize = SLAB_CLASSES + CLASS_BLOCK / PAGE - 1;
 
+/// Kinds of runs, by powers of two, of which a thread may keep one each; and all that it may keep blocks of: the classes, and behind them these.
+const KINDS: usize = 4;
+pub(crate) const KEPT_CLASSES: usize = CLASSES + KINDS;
+
 /// The most blocks that a slab has.
 pub(crate) const SLAB_BLOCKS: usize = 256;
 
@@ -32,18 +36,20 @@ const COLOURED: usize = 1 << 20;
 /// Offsets within a page are multiples of this.
 const LINE: usize = 64;
 
-/// Capacity in bytes of each class.
-const CAPACITIES: [u32; CLASSES] = {
-    let mut capacities = [0; CLASSES];
+/// Capacity in bytes of each class, and of each kind of runs the most.
+const CAPACITIES: [u32; KEPT_CLASSES] = {
+    let mut capacities = [0; KEPT_CLASSES];
     let mut class = 0;
-    while class < CLASSES {
+    while class < KEPT_CLASSES {
         capacities[class] = if class < 8 {
             (FINEST * (class + 1)) as u32
         } else if class < SLAB_CLASSES {
             let (octave, step) = ((class - 8) / 4, (class - 8) % 4 + 1);
             ((128 + 32 * step) << octave) as u32
-        } else {
+        } else if class < CLASSES {
             (PAGE * (class - SLAB_CLASSES + 2)) as u32
+        } else {
+            ((CLASS_BLOCK << (class - CLASSES + 1)) - PAGE) as u32
         };
         class += 1;
     }
@@ -213,6 +219,24 @@ pub(crate) fn run(request: Layout) -> Option<Run> {
     Run::new(request.size(), align, coloured)
 }
 
+/// The kind of a run, which takes the place of a class where a thread keeps it; none of one that is too large, or aligned to more than a page.
+#[inline]
+pub(crate) fn kind(run: Run) -> Option<usize> {
+    let kind = (run.pages / CLASS_PAGES).checked_ilog2()? as usize;
+    (run.pages > CLASS_PAGES && kind < KINDS && run.align == 1 && !run.coloured).then_some(CLASSES + kind)
+}
+
+/// The run for a request that has no class, with its kind, if it has one.
+#[inline]
+pub(crate) fn kind_and_run(request: Layout) -> Option<(usize, Run)> {
+    // All larger ones are of none, and mostly at once.
+    if request.size() >= COLOURED {
+        return None;
+    }
+    let run = run(request)?;
+    Some((kind(run)?, run))
+}
+
 /// The run that a block of a class without slabs is, where it lies in no parcel.
 pub(crate) fn class_run(class: usize) -> Run {
     Run { size: class_capacity(class), pages: class_pages(class), align: 1, coloured: false }
@@ -240,7 +264,7 @@ pub(crate) fn is_start(class: usize, offset: usize) -> bool {
         && offset + capacity as usize <= usize::from(SLAB_PAGES[class]) * PAGE
 }
 
-/// The bytes of each block of a class.
+/// The bytes of each block of a class, and of a kind the most.
 #[inline]
 pub(crate) const fn class_capacity(class: usize) -> usize {
     CAPACITIES[class] as usize
@@ -334,5 +358,16 @@ mod tests {
             assert_eq!(coloured, size >= COLOURED);
         }
         assert_eq!(place(layout(1 << 50, 1)), None);
+    }
+
+    #[test]
+    fn a_kind_is_all_below_a_power_of_two() {
+        assert_eq!(class_capacity(KEPT_CLASSES - 1), (1 << 20) - PAGE);
+        for pages in 1..2 * CAPACITIES[KEPT_CLASSES - 1] / PAGE as u32 {
+            let run = Run { size: pages as usize * PAGE, pages, align: 1, coloured: false };
+            let least = (CLASSES..KEPT_CLASSES).find(|&kind| class_capacity(kind) >= run.size);
+            assert_eq!(kind(run), least.filter(|_| pages > CLASS_PAGES), "{pages}");
+            assert_eq!(kind(Run { align: 2, ..run }), None);
+        }
     }
 }

@@ -114,6 +114,23 @@ impl View {
         self.owners.run(at)
     }
 
+    /// See [`OwnersView::keep`].
+    #[inline(always)]
+    pub(crate) fn keep(&self, start: NonNull<u8>, wanted: impl FnOnce(Run) -> bool) -> Option<(usize, Run)> {
+        self.owners.keep(start, wanted)
+    }
+
+    /// The run that was kept, and starts at an address.
+    pub(crate) fn kept(&self, start: NonNull<u8>) -> Option<Run> {
+        self.owners.kept(start)
+    }
+
+    /// See [`OwnersView::use_kept`].
+    #[inline(always)]
+    pub(crate) fn use_kept(&self, start: NonNull<u8>, run: Run) {
+        self.owners.use_kept(start, run);
+    }
+
     #[inline]
     fn parcel_block(&self, number: u32, at: NonNull<u8>) -> Option<usize> {
         let parcel = self.parcels.get(number)?;
@@ -179,10 +196,10 @@ impl<O: Os> Heap<O> {
 
     /// A run of pages, where there is a good one that needs nothing to be done. All of it may not be zero.
     #[inline]
-    pub(crate) fn obtain_at_once(&mut self, run: Run) -> Option<Granted> {
+    pub(crate) fn obtain_at_once(&mut self, run: Run) -> Option<NonNull<u8>> {
         let page = self.pages.take_at_once(run.pages, run.align)?;
         self.pages.owners().set_run(page, run);
-        Some(Granted { start: self.start_of(page, run), dirty: 0..run.size })
+        Some(self.start_of(page, run))
     }
 
     /// As [`obtain_run`](Self::obtain_run) for few pages, which need no alignment: all at once.
@@ -244,6 +261,17 @@ impl<O: Os> Heap<O> {
     #[inline]
     pub(crate) unsafe fn give_back_run(&mut self, run: Run, start: NonNull<u8>) -> bool {
         let Some(page) = self.page_of(run, start) else { return false };
+        self.pages.owners().set_free(page);
+        self.pages.give(page, run.pages);
+        true
+    }
+
+    /// Takes back a run that was [kept](View::keep), and is nobody's any more. Returns whether there was one; if not, nothing happened.
+    pub(crate) fn give_back_kept(&mut self, start: NonNull<u8>) -> bool {
+        let page = self.pages.space().page(start);
+        let Some((page, run)) = page.and_then(|page| Some((page, self.pages.owners().kept(page)?))) else {
+            return false;
+        };
         self.pages.owners().set_free(page);
         self.pages.give(page, run.pages);
         true

@@ -5,7 +5,7 @@
 //! | `00…` | nothing starts here that is in use |
 //! | `01` + 62 | the first or the last page of a free range, with its number; 0 if it has none yet |
 //! | `10` + 22 + 8 + 5 + 27 | a page of a slab: which of its pages, its class, its number; with the class 31, a page of a parcel |
-//! | `11` + 1 + 5 + 56 | the first page of a run: whether it is coloured, the logarithm of its alignment in pages, its bytes |
+//! | `11` + 1 + 5 + 1 + 55 | the first page of a run: whether it is coloured, the logarithm of its alignment in pages, whether a thread keeps it, its bytes |
 //!
 //! The blocks of classes that are whole pages are runs as well, unless they lie in a parcel: no other run of so few pages has no alignment.
 //! So a block's place and size follow from its address alone.
@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::space::{PAGES, Table, TableMemory, TableView};
-use crate::heap::classes::{PAGE, Place, Run, SLAB_CLASSES, class_capacity, place_of_run};
+use crate::heap::classes::{PAGE, Place, Run, SLAB_CLASSES, class_capacity, kind, place_of_run};
 use crate::os::Os;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -27,7 +27,9 @@ const RUN: u64 = 0b11 << 62;
 
 const COLOURED: u64 = 1 << 61;
 const ALIGN_SHIFT: u32 = 56;
-const SIZE: u64 = (1 << ALIGN_SHIFT) - 1;
+/// A run is free, and a thread's to use again.
+const KEPT: u64 = 1 << (ALIGN_SHIFT - 1);
+const SIZE: u64 = KEPT - 1;
 
 const CLASS_SHIFT: u32 = 27;
 const PLACE_SHIFT: u32 = CLASS_SHIFT + 5;
@@ -52,7 +54,7 @@ pub(crate) enum Holding {
     Parcel { number: u32 },
     /// The first page of a run of pages, or of a block of a class that is whole pages.
     Run(Run),
-    /// The first or the last page of a free range.
+    /// The first or the last page of a free range, or of a run that a thread keeps.
     Free,
     /// No block starts in this page.
     Nothing,
@@ -85,6 +87,11 @@ fn tag_of(run: Run) -> u64 {
 #[inline]
 fn run_of(tag: u64) -> Option<Run> {
     Run::new((tag & SIZE) as usize, 1 << (tag >> ALIGN_SHIFT & 31), tag & COLOURED != 0)
+}
+
+/// The run of a tag, if it was kept.
+fn kept(tag: u64) -> Option<Run> {
+    if tag & (KIND | KEPT) == RUN | KEPT { run_of(tag) } else { None }
 }
 
 /// All tags, for the one who writes them.
@@ -128,6 +135,11 @@ impl Owners {
     #[inline]
     pub(crate) fn is_run(&self, start: u32, run: Run) -> bool {
         self.tag(start) == tag_of(run)
+    }
+
+    /// The run that starts at a page and was kept.
+    pub(crate) fn kept(&self, start: u32) -> Option<Run> {
+        kept(self.tag(start))
     }
 
     /// A run is free from now on, but none of the extents yet.
@@ -201,6 +213,7 @@ fn decode(tag: u64) -> Holding {
             let (number, (class, place)) = (tag as u32 % SLABS as u32, class_and_place(tag));
             if class == PARCEL { Holding::Parcel { number } } else { Holding::Slab { class, number, place } }
         }
+        RUN if tag & KEPT != 0 => Holding::Free,
         RUN => run_of(tag).map_or(Holding::Nothing, Holding::Run),
         FREE => Holding::Free,
         _ => Holding::Nothing,
@@ -243,8 +256,43 @@ impl OwnersView {
     #[inline]
     pub(crate) fn run(&self, address: NonNull<u8>) -> Option<Run> {
         let (page, tag) = self.tag(address)?;
-        let run = if tag & KIND == RUN { run_of(tag)? } else { return None };
+        let run = if tag & (KIND | KEPT) == RUN { run_of(tag)? } else { return None };
         (address.addr().get() % PAGE == run.colour(page)).then_some(run)
+    }
+
+    /// The tag of the page that starts at an address.
+    #[inline(always)]
+    fn start(&self, address: NonNull<u8>) -> Option<&AtomicU64> {
+        let offset = address.addr().get().wrapping_sub(self.origin);
+        if offset.is_multiple_of(PAGE) { self.tags.get(u32::try_from(offset / PAGE).ok()?) } else { None }
+    }
+
+    /// The run in use that starts at an address is free from now on, and the calling thread's to [use](Self::use_kept) again. Returns it, with its
+    /// [kind]; `None` if there is none that has one, and is `wanted`: then nothing happened.
+    #[inline(always)]
+    pub(crate) fn keep(&self, address: NonNull<u8>, wanted: impl FnOnce(Run) -> bool) -> Option<(usize, Run)> {
+        let at = self.start(address)?;
+        let tag = at.load(Relaxed);
+        if tag & !SIZE != RUN {
+            return None;
+        }
+        let run = run_of(tag)?;
+        let kind = kind(run)?;
+        let kept = wanted(run) && at.compare_exchange(tag, tag | KEPT, Relaxed, Relaxed).is_ok();
+        kept.then_some((kind, run))
+    }
+
+    /// The run that was kept, and starts in an address's page.
+    pub(crate) fn kept(&self, address: NonNull<u8>) -> Option<Run> {
+        kept(self.tag(address)?.1)
+    }
+
+    /// A run that the calling thread kept, and nobody else has, is in use again.
+    #[inline(always)]
+    pub(crate) fn use_kept(&self, address: NonNull<u8>, run: Run) {
+        if let Some(at) = self.start(address) {
+            at.store(tag_of(run), Relaxed);
+        }
     }
 
     /// What blocks of classes are cut from, where an address lies in that.

@@ -8,9 +8,10 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 
 use super::cache::are_leases_given;
+use super::runs::{give_to_heap, keep};
 use super::shards::owner;
 use super::threads::at_hand;
-use super::{aside, give_back_run, give_back_slowly, obtain_class, obtain_run_start, relocate, resize};
+use super::{aside, give_back_slowly, obtain_class, obtain_run_start, relocate, resize};
 use crate::heap::Holding;
 use crate::heap::classes::{self, Place, class_capacity};
 
@@ -90,6 +91,9 @@ fn give_back_class_slowly(block: NonNull<u8>, class: usize, taken: bool) -> Resu
 /// What is neither a slab's nor a parcel's.
 #[inline(never)]
 fn give_back_other(block: NonNull<u8>) -> Result<(), Holding> {
+    if keep(block, |_| true) {
+        return Ok(());
+    }
     let found = match owner(block).run(block) {
         Some(run) => classes::place_of_run(run),
         None => place(block)?,
@@ -97,7 +101,7 @@ fn give_back_other(block: NonNull<u8>) -> Result<(), Holding> {
     match found {
         Place::Class(class) => give_back_class(block, class),
         Place::Run(run) => {
-            give_back_run(run, block);
+            give_to_heap(run, block);
             Ok(())
         }
     }

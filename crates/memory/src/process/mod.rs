@@ -35,7 +35,7 @@ pub(crate) use self::settings::{config, configure};
 use self::cache::{Cache, Tally};
 use self::errands::{keep_budget, once_more, pursue_all};
 use self::purger::Purger;
-use self::runs::{give_back_run, obtain_run, resize_run};
+use self::runs::{give_back_run, obtain_run, obtain_run_start, resize_run};
 use self::shards::{ShardState, Visit, enter_home, owner};
 use self::tally::Snapshot;
 use self::threads::{Caches, at_hand, current};
@@ -219,11 +219,6 @@ fn give_back_none(block: NonNull<u8>) {
     }
 }
 
-/// By itself, as [`obtain`] needs no room for a whole `Granted` then.
-fn obtain_run_start(request: Layout) -> Option<NonNull<u8>> {
-    obtain_run(request).map(|granted| granted.start)
-}
-
 #[cold]
 fn obtain_class(class: usize, request: Layout) -> Option<NonNull<u8>> {
     let attempt = || try_class(class, request);
@@ -282,6 +277,10 @@ fn grant(cache: &Cache, class: usize, size: usize) -> Option<NonNull<u8>> {
 /// A block of a class, and some more for the cache; `Some(None)` if there is no memory. `None` if there is none aside either.
 fn refill(cache: &'static Cache, class: usize, request: Layout, is_last: bool) -> Option<Option<NonNull<u8>>> {
     let mut visit = Visit::default();
+    // What a request finds does not depend on what the thread keeps.
+    if cache.keeps_runs() {
+        cache.give_runs(|kind, run| visit.give(kind, run));
+    }
     if class < SLAB_CLASSES {
         cache.widen(class, &mut |class, block| visit.give(class, block));
     }
@@ -354,9 +353,10 @@ fn drain_parcels(cache: &Cache, visit: &mut Visit) {
     cache.parcels.tell_nothing();
 }
 
-/// Time has passed: what the only thread has in parcels, and asked for none of, goes back.
+/// Time has passed: what the only thread has in parcels, and asked for none of, goes back; and what runs it keeps.
 fn tire() {
     let cache = at_hand();
+    runs::tire(cache);
     if cache.parcels.rest() {
         let _at_leases = cache.enter();
         drain_parcels(cache, &mut Visit::default());

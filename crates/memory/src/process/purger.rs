@@ -140,6 +140,19 @@ pub(super) fn freed_without_lock(cache: &Cache) {
     }
 }
 
+/// A free of a run that its thread keeps, and that is to look at the clock: now and then one does what all do that take the lock.
+#[cold]
+pub(super) fn freed_and_kept(cache: &Cache) {
+    if DUE.load(Relaxed) != NEVER {
+        cache.hasten();
+    } else if OPEN.load(Relaxed)
+        && let Some(inside) = shards::enter_home(cache)
+    {
+        return freed(inside, cache);
+    }
+    visit(cache);
+}
+
 /// The end of every other request under a shard's lock.
 #[inline]
 pub(super) fn counted(inside: Inside, cache: &Cache) {

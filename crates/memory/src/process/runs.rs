@@ -7,34 +7,87 @@ use std::ptr::{self, NonNull};
 
 use super::cache::{Cache, misuse};
 use super::errands::{keep_budget, let_others, meanwhile, once_more};
-use super::shards::{self, Inside, ShardState, enter_home, owner};
-use super::{aside, current, promote_now, purger, refusal};
+use super::shards::{self, Inside, ShardState, Visit, enter_home, owner};
+use super::{aside, at_hand, current, promote_now, purger, refusal};
 use crate::heap::classes::{self, Place, Run};
 use crate::heap::{Granted, Heap, Progress, Resize};
 use crate::os::Os;
+use crate::sync::atomic::Ordering::Relaxed;
 
 /// A run for a request that has no class.
-#[inline]
 pub(super) fn obtain_run(request: Layout) -> Option<Granted> {
-    let attempt = || try_request(request);
-    attempt().or_else(|| refusal::answer(request, attempt, |start| Granted { start, dirty: 0..0 }))
+    let mut dirty = 0..request.size();
+    let start = use_kept(request).or_else(|| obtain_from_heap(request, &mut dirty))?;
+    Some(Granted { start, dirty })
 }
 
-#[inline]
-fn try_request(request: Layout) -> Option<Granted> {
+/// As [`obtain_run`], where it may be dirty.
+#[inline(never)]
+pub(super) fn obtain_run_start(request: Layout) -> Option<NonNull<u8>> {
+    use_kept(request).or_else(|| obtain_from_heap(request, &mut (0..0)))
+}
+
+/// The start of a run that is granted under the lock.
+#[inline(never)]
+fn obtain_from_heap(request: Layout, dirty: &mut Range<usize>) -> Option<NonNull<u8>> {
+    try_request(request, dirty).or_else(|| obtain_refused(request, dirty))
+}
+
+#[cold]
+fn obtain_refused(request: Layout, dirty: &mut Range<usize>) -> Option<NonNull<u8>> {
+    refusal::answer(request, || try_request(request, dirty), |start| start)
+}
+
+#[inline(always)]
+fn try_request(request: Layout, dirty: &mut Range<usize>) -> Option<NonNull<u8>> {
     let cache = current();
+    // What is served aside is zero.
+    *dirty = 0..0;
     // One that is larger than any heap has none.
     let run = classes::run(request)?;
-    let Some(mut inside) = enter_home(cache) else {
-        return aside::obtain(request).map(|start| Granted { start, dirty: 0..0 });
-    };
-    if let Some(granted) = inside.heap.obtain_at_once(run) {
+    give_runs(cache);
+    let Some(mut inside) = enter_home(cache) else { return aside::obtain(request) };
+    if let Some(start) = inside.heap.obtain_at_once(run) {
         let counts = inside.shard.counts(cache);
         inside.tallies.served(counts, None, run.capacity(), request.size(), false);
         inside.note();
-        return Some(granted);
+        *dirty = 0..request.size();
+        return Some(start);
     }
-    obtain_other(cache, inside, run)
+    let granted = obtain_other(cache, inside, run)?;
+    *dirty = granted.dirty;
+    Some(granted.start)
+}
+
+/// A run for a request that has no class, if the calling thread kept one for it. All of it may not be zero.
+#[inline]
+fn use_kept(request: Layout) -> Option<NonNull<u8>> {
+    let (kind, run) = classes::kind_and_run(request)?;
+    let start = at_hand().pop_run(kind, run)?;
+    owner(start).use_kept(start, run);
+    Some(start)
+}
+
+/// Gives back what the calling thread keeps, before it asks the heap for more.
+#[inline]
+fn give_runs(cache: &Cache) {
+    if cache.keeps_runs() {
+        give_kept(cache);
+    }
+}
+
+#[cold]
+fn give_kept(cache: &Cache) {
+    let mut visit = Visit::default();
+    let _at_leases = cache.enter();
+    cache.give_runs(|kind, run| visit.give(kind, run));
+}
+
+/// Time has passed: what the only thread keeps, and used none of, goes back.
+pub(super) fn tire(cache: &Cache) {
+    if cache.runs_rest() {
+        give_kept(cache);
+    }
 }
 
 /// Whether a run cannot be had, whatever is freed.
@@ -88,7 +141,54 @@ fn try_run(cache: &Cache, mut inside: Inside, run: Run) -> Option<Granted> {
     Some(granted)
 }
 
+/// The calling thread keeps the run that starts at an address and is in use, if it is of a kind and `wanted`. Returns whether there was such a run; if not,
+/// nothing happened.
+#[inline(always)]
+pub(super) fn keep(start: NonNull<u8>, wanted: impl FnOnce(Run) -> bool) -> bool {
+    let Some((kind, run)) = owner(start).keep(start, wanted) else { return false };
+    let cache = at_hand();
+    let pushed = cache.push_run(kind, run, start);
+    if !pushed || cache.is_due() {
+        keep_slowly(kind, run, start, pushed);
+    }
+    true
+}
+
+#[cold]
+fn keep_slowly(kind: usize, run: Run, start: NonNull<u8>, pushed: bool) {
+    let cache = current();
+    if pushed {
+        return purger::freed_and_kept(cache);
+    }
+    if !cache.taken.load(Relaxed) {
+        owner(start).end_keeping(start);
+        return give_to_heap(run, start);
+    }
+    // It takes the place of another of its kind.
+    let mut visit = Visit::default();
+    {
+        let _at_leases = cache.enter();
+        cache.keep_run(kind, run, start, |kind, run| visit.give(kind, run));
+    }
+    match visit.end() {
+        Some(mut inside) => {
+            inside.tallies.settle(cache);
+            purger::freed(inside, cache);
+        }
+        None => purger::freed_without_lock(cache),
+    }
+}
+
+/// Takes a run back that was in use.
 pub(super) fn give_back_run(run: Run, start: NonNull<u8>) {
+    // What is not in use there is seen under the lock.
+    if !keep(start, |found| found == run) {
+        give_to_heap(run, start);
+    }
+}
+
+/// As [`give_back_run`], of one that is not to be kept.
+pub(super) fn give_to_heap(run: Run, start: NonNull<u8>) {
     let cache = current();
     let Some(mut inside) = owner(start).enter_for(cache) else { return leave_aside(run, start) };
     let counts = inside.shard.counts(cache);
@@ -124,6 +224,9 @@ pub(super) unsafe fn take_back_run<O: Os>(heap: &mut Heap<O>, run: Run, start: N
 pub(super) fn resize_run(block: NonNull<u8>, old: Layout, new: Layout) -> Option<Range<usize>> {
     let (before, after) = (classes::run(old)?, classes::run(new)?);
     let cache = current();
+    if after.pages > before.pages {
+        give_runs(cache);
+    }
     let mut inside = owner(block).enter()?;
     if after.pages > before.pages && is_beyond(&inside, after) {
         return None;
@@ -162,6 +265,7 @@ pub(crate) fn relocate(block: NonNull<u8>, old: Layout, new: Layout) -> Option<N
         return None;
     };
     let cache = current();
+    give_runs(cache);
     let mut inside = owner(block).enter()?;
     if is_beyond(&inside, after) {
         return None;

@@ -4,7 +4,7 @@ use super::cache::{Cache, Tally};
 use super::shards;
 use super::tuning::UNPUBLISHED_BYTES;
 use crate::heap::Heap;
-use crate::heap::classes::{CLASSES, PAGE, class_capacity};
+use crate::heap::classes::{CLASSES, KEPT_CLASSES, PAGE, class_capacity};
 use crate::layout::{BUCKETS, bucket_of};
 use crate::os::Os;
 use crate::stats::{BucketStats, Stats};
@@ -119,11 +119,18 @@ pub(super) fn forget_peak(in_use: usize) {
     PUBLISHED.peak.store(in_use.cast_signed(), Relaxed);
 }
 
+/// What threads hold of a class or kind.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    blocks: usize,
+    bytes: usize,
+}
+
 /// The sums of all counters.
 #[derive(Debug)]
 pub(super) struct Sums {
     sum: Tally,
-    held: [usize; CLASSES],
+    held: [Held; KEPT_CLASSES],
     /// Pages that are free in the parcels of threads.
     parcel_pages: usize,
     buckets: [Bucket; BUCKETS],
@@ -138,7 +145,7 @@ impl Sums {
     pub(super) fn new() -> Self {
         Self {
             sum: Tally::new(),
-            held: [0; CLASSES],
+            held: [Held { blocks: 0, bytes: 0 }; KEPT_CLASSES],
             parcel_pages: 0,
             buckets: Tallies::new().buckets,
             runs_rounded: 0,
@@ -158,7 +165,8 @@ impl Sums {
     pub(super) fn add_cache(&mut self, cache: &Cache) {
         cache.add_to(&mut self.sum);
         for (class, held) in self.held.iter_mut().enumerate() {
-            *held += cache.held(class);
+            held.blocks += cache.held(class);
+            held.bytes += cache.held_bytes(class);
         }
         self.parcel_pages += cache.parcels.free_pages();
     }
@@ -190,7 +198,8 @@ impl Sums {
             held: self.held,
             parcel_pages: self.parcel_pages,
             buckets: self.buckets,
-            runs_rounded: usize::try_from(self.runs_rounded.cast_signed()).unwrap_or(0),
+            runs_rounded: usize::try_from(self.runs_rounded.wrapping_add(self.sum.runs_rounded).cast_signed())
+                .unwrap_or(0),
             failures: self.failures,
             released: self.released,
             reserved: self.reserved,
@@ -203,7 +212,7 @@ impl Sums {
 #[derive(Debug)]
 pub(super) struct Snapshot {
     sum: Tally,
-    held: [usize; CLASSES],
+    held: [Held; KEPT_CLASSES],
     parcel_pages: usize,
     in_use: usize,
     peak: usize,
@@ -228,8 +237,7 @@ impl Snapshot {
 
     /// Bytes that threads have at hand: free blocks, and free pages of parcels.
     pub(super) fn held_by_threads(&self) -> usize {
-        let blocks: usize = self.held.iter().enumerate().map(|(class, held)| held * class_capacity(class)).sum();
-        blocks + self.parcel_pages * PAGE
+        self.held.iter().map(|held| held.bytes).sum::<usize>() + self.parcel_pages * PAGE
     }
 
     /// Bytes that are counted as resident.
@@ -241,14 +249,14 @@ impl Snapshot {
 impl From<Snapshot> for Stats {
     fn from(counted: Snapshot) -> Self {
         let mut rows: [(Bucket, usize, usize); BUCKETS] = counted.buckets.map(|bucket| (bucket, 0, 0));
-        for class in 0..CLASSES {
+        for (class, held) in counted.held.iter().enumerate() {
             let capacity = class_capacity(class);
             let (allocations, frees) = (counted.sum.allocations[class], counted.sum.frees[class]);
             let (bucket, kept, bytes) = &mut rows[bucket_of(capacity)];
             bucket.allocations += allocations;
             bucket.frees += frees;
-            *kept += counted.held[class];
-            *bytes += counted.held[class] * capacity;
+            *kept += held.blocks;
+            *bytes += held.bytes;
         }
         let buckets: Vec<BucketStats> = rows
             .iter()

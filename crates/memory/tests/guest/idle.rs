@@ -1,10 +1,10 @@
 //! What becomes of idle memory, and of the thread that gives it back: there is one only once the program has two itself, and it is no burden.
 
-use std::sync::mpsc;
+use std::sync::{Barrier, mpsc};
 use std::time::Duration;
 use std::{fs, io, ptr, thread};
 
-use tenzor_memory::{Background, HeapConfig, Origin};
+use tenzor_memory::{Background, HeapConfig, Origin, Pages};
 
 use crate::GLOBAL;
 use crate::block::Block;
@@ -84,12 +84,51 @@ fn small_pages_come_onto_huge_ones_though_nothing_is_to_be_given_back() {
     let block = Block::new(layout(64 * MIB, 64), 1);
     assert!(on_huge_pages() < 32 * MIB);
     let grew = within(Duration::from_secs(30), || {
-        drop(Block::new(layout(100_000, 8), 1));
+        // More than a thread keeps.
+        drop(Block::new(layout(MIB, 8), 1));
         on_huge_pages() > 48 * MIB
     });
     assert!(grew, "{} MiB are on huge pages", on_huge_pages() / MIB);
     assert!(purgers().is_empty(), "no thread is needed for that");
     drop(block);
+}
+
+/// More than a thread keeps for itself, but for what it freed last.
+const LARGE: usize = 900_000;
+
+fn large_blocks_that_threads_keep_go_back() {
+    let is_kept = || Pages.footprint().cached_bytes >= LARGE;
+    let use_one = || drop(Block::new(layout(LARGE, 8), 1));
+    GLOBAL.configure(&decays_within(400));
+    waste();
+    use_one();
+    assert!(is_kept());
+    let goes_back = || {
+        within(Duration::from_secs(30), || {
+            (0..100).for_each(|_| small_request());
+            !is_kept()
+        })
+    };
+    assert!(goes_back(), "{}", Pages.footprint());
+    // Another one sleeps, and its own requests do nothing for it.
+    let together = Barrier::new(2);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            together.wait();
+            use_one();
+            together.wait();
+            together.wait();
+        });
+        together.wait();
+        together.wait();
+        assert!(is_kept());
+        assert!(goes_back(), "{}", Pages.footprint());
+        use_one();
+        assert!(is_kept());
+        GLOBAL.trim();
+        assert!(!is_kept(), "{}", Pages.footprint());
+        together.wait();
+    });
 }
 
 fn without_a_thread_memory_goes_back_in_calls() {
@@ -190,6 +229,7 @@ pub(crate) const CASES: &[Case] = &[
         environment: &[("TENZOR_BACKGROUND", "0")],
         ..case("without_a_thread_memory_goes_back_in_calls", without_a_thread_memory_goes_back_in_calls)
     },
+    case("large_blocks_that_threads_keep_go_back", large_blocks_that_threads_keep_go_back),
     case(
         "small_pages_come_onto_huge_ones_though_nothing_is_to_be_given_back",
         small_pages_come_onto_huge_ones_though_nothing_is_to_be_given_back,

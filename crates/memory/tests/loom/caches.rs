@@ -16,6 +16,8 @@ use crate::sync::atomic::Ordering::Relaxed;
 const CLASS: usize = classes::CLASSES - 1;
 const SIZE: usize = 10;
 
+const RUN: classes::Run = classes::Run { size: 70_000, pages: 18, align: 1, coloured: false };
+
 /// Never used itself, so that its atomics are not made yet.
 static TEMPLATE: Cache = Cache::barren();
 
@@ -154,6 +156,68 @@ fn a_snapshot_errs_by_what_is_under_way_and_is_exact_at_rest() {
             assert_eq!(in_use(cache), SIZE as isize);
             assert_eq!(cache.settle(), (SIZE as isize, SIZE as isize), "in use now, and at most");
         }
+    });
+}
+
+/// As `process` does it, with a run.
+fn obtain_run(cache: &Cache, heap: &Shared) -> NonNull<u8> {
+    cache.pop_run(classes::CLASSES, RUN).unwrap_or_else(|| {
+        let _at_leases = cache.enter();
+        cache.give_runs(|kind, run| cache::give_back(&mut heap.lock().expect("no panics"), kind, run));
+        let run = heap.lock().expect("no panics").free.pop().expect("enough runs");
+        cache.served(None, RUN.size);
+        run
+    })
+}
+
+fn give_back_run(cache: &Cache, heap: &Shared, run: NonNull<u8>) {
+    if !cache.push_run(classes::CLASSES, RUN, run) {
+        let _at_leases = cache.enter();
+        let give = |kind, run| cache::give_back(&mut heap.lock().expect("no panics"), kind, run);
+        cache.keep_run(classes::CLASSES, RUN, run, give);
+    }
+}
+
+/// As below, of runs.
+#[test]
+fn a_run_that_is_kept_is_one_threads_at_a_time() {
+    model(2, || {
+        let cells: Arc<Vec<Cell>> = Arc::new((0..3).map(|_| Cell::new(0)).collect());
+        let heap = Arc::new(heap_of(&cells));
+        let cache = Arc::new(cache());
+        let run = obtain_run(&cache, &heap);
+        give_back_run(&cache, &heap, run);
+        assert!(cache.keeps_runs());
+        let owner = {
+            let (cache, heap) = (cache.clone(), heap.clone());
+            thread::spawn(move || {
+                let runs = [1, 2].map(|value| {
+                    let run = obtain_run(&cache, &heap);
+                    write(run, value);
+                    run
+                });
+                for (run, value) in runs.into_iter().zip(1..) {
+                    assert_eq!(read(run), value, "somebody else wrote here");
+                    give_back_run(&cache, &heap, run);
+                }
+            })
+        };
+        cache.call_in(false);
+        os::fence_threads();
+        cache.shut();
+        os::fence_threads();
+        let mut runs = Vec::new();
+        cache.take_out(0, 64, |one| runs.push(one));
+        for one in runs {
+            let Kept::Block(kind, run) = one else { panic!("it has no parcels") };
+            write(run, 3);
+            assert_eq!(read(run), 3, "somebody else wrote here");
+            cache::give_back(&mut heap.lock().expect("no panics"), kind, run);
+        }
+        owner.join().expect("no panics");
+        drain(&cache, &heap);
+        assert_eq!(in_use(&cache), 0);
+        assert_eq!(heap.lock().expect("no panics").free.len(), 3, "a run was lost or doubled");
     });
 }
 

@@ -26,6 +26,17 @@ static void run_twice(void) {
     free(hide(p));
     free(hide(p));
 }
+static void large_run_twice(void) {
+    void *p = block(3000000);
+    free(hide(p));
+    free(hide(p));
+}
+static void run_twice_with_another_between(void) {
+    void *p = block(100000), *other = block(110000);
+    free(hide(p));
+    free(hide(other));
+    free(hide(p));
+}
 static void aligned_run_twice(void) {
     void *p = aligned_alloc(1 << 16, 1000000);
     free(hide(p));
@@ -129,7 +140,7 @@ static void small_asked_for_its_size_after_a_free(void) {
 }
 
 static void (*const misuses[])(void) = {
-    run_twice, aligned_run_twice, within_a_run, near_the_start_of_a_run, within_a_small_block, odd_within_a_small_block,
+    run_twice, large_run_twice, run_twice_with_another_between, aligned_run_twice, within_a_run, near_the_start_of_a_run, within_a_small_block, odd_within_a_small_block,
     within_a_block_of_pages, within_the_first_page_of_some, on_the_stack, in_the_data, in_the_code, at_a_literal, nowhere, nowhere_far, where_nothing_may_be_read,
     sized_too_large, sized_too_small, sized_otherwise_for_a_run, aligned_sized_wrongly, resized_after_a_free, resized_within,
     resized_on_the_stack, asked_for_its_size_within, never_given, run_twice_by_another_thread, moved_from,

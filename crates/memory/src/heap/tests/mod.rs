@@ -46,8 +46,8 @@ impl<O: Caller> Heap<O> {
     fn obtain_in_pieces(&mut self, layout: Layout, hold: impl Fn()) -> Option<Granted> {
         match classes::place(layout)? {
             Place::Run(run) => {
-                if let Some(granted) = self.obtain_at_once(run) {
-                    return Some(granted);
+                if let Some(start) = self.obtain_at_once(run) {
+                    return Some(Granted { start, dirty: 0..run.size });
                 }
                 let mut request = self.obtain_run(run)?;
                 loop {

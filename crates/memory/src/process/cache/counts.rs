@@ -1,7 +1,7 @@
 //! What a cache counts.
 
 use super::{Cache, add};
-use crate::heap::classes::CLASSES;
+use crate::heap::classes::KEPT_CLASSES;
 use crate::sync::atomic::Ordering::Relaxed;
 
 /// What was counted so far.
@@ -9,19 +9,22 @@ use crate::sync::atomic::Ordering::Relaxed;
 pub(crate) struct Tally {
     pub(crate) allocated: usize,
     pub(crate) freed: usize,
-    /// Allocations and frees of each class.
-    pub(crate) allocations: [u64; CLASSES],
-    pub(crate) frees: [u64; CLASSES],
+    /// Allocations and frees of each class and kind.
+    pub(crate) allocations: [u64; KEPT_CLASSES],
+    pub(crate) frees: [u64; KEPT_CLASSES],
+    /// Bytes in the pages of runs that came in use without a lock, less those that went out of it so.
+    pub(crate) runs_rounded: usize,
 }
 
 impl Tally {
     pub(crate) const fn new() -> Self {
-        Self { allocated: 0, freed: 0, allocations: [0; CLASSES], frees: [0; CLASSES] }
+        Self { allocated: 0, freed: 0, allocations: [0; KEPT_CLASSES], frees: [0; KEPT_CLASSES], runs_rounded: 0 }
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
         self.allocated = self.allocated.wrapping_add(other.allocated);
         self.freed = self.freed.wrapping_add(other.freed);
+        self.runs_rounded = self.runs_rounded.wrapping_add(other.runs_rounded);
         for (sums, more) in [(&mut self.allocations, &other.allocations), (&mut self.frees, &other.frees)] {
             sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
         }
@@ -88,6 +91,7 @@ impl Cache {
         let freed = self.ceiling.load(Relaxed).wrapping_sub(self.peak.load(Relaxed).cast_unsigned());
         tally.freed = tally.freed.wrapping_add(freed);
         tally.allocated = tally.allocated.wrapping_add(self.allocated.load(Relaxed));
+        tally.runs_rounded = tally.runs_rounded.wrapping_add(self.runs.rounded());
         for (class, stack) in self.stacks.iter().enumerate() {
             tally.allocations[class] += stack.popped.load(Relaxed) as u64;
             tally.frees[class] += stack.pushed.load(Relaxed).wrapping_sub(stack.base.load(Relaxed)) as u64;

@@ -9,8 +9,8 @@
 use std::ptr::NonNull;
 
 use super::stack::BOTTOMS;
-use super::{Cache, Kept, add};
-use crate::heap::classes::{CLASSES, class_capacity};
+use super::{Cache, Kept};
+use crate::heap::classes::{KEPT_CLASSES, class_capacity};
 use crate::os;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::fence;
@@ -95,9 +95,9 @@ impl Cache {
             stack.bottom.store(lowest as u32, Relaxed);
             self.set_limit(class, lowest + lease);
         }
-        self.leased.iter().for_each(|leased| leased.store(0, Relaxed));
+        self.count_no_leases();
         for class in self.leasing() {
-            add(self.leased(class), self.stacks[class].lease() * class_capacity(class));
+            self.lease(class, self.stacks[class].lease() * class_capacity(class));
         }
         self.risen.store(0, Relaxed);
     }
@@ -158,7 +158,7 @@ impl Cache {
         for parcel in self.parcels.with_free() {
             if room == 0 {
                 self.gate.store(SHUT, Release);
-                return Some(CLASSES);
+                return Some(KEPT_CLASSES);
             }
             room -= 1;
             take(Kept::Pages(parcel, self.parcels.take_out(parcel)));

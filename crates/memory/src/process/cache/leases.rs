@@ -4,11 +4,12 @@ use std::ptr::NonNull;
 
 use super::super::pot::{self, Answer};
 use super::super::tuning::{
-    BLOCKS_DRAINED, LEASES_CUT_PART, PAGES_LEASED_BYTES, SLABS_LEASED_BYTES, UNFILLED_LEASES_ASKED,
+    BLOCKS_DRAINED, LEASES_CUT_PART, PAGES_LEASED_BYTES, RUNS_LEASED_BYTES, RUNS_LEASED_UNTOLD, SLABS_LEASED_BYTES,
+    UNFILLED_LEASES_ASKED,
 };
 use super::stack::{BOTTOMS, depth};
 use super::{Cache, add};
-use crate::heap::classes::{CLASSES, SLAB_CLASSES, class_capacity};
+use crate::heap::classes::{CLASSES, KEPT_CLASSES, PAGE, SLAB_CLASSES, class_capacity};
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::Relaxed;
 
@@ -30,10 +31,19 @@ fn is_pages(class: usize) -> bool {
     class >= SLAB_CLASSES
 }
 
+/// Whether it is a kind of runs, which are pages, too.
+fn is_runs(class: usize) -> bool {
+    class >= CLASSES
+}
+
 /// The classes alike.
 fn alike(class: usize) -> u64 {
-    let slabs = (1 << SLAB_CLASSES) - 1;
-    if is_pages(class) { !slabs } else { slabs }
+    let (slabs, pages) = ((1 << SLAB_CLASSES) - 1, (1 << CLASSES) - 1);
+    match class {
+        CLASSES.. => !pages,
+        SLAB_CLASSES.. => pages & !slabs,
+        _ => slabs,
+    }
 }
 
 impl Cache {
@@ -79,7 +89,7 @@ impl Cache {
     }
 
     /// Gives the oldest `count` blocks of a stack back.
-    fn give_back(&self, class: usize, count: usize, give: &mut impl FnMut(usize, NonNull<u8>)) {
+    pub(super) fn give_back(&self, class: usize, count: usize, give: &mut impl FnMut(usize, NonNull<u8>)) {
         let stack = &self.stacks[class];
         let (bottom, top) = (stack.bottom(), stack.top());
         debug_assert!(bottom + count <= top && top <= stack.limit());
@@ -117,7 +127,7 @@ impl Cache {
             }
         }
         if self.may_lease(class, bytes) {
-            add(self.leased(class), bytes);
+            self.lease(class, bytes);
             self.set_limit(class, stack.limit() + more);
         }
     }
@@ -144,24 +154,58 @@ impl Cache {
     }
 
     /// The bytes leased for classes like this one.
-    pub(super) fn leased(&self, class: usize) -> &AtomicUsize {
-        &self.leased[usize::from(is_pages(class))]
+    fn leased(&self, class: usize) -> &AtomicUsize {
+        &self.leased[usize::from(is_pages(class)) + usize::from(is_runs(class))]
+    }
+
+    /// So many bytes more are leased for classes like this one.
+    pub(super) fn lease(&self, class: usize, bytes: usize) {
+        add(self.leased(class), bytes);
+        if is_runs(class) {
+            self.tell_of_runs();
+        }
+    }
+
+    /// So many fewer.
+    fn end_lease(&self, class: usize, bytes: usize) {
+        self.lease(class, 0_usize.wrapping_sub(bytes));
+    }
+
+    /// Nothing counts as leased.
+    pub(super) fn count_no_leases(&self) {
+        self.leased.iter().for_each(|leased| leased.store(0, Relaxed));
+        self.tell_of_runs();
+    }
+
+    /// Of more than a little that is leased for runs is told, so that somebody looks after it once the thread asks for nothing.
+    fn tell_of_runs(&self) {
+        let leased = self.leased(CLASSES).load(Relaxed);
+        let told = if leased > RUNS_LEASED_UNTOLD { leased / PAGE } else { 0 };
+        let before = self.runs.tell(told);
+        pot::tell(told.saturating_sub(before));
+        pot::tell_less(before.saturating_sub(told));
     }
 
     pub(super) fn no_leases(&self) {
-        self.leased.iter().for_each(|leased| leased.store(0, Relaxed));
+        self.count_no_leases();
         self.leasing.store(0, Relaxed);
     }
 
     /// Whether there are parcels behind blocks of this class, with room for more.
     #[inline]
     pub(crate) fn is_of_parcels(&self, class: usize) -> bool {
-        is_pages(class) && !self.parcels.is_full()
+        is_pages(class) && !is_runs(class) && !self.parcels.is_full()
     }
 
     /// The most bytes that may be leased for classes like this one.
     fn total(&self, class: usize) -> usize {
-        if self.is_of_parcels(class) { PAGES_LEASED_BYTES } else { SLABS_LEASED_BYTES + self.allowance.load(Relaxed) }
+        if is_runs(class) {
+            RUNS_LEASED_BYTES
+        } else if self.is_of_parcels(class) {
+            PAGES_LEASED_BYTES
+        } else {
+            SLABS_LEASED_BYTES + self.allowance.load(Relaxed)
+        }
     }
 
     fn may_lease(&self, class: usize, bytes: usize) -> bool {
@@ -170,7 +214,7 @@ impl Cache {
 
     /// Takes a portion of the pot, if there is one, and there are no parcels behind these blocks; or gives its own back, if they are too much by now.
     fn ask_for(&self, class: usize, bytes: usize) -> bool {
-        if self.is_of_parcels(class) {
+        if is_runs(class) || self.is_of_parcels(class) {
             return false;
         }
         match pot::ask() {
@@ -189,7 +233,7 @@ impl Cache {
         }
         let unused = (stack.limit() - stack.top()) * class_capacity(class);
         if unused > 0 {
-            add(self.leased(class), 0_usize.wrapping_sub(unused));
+            self.end_lease(class, unused);
             self.set_limit(class, stack.top());
         }
     }
@@ -206,7 +250,7 @@ impl Cache {
         self.give_back(class, self.held(class), give);
         let stack = &self.stacks[class];
         let bytes = stack.lease() * class_capacity(class);
-        add(self.leased(class), 0_usize.wrapping_sub(bytes));
+        self.end_lease(class, bytes);
         self.set_limit(class, stack.bottom());
     }
 
@@ -220,7 +264,7 @@ impl Cache {
 
     /// Gives everything back.
     pub(crate) fn drain(&self, mut give: impl FnMut(usize, NonNull<u8>)) {
-        for class in 0..CLASSES {
+        for class in 0..KEPT_CLASSES {
             self.give_up(class, &mut give);
         }
         self.give_up_portions(usize::MAX);
@@ -229,7 +273,7 @@ impl Cache {
     /// Gives a part of it back, some 64 blocks; returns whether there may be more.
     pub(crate) fn drain_some(&self, mut give: impl FnMut(usize, NonNull<u8>)) -> bool {
         let mut given = 0;
-        for class in 0..CLASSES {
+        for class in 0..KEPT_CLASSES {
             if given >= BLOCKS_DRAINED {
                 return true;
             }

@@ -20,6 +20,7 @@ mod gate;
 mod home;
 mod leases;
 mod pace;
+mod runs;
 mod stack;
 
 use std::ptr::{self, NonNull};
@@ -30,11 +31,12 @@ use self::home::Home;
 #[cfg_attr(loom, allow(unused_imports))]
 pub(crate) use self::leases::{are_leases_given, give_leases};
 use self::pace::Patience;
+use self::runs::Runs;
 use self::stack::{BOTTOMS, SLOTS, Stack};
 use super::aside::take_back;
 use super::parcels::ThreadParcels;
 use crate::heap::Heap;
-use crate::heap::classes::CLASSES;
+use crate::heap::classes::{CLASSES, KEPT_CLASSES};
 use crate::heap::parcel::Parcel;
 use crate::os::{self, Os};
 use crate::sync::atomic::Ordering::{Relaxed, Release};
@@ -53,15 +55,16 @@ fn add(counter: &AtomicUsize, by: usize) -> usize {
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Cache {
-    stacks: [Stack; CLASSES],
+    stacks: [Stack; KEPT_CLASSES],
     /// Requested bytes handed out so far; bytes freed so far, and `peak`.
     allocated: AtomicUsize,
     ceiling: AtomicUsize,
     /// The largest difference of bytes handed out and freed (of either sign) since it was settled last, and what it was then.
     peak: AtomicIsize,
     settled: AtomicIsize,
-    /// The bytes of all leases of slabs' blocks, and of pages; and the class whose lease is next to be taken away.
-    leased: [AtomicUsize; 2],
+    runs: Runs,
+    /// The bytes of all leases of slabs' blocks, of pages, and of runs; and the class whose lease is next to be taken away.
+    leased: [AtomicUsize; 3],
     hand: AtomicUsize,
     /// The classes that have leases, a bit each.
     leasing: AtomicU64,
@@ -107,7 +110,8 @@ impl Cache {
             ceiling: AtomicUsize::new(0),
             settled: AtomicIsize::new(0),
             peak: AtomicIsize::new(0),
-            leased: [const { AtomicUsize::new(0) }; 2],
+            runs: Runs::none(),
+            leased: [const { AtomicUsize::new(0) }; 3],
             hand: AtomicUsize::new(0),
             leasing: AtomicU64::new(0),
             allowance: AtomicUsize::new(0),
@@ -122,7 +126,7 @@ impl Cache {
             before: AtomicPtr::new(ptr::null_mut()),
             number: AtomicUsize::new(0),
             left: AtomicPtr::new(ptr::null_mut()),
-            stacks: [const { Stack::none() }; CLASSES],
+            stacks: [const { Stack::none() }; KEPT_CLASSES],
             parcels: ThreadParcels::none(),
             slots: [const { AtomicPtr::new(ptr::null_mut()) }; SLOTS],
         }
@@ -164,11 +168,18 @@ impl Cache {
     /// Takes a block back, if there is room.
     #[inline]
     pub(crate) fn push(&self, class: usize, size: usize, block: NonNull<u8>) -> bool {
+        self.push_noting(class, size, block, || ())
+    }
+
+    /// As [`push`](Self::push), with something noted before, if there is room.
+    #[inline(always)]
+    fn push_noting(&self, class: usize, size: usize, block: NonNull<u8>, note: impl FnOnce()) -> bool {
         let stack = &self.stacks[class];
         let top = stack.top();
         if top >= stack.limit.load(Relaxed) as usize {
             return false;
         }
+        note();
         debug_assert!(top >= BOTTOMS[class] as usize && top < BOTTOMS[class + 1] as usize);
         // SAFETY: *Filled*: the top lies below the limit here, and that within the slots.
         unsafe { self.slots.get_unchecked(top) }.store(block.as_ptr(), Relaxed);
@@ -204,6 +215,7 @@ impl Cache {
                 counter.store(0, Relaxed);
             }
         }
+        self.runs.begin();
         self.parcels.begin();
         self.begin();
     }
@@ -215,10 +227,14 @@ impl Cache {
     }
 }
 
-/// Gives a block of a class to its heap.
+/// Gives a block of a class, or a run of a kind, to its heap.
 pub(super) fn give_back<O: Os>(heap: &mut Heap<O>, class: usize, block: NonNull<u8>) {
-    // SAFETY: *Filled*: the block is nobody else's.
-    if !unsafe { heap.give_back_block(class, block) || take_back(block) } {
+    let given = match class {
+        CLASSES.. => heap.give_back_kept(block),
+        // SAFETY: *Filled*: the block is nobody else's.
+        _ => unsafe { heap.give_back_block(class, block) || take_back(block) },
+    };
+    if !given {
         misuse(heap, block);
     }
 }

@@ -2,21 +2,24 @@
 
 use super::super::tuning::{STACK_BLOCKS, STACK_BYTES};
 use super::add;
-use crate::heap::classes::{CLASSES, class_capacity};
+use crate::heap::classes::{CLASSES, KEPT_CLASSES, class_capacity};
 use crate::sync::atomic::Ordering::{Relaxed, Release};
 use crate::sync::atomic::{AtomicU32, AtomicUsize};
 
-/// The most blocks in the stack of a class.
+/// The most blocks in the stack of a class; of a kind of runs there is one.
 pub(super) const fn depth(class: usize) -> usize {
+    if class >= CLASSES {
+        return 1;
+    }
     let blocks = STACK_BYTES / class_capacity(class);
     if blocks > STACK_BLOCKS { STACK_BLOCKS } else { blocks }
 }
 
 /// Where each class's stack begins in a cache's slots, and the end of the last one.
-pub(super) const BOTTOMS: [u32; CLASSES + 1] = {
-    let mut bottoms = [0; CLASSES + 1];
+pub(super) const BOTTOMS: [u32; KEPT_CLASSES + 1] = {
+    let mut bottoms = [0; KEPT_CLASSES + 1];
     let mut class = 0;
-    while class < CLASSES {
+    while class < KEPT_CLASSES {
         bottoms[class + 1] = bottoms[class] + depth(class) as u32;
         class += 1;
     }
@@ -24,7 +27,7 @@ pub(super) const BOTTOMS: [u32; CLASSES + 1] = {
 };
 
 /// All slots.
-pub(super) const SLOTS: usize = BOTTOMS[CLASSES] as usize;
+pub(super) const SLOTS: usize = BOTTOMS[KEPT_CLASSES] as usize;
 
 /// One class's stack: the slots from `bottom` to the top are filled, and those up to `limit` leased.
 ///

@@ -130,6 +130,28 @@ impl Shard {
         self.view.get()?.run(at)
     }
 
+    /// See [`View::keep`].
+    #[inline(always)]
+    pub(super) fn keep(&'static self, start: NonNull<u8>, wanted: impl FnOnce(Run) -> bool) -> Option<(usize, Run)> {
+        self.view.get()?.keep(start, wanted)
+    }
+
+    /// A run that was kept, and is nobody's any more, counts as in use. Returns what it is.
+    pub(super) fn end_keeping(&'static self, start: NonNull<u8>) -> Option<Run> {
+        let view = self.view.get()?;
+        let run = view.kept(start)?;
+        view.use_kept(start, run);
+        Some(run)
+    }
+
+    /// See [`View::use_kept`].
+    #[inline(always)]
+    pub(super) fn use_kept(&'static self, start: NonNull<u8>, run: Run) {
+        if let Some(view) = self.view.get() {
+            view.use_kept(start, run);
+        }
+    }
+
     /// The place of the block that starts at an address, which is the caller's; or what lies there instead.
     pub(super) fn block(&'static self, at: NonNull<u8>) -> Result<Place, Holding> {
         self.view.get().map_or(Err(Holding::Nothing), |view| view.block(at))

@@ -1,11 +1,10 @@
 //! Giving back: to the shard that a block belongs to, whichever that is, and from one to the other.
 #![allow(unsafe_code)]
 
-use std::alloc::Layout;
 use std::ptr::{self, NonNull};
 
 use super::{Inside, Shard, all, enter_home, home, owner};
-use crate::heap::classes::{SLAB_CLASSES, class_capacity, class_pages};
+use crate::heap::classes::{CLASSES, Place, SLAB_CLASSES, class_pages};
 use crate::heap::parcel::{Parcel, bits};
 use crate::process::cache::{Cache, give_back};
 use crate::process::threads::at_hand;
@@ -46,15 +45,19 @@ impl Visit {
         self.inside.take().map(purger::keep_within_idle_limit);
     }
 
-    /// Gives a block of a class back that was in a cache, or is just freed.
+    /// Gives a block of a class back that was in a cache, or is just freed; or a run of a kind.
     pub(in crate::process) fn give(&mut self, class: usize, block: NonNull<u8>) {
-        if class >= SLAB_CLASSES && self.give_to_parcel(class, block) {
+        if (SLAB_CLASSES..CLASSES).contains(&class) && self.give_to_parcel(class, block) {
             return;
         }
         match self.to(owner(block)) {
             Some(inside) => give_back(&mut inside.heap, class, block),
             None => {
-                if let Ok(request) = Layout::from_size_align(class_capacity(class), 1) {
+                let request = match class {
+                    CLASSES.. => owner(block).end_keeping(block).and_then(|run| Place::Run(run).request()),
+                    _ => Place::Class(class).request(),
+                };
+                if let Some(request) = request {
                     // SAFETY: *Filled*: it was in a cache: it is nobody else's.
                     unsafe { aside::leave_uncounted(block, request) }
                 }
