@@ -36,6 +36,7 @@
 
 mod event;
 mod parse;
+pub mod recording;
 pub mod text;
 mod trace;
 
