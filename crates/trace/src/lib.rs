@@ -35,6 +35,7 @@
 //! ```
 
 mod event;
+pub mod import;
 mod parse;
 pub mod recording;
 pub mod text;

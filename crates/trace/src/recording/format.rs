@@ -16,8 +16,8 @@
 //! | header of a block, 64 bytes | |
 //! |---|---|
 //! | 0 | `TNZB` |
-//! | 4 | what it holds, in 2 bytes: 1 events, 2 names; then how, in 2: 0 as described here |
-//! | 8 | the bytes that follow this header, at most 1 MiB and a multiple of 16; then how many events these are, 4 bytes each |
+//! | 4 | what it holds, in 2 bytes: 1 events, 2 names; then how, in 2: 0 as described here, 1 the same compressed (deflate, RFC 1951), with zeros behind |
+//! | 8 | the bytes that follow this header, at most 1 MiB and a multiple of 16; then how many records these are, or were before they were compressed; 4 bytes each |
 //! | 16 | the thread, in 4 bytes, counted from 0; then the block's number among those of this thread, in 4, counted from 0 |
 //! | 24 | the tick at which the first event came, or a little before |
 //! | 32 | the first event's number among those of this thread, counted from 0; those that were lost count |
@@ -56,6 +56,8 @@ pub const MAX_SOURCES: u16 = 1 << 9;
 const MAGIC: [u8; 8] = *b"TNZTRACE";
 const BLOCK_MAGIC: [u8; 4] = *b"TNZB";
 const VERSION: u32 = 1;
+/// Of what a block holds: it is compressed.
+const PACKED: u32 = 1 << 16;
 
 /// What a recording is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,9 +86,11 @@ pub enum BlockKind {
 pub struct BlockHeader {
     /// What it holds.
     pub kind: BlockKind,
+    /// Its records are compressed.
+    pub packed: bool,
     /// The bytes that follow its header.
     pub bytes: u32,
-    /// How many records these are.
+    /// How many records there are.
     pub records: u32,
     /// The thread, and the block's number among those of that thread.
     pub thread: u32,
@@ -218,7 +222,8 @@ impl BlockHeader {
             BlockKind::Events => 1,
             BlockKind::Names => 2,
         };
-        put(&mut bytes, 0, both(u32::from_le_bytes(BLOCK_MAGIC), kind));
+        let how = if self.packed { PACKED } else { 0 };
+        put(&mut bytes, 0, both(u32::from_le_bytes(BLOCK_MAGIC), kind | how));
         put(&mut bytes, 8, both(self.bytes, self.records));
         put(&mut bytes, 16, both(self.thread, self.number));
         put(&mut bytes, 24, self.tick);
@@ -238,9 +243,10 @@ impl BlockHeader {
         if magic.to_le_bytes() != BLOCK_MAGIC {
             return Err("does not begin as one");
         }
-        let kind = match what {
+        let packed = what & PACKED != 0;
+        let kind = match what & !PACKED {
             1 => BlockKind::Events,
-            2 => BlockKind::Names,
+            2 if !packed => BlockKind::Names,
             _ => return Err("holds what is not known here"),
         };
         let ((bytes_after, records), (thread, number)) = (halves(word(bytes, 8)), halves(word(bytes, 16)));
@@ -248,11 +254,13 @@ impl BlockHeader {
         if is_long || !bytes_after.is_multiple_of(RECORD_BYTES as u32) {
             return Err("claims a length that none has");
         }
-        if kind == BlockKind::Events && u64::from(records) * RECORD_BYTES as u64 != u64::from(bytes_after) {
+        let unpacked = u64::from(records) * RECORD_BYTES as u64;
+        let is_as_long = if packed { unpacked <= MAX_PAYLOAD as u64 } else { unpacked == u64::from(bytes_after) };
+        if kind == BlockKind::Events && !is_as_long {
             return Err("claims another number of events than it has room for");
         }
         let [tick, first, lost] = [24, 32, 40].map(|at| word(bytes, at));
-        Ok(Self { kind, bytes: bytes_after, records, thread, number, tick, first, lost })
+        Ok(Self { kind, packed, bytes: bytes_after, records, thread, number, tick, first, lost })
     }
 
     /// Whether a header, as it stands in a file, and what follows it are as they were written.
@@ -401,6 +409,7 @@ mod tests {
     const HEADER: Header = Header { began: 1 << 60, process: 77, page: 4096, tick: 1_000_000 };
     const BLOCK: BlockHeader = BlockHeader {
         kind: BlockKind::Events,
+        packed: false,
         bytes: 32,
         records: 2,
         thread: 3,
@@ -442,6 +451,10 @@ mod tests {
         for (bytes, records) in [(32, 3), (17, 1), (2 << 20, 2 << 16), (u32::MAX, u32::MAX)] {
             assert!(BlockHeader::decode(&BlockHeader { bytes, records, ..BLOCK }.encode(&[])).is_err());
         }
+        let packed = |records| BlockHeader { packed: true, records, ..BLOCK };
+        let most = (MAX_PAYLOAD / RECORD_BYTES) as u32;
+        assert_eq!(BlockHeader::decode(&packed(most).encode(&[])), Ok(packed(most)));
+        assert!(BlockHeader::decode(&packed(most + 1).encode(&[])).is_err());
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod error;
 pub mod format;
 pub mod names;
 mod order;
+mod pack;
 mod read;
 mod thread;
 mod write;

@@ -7,6 +7,7 @@ use super::error::{Place, RecordingError};
 use super::format::{BlockHeader, BlockKind, HEADER_BYTES, Header, RECORD_BYTES};
 use super::names::{self, Kind};
 use super::order::Events;
+use super::pack;
 use super::thread::Cursor;
 
 /// The most damages that are told one by one.
@@ -158,10 +159,12 @@ impl<R: Read + Seek> Recording<R> {
     pub(super) fn block(&mut self, thread: usize, block: usize) -> Option<Result<(Cursor, u64), RecordingError>> {
         let indexed = *self.threads.get(thread)?.blocks.get(block)?;
         let place = Place::Block(indexed.block, indexed.offset);
-        Some(self.read_block(indexed, place))
+        let read = self.read_block(indexed, place);
+        Some(read.map(|(header, records)| (Cursor::new(&header, place, &records), header.lost)))
     }
 
-    fn read_block(&mut self, indexed: Indexed, place: Place) -> Result<(Cursor, u64), RecordingError> {
+    /// A block's header, and its records.
+    fn read_block(&mut self, indexed: Indexed, place: Place) -> Result<(BlockHeader, Vec<u8>), RecordingError> {
         let mut bytes = [0; HEADER_BYTES];
         self.read_at(indexed.offset, &mut bytes, place)?;
         let header = BlockHeader::decode(&bytes).map_err(|what| RecordingError::new(place, what))?;
@@ -170,7 +173,39 @@ impl<R: Read + Seek> Recording<R> {
         if !BlockHeader::is_intact(&bytes, &payload) {
             return Err(RecordingError::new(place, CHANGED));
         }
-        Ok((Cursor::new(&header, place, &payload), header.lost))
+        if header.packed {
+            payload = pack::unpack(&payload, header.records).map_err(|what| RecordingError::new(place, what))?;
+        }
+        Ok((header, payload))
+    }
+
+    /// Writes the recording anew, its blocks compressed: about a tenth of the bytes. A block that is damaged is left out.
+    ///
+    /// # Errors
+    /// What the reader or the writer reports; the first block that is damaged, once all others are written.
+    #[cfg(feature = "pack")]
+    pub fn pack(&mut self, mut out: impl std::io::Write) -> Result<(), super::ConvertError> {
+        let mut writer = super::Writer::new(&mut out, self.header)?;
+        let mut names: Vec<_> = self.names.iter().collect();
+        names.sort();
+        names.into_iter().try_for_each(|((kind, number), name)| writer.name(*kind, *number, name))?;
+        writer.finish()?;
+        let mut blocks: Vec<Indexed> = self.threads.iter().flat_map(|thread| thread.blocks.iter().copied()).collect();
+        blocks.sort_by_key(|block| block.offset);
+        let mut damaged = None;
+        for indexed in blocks {
+            match self.read_block(indexed, Place::Block(indexed.block, indexed.offset)) {
+                Ok((header, payload)) => {
+                    let packed = pack::pack(&payload)?;
+                    let header = BlockHeader { packed: true, bytes: packed.len() as u32, ..header };
+                    out.write_all(&header.encode(&packed))?;
+                    out.write_all(&packed)?;
+                }
+                Err(error) => damaged = damaged.or(Some(error)),
+            }
+        }
+        out.flush()?;
+        damaged.map_or(Ok(()), |error| Err(super::ConvertError::Recording(error)))
     }
 
     pub(super) fn threads(&self) -> &[Thread] {

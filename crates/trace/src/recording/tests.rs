@@ -220,6 +220,35 @@ fn as_text_it_reads_as_a_trace() {
 }
 
 #[test]
+#[cfg(feature = "pack")]
+fn packed_it_is_small_and_the_same() {
+    let happened = history(&mut Random(3), 20_000, 3);
+    let bytes = write(&happened);
+    let mut packed = Vec::new();
+    Recording::open(Cursor::new(&bytes)).unwrap().pack(&mut packed).unwrap();
+    assert!(packed.len() < bytes.len() / 2, "{} of {}", packed.len(), bytes.len());
+    assert_eq!(read(&packed).unwrap().0, read(&bytes).unwrap().0);
+    assert_eq!(Recording::open(Cursor::new(&packed)).unwrap().name(Kind::Thread, 0), Some(&b"main"[..]));
+    let mut again = Vec::new();
+    Recording::open(Cursor::new(&packed)).unwrap().pack(&mut again).unwrap();
+    assert_eq!(again, packed);
+    // What decompresses to more than it says.
+    let payload = super::pack::pack(&[1; 64]).unwrap();
+    for (records, is_right) in [(3, false), (4, true), (5, false), (60_000, false)] {
+        let (kind, packed, bytes) = (BlockKind::Events, true, payload.len() as u32);
+        let header = BlockHeader { kind, packed, bytes, records, thread: 0, number: 0, tick: 0, first: 0, lost: 0 };
+        let file = [&HEADER.encode()[..], &header.encode(&payload), &payload].concat();
+        assert_eq!(read(&file).unwrap().2.is_empty(), is_right, "{records}");
+    }
+    for at in (0..packed.len()).step_by(101) {
+        let mut changed = packed.clone();
+        changed[at] ^= 0x10;
+        assert!(Recording::open(Cursor::new(&changed)).is_err() || at >= HEADER_BYTES);
+        let _ = read(&changed);
+    }
+}
+
+#[test]
 fn names_and_what_was_lost_are_told() {
     let mut writer = Writer::new(Vec::new(), HEADER).unwrap();
     writer.record(4, 0, Record::Step(1)).unwrap();
@@ -277,8 +306,8 @@ fn each_changed_byte_is_an_error_that_names_its_block() {
 #[test]
 fn what_is_claimed_takes_no_memory() {
     let claim = |bytes, records, thread| {
-        BlockHeader { kind: BlockKind::Events, bytes, records, thread, number: 0, tick: 0, first: 0, lost: 0 }
-            .encode(&[])
+        let (kind, packed, number, tick, first, lost) = (BlockKind::Events, false, 0, 0, 0, 0);
+        BlockHeader { kind, packed, bytes, records, thread, number, tick, first, lost }.encode(&[])
     };
     let mut file = HEADER.encode().to_vec();
     file.extend(claim(MAX_PAYLOAD as u32, MAX_PAYLOAD as u32 / 16, 1));

@@ -88,6 +88,7 @@ impl<W: Write> Writer<W> {
         let bytes = self.names.len() as u32;
         let header = BlockHeader {
             kind: BlockKind::Names,
+            packed: false,
             bytes,
             records: 0,
             thread: 0,
@@ -121,6 +122,7 @@ impl Open {
     fn begin(&self, thread: u32, lost: u64) -> BlockHeader {
         BlockHeader {
             kind: BlockKind::Events,
+            packed: false,
             bytes: 0,
             records: 0,
             thread,

@@ -1,0 +1,17 @@
+//! What other recorders wrote, as [recordings](crate::recording): each function reads one format, a bounded piece at a time, and writes what it understands.
+
+mod error;
+mod text;
+
+pub use error::ImportError;
+pub use text::csv;
+
+/// What became of an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Imported {
+    /// Events that were written.
+    pub events: u64,
+    /// Those that were left out, as they say nothing of memory, or contradict what was before.
+    pub left_out: u64,
+}
