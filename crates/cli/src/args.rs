@@ -32,6 +32,9 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look into recordings of allocations, and convert them
+    #[command(long_about = TRACE, subcommand)]
+    Trace(TraceCommand),
     /// Run another program over Tenzor's heap, in place of its malloc (Linux)
     #[command(long_about = RUN)]
     Run(RunTask),
@@ -106,6 +109,40 @@ pub(crate) struct PlanTask {
     pub(crate) json: bool,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum TraceCommand {
+    /// Tell what is in a recording
+    Info {
+        /// The recording, plain or compressed by gzip; - is standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+
+        /// Print one JSON value in place of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a recording as text, or text as a recording
+    Convert {
+        /// A recording, or CSV as 'tenzor replay' takes it; plain or compressed by gzip; - is standard input
+        #[arg(value_name = "FROM")]
+        from: PathBuf,
+
+        /// What is written: text if it ends in .csv, otherwise a recording
+        #[arg(value_name = "TO")]
+        to: PathBuf,
+    },
+    /// Write a recording anew, compressed
+    Pack {
+        /// The recording
+        #[arg(value_name = "FROM")]
+        from: PathBuf,
+
+        /// What is written
+        #[arg(value_name = "TO")]
+        to: PathBuf,
+    },
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunTask {
     /// The library; without it, that of TENZOR_LIBRARY, or one beside this program or in ../lib
@@ -172,6 +209,13 @@ and twelve layers of a transformer's encoder as large as BERT-base's.";
 
 const DEMO_JSON: &str = "\
 With --json, an array: of each example its title, and what it printed (text).";
+
+const TRACE: &str = "\
+Looks into recordings of allocations, and converts them. A recording has what each
+thread requested and freed, in blocks with checksums: what is damaged is told, and
+left out; one that ends in the midst of a block is whole up to there.
+
+'tenzor replay' and 'tenzor plan' read recordings as they read text.";
 
 const RUN: &str = "\
 Runs another program over Tenzor's heap, in place of its malloc: on Linux with

@@ -20,6 +20,7 @@ mod plan;
 #[cfg(target_os = "linux")]
 mod program;
 mod progress;
+mod recordings;
 mod replay;
 mod report;
 #[cfg(target_os = "linux")]
@@ -63,6 +64,7 @@ fn run(args: Args) -> Result<()> {
         }
         Some(Command::Plan(task)) => return plan::run(&task),
         Some(Command::Demo { json }) => return demo::run(json),
+        Some(Command::Trace(command)) => return recordings::run(&command),
         #[cfg(target_os = "linux")]
         Some(Command::Run(task)) => return run::run(&task).context("tenzor run"),
         #[cfg(target_os = "linux")]

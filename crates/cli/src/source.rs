@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use flate2::bufread::MultiGzDecoder;
+use tenzor::trace::recording::Recording;
+use tenzor::trace::recording::format::MAGIC;
 use tenzor::trace::{Limits, Trace};
 
 /// A trace as it was found, plain or compressed. It is read once, so that it may come from a pipe; the processes that replay
@@ -78,8 +80,26 @@ pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead>> {
 const OTHERS: [(&str, &[u8]); 3] =
     [("xz", &[0xfd, b'7', b'z', b'X', b'Z']), ("zstd", &[0x28, 0xb5, 0x2f, 0xfd]), ("bzip2", b"BZh")];
 
-/// A file's text, decompressed if it is compressed by gzip, as its first bytes tell.
-pub(crate) fn plain<'a>(mut input: impl BufRead + 'a, name: &str) -> Result<Box<dyn BufRead + 'a>> {
+/// A file's text, decompressed if it is compressed by gzip; of a recording, what it is as text.
+pub(crate) fn plain<'a>(input: impl BufRead + 'a, name: &str) -> Result<Box<dyn BufRead + 'a>> {
+    let mut input = decompressed(input, name)?;
+    if !is_recording(&mut input, name)? {
+        return Ok(input);
+    }
+    let (mut bytes, mut text) = (Vec::new(), Vec::new());
+    input.take(Limits::default().max_bytes).read_to_end(&mut bytes).with_context(|| name.to_owned())?;
+    let recording = Recording::open(Cursor::new(bytes)).map_err(|error| anyhow!("{name}: {error}"));
+    recording?.write_csv(&mut text).map_err(|error| anyhow!("{name}: {error}"))?;
+    Ok(Box::new(Cursor::new(text)))
+}
+
+/// Whether a recording of Tenzor's begins here.
+pub(crate) fn is_recording(input: &mut impl BufRead, name: &str) -> Result<bool> {
+    Ok(input.fill_buf().with_context(|| name.to_owned())?.starts_with(&MAGIC))
+}
+
+/// What is in a file, decompressed if it is compressed by gzip, as its first bytes tell.
+pub(crate) fn decompressed<'a>(mut input: impl BufRead + 'a, name: &str) -> Result<Box<dyn BufRead + 'a>> {
     const GZIP: [u8; 2] = [0x1f, 0x8b];
     let start = input.fill_buf().with_context(|| name.to_owned())?;
     if let Some((format, _)) = OTHERS.iter().find(|(_, magic)| start.starts_with(magic)) {

@@ -367,3 +367,67 @@ fn help_explains_the_format() {
     assert!(output.status.success());
     assert!(text(&output.stdout).contains(HEADER));
 }
+
+fn trace(arguments: &[&std::ffi::OsStr]) -> Output {
+    tenzor().arg("trace").args(arguments).output().unwrap()
+}
+
+#[test]
+fn recordings_are_made_of_text_packed_told_of_and_replayed() {
+    let text_file = trace_file("to-record.csv", SMALL);
+    let at = |name: &str| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let (recording, packed, back) = (at("small.tnz"), at("small-packed.tnz"), at("small-back.csv"));
+    let held = |output: Output| assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+    held(trace(&["convert".as_ref(), text_file.as_ref(), recording.as_ref()]));
+    held(trace(&["pack".as_ref(), recording.as_ref(), packed.as_ref()]));
+    held(trace(&["convert".as_ref(), packed.as_ref(), back.as_ref()]));
+    assert!(fs::metadata(&packed).unwrap().len() < fs::metadata(&recording).unwrap().len());
+    for file in [&recording, &packed] {
+        let told = json(&trace(&["info".as_ref(), "--json".as_ref(), file.as_ref()]));
+        let facts = [
+            ("requests", 10),
+            ("frees", 8),
+            ("resizes", 2),
+            ("steps", 3),
+            ("peak_live_bytes", 107_460),
+            ("lost", 0),
+            ("out_of_order", 0),
+        ];
+        facts.iter().for_each(|(key, value)| assert_eq!(told[key], *value, "{key}"));
+        let told = trace(&["info".as_ref(), file.as_ref()]);
+        let events = "10 requests, 8 frees, 2 resizes, 0 refusals, 3 steps";
+        assert!(text(&told.stdout).contains(events), "{told:?}");
+    }
+    let facts = |file: &PathBuf| {
+        let report = json(&replay(file));
+        let keys = ["requests", "steps", "peak_live_bytes", "setup_live_bytes"];
+        keys.map(|key| report["traces"][0][key].clone())
+    };
+    for file in [&recording, &packed, &back] {
+        assert_eq!(facts(file), facts(&text_file));
+    }
+    let planned = tenzor().args(["plan", "--json"]).arg(&packed).output().unwrap();
+    assert!(planned.status.success(), "{planned:?}");
+}
+
+#[test]
+fn damaged_recordings_are_told_of_and_leave_no_file() {
+    let text_file = trace_file("to-damage.csv", SMALL);
+    let at = |name: &str| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let (whole, damaged, cut, out) = (at("whole.tnz"), at("damaged.tnz"), at("cut.tnz"), at("never.csv"));
+    assert!(trace(&["convert".as_ref(), text_file.as_ref(), whole.as_ref()]).status.success());
+    let mut bytes = fs::read(&whole).unwrap();
+    fs::write(&cut, &bytes[..bytes.len() - 1]).unwrap();
+    bytes[200] ^= 1;
+    fs::write(&damaged, bytes).unwrap();
+    let told = json(&trace(&["info".as_ref(), "--json".as_ref(), damaged.as_ref()]));
+    assert!(told["damaged"][0].as_str().unwrap().starts_with("block 1, at byte 64, was changed"), "{told}");
+    assert_eq!(json(&trace(&["info".as_ref(), "--json".as_ref(), cut.as_ref()]))["is_cut"], true);
+    let refused = trace(&["convert".as_ref(), damaged.as_ref(), out.as_ref()]);
+    assert!(!refused.status.success() && text(&refused.stderr).contains("damaged.tnz: block 1, at byte 64"));
+    assert!(!out.exists() && !at("never.csv.part").exists());
+    for (file, expected) in [(&text_file, "is no recording"), (&at("nothing-there"), "nothing-there")] {
+        let refused = trace(&["info".as_ref(), file.as_ref()]);
+        assert!(!refused.status.success() && text(&refused.stderr).contains(expected), "{refused:?}");
+    }
+}

@@ -53,7 +53,8 @@ pub const MAX_SIZE: u64 = (1 << 48) - 1;
 /// The most sources.
 pub const MAX_SOURCES: u16 = 1 << 9;
 
-const MAGIC: [u8; 8] = *b"TNZTRACE";
+/// What a recording begins with.
+pub const MAGIC: [u8; 8] = *b"TNZTRACE";
 const BLOCK_MAGIC: [u8; 4] = *b"TNZB";
 const VERSION: u32 = 1;
 /// Of what a block holds: it is compressed.
