@@ -1,9 +1,13 @@
 //! What other recorders wrote, as [recordings](crate::recording): each function reads one format, a bounded piece at a time, and writes what it understands.
 
 mod error;
+mod hex;
+mod live;
+mod rmm;
 mod text;
 
 pub use error::ImportError;
+pub use rmm::rmm;
 pub use text::csv;
 
 /// What became of an input.
@@ -15,3 +19,6 @@ pub struct Imported {
     /// Those that were left out, as they say nothing of memory, or contradict what was before.
     pub left_out: u64,
 }
+
+#[cfg(test)]
+mod testing;
