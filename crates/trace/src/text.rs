@@ -76,6 +76,11 @@ impl ParseError {
         Self { field: Some(name), ..self }
     }
 
+    /// The same, as the system said so.
+    pub(crate) fn because(self, source: io::Error) -> Self {
+        Self { source: Some(source), ..self }
+    }
+
     /// The line, counted from 1.
     pub fn line(&self) -> usize {
         self.line
@@ -307,7 +312,7 @@ impl<R: BufRead> Rows<R> {
             Ok(read) => self.bytes = self.bytes.saturating_add(read as u64),
             Err(error) => {
                 let found = error.to_string();
-                return Err(ParseError { source: Some(error), ..self.error("readable input", found) });
+                return Err(self.error("readable input", found).because(error));
             }
         }
         if self.bytes > self.limits.max_bytes {

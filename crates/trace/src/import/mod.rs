@@ -1,12 +1,15 @@
 //! What other recorders wrote, as [recordings](crate::recording): each function reads one format, a bounded piece at a time, and writes what it understands.
 
 mod error;
+mod heaptrack;
 mod hex;
+mod lines;
 mod live;
 mod rmm;
 mod text;
 
 pub use error::ImportError;
+pub use heaptrack::heaptrack;
 pub use rmm::rmm;
 pub use text::csv;
 
