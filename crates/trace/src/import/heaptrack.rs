@@ -1,7 +1,12 @@
 //! What heaptrack records.
 
+mod interpreted;
+mod stacks;
+
 use std::io::{BufRead, Write};
 
+use self::interpreted::Interpreted;
+use self::stacks::Stacks;
 use super::lines::Lines;
 use super::live::Live;
 use super::{ImportError, Imported};
@@ -13,17 +18,20 @@ use crate::text::{Limits, ParseError};
 /// The newest version of the format that is known here.
 const VERSION: u64 = 3;
 
-/// The most addresses of a stack, the innermost ones.
-const DEPTH: usize = 64;
+/// The logarithm of the alignment that blocks have where nothing says otherwise.
+const ALIGN: u8 = 4;
 
-/// Where blocks are put whose addresses are odd multiples of 8: programs have no addresses there.
+/// Where blocks are put whose addresses are odd multiples of 8: programs have none there on most systems.
 const HALVES: u64 = 1 << 47;
 
 /// Lines that are not looked at: the program, its command line, the machine, modules, what is suppressed, resident memory, a program that ran before, and remarks.
 const SKIPPED: &[u8] = b"xXImSRA#\n";
 
-/// Imports what [heaptrack](https://invent.kde.org/sdk/heaptrack) records with `--raw`, once that is decompressed. It is text with a line for each event, whose first byte says
-/// what it is; numbers are hex without `0x`:
+/// Lines of which only the beginning matters: symbols.
+const LONG: &[u8] = b"si";
+
+/// Imports what [heaptrack](https://invent.kde.org/sdk/heaptrack) records, once that is decompressed: what it writes with `--raw`, or what
+/// `heaptrack_interpret` makes of it, as happens without. It is text with a line for each event, whose first byte says what it is; numbers are hex without `0x`:
 ///
 /// | line | |
 /// |---|---|
@@ -32,19 +40,25 @@ const SKIPPED: &[u8] = b"xXImSRA#\n";
 /// | `+ SIZE TRACE ADDRESS` | a request by what the `t` line of a number is, 0 if that is not known |
 /// | `- ADDRESS` | a free |
 /// | `c TIME` | so many milliseconds have passed since the beginning |
+/// | `i IP MODULE …` | in an interpreted file, what `t` lines have the number of in place of an address, counted from 1 |
+/// | `a SIZE TRACE` | there, what `+` and `-` lines have nothing but the number of, counted from 0 |
+/// | `s` | there, a name; not looked at |
 /// | `x`, `X`, `I`, `m`, `S`, `R`, `A`, `#` | not looked at |
 ///
 /// Lines tell no threads: all events are those of thread 0. Ticks are milliseconds, for which [`Header::tick`](crate::recording::format::Header::tick) is to be 1000000. A
-/// resize is a free and a request. Each trace that requests have is a [stack](Kind::Stack) of that number, of at most 64 addresses, as heaptrack writes them: from 1.4 on, one less than
-/// where the call returns to. What they are called (`m` lines say what lies where) is not kept.
+/// resize is a free and a request. Each trace that requests have is a [stack](Kind::Stack) of that number, of at most 64 addresses, as heaptrack writes them: newer versions, one less
+/// than where the call returns to. What they are called (`m` lines say what lies where) is not kept.
 ///
 /// Alignments are not told either: that of a block is 16. One whose address is no multiple of 16, but of 8, has alignment 8, and
-/// is recorded at 2⁴⁷ and its address less 8, where no other is.
+/// is recorded at 2⁴⁷ and its address less 8, where programs have nothing on most systems.
+///
+/// An interpreted file has no addresses of blocks: each gets one that is nobody else's while it is in use, and of several blocks of one size and trace, the last is freed
+/// first. Sizes, stacks and times are as in the raw file; where blocks lay and how long each of these lived is not known.
 ///
 /// Left out are frees of what is not in use, which heaptrack writes where it was attached to a program that ran before, and a last line without an end. A request of an
 /// address that is in use frees what is there first, as an event of its own: another thread's request can precede the resize that made room for it.
 ///
-/// Memory: about 50 bytes for each block that is in use, and 16 for each `t` line. Lines that are not looked at may be longer than
+/// Memory: about 60 bytes for each block that is in use, 16 for each `t` line, 8 for each `i` line, and 80 for each `a` line. Lines that are not looked at may be longer than
 /// [`Limits::max_line_bytes`].
 ///
 /// ```
@@ -72,29 +86,31 @@ const SKIPPED: &[u8] = b"xXImSRA#\n";
 /// ```
 ///
 /// # Errors
-/// A line is not as described; an address is no multiple of 8 below 2⁴⁷, or of 16 below 2⁴⁸. `heaptrack_interpret` wrote the file, as it does unless
-/// heaptrack is told `--raw`: there are no addresses of blocks in it. The input is beyond the limits. What the writer reports.
+/// A line is not as described; an address is no multiple of 8 below 2⁴⁷, or of 16 below 2⁴⁸. The input is beyond the limits. What the writer reports.
 pub fn heaptrack<W: Write>(input: impl BufRead, limits: Limits, out: &mut Writer<W>) -> Result<Imported, ImportError> {
     let mut lines = Lines::new(input, limits);
     begin(&mut lines)?;
-    let (mut traces, mut live, mut imported, mut tick) = (Vec::new(), Live::default(), Imported::default(), 0);
-    let mut in_command = false;
-    while lines.advance(|kind| in_command || SKIPPED.contains(&kind))? {
+    let (mut stacks, mut live, mut imported) = (Stacks::default(), Live::default(), Imported::default());
+    let mut interpreted: Option<Interpreted> = None;
+    let (mut tick, mut in_command) = (0, false);
+    while lines.advance(|kind| in_command || SKIPPED.contains(&kind) || LONG.contains(&kind))? {
         if in_command && !follows_command(&lines) {
             continue;
         }
-        in_command = lines.kind() == b'X';
+        let kind = lines.kind();
+        in_command = kind == b'X';
         if !lines.is_whole() {
-            imported.left_out += u64::from(!SKIPPED.contains(&lines.kind()));
+            imported.left_out += u64::from(!SKIPPED.contains(&kind));
             continue;
         }
         let mut put = |record| out.record(0, tick, record);
-        match lines.kind() {
+        match kind {
             b'+' => {
-                let [size, trace, address] = lines.numbers(["size", "trace", "address"])?;
-                let (address, align) = place(&lines, address)?;
-                let block = Block { address, size, align, ..Block::default() };
-                let stack = stack(&lines, &mut traces, trace)?;
+                let (block, trace) = match &mut interpreted {
+                    Some(interpreted) => interpreted.come(&lines)?,
+                    None => request(&lines)?,
+                };
+                let stack = stacks.name(&lines, trace)?;
                 if let Some(free) = live.come(block) {
                     put(free)?;
                     imported.events += 1;
@@ -109,8 +125,11 @@ pub fn heaptrack<W: Write>(input: impl BufRead, limits: Limits, out: &mut Writer
                 }
             }
             b'-' => {
-                let [address] = lines.numbers(["address"])?;
-                match live.go(place(&lines, address)?.0) {
+                let address = match &mut interpreted {
+                    Some(interpreted) => interpreted.go(&lines)?,
+                    None => Some(freed(&lines)?),
+                };
+                match address.and_then(|address| live.go(address)) {
                     Some(free) => {
                         put(free)?;
                         imported.events += 1;
@@ -120,10 +139,8 @@ pub fn heaptrack<W: Write>(input: impl BufRead, limits: Limits, out: &mut Writer
             }
             b't' => {
                 let [ip, parent] = lines.numbers(["ip", "parent"])?;
-                if parent > traces.len() as u64 {
-                    return Err(no_trace(&lines, "parent", parent, traces.len()).into());
-                }
-                traces.push(Trace { ip, parent: parent as u32, is_named: false });
+                let ip = interpreted.as_ref().map_or(Ok(ip), |interpreted| interpreted.ip(&lines, ip))?;
+                stacks.push(&lines, ip, parent)?;
             }
             b'c' => {
                 let [time] = lines.numbers(["time"])?;
@@ -132,9 +149,16 @@ pub fn heaptrack<W: Write>(input: impl BufRead, limits: Limits, out: &mut Writer
                 }
                 tick = tick.max(time);
             }
-            b'a' | b'i' | b's' => return Err(lines.unexpected(RAW).into()),
-            kind if SKIPPED.contains(&kind) => {}
-            _ => return Err(lines.unexpected("one of the lines t, +, -, c, x, X, I, m, S, R, A, #").into()),
+            b's' | b'i' | b'a' => {
+                // Numbers that came before would have meant something else.
+                let is_raw = interpreted.is_none() && !(stacks.is_empty() && imported == Imported::default());
+                if is_raw {
+                    return Err(lines.unexpected("one of the lines of a raw file").into());
+                }
+                interpreted.get_or_insert_default().learn(&lines)?;
+            }
+            _ if SKIPPED.contains(&kind) => {}
+            _ => return Err(lines.unexpected("one of the lines t, +, -, c, s, i, a, x, X, I, m, S, R, A, #").into()),
         }
     }
     if in_command {
@@ -142,9 +166,6 @@ pub fn heaptrack<W: Write>(input: impl BufRead, limits: Limits, out: &mut Writer
     }
     Ok(imported)
 }
-
-/// What an interpreted file should have been.
-const RAW: &str = "a raw file, as `heaptrack --raw` writes it before it is interpreted";
 
 /// Reads the first line.
 fn begin<R: BufRead>(lines: &mut Lines<R>) -> Result<(), ParseError> {
@@ -174,43 +195,29 @@ fn follows_command<R: BufRead>(lines: &Lines<R>) -> bool {
     }
 }
 
+/// The block that is requested, and its trace.
+fn request<R: BufRead>(lines: &Lines<R>) -> Result<(Block, u64), ParseError> {
+    let [size, trace, address] = lines.numbers(["size", "trace", "address"])?;
+    let (address, align) = place(lines, address)?;
+    Ok((Block { address, size, align, ..Block::default() }, trace))
+}
+
+/// Where what is freed is recorded.
+fn freed<R: BufRead>(lines: &Lines<R>) -> Result<u64, ParseError> {
+    let [address] = lines.numbers(["address"])?;
+    Ok(place(lines, address)?.0)
+}
+
 /// Where a block is recorded, and the logarithm of its alignment.
 fn place<R: BufRead>(lines: &Lines<R>, address: u64) -> Result<(u64, u8), ParseError> {
     match address % 16 {
-        0 if address != 0 && address <= MAX_SIZE => Ok((address, 4)),
-        8 if address < HALVES => Ok((address - 8 + HALVES, 3)),
+        0 if address != 0 && address <= MAX_SIZE => Ok((address, ALIGN)),
+        8 if address < HALVES => Ok((address - 8 + HALVES, ALIGN - 1)),
         _ => {
             let expected = "a multiple of 8 below 2^47, or of 16 below 2^48, that is not 0";
             Err(lines.error(expected, format!("{address:x}")).in_field("address"))
         }
     }
-}
-
-/// A node of the tree of stacks: an address, and the number of its caller, which is less than its own.
-#[derive(Debug, Clone, Copy)]
-struct Trace {
-    ip: u64,
-    parent: u32,
-    is_named: bool,
-}
-
-fn no_trace<R: BufRead>(lines: &Lines<R>, field: &'static str, found: u64, count: usize) -> ParseError {
-    lines.error(format!("the number of one of {count} 't' lines before"), found.to_string()).in_field(field)
-}
-
-/// The addresses of a trace's stack, the first time that it is asked for.
-fn stack<R: BufRead>(lines: &Lines<R>, traces: &mut [Trace], trace: u64) -> Result<Option<Vec<u8>>, ParseError> {
-    let at = |number: u64| usize::try_from(number).ok()?.checked_sub(1);
-    if trace == 0 {
-        return Ok(None);
-    }
-    let count = traces.len();
-    let first = at(trace).and_then(|at| traces.get_mut(at)).ok_or_else(|| no_trace(lines, "trace", trace, count))?;
-    if std::mem::replace(&mut first.is_named, true) {
-        return Ok(None);
-    }
-    let parents = std::iter::successors(Some(*first), |trace| traces.get(at(trace.parent.into())?).copied());
-    Ok(Some(parents.take(DEPTH).flat_map(|trace| trace.ip.to_le_bytes()).collect()))
 }
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ impl<R: BufRead> Lines<R> {
             let most = self.rest().saturating_add(1);
             let skipped = Read::take(&mut self.input, most).skip_until(b'\n');
             self.count(skipped.map(|read| read as u64))?;
+            // Its end is not, but matters no more than what precedes it.
+            self.is_whole = true;
         }
         Ok(true)
     }

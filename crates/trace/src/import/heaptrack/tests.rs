@@ -64,6 +64,49 @@ fn a_raw_file_is_a_recording() {
     assert_eq!(stack(3), Some(vec![0x7ff0_9f86_ab07, 0x7ff0_9f88_0b9f]));
 }
 
+const INTERPRETED: &str = "v 10400 3
+X ./me
+I 1000 5e2921
+s 4 main
+i 7ff09f880b9f 1 1
+i 7ff09f86ab03 1 1 1 20 1 1 30
+t 1 0
+t 2 1
+t 0 0
+a 64 2
+a 64 1
++ 0
++ 1
+c 5
++ 0
+- 1
+- 1
++ 0
+- 0
+
+# strings: 1
+";
+
+#[test]
+fn an_interpreted_file_is_a_recording_whose_blocks_have_other_addresses() {
+    let (imported, mut recording) = import_raw(INTERPRETED.as_bytes());
+    assert_eq!(imported.unwrap(), Imported { events: 6, left_out: 1 });
+    let block = |number: u64| Block { address: number << 12, size: 100, align: 4, ..Block::default() };
+    let expected = [
+        (0, Some(2), What::Request(block(1))),
+        (0, Some(1), What::Request(block(2))),
+        (5, Some(2), What::Request(block(3))),
+        (5, None, What::Free(block(2))),
+        (5, Some(2), What::Request(block(2))),
+        (5, None, What::Free(block(2))),
+    ];
+    let found: Vec<_> = events(&mut recording).iter().map(|event| (event.tick, event.stack, event.what)).collect();
+    assert_eq!(found, expected);
+    let stack = |number| recording.name(Kind::Stack, number).map(|name| addresses(name).collect::<Vec<_>>());
+    assert_eq!(stack(2), Some(vec![0x7ff0_9f86_ab03, 0x7ff0_9f88_0b9f]));
+    assert_eq!(stack(1), Some(vec![0x7ff0_9f88_0b9f]));
+}
+
 #[test]
 fn deep_stacks_have_their_innermost_addresses() {
     let mut raw = "v 10400 3\n".to_owned();
@@ -81,6 +124,10 @@ fn lines_that_are_not_looked_at_may_be_long() {
     let raw = format!("v 10400 3\nx {long}\nX {long}\n{long}\n+{long}\nm 1 -\nm 5 {long}\n+ 10 0 10\n# {long}");
     let (imported, _) = import_raw(raw.as_bytes());
     assert_eq!(imported.unwrap(), Imported { events: 1, left_out: 0 });
+    let symbols = format!("v 10400 3\ns {long}\ni 4a10 1{}\nt 1 0\na 10 1\n+ 0\n", " 1 1 1".repeat(100));
+    let (imported, recording) = import_raw(symbols.as_bytes());
+    assert_eq!(imported.unwrap(), Imported { events: 1, left_out: 0 });
+    assert_eq!(recording.name(Kind::Stack, 1), Some(&0x4a10_u64.to_le_bytes()[..]));
     let limits = Limits::default().with_max_bytes(35_000);
     let (imported, _) = import(|out| heaptrack(raw.as_bytes(), limits, out));
     assert_eq!(imported.unwrap_err().to_string(), "line 5: expected at most 35000 bytes of input, found more");
@@ -116,12 +163,25 @@ fn errors_tell_the_line_and_the_field() {
         ("- 800000000008\n", format!("{address}, found 800000000008")),
         ("+ 1 0 1000000000000\n", format!("{address}, found 1000000000000")),
         ("c 1000000000000\n", "field 'time': expected a time below 2^48, found 281474976710656".into()),
-        ("a 10 1\n", format!("expected {RAW}, found \"a 10 1\"")),
-        ("s 4 main\n", format!("expected {RAW}, found \"s 4 main\"")),
-        ("i 1 1\n", format!("expected {RAW}, found \"i 1 1\"")),
-        ("z\n", "expected one of the lines t, +, -, c, x, X, I, m, S, R, A, #, found \"z\"".into()),
+        ("i 1\n", "field 'module': expected a number in hex, found the end of the line".into()),
+        ("a 1\n", "field 'trace': expected a number in hex, found the end of the line".into()),
+        ("z\n", "expected one of the lines t, +, -, c, s, i, a, x, X, I, m, S, R, A, #, found \"z\"".into()),
     ] {
         assert_eq!(error(lines), format!("line 2: {expected}"));
+    }
+    for (lines, expected) in [
+        ("t 10 0\ns 4 main\n", "expected one of the lines of a raw file, found \"s 4 main\""),
+        ("- 10\na 10 0\n", "expected one of the lines of a raw file, found \"a 10 0\""),
+        ("s 4 main\nt 1 0\n", "field 'ip': expected the number of one of 0 'i' lines before, found 1"),
+        ("a 10 0\n+ 1\n", "field 'info': expected the number of one of 1 'a' lines before, found 1"),
+        (
+            "a 10 0\n- ffffffffffffffff\n",
+            "field 'info': expected the number of one of 1 'a' lines before, found 18446744073709551615",
+        ),
+        ("a 10 1\n+ 0\n", "field 'trace': expected the number of one of 0 't' lines before, found 1"),
+        ("a 10 0\n+ 10 0 10\n", "expected the end of the line, found \"0\""),
+    ] {
+        assert_eq!(error(lines), format!("line 3: {expected}"));
     }
     let expected = "line 4: expected a line I or m behind the command line, found the end of the file";
     assert_eq!(error("X me\n+ 1 0 10\n"), expected);
@@ -155,4 +215,5 @@ fn what_cannot_be_read_is_told() {
 #[test]
 fn no_damage_panics() {
     damage(RAW_FILE.as_bytes(), import_raw);
+    damage(INTERPRETED.as_bytes(), import_raw);
 }
