@@ -121,9 +121,10 @@ pub(crate) enum TraceCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Write a recording as text, or text as a recording
+    /// Write a recording as text, or as a recording what others recorded
     Convert {
-        /// A recording, or CSV as 'tenzor replay' takes it; plain or compressed by gzip; - is standard input
+        /// A recording; CSV as 'tenzor replay' takes it; a log of RAPIDS' memory manager; a file of heaptrack's, raw or interpreted. Plain or compressed by gzip;
+        /// - is standard input
         #[arg(value_name = "FROM")]
         from: PathBuf,
 

@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Cursor, Read, Seek, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Cursor, Read, Seek, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
+use tenzor::trace::Limits;
+use tenzor::trace::import::{self, ImportError, Imported};
 use tenzor::trace::recording::format::{Block, Header};
 use tenzor::trace::recording::{Recording, What, Writer};
-use tenzor::trace::{Limits, import};
 
 use crate::args::TraceCommand;
 use crate::bytes::bytes;
@@ -84,10 +85,27 @@ fn convert(from: &Path, to: &Path) -> Result<()> {
             ensure!(!to_text, "{}: nothing but a recording is written as text", to.display());
             let header = Header { began: 0, process: 0, page: 4096, tick: TICK };
             let mut writer = Writer::new(out, header).with_context(|| to.display().to_string())?;
-            import::csv(input, Limits::default(), &mut writer).map_err(|error| anyhow!("{name}: {error}"))?;
+            let imported = imported(input, &mut writer).map_err(|error| anyhow!("{name}: {error}"))?;
+            if imported.left_out > 0 {
+                writeln!(io::stderr(), "{name}: {} events were left out", imported.left_out)?;
+            }
             writer.finish().map(drop).with_context(|| to.display().to_string())
         }
     })
+}
+
+/// Imports what somebody recorded, as its first bytes tell: RMM's log, a file of heaptrack's, or our text.
+fn imported<W: Write>(mut input: impl BufRead, out: &mut Writer<W>) -> Result<Imported, ImportError> {
+    // Of those that are read a piece at a time, all of it.
+    let all = Limits::default().with_max_bytes(u64::MAX).with_max_rows(u32::MAX);
+    let start = input.fill_buf().unwrap_or_default();
+    if start.starts_with(b"Thread,Time,") {
+        import::rmm(input, all, out)
+    } else if start.starts_with(b"v ") {
+        import::heaptrack(input, all, out)
+    } else {
+        import::csv(input, Limits::default(), out)
+    }
 }
 
 /// A millisecond.
