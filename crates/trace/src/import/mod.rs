@@ -5,11 +5,13 @@ mod heaptrack;
 mod hex;
 mod lines;
 mod live;
+mod pytorch;
 mod rmm;
 mod text;
 
 pub use error::ImportError;
 pub use heaptrack::heaptrack;
+pub use pytorch::{SnapshotLimits, pytorch};
 pub use rmm::rmm;
 pub use text::csv;
 
