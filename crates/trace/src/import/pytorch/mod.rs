@@ -7,6 +7,11 @@ mod scalar;
 mod snapshot;
 mod value;
 
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod tests;
+
 use std::io::{BufRead, Write};
 
 use snapshot::Snapshot;
