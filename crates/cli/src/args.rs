@@ -123,7 +123,7 @@ pub(crate) enum TraceCommand {
     },
     /// Write a recording as text, or as a recording what others recorded
     Convert {
-        /// A recording; CSV as 'tenzor replay' takes it; a log of RAPIDS' memory manager; a file of heaptrack's, raw or interpreted. Plain or compressed by gzip;
+        /// A recording; CSV as 'tenzor replay' takes it; a snapshot of PyTorch's memory; a log of RAPIDS' memory manager; a file of heaptrack's, raw or interpreted. Plain or compressed by gzip;
         /// - is standard input
         #[arg(value_name = "FROM")]
         from: PathBuf,

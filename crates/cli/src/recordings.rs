@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 use tenzor::trace::Limits;
-use tenzor::trace::import::{self, ImportError, Imported};
+use tenzor::trace::import::{self, ImportError, Imported, SnapshotLimits};
 use tenzor::trace::recording::format::{Block, Header};
 use tenzor::trace::recording::{Recording, What, Writer};
 
@@ -94,7 +94,7 @@ fn convert(from: &Path, to: &Path) -> Result<()> {
     })
 }
 
-/// Imports what somebody recorded, as its first bytes tell: RMM's log, a file of heaptrack's, or our text.
+/// Imports what somebody recorded, as its first bytes tell: a pickle of PyTorch's, RMM's log, a file of heaptrack's, or our text.
 fn imported<W: Write>(mut input: impl BufRead, out: &mut Writer<W>) -> Result<Imported, ImportError> {
     // Of those that are read a piece at a time, all of it.
     let all = Limits::default().with_max_bytes(u64::MAX).with_max_rows(u32::MAX);
@@ -103,6 +103,8 @@ fn imported<W: Write>(mut input: impl BufRead, out: &mut Writer<W>) -> Result<Im
         import::rmm(input, all, out)
     } else if start.starts_with(b"v ") {
         import::heaptrack(input, all, out)
+    } else if start.starts_with(b"\x80") || start.starts_with(b"(") || start.starts_with(b"}") {
+        import::pytorch(input, SnapshotLimits::default(), out)
     } else {
         import::csv(input, Limits::default(), out)
     }

@@ -431,3 +431,25 @@ fn damaged_recordings_are_told_of_and_leave_no_file() {
         assert!(!refused.status.success() && text(&refused.stderr).contains(expected), "{refused:?}");
     }
 }
+
+#[test]
+fn what_others_recorded_becomes_recordings() {
+    let at = |name: &str| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let rmm =
+        "Thread,Time,Action,Pointer,Size,Stream\n7,10:00:00.000001,allocate,0x7f0000000000,1000,0x0\n7,10:00:00.5,";
+    let inputs: [(&str, &[u8], u64); 3] = [
+        ("heaptrack.raw", b"v 10400 3\nt 7f00 0\n+ 48 1 55d0\n", 0x48),
+        ("rmm.csv", rmm[..rmm.rfind('\n').unwrap() + 1].as_bytes(), 1000),
+        ("snapshot.pickle", b"(dVdevice_traces\n(((dVaction\nValloc\nsVaddr\nI4096\nsVsize\nI100\nslls.", 100),
+    ];
+    for (name, content, peak) in inputs {
+        let (from, to) = (file(name, content), at(&format!("{name}.tnz")));
+        let converted = trace(&["convert".as_ref(), from.as_ref(), to.as_ref()]);
+        assert!(converted.status.success(), "{name}: {converted:?}");
+        let told = json(&trace(&["info".as_ref(), "--json".as_ref(), to.as_ref()]));
+        assert_eq!((&told["requests"], &told["peak_live_bytes"]), (&1.into(), &peak.into()), "{name}");
+    }
+    let refused = trace(&["convert".as_ref(), file("cut.rmm", rmm).as_ref(), at("cut-rmm.tnz").as_ref()]);
+    let line = "cut.rmm: line 3: expected 6 fields";
+    assert!(!refused.status.success() && text(&refused.stderr).contains(line), "{refused:?}");
+}
