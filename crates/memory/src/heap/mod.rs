@@ -116,7 +116,7 @@ impl View {
 
     /// See [`OwnersView::keep`].
     #[inline(always)]
-    pub(crate) fn keep(&self, start: NonNull<u8>, wanted: impl FnOnce(Run) -> bool) -> Option<(usize, Run)> {
+    pub(crate) fn keep(&self, start: NonNull<u8>, wanted: impl FnOnce(usize, Run) -> bool) -> Option<(usize, Run)> {
         self.owners.keep(start, wanted)
     }
 

@@ -270,7 +270,7 @@ impl OwnersView {
     /// The run in use that starts at an address is free from now on, and the calling thread's to [use](Self::use_kept) again. Returns it, with its
     /// [kind]; `None` if there is none that has one, and is `wanted`: then nothing happened.
     #[inline(always)]
-    pub(crate) fn keep(&self, address: NonNull<u8>, wanted: impl FnOnce(Run) -> bool) -> Option<(usize, Run)> {
+    pub(crate) fn keep(&self, address: NonNull<u8>, wanted: impl FnOnce(usize, Run) -> bool) -> Option<(usize, Run)> {
         let at = self.start(address)?;
         let tag = at.load(Relaxed);
         if tag & !SIZE != RUN {
@@ -278,7 +278,7 @@ impl OwnersView {
         }
         let run = run_of(tag)?;
         let kind = kind(run)?;
-        let kept = wanted(run) && at.compare_exchange(tag, tag | KEPT, Relaxed, Relaxed).is_ok();
+        let kept = wanted(kind, run) && at.compare_exchange(tag, tag | KEPT, Relaxed, Relaxed).is_ok();
         kept.then_some((kind, run))
     }
 

@@ -1,7 +1,7 @@
 //! What the caches of all threads together may hold beyond a share of their own: portions, taken and given back.
 
 use super::shards;
-use super::tuning::{POT_PORTION, SMALL_POT};
+use super::tuning::{POT_PORTION, SMALL_POT, SMALL_POT_OF_RUNS};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicUsize};
 
@@ -44,6 +44,22 @@ pub(super) fn ask() -> Answer {
 
 pub(super) fn give_back(bytes: usize) {
     TAKEN.0.fetch_sub(bytes, Relaxed);
+}
+
+/// What all caches have leased for runs.
+static RUNS: Taken = Taken(AtomicUsize::new(0));
+
+/// Whether so many bytes more may be leased for runs, more or less.
+pub(super) fn has_room_for_runs(bytes: usize) -> bool {
+    let in_use = shards::in_use();
+    RUNS.0.load(Relaxed).saturating_add(bytes) <= SMALL_POT_OF_RUNS.saturating_sub(in_use / 32).max(in_use / 64)
+}
+
+/// So many bytes are leased for runs, or, as a difference below zero, that many fewer.
+pub(super) fn lease_runs(bytes: usize) {
+    if bytes != 0 {
+        RUNS.0.fetch_add(bytes, Relaxed);
+    }
 }
 
 /// What parcels have free beyond a little, in pages. It is their owners' to bound, and told here so that somebody looks after it.

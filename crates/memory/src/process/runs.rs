@@ -12,7 +12,6 @@ use super::{aside, at_hand, current, promote_now, purger, refusal};
 use crate::heap::classes::{self, Place, Run};
 use crate::heap::{Granted, Heap, Progress, Resize};
 use crate::os::Os;
-use crate::sync::atomic::Ordering::Relaxed;
 
 /// A run for a request that has no class.
 pub(super) fn obtain_run(request: Layout) -> Option<Granted> {
@@ -80,7 +79,8 @@ fn give_runs(cache: &Cache) {
 fn give_kept(cache: &Cache) {
     let mut visit = Visit::default();
     let _at_leases = cache.enter();
-    cache.give_runs(|kind, run| visit.give(kind, run));
+    let give = |kind, run| visit.give(kind, run);
+    if shards::is_limited() { cache.end_runs(give) } else { cache.give_runs(give) }
 }
 
 /// Time has passed: what the only thread keeps, and used none of, goes back.
@@ -141,42 +141,27 @@ fn try_run(cache: &Cache, mut inside: Inside, run: Run) -> Option<Granted> {
     Some(granted)
 }
 
-/// The calling thread keeps the run that starts at an address and is in use, if it is of a kind and `wanted`. Returns whether there was such a run; if not,
+/// The calling thread keeps the run that starts at an address and is in use, if it is of a kind and `wanted`, and there is room. Returns whether it does; if not,
 /// nothing happened.
 #[inline(always)]
 pub(super) fn keep(start: NonNull<u8>, wanted: impl FnOnce(Run) -> bool) -> bool {
-    let Some((kind, run)) = owner(start).keep(start, wanted) else { return false };
     let cache = at_hand();
+    let wanted = |kind, run| wanted(run) && (cache.has_room(kind) || make_room(cache, kind));
+    let Some((kind, run)) = owner(start).keep(start, wanted) else { return false };
     let pushed = cache.push_run(kind, run, start);
-    if !pushed || cache.is_due() {
-        keep_slowly(kind, run, start, pushed);
+    if !pushed {
+        // It was called in just now.
+        owner(start).end_keeping(start);
+    } else if cache.is_due() {
+        purger::freed_and_kept(cache);
     }
-    true
+    pushed
 }
 
+/// Where there is a limit, or more is not to be idle than that, none is kept: it would count as in use.
 #[cold]
-fn keep_slowly(kind: usize, run: Run, start: NonNull<u8>, pushed: bool) {
-    let cache = current();
-    if pushed {
-        return purger::freed_and_kept(cache);
-    }
-    if !cache.taken.load(Relaxed) {
-        owner(start).end_keeping(start);
-        return give_to_heap(run, start);
-    }
-    // It takes the place of another of its kind.
-    let mut visit = Visit::default();
-    {
-        let _at_leases = cache.enter();
-        cache.keep_run(kind, run, start, |kind, run| visit.give(kind, run));
-    }
-    match visit.end() {
-        Some(mut inside) => {
-            inside.tallies.settle(cache);
-            purger::freed(inside, cache);
-        }
-        None => purger::freed_without_lock(cache),
-    }
+fn make_room(cache: &Cache, kind: usize) -> bool {
+    !shards::is_limited() && cache.make_room(kind)
 }
 
 /// Takes a run back that was in use.

@@ -171,10 +171,10 @@ fn obtain_run(cache: &Cache, heap: &Shared) -> NonNull<u8> {
 }
 
 fn give_back_run(cache: &Cache, heap: &Shared, run: NonNull<u8>) {
-    if !cache.push_run(classes::CLASSES, RUN, run) {
-        let _at_leases = cache.enter();
-        let give = |kind, run| cache::give_back(&mut heap.lock().expect("no panics"), kind, run);
-        cache.keep_run(classes::CLASSES, RUN, run, give);
+    let kind = classes::CLASSES;
+    if !((cache.has_room(kind) || cache.make_room(kind)) && cache.push_run(kind, RUN, run)) {
+        heap.lock().expect("no panics").free.push(run);
+        cache.freed(None, RUN.size);
     }
 }
 

@@ -4,12 +4,11 @@ use std::ptr::NonNull;
 
 use super::super::pot::{self, Answer};
 use super::super::tuning::{
-    BLOCKS_DRAINED, LEASES_CUT_PART, PAGES_LEASED_BYTES, RUNS_LEASED_BYTES, RUNS_LEASED_UNTOLD, SLABS_LEASED_BYTES,
-    UNFILLED_LEASES_ASKED,
+    BLOCKS_DRAINED, LEASES_CUT_PART, PAGES_LEASED_BYTES, RUNS_LEASED_BYTES, SLABS_LEASED_BYTES, UNFILLED_LEASES_ASKED,
 };
 use super::stack::{BOTTOMS, depth};
 use super::{Cache, add};
-use crate::heap::classes::{CLASSES, KEPT_CLASSES, PAGE, SLAB_CLASSES, class_capacity};
+use crate::heap::classes::{CLASSES, KEPT_CLASSES, SLAB_CLASSES, class_capacity};
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::Relaxed;
 
@@ -115,7 +114,7 @@ impl Cache {
         if more == 0 || !self.taken.load(Relaxed) || NONE_GIVEN.load(Relaxed) {
             return;
         }
-        if !self.may_lease(class, bytes) && !self.ask_for(class, bytes) {
+        if !is_runs(class) && !self.may_lease(class, bytes) && !self.ask_for(class, bytes) {
             // Classes with leases, this one left out, from the hand on.
             for look in 0..2 * CLASSES {
                 let Some(other) = self.next_leasing(class) else { break };
@@ -162,7 +161,7 @@ impl Cache {
     pub(super) fn lease(&self, class: usize, bytes: usize) {
         add(self.leased(class), bytes);
         if is_runs(class) {
-            self.tell_of_runs();
+            pot::lease_runs(bytes);
         }
     }
 
@@ -173,17 +172,8 @@ impl Cache {
 
     /// Nothing counts as leased.
     pub(super) fn count_no_leases(&self) {
+        pot::lease_runs(0_usize.wrapping_sub(self.leased(CLASSES).load(Relaxed)));
         self.leased.iter().for_each(|leased| leased.store(0, Relaxed));
-        self.tell_of_runs();
-    }
-
-    /// Of more than a little that is leased for runs is told, so that somebody looks after it once the thread asks for nothing.
-    fn tell_of_runs(&self) {
-        let leased = self.leased(CLASSES).load(Relaxed);
-        let told = if leased > RUNS_LEASED_UNTOLD { leased / PAGE } else { 0 };
-        let before = self.runs.tell(told);
-        pot::tell(told.saturating_sub(before));
-        pot::tell_less(before.saturating_sub(told));
     }
 
     pub(super) fn no_leases(&self) {
@@ -210,11 +200,12 @@ impl Cache {
 
     fn may_lease(&self, class: usize, bytes: usize) -> bool {
         self.leased(class).load(Relaxed) + bytes <= self.total(class)
+            && (!is_runs(class) || pot::has_room_for_runs(bytes))
     }
 
     /// Takes a portion of the pot, if there is one, and there are no parcels behind these blocks; or gives its own back, if they are too much by now.
     fn ask_for(&self, class: usize, bytes: usize) -> bool {
-        if is_runs(class) || self.is_of_parcels(class) {
+        if self.is_of_parcels(class) {
             return false;
         }
         match pot::ask() {
@@ -246,7 +237,7 @@ impl Cache {
     }
 
     /// Ends the lease of a class.
-    fn give_up(&self, class: usize, give: &mut impl FnMut(usize, NonNull<u8>)) {
+    pub(super) fn give_up(&self, class: usize, give: &mut impl FnMut(usize, NonNull<u8>)) {
         self.give_back(class, self.held(class), give);
         let stack = &self.stacks[class];
         let bytes = stack.lease() * class_capacity(class);

@@ -1,10 +1,12 @@
 //! The run of each kind that a thread freed last: it is the thread's to use again without a lock, for as many pages.
 //!
 //! To the heap it is in use, but for its tag. Whatever else the thread asks the heap for, it [gives](Cache::give_runs) these back before: so a
-//! request finds what it would find without them.
+//! request finds what it would find without them. Where that happens again and again, and none was of use, none is kept: so who asks for other sizes each
+//! time is as fast as without. All threads together keep little.
 
 use std::ptr::NonNull;
 
+use super::super::tuning::FREES_BETWEEN_KEEPING;
 use super::{Cache, add};
 use crate::heap::classes::{CLASSES, KEPT_CLASSES, PAGE, Run};
 use crate::sync::atomic::Ordering::Relaxed;
@@ -21,8 +23,11 @@ pub(super) struct Runs {
     rounded: AtomicUsize,
     /// How many requests they had served when time had passed.
     seen: AtomicUsize,
-    /// How many pages that are leased were told of.
-    told: AtomicUsize,
+    /// Of each, how many it had served when it was given back last; how many frees are to go by until another is kept, and how many are to the next time: twice as
+    /// many whenever one was given back and had served none.
+    served: [AtomicUsize; KINDS],
+    wait: [AtomicU32; KINDS],
+    waits: [AtomicU32; KINDS],
 }
 
 impl Runs {
@@ -31,20 +36,34 @@ impl Runs {
             pages: [const { AtomicU32::new(0) }; KINDS],
             rounded: AtomicUsize::new(0),
             seen: AtomicUsize::new(0),
-            told: AtomicUsize::new(0),
+            served: [const { AtomicUsize::new(0) }; KINDS],
+            wait: [const { AtomicU32::new(0) }; KINDS],
+            waits: [const { AtomicU32::new(0) }; KINDS],
         }
     }
 
     pub(super) fn begin(&self) {
-        self.rounded.store(0, Relaxed);
-        self.seen.store(0, Relaxed);
+        let counts = [&self.rounded, &self.seen];
+        counts.into_iter().chain(&self.served).for_each(|count| count.store(0, Relaxed));
+        self.wait.iter().chain(&self.waits).for_each(|count| count.store(0, Relaxed));
     }
 
-    /// So many pages are told of; returns how many were before.
-    pub(super) fn tell(&self, pages: usize) -> usize {
-        let before = self.told.load(Relaxed);
-        self.told.store(pages, Relaxed);
-        before
+    /// A run of a kind is given back for others' sake. Returns whether it was of use.
+    fn was_of_use(&self, kind: usize, popped: usize) -> bool {
+        let kind = kind - CLASSES;
+        let is_of_use = self.served[kind].swap(popped, Relaxed) != popped;
+        let waits = if is_of_use { 0 } else { (2 * self.waits[kind].load(Relaxed) + 1).min(FREES_BETWEEN_KEEPING) };
+        self.waits[kind].store(waits, Relaxed);
+        self.wait[kind].store(waits, Relaxed);
+        is_of_use
+    }
+
+    /// Whether more frees of a kind are to go by; this is one.
+    fn waits(&self, kind: usize) -> bool {
+        let wait = &self.wait[kind - CLASSES];
+        let left = wait.load(Relaxed);
+        wait.store(left.saturating_sub(1), Relaxed);
+        left > 0
     }
 
     pub(super) fn rounded(&self) -> usize {
@@ -76,11 +95,21 @@ impl Cache {
         add(&self.runs.rounded, 0_usize.wrapping_sub(run.capacity()));
     }
 
-    /// Keeps a run where there was no room, in place of the one before; or gives it back as well.
-    pub(crate) fn keep_run(&self, kind: usize, run: Run, start: NonNull<u8>, give: impl FnMut(usize, NonNull<u8>)) {
-        self.note_kept(kind, run);
-        self.overflow(kind, start, give);
-        self.freed(Some(kind), run.size);
+    /// Whether there is room for a run of a kind.
+    #[inline]
+    pub(crate) fn has_room(&self, kind: usize) -> bool {
+        let stack = &self.stacks[kind];
+        stack.top() < stack.limit.load(Relaxed) as usize
+    }
+
+    /// Makes room for a run of a kind, if there may be one, and it was of use so far. Returns whether there is.
+    pub(crate) fn make_room(&self, kind: usize) -> bool {
+        if !self.taken.load(Relaxed) || self.stacks[kind].lease() > 0 || self.runs.waits(kind) {
+            return false;
+        }
+        let _at_leases = self.enter();
+        self.widen(kind, &mut |_, _| ());
+        self.has_room(kind)
     }
 
     /// Whether some are kept.
@@ -89,9 +118,20 @@ impl Cache {
         self.leasing.load(Relaxed) >> CLASSES != 0 && (CLASSES..KEPT_CLASSES).any(|kind| self.held(kind) > 0)
     }
 
-    /// Gives them back; for others there is room as before.
+    /// Gives them back. Where one was of use, there is room for another; where it was not, there is none for a while.
     pub(crate) fn give_runs(&self, mut give: impl FnMut(usize, NonNull<u8>)) {
-        (CLASSES..KEPT_CLASSES).for_each(|kind| self.give_back(kind, self.held(kind), &mut give));
+        for kind in (CLASSES..KEPT_CLASSES).filter(|&kind| self.held(kind) > 0) {
+            if self.runs.was_of_use(kind, self.stacks[kind].popped.load(Relaxed)) {
+                self.give_back(kind, 1, &mut give);
+            } else {
+                self.give_up(kind, &mut give);
+            }
+        }
+    }
+
+    /// As [`give_runs`](Self::give_runs); there is no room for others.
+    pub(crate) fn end_runs(&self, mut give: impl FnMut(usize, NonNull<u8>)) {
+        (CLASSES..KEPT_CLASSES).for_each(|kind| self.give_up(kind, &mut give));
     }
 
     /// Time has passed. Returns whether some are kept, and none was used meanwhile.

@@ -16,6 +16,12 @@ static IDLE_LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 /// There is one home for all: what is limited is counted in one place.
 pub(super) static IS_LIMITED: AtomicBool = AtomicBool::new(false);
 
+/// Whether there is a limit of what may be in use, or idle.
+#[inline]
+pub(in crate::process) fn is_limited() -> bool {
+    IS_LIMITED.load(Relaxed)
+}
+
 /// Before the first request is served.
 pub(in crate::process) fn begin(settings: &HeapSettings) {
     let [limit, idle] = limits(settings);

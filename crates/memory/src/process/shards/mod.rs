@@ -29,7 +29,7 @@ pub(super) use self::forks::{
     ForkHold, abandon_others, fork_hold, hold_all, is_fork_wanted, only_one_thread_is_left, release_all,
 };
 use self::limits::IS_LIMITED;
-pub(super) use self::limits::{begin, heed, is_beyond, limit, renew_limits, with_limits_renewed};
+pub(super) use self::limits::{begin, heed, is_beyond, is_limited, limit, renew_limits, with_limits_renewed};
 use self::opening::move_house;
 pub(super) use self::visit::{Visit, mark, take_back_own, work_off_noted};
 use super::cache::Cache;
@@ -132,7 +132,11 @@ impl Shard {
 
     /// See [`View::keep`].
     #[inline(always)]
-    pub(super) fn keep(&'static self, start: NonNull<u8>, wanted: impl FnOnce(Run) -> bool) -> Option<(usize, Run)> {
+    pub(super) fn keep(
+        &'static self,
+        start: NonNull<u8>,
+        wanted: impl FnOnce(usize, Run) -> bool,
+    ) -> Option<(usize, Run)> {
         self.view.get()?.keep(start, wanted)
     }
 
