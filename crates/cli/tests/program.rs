@@ -439,7 +439,7 @@ fn what_others_recorded_becomes_recordings() {
         "Thread,Time,Action,Pointer,Size,Stream\n7,10:00:00.000001,allocate,0x7f0000000000,1000,0x0\n7,10:00:00.5,";
     let inputs: [(&str, &[u8], u64); 3] = [
         ("heaptrack.raw", b"v 10400 3\nt 7f00 0\n+ 48 1 55d0\n", 0x48),
-        ("rmm.csv", rmm[..rmm.rfind('\n').unwrap() + 1].as_bytes(), 1000),
+        ("rmm.csv", &rmm.as_bytes()[..rmm.rfind('\n').unwrap() + 1], 1000),
         ("snapshot.pickle", b"(dVdevice_traces\n(((dVaction\nValloc\nsVaddr\nI4096\nsVsize\nI100\nslls.", 100),
     ];
     for (name, content, peak) in inputs {

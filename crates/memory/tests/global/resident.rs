@@ -287,9 +287,9 @@ fn what_resting_threads_keep_of_pages_goes_back_in_time() {
             GLOBAL.configure(&HeapConfig::new().with_idle_limit(Some(0)));
             GLOBAL.configure(&HeapConfig::new().with_idle_limit(None).with_decay(Some(Duration::from_millis(400))));
             let before = idle();
-            // This thread makes some requests now and then, of which the heap learns.
+            // This thread makes some requests now and then, of which the heap learns: it keeps no block for another size.
             let gone = within(Duration::from_secs(30), || {
-                drop(Block::new(layout(100_000, 64), 1));
+                [100_000, 120_000].iter().for_each(|&size| drop(Block::new(layout(size, 64), 1)));
                 idle() < before / 4
             });
             barrier.wait();
