@@ -24,7 +24,7 @@ pub(super) const PAGES_LEASED_BYTES: usize = 128 << 10;
 /// not; and it has it back in less than half of the time that the heap takes.
 pub(super) const RUNS_LEASED_BYTES: usize = 1 << 20;
 
-/// The most frees of a kind between two that are kept, where none was of use: each that is kept in vain costs a third more than one that is not.
+/// The most frees of a kind between two that are kept, where none was of use: each that is kept in vain costs a fourth more than one that is not.
 pub(super) const FREES_BETWEEN_KEEPING: u32 = 63;
 
 /// So many other classes are asked for what of their leases is not filled, before what is filled goes back: what they hold stays with them,

@@ -19,7 +19,7 @@ pub(super) const PATIENCE: u64 = 1000;
 
 /// The events of a recording, in one order. A block that is damaged is an error, and goes on behind it.
 ///
-/// Memory: a block of each thread, and 16 bytes for each block of memory that is in use.
+/// Memory: a block of each thread, and some 40 bytes for each block of memory that is in use.
 #[derive(Debug)]
 pub struct Events<'a, R> {
     recording: &'a mut Recording<R>,
