@@ -304,6 +304,10 @@ pub enum Record {
     Ticks(u64),
     /// The next record's stack, by its number among the [names](super::names).
     Stack(u64),
+    /// A source took memory from below, for what is requested of it.
+    Taken(Block),
+    /// A source gave back below what it had taken.
+    Given(Block),
 }
 
 /// What a record is about.
@@ -373,6 +377,8 @@ impl Record {
             Self::Passed { source, number } => (11 | ((source % MAX_SOURCES) as u64) << SOURCE_SHIFT, number),
             Self::Ticks(ticks) => (12, ticks),
             Self::Stack(number) => (13, number),
+            Self::Taken(block) => block.words(14),
+            Self::Given(block) => block.words(15),
         };
         let second = if second < MAX_SIZE { second } else { MAX_SIZE };
         [first, second | (ticks as u64) << TICKS_SHIFT]
@@ -397,6 +403,8 @@ impl Record {
             11 => Self::Passed { source: source(first), number },
             12 => Self::Ticks(number),
             13 => Self::Stack(number),
+            14 => Self::Taken(block),
+            15 => Self::Given(block),
             _ => return None,
         };
         Some((record, (second >> TICKS_SHIFT) as u16))
@@ -463,7 +471,7 @@ mod tests {
         let block =
             Block { address: 0x7fff_1234_5670, size: 12_345, align: 6, zeroed: true, missed: true, source: 511 };
         let plain = Block { address: 16, ..Block::default() };
-        let blocks: [fn(Block) -> Record; 7] = [
+        let blocks: [fn(Block) -> Record; 9] = [
             Record::Request,
             Record::Free,
             Record::Resize,
@@ -471,6 +479,8 @@ mod tests {
             Record::Refused,
             Record::Live,
             Record::Purged,
+            Record::Taken,
+            Record::Given,
         ];
         let numbers: [fn(u64) -> Record; 5] =
             [Record::Step, Record::Enter, Record::Leave, Record::Ticks, Record::Stack];
@@ -486,8 +496,6 @@ mod tests {
         }
         let huge = Record::Refused(Block { size: u64::MAX, ..plain });
         assert_eq!(Record::decode(huge.encode(0)), Some((Record::Refused(Block { size: MAX_SIZE, ..plain }), 0)));
-        for kind in [0, 14, 15] {
-            assert_eq!(Record::decode([kind, 0]), None);
-        }
+        assert_eq!(Record::decode([0, 0]), None);
     }
 }

@@ -1,8 +1,9 @@
 //! Names of what records call by numbers: threads, labels, sources, and the stacks of requests.
 //!
-//! A block of names is one name after the other: its number in 4 bytes, what it is of in 2 (1 a thread, 2 a label, 3 a source, 4 a stack; 0 ends the block), its length in
+//! A block of names is one name after the other: its number in 4 bytes, what it is of in 2 (1 a thread, 2 a label, 3 a source, 4 a stack, 5 a module; 0 ends the block), its length in
 //! bytes in 2, and its bytes, with zeros up to a multiple of 8. A source's name says what it is and how it rounds: `heap`; `pool NAME`, with settings behind it. A stack
-//! is its return addresses, the innermost first, 8 bytes each. A name that comes again holds from then on.
+//! is its return addresses, the innermost first, 8 bytes each. A module is a part of a file that lies in memory as code: where it begins and ends there, and where it begins in
+//! the file, 8 bytes each, and then the file's path. A name that comes again holds from then on.
 
 use std::borrow::Cow;
 
@@ -17,10 +18,12 @@ pub enum Kind {
     Source,
     /// The stack of a request.
     Stack,
+    /// Code in memory, and its file.
+    Module,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Thread, Self::Label, Self::Source, Self::Stack];
+    const ALL: [Self; 5] = [Self::Thread, Self::Label, Self::Source, Self::Stack, Self::Module];
 
     fn code(self) -> u16 {
         self as u16 + 1

@@ -42,7 +42,9 @@ fn history(random: &mut Random, events: usize, threads: u64) -> Vec<Event> {
             let vacant = if is_passed { &mut common } else { &mut own[thread] };
             let what = match random.below(10) {
                 0 => What::Step(random.below(1000)),
-                1 => What::Refused(block(0, 1 << 40)),
+                1 => {
+                    [What::Refused, What::Purged, What::Taken, What::Given][random.below(4) as usize](block(0, 1 << 40))
+                }
                 2 if !live.is_empty() && !vacant.is_empty() => {
                     let from = pick(random, &mut live);
                     let address = if random.below(2) == 0 { from.address } else { pick(random, vacant) };
@@ -93,6 +95,8 @@ fn write(events: &[Event]) -> Vec<u8> {
             What::Refused(block) => put(Record::Refused(block)),
             What::Live(block) => put(Record::Live(block)),
             What::Purged(block) => put(Record::Purged(block)),
+            What::Taken(block) => put(Record::Taken(block)),
+            What::Given(block) => put(Record::Given(block)),
             What::Step(number) => put(Record::Step(number)),
             What::Enter(label) => put(Record::Enter(label)),
             What::Leave(label) => put(Record::Leave(label)),

@@ -24,6 +24,10 @@ pub enum What {
     Live(Block),
     /// Memory went back to the system.
     Purged(Block),
+    /// A source took memory from below. What a pool takes of the process's heap is nothing else to the heap: no request of its own.
+    Taken(Block),
+    /// A source gave back what it had taken.
+    Given(Block),
     /// A step begins.
     Step(u64),
     /// A label is entered.
@@ -107,6 +111,8 @@ impl Cursor {
                 Ok(Record::Refused(block)) => What::Refused(block),
                 Ok(Record::Live(block)) => What::Live(block),
                 Ok(Record::Purged(block)) => What::Purged(block),
+                Ok(Record::Taken(block)) => What::Taken(block),
+                Ok(Record::Given(block)) => What::Given(block),
                 Ok(Record::Step(number)) => What::Step(number),
                 Ok(Record::Enter(label)) => What::Enter(label),
                 Ok(Record::Leave(label)) => What::Leave(label),

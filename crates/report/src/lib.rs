@@ -1,0 +1,13 @@
+//! What recordings mean: plain functions from [recordings](tenzor_trace::recording) to values, that show themselves as text, and serialise.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod live;
+mod summary;
+
+pub use live::Live;
+pub use summary::{Summary, summary};
+
+/// Its examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
