@@ -181,13 +181,13 @@ fn it_serves_before_main_and_after_it() {
     assert!(output.status.success() && text(&output) == "after main\n", "{:?} {}", output.status, text(&output));
 }
 
-/// Threads that hold the C library's locks and wait for memory, while the process forks; threads that come and go; signals.
+/// Threads that hold the C library's locks and wait for memory, while the process forks; threads that come and go; blocks that are handed over; signals.
 #[test]
 fn storms_are_survived() {
     // `ci/long/preload` makes them longer.
     let times = if std::env::var_os("TENZOR_LONG").is_some() { 10 } else { 1 };
     let program = program("storms");
-    for (storm, many) in [("forks", 20), ("threads", 100), ("signals", 500)] {
+    for (storm, many) in [("forks", 20), ("threads", 100), ("handed", 200), ("signals", 500)] {
         for checks in [false, true] {
             let output = run_checked(&program, &[storm, &(many * times).to_string()], checks);
             assert!(output.status.success(), "{storm}: {:?} {}", output.status, text(&output));

@@ -245,13 +245,13 @@ pub(crate) fn class_run(class: usize) -> Run {
 /// The place of a block that is a run: a class's, if it is a [`class_run`]. A run of its own that has so few pages is aligned to more than one.
 #[inline]
 pub(crate) fn place_of_run(run: Run) -> Place {
-    if run.pages <= CLASS_PAGES && run.align == 1 { Place::Class(class_of_pages(run.pages)) } else { Place::Run(run) }
+    class_of_pages(run.pages).filter(|_| run.align == 1).map_or(Place::Run(run), Place::Class)
 }
 
-/// The class of blocks of so many pages, from 2 on to [`CLASS_PAGES`].
+/// The class of blocks of so many pages, if there is one: from 2 on to [`CLASS_PAGES`].
 #[inline]
-pub(crate) fn class_of_pages(pages: u32) -> usize {
-    SLAB_CLASSES + pages as usize - 2
+pub(crate) fn class_of_pages(pages: u32) -> Option<usize> {
+    (2..=CLASS_PAGES).contains(&pages).then(|| SLAB_CLASSES + pages as usize - 2)
 }
 
 /// Whether a block of a class starts so many bytes into a slab.

@@ -134,7 +134,7 @@ impl View {
     #[inline]
     fn parcel_block(&self, number: u32, at: NonNull<u8>) -> Option<usize> {
         let parcel = self.parcels.get(number)?;
-        parcel.block(first_page(parcel, at)?).map(class_of_pages)
+        parcel.block(first_page(parcel, at)?).and_then(class_of_pages)
     }
 
     /// The block that starts at an address, which is the caller's; or what lies there instead.

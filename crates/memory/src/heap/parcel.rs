@@ -5,6 +5,9 @@
 //! cache's gate. What others free they note in bits of their own, in any order and without a lock, and the owner takes them over when it looks
 //! for room.
 //!
+//! Where a block ends is told by marks, not by what is free behind it: those stay as they are until the block is freed, whatever the owner does meanwhile, and a thread that
+//! was handed the block sees them.
+//!
 //! *Abandoned*: a parcel whose owner left belongs to the heap. The owner's mark goes first, and what others had freed is taken over after
 //! that; they note what they free, and look for the mark then. So one of both sees it: who finds no owner tells the heap, under its lock.
 
@@ -30,8 +33,8 @@ pub(crate) struct Parcel {
     pub(super) pages: AtomicU64,
     /// Those of them that the owner may grant.
     free: AtomicU64,
-    /// The first pages of blocks that were granted: of those in use, and of some that are free.
-    starts: AtomicU64,
+    /// *Marks*: the first page of each block in use, and the one behind its last, but no other page of it. Other marks may stand at free pages.
+    marks: AtomicU64,
     /// Where it stands among the owner's.
     pub(crate) place: AtomicUsize,
     /// For the heap, under its lock: its first page's number and its own, how many pages it had, and the next number that is vacant.
@@ -132,21 +135,21 @@ impl Parcel {
         let first = find(free, pages)?;
         let these = bits(first, pages);
         self.free.store(free & !these, Relaxed);
-        self.starts.store(self.starts.load(Relaxed) & !these | 1 << first, Relaxed);
+        // Behind a parcel's last page nothing needs a mark.
+        self.marks.store(self.marks.load(Relaxed) & !these | bits(first, 1) | bits(first + pages, 1), Relaxed);
         Some(first)
     }
 
     /// The pages of the block that starts with this one, which is the caller's; `None` if there is none, as far as can be seen.
     #[inline]
     pub(crate) fn block(&self, first: u32) -> Option<u32> {
-        let starts = self.starts.load(Relaxed);
-        // Another's block begins with a start; what is free is none.
-        let others = starts | !self.pages() | self.free() | self.freed.0.load(Relaxed);
         let this = bits(first, 1);
-        if starts & this == 0 || !self.are_in_use(this) {
+        let marks = self.marks.load(Relaxed);
+        if marks & this == 0 || !self.are_in_use(this) {
             return None;
         }
-        Some(1 + (!others >> first >> 1).trailing_ones())
+        let behind = (marks >> first >> 1).trailing_zeros();
+        Some((1 + behind).min(PARCEL - first))
     }
 
     /// How many pages are free side by side somewhere, up to 31.
@@ -238,7 +241,7 @@ impl Parcel {
             address: AtomicUsize::new(0),
             pages: AtomicU64::new(0),
             free: AtomicU64::new(0),
-            starts: AtomicU64::new(0),
+            marks: AtomicU64::new(0),
             place: AtomicUsize::new(0),
             start: AtomicU32::new(0),
             number: AtomicU32::new(0),
@@ -271,7 +274,7 @@ mod tests {
 
     #[cfg(not(loom))]
     #[test]
-    fn blocks_are_known_by_their_first_pages() {
+    fn blocks_are_known_by_their_marks() {
         let parcel = Parcel::none();
         parcel.begin(std::ptr::dangling_mut(), 20);
         let mut blocks = [16, 2, 2].map(|pages| (parcel.grant(pages).unwrap(), pages)).to_vec();

@@ -58,3 +58,26 @@ fn what_others_free_while_an_owner_leaves_goes_back_once() {
         assert_eq!(*shared.1.lock().expect("no panics"), bits(0, 6), "pages were lost");
     });
 }
+
+/// An owner that grants, collects, and leaves, while another frees a block of it, and is to be told how large that is: the pages behind it were free when it was
+/// granted, and none of them is where a block began.
+#[test]
+fn the_pages_of_a_block_are_as_many_as_were_granted() {
+    model(3, || {
+        let parcel = Arc::new(Parcel::none());
+        parcel.begin(std::ptr::dangling_mut(), 8);
+        assert_eq!(parcel.grant(7), Some(0));
+        parcel.take_back(0, 7);
+        assert_eq!(parcel.grant(2), Some(0));
+        let other = {
+            let parcel = parcel.clone();
+            thread::spawn(move || {
+                assert_eq!(parcel.block(0), Some(2));
+                parcel.note(bits(0, 2));
+            })
+        };
+        assert_eq!(parcel.grant(2), Some(2));
+        parcel.take_out();
+        other.join().expect("no panics");
+    });
+}

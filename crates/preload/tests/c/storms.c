@@ -1,8 +1,10 @@
-// Forks, threads and signals at any moment. The first argument says which storm, the second how long. Prints what is wrong; the exit code says whether something is.
+// Forks, threads, signals, and blocks that are handed over, at any moment. The first argument says which storm, the second how long. Prints what is wrong; the exit code says whether something is.
 #define _GNU_SOURCE
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <pwd.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -140,6 +142,78 @@ static void forks(int count) {
     }
 }
 
+// Blocks that one thread asks for, and another one measures, resizes and frees; who asks is a new thread every thousand blocks, that has none of the thread's before.
+enum { ROOM = 4, EACH = 1000 };
+struct Ring {
+    unsigned char *at[ROOM];
+    size_t size[ROOM];
+    atomic_long made, taken;
+    long total, next;
+    unsigned random;
+};
+
+static void *taker(void *given) {
+    struct Ring *ring = given;
+    unsigned random = 7;
+    for (long i = 0; i < ring->total; i++) {
+        while (ring->made <= i)
+            sched_yield();
+        unsigned char *at = ring->at[i % ROOM], byte = i;
+        size_t size = ring->size[i % ROOM], usable = malloc_usable_size(at);
+        if (at[0] != byte || at[size / 2] != byte || at[size - 1] != byte)
+            fail("a block that was handed over has lost its contents");
+        // Nothing else lies in what is usable.
+        if (usable < size || usable > 2 * size + 64)
+            fail("a block that was handed over has another size");
+        memset(at, byte + 1, usable);
+        if (next(&random) >> 30 == 0)
+            at = realloc(at, 1 + (next(&random) >> 8) % (2 * size));
+        free(at);
+        ring->taken = i + 1;
+    }
+    return NULL;
+}
+
+static void *maker(void *given) {
+    struct Ring *ring = given;
+    for (long end = ring->next + EACH; ring->next < end; ring->next++) {
+        long i = ring->next;
+        // Mostly of some pages.
+        size_t size = 1 + (next(&ring->random) >> 8) % (i % 64 == 0 ? 1 << 21 : i % 4 == 0 ? 4000 : 60000);
+        unsigned char *at = malloc(size);
+        if (!at)
+            fail("no memory");
+        at[0] = at[size / 2] = at[size - 1] = i;
+        while (i - ring->taken >= ROOM)
+            sched_yield();
+        ring->at[i % ROOM] = at;
+        ring->size[i % ROOM] = size;
+        ring->made = i + 1;
+    }
+    return NULL;
+}
+
+static void *pair(void *given) {
+    struct Ring *ring = given;
+    pthread_t takes, makes;
+    pthread_create(&takes, NULL, taker, ring);
+    while (ring->next < ring->total) {
+        pthread_create(&makes, NULL, maker, ring);
+        pthread_join(makes, NULL);
+    }
+    pthread_join(takes, NULL);
+    return NULL;
+}
+
+static void handed(int count) {
+    struct Ring rings[2] = {{.total = (long)count * EACH, .random = 1}, {.total = (long)count * EACH, .random = 2}};
+    pthread_t some[2];
+    for (int i = 0; i < 2; i++)
+        pthread_create(&some[i], NULL, pair, &rings[i]);
+    for (int i = 0; i < 2; i++)
+        pthread_join(some[i], NULL);
+}
+
 static pthread_key_t key;
 static void at_the_end(void *value) {
     static _Thread_local int rounds;
@@ -208,6 +282,8 @@ int main(int count, char **args) {
             pthread_join(some[i], NULL);
     } else if (count > 2 && !strcmp(args[1], "threads")) {
         threads(how_many);
+    } else if (count > 2 && !strcmp(args[1], "handed")) {
+        handed(how_many);
     } else if (count > 2 && !strcmp(args[1], "signals")) {
         signals(how_many);
     } else {

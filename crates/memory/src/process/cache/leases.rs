@@ -35,14 +35,11 @@ fn is_runs(class: usize) -> bool {
     class >= CLASSES
 }
 
-/// The classes alike.
+/// The classes alike; of runs nobody asks.
 fn alike(class: usize) -> u64 {
-    let (slabs, pages) = ((1 << SLAB_CLASSES) - 1, (1 << CLASSES) - 1);
-    match class {
-        CLASSES.. => !pages,
-        SLAB_CLASSES.. => pages & !slabs,
-        _ => slabs,
-    }
+    debug_assert!(!is_runs(class));
+    let (slabs, all) = ((1 << SLAB_CLASSES) - 1, (1 << CLASSES) - 1);
+    if is_pages(class) { all & !slabs } else { slabs }
 }
 
 impl Cache {
