@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tenzor::memory::{Bytes, NoBytes};
+use tenzor_report::Percent;
 
 use crate::contender::Task;
 
@@ -35,6 +36,9 @@ pub(crate) enum Command {
     /// Look into recordings of allocations, and convert them
     #[command(long_about = TRACE, subcommand)]
     Trace(TraceCommand),
+    /// Hold a recording to limits, or to what one was before
+    #[command(long_about = CHECK, after_long_help = CHECK_JSON)]
+    Check(CheckTask),
     /// Run another program over Tenzor's heap, in place of its malloc (Linux)
     #[command(long_about = RUN)]
     Run(RunTask),
@@ -145,6 +149,70 @@ pub(crate) enum TraceCommand {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("limit").required(true).multiple(true))]
+pub(crate) struct CheckTask {
+    /// A recording, or text as 'tenzor replay' takes it; plain or compressed by gzip; - is standard input
+    #[arg(value_name = "TRACE")]
+    pub(crate) file: PathBuf,
+
+    /// No more bytes in use at once, as they were requested
+    #[arg(long, value_name = "BYTES", group = "limit")]
+    pub(crate) max_peak: Option<Bytes>,
+
+    /// No more bytes held at once of what is below the allocators
+    #[arg(long, value_name = "BYTES", group = "limit")]
+    pub(crate) max_reserved: Option<Bytes>,
+
+    /// No more misses in any step after the first
+    #[arg(long, value_name = "N", group = "limit")]
+    pub(crate) max_misses_per_step: Option<u64>,
+
+    /// No fewer hits, as a share of the steps' requests: 0.9 or 90%
+    #[arg(long, value_name = "SHARE", value_parser = share, group = "limit")]
+    pub(crate) min_hit_rate: Option<f64>,
+
+    /// No figure much worse than in this file
+    #[arg(long, value_name = "BASELINE", group = "limit")]
+    pub(crate) against: Option<PathBuf>,
+
+    /// How much worse that may be
+    #[arg(long, value_name = "PERCENT", default_value_t = Percent::default(), requires = "against")]
+    pub(crate) within: Percent,
+
+    /// Write the baseline anew, if no other limit is broken
+    #[arg(long, requires = "against")]
+    pub(crate) bless: bool,
+
+    /// Take the counts of a recording that lost events, is damaged or cut off as they are
+    #[arg(long)]
+    pub(crate) allow_lossy: bool,
+
+    /// What is printed
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: Format,
+
+    /// Print one JSON value: the same as --format json
+    #[arg(long, conflicts_with = "format")]
+    pub(crate) json: bool,
+
+    /// Write a report for JUnit's readers into a file as well
+    #[arg(long, value_name = "OUT")]
+    pub(crate) junit: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A line for each limit
+    Text,
+    /// One JSON value
+    Json,
+    /// A report for JUnit's readers
+    Junit,
+    /// Annotations of GitHub's workflows
+    Github,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct RunTask {
     /// The library; without it, that of TENZOR_LIBRARY, or one beside this program or in ../lib
     #[arg(long, value_name = "FILE")]
@@ -193,6 +261,12 @@ fn seconds(text: &str) -> Result<Duration, String> {
     seconds.ok_or_else(|| "expected a number of seconds".to_owned())
 }
 
+fn share(text: &str) -> Result<f64, String> {
+    let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
+    let share = number.parse::<f64>().ok().map(|number| number / whole).filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a share from 0 to 1, or from 0% to 100%".to_owned())
+}
+
 const ABOUT: &str = "Shows what allocators take in time and memory, plans memory, and runs programs over Tenzor's heap";
 
 const LONG_ABOUT: &str = "\
@@ -217,6 +291,56 @@ thread requested and freed, in blocks with checksums: what is damaged is told, a
 left out; one that ends in the midst of a block is whole up to there.
 
 'tenzor replay' and 'tenzor plan' read recordings as they read text.";
+
+const CHECK: &str = "\
+Holds a recording to limits, or to a baseline: what it was before. All figures are
+counts, and the same recording always has the same ones:
+  peak live      the most bytes in use at an instant, as they were requested
+  peak reserved  the most bytes that allocators held from below at an instant
+  misses a step  requests for which memory was taken from below, in the step with
+                 the most of them; the first step fills the pools, and is left out
+  hit rate       the share of the steps' requests that pooled memory served
+A step is what lies between two marks, as for 'tenzor replay'. Where a recording
+does not tell a figure that is to be held to a limit, that is an error.
+
+A baseline is a small text file, meant to be kept with a program's sources. --bless
+writes it from the recording, with every figure that this tells; without --bless, no
+figure of the file may be worse by more than --within says. That is a part of the
+figure, rounded down: of 1000 bytes, 5% allows 1050; of a hit rate of 0.9, 0.855.
+
+Of a recording that lost events, is damaged or cut off, counts are not exact. It is
+refused, unless --allow-lossy is given.
+
+The exit status is
+  0  if all limits hold, or the baseline was written
+  1  if there is trouble: a file that cannot be read, a figure that is not told
+  2  if the command line is wrong
+  3  if a limit that was named is broken: a hard one
+  4  if none of these is, but a figure is worse than the baseline's: a soft one
+Whatever is broken is told, all of it.";
+
+const CHECK_JSON: &str = "\
+Keys of the JSON object of --json:
+  file
+  broken                  hard or soft, the worse of what is broken, or null
+  checks                  an array, of each limit:
+    figure                peak_live_bytes, peak_reserved_bytes, misses_per_step or
+                          hit_rate
+    strictness            hard or soft
+    bound                 the most; of the hit rate, the least
+    baseline, within      of a soft one, what the baseline says, and the part that
+                          it may be worse (text); else null
+    amount                what it is
+    holds                 whether that is within the limit
+  figures                 what the recording tells:
+    peak_live_bytes
+    peak_reserved_bytes, misses_per_step, hit_rate
+                          null where it does not tell
+    steps, hits, misses   how many, in all steps
+    tells_misses          whether it tells hits from misses
+    lost, out_of_order    events that are missing, or not explained by others
+    damaged, is_cut       an array of what is damaged; whether its end is missing
+  blessed                 the baseline that was written, or null";
 
 const RUN: &str = "\
 Runs another program over Tenzor's heap, in place of its malloc: on Linux with

@@ -5,6 +5,7 @@
 mod allocators;
 mod args;
 mod bytes;
+mod check;
 mod compare;
 mod contender;
 mod cycle;
@@ -65,6 +66,7 @@ fn run(args: Args) -> Result<()> {
         Some(Command::Plan(task)) => return plan::run(&task),
         Some(Command::Demo { json }) => return demo::run(json),
         Some(Command::Trace(command)) => return recordings::run(&command),
+        Some(Command::Check(task)) => return check::run(&task),
         #[cfg(target_os = "linux")]
         Some(Command::Run(task)) => return run::run(&task).context("tenzor run"),
         #[cfg(target_os = "linux")]
@@ -88,13 +90,14 @@ fn run(args: Args) -> Result<()> {
     Ok(io::stdout().lock().write_all(&text)?)
 }
 
-#[cfg(target_os = "linux")]
 fn status(error: &anyhow::Error) -> ExitCode {
-    error.downcast_ref::<program::Failure>().map_or(ExitCode::FAILURE, |failure| ExitCode::from(failure.status))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn status(_: &anyhow::Error) -> ExitCode {
+    if let Some(broken) = error.downcast_ref::<check::Broken>() {
+        return ExitCode::from(broken.status());
+    }
+    #[cfg(target_os = "linux")]
+    if let Some(failure) = error.downcast_ref::<program::Failure>() {
+        return ExitCode::from(failure.status);
+    }
     ExitCode::FAILURE
 }
 

@@ -45,7 +45,7 @@ struct Named {
 }
 
 /// What can be read and sought in: a file, or what was read of standard input, or decompressed.
-trait Seekable: Read + Seek {}
+pub(crate) trait Seekable: Read + Seek {}
 
 impl<R: Read + Seek> Seekable for R {}
 
@@ -53,6 +53,29 @@ fn open(path: &Path) -> Result<Recording<Box<dyn Seekable>>> {
     let name = source::name(path);
     let mut plain = source::decompressed(source::open(path)?, &name)?;
     ensure!(source::is_recording(&mut plain, &name)?, "{name}: is no recording of Tenzor's");
+    opened(path, plain)
+}
+
+/// A recording, or one that is made of text in memory.
+pub(crate) fn open_or_make(path: &Path) -> Result<Recording<Box<dyn Seekable>>> {
+    let name = source::name(path);
+    let mut plain = source::decompressed(source::open(path)?, &name)?;
+    if source::is_recording(&mut plain, &name)? {
+        return opened(path, plain);
+    }
+    let header = Header { began: 0, process: 0, page: 4096, tick: TICK };
+    let mut writer = Writer::new(Cursor::new(Vec::new()), header).with_context(|| name.clone())?;
+    import::csv(plain, Limits::default(), &mut writer).map_err(|error| match error {
+        ImportError::Line(error) => anyhow!("{name}:{}: {}", error.line(), error.problem()),
+        error => anyhow!("{name}: {error}"),
+    })?;
+    let made: Box<dyn Seekable> = Box::new(writer.finish().with_context(|| name.clone())?);
+    Recording::open(made).map_err(|error| anyhow!("{name}: {error}"))
+}
+
+/// The recording of that path, of which the beginning is at hand.
+fn opened(path: &Path, plain: Box<dyn BufRead>) -> Result<Recording<Box<dyn Seekable>>> {
+    let name = source::name(path);
     // One that lies in a file by itself is read as it is needed, however long it is.
     let input: Box<dyn Seekable> = match File::open(path) {
         Ok(file) if source::is_recording(&mut BufReader::new(&file), &name)? => Box::new(BufReader::new(file)),
@@ -66,7 +89,7 @@ fn open(path: &Path) -> Result<Recording<Box<dyn Seekable>>> {
 }
 
 /// Writes a file that is there as a whole, or not at all.
-fn written(to: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
+pub(crate) fn written(to: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
     let shown = || to.display().to_string();
     let mut beside = to.as_os_str().to_owned();
     beside.push(".part");

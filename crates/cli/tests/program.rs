@@ -325,7 +325,7 @@ fn wrong_usage_is_told_from_failure() {
 fn without_a_command_it_helps() {
     let output = tenzor().output().unwrap();
     assert!(output.status.success());
-    for command in ["replay", "plan", "demo", "run", "doctor", "completions", "man"] {
+    for command in ["replay", "plan", "demo", "check", "run", "doctor", "completions", "man"] {
         assert!(text(&output.stdout).contains(&format!("\n  {command} ")), "{command}");
     }
 }
