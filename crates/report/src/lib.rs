@@ -3,12 +3,14 @@
 
 mod contract;
 mod live;
+mod simulate;
 mod summary;
 
 pub use contract::{
     Amount, Baseline, Check, Contract, Figure, Figures, Limit, NoPercent, Percent, Strictness, Untold, Verdict, figures,
 };
 pub use live::Live;
+pub use simulate::{Simulation, SimulationError, simulate};
 pub use summary::{Summary, summary};
 
 /// Its examples are tests.
