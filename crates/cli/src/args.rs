@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use tenzor::memory::{Bytes, NoBytes};
+use tenzor::memory::{Bytes, NoBytes, PoolConfig};
 use tenzor_report::Percent;
 
 use crate::contender::Task;
+use crate::pool_config;
 
 #[derive(Debug, Parser)]
 #[command(name = "tenzor", version, about = ABOUT, long_about = LONG_ABOUT)]
@@ -183,6 +184,10 @@ pub(crate) struct CheckTask {
     #[arg(long, requires = "against")]
     pub(crate) bless: bool,
 
+    /// Hold what a TensorAllocator of this configuration would do with the recorded requests to the limits: default or adaptive, and settings
+    #[arg(long, value_name = "CONFIG", value_parser = pool_config::parse)]
+    pub(crate) simulate: Option<PoolConfig>,
+
     /// Take the counts of a recording that lost events, is damaged or cut off as they are
     #[arg(long)]
     pub(crate) allow_lossy: bool,
@@ -302,6 +307,13 @@ counts, and the same recording always has the same ones:
   hit rate       the share of the steps' requests that pooled memory served
 A step is what lies between two marks, as for 'tenzor replay'. Where a recording
 does not tell a figure that is to be held to a limit, that is an error.
+
+With --simulate, the program's requests are served by a TensorAllocator again, in one
+thread and without the program, and it is what this does that is held to the limits:
+  --simulate default
+  --simulate adaptive,classes_per_bucket=4
+  --simulate max_pool_size=256M,max_buffers_per_bucket=16,alignment=64,limit=1G
+That tells all figures, of text as well.
 
 A baseline is a small text file, meant to be kept with a program's sources. --bless
 writes it from the recording, with every figure that this tells; without --bless, no

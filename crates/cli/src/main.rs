@@ -18,6 +18,7 @@ mod elf;
 mod libraries;
 mod picture;
 mod plan;
+mod pool_config;
 #[cfg(target_os = "linux")]
 mod program;
 mod progress;

@@ -32,6 +32,7 @@ pub(crate) struct Footprint {
     pub(crate) peak_resident_bytes: Option<u64>,
     /// In the steps.
     pub(crate) hit_rate: Option<f64>,
+    pub(crate) hits_and_misses: Option<(u64, u64)>,
 }
 
 pub(crate) fn times<H: Heap>(trace: &Trace, mut heap: H) -> Result<Times, OutOfMemory> {
@@ -70,11 +71,14 @@ pub(crate) fn times<H: Heap>(trace: &Trace, mut heap: H) -> Result<Times, OutOfM
     Ok(Times { step_ns: median(step_ns).unwrap_or(0.0), minor_faults_per_step: median(faults) })
 }
 
-pub(crate) fn footprint<H: Heap>(trace: &Trace, mut heap: H) -> Result<Footprint, OutOfMemory> {
+pub(crate) fn footprint<H: Heap>(trace: &Trace, heap: H) -> Result<Footprint, OutOfMemory> {
+    footprint_seen(trace, heap, Watch { every: LOOK_EVERY, ..Watch::default() })
+}
+
+fn footprint_seen<H: Heap>(trace: &Trace, mut heap: H, mut watch: Watch) -> Result<Footprint, OutOfMemory> {
     heap.prepare(trace);
     let mut blocks = Blocks::new(heap, trace.slots());
     let resident_before = resident();
-    let mut watch = Watch::default();
     watch.play(&mut blocks, trace.setup(), Part::Outside)?;
     let traffic_before = blocks.heap().hits_and_misses();
     for step in trace.steps() {
@@ -84,15 +88,14 @@ pub(crate) fn footprint<H: Heap>(trace: &Trace, mut heap: H) -> Result<Footprint
         watch.look(&blocks);
     }
     let traffic = blocks.heap().hits_and_misses().zip(traffic_before);
+    let traffic = traffic.map(|(after, before)| (after.0 - before.0, after.1 - before.1));
     watch.play(&mut blocks, trace.tail(), Part::Outside)?;
     let resident = peak_resident().zip(resident_before);
     Ok(Footprint {
         peak_reserved_bytes: watch.peak_reserved.map(|bytes| bytes as u64),
         peak_resident_bytes: resident.map(|(peak, before)| peak.saturating_sub(before) as u64),
-        hit_rate: traffic.map(|(after, before)| {
-            let (hits, misses) = (after.0 - before.0, after.1 - before.1);
-            hits as f64 / (hits + misses).max(1) as f64
-        }),
+        hit_rate: traffic.map(|(hits, misses)| hits as f64 / (hits + misses).max(1) as f64),
+        hits_and_misses: traffic,
     })
 }
 
@@ -125,6 +128,8 @@ fn apply<H: Heap>(blocks: &mut Blocks<H>, event: &Event, part: Part) -> Result<(
 /// Looks at what a heap has reserved, now and then.
 #[derive(Default)]
 struct Watch {
+    /// One of so many requests is followed by a look.
+    every: usize,
     requests: usize,
     peak_reserved: Option<usize>,
 }
@@ -135,7 +140,7 @@ impl Watch {
             apply(blocks, event, part)?;
             if let Event::Allocate { layout, .. } | Event::Resize { layout, .. } = event {
                 self.requests += 1;
-                if layout.size() >= LOOK_FROM || self.requests.is_multiple_of(LOOK_EVERY) {
+                if layout.size() >= LOOK_FROM || self.requests.is_multiple_of(self.every) {
                     self.look(blocks);
                 }
             }
@@ -155,4 +160,128 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let upper = *values.get(values.len() / 2)?;
     let lower = *values.get((values.len() - 1) / 2)?;
     Some((lower + upper) / 2.0)
+}
+
+// Helpers of tests are not recognised as tests.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tenzor::memory::PoolConfig;
+    use tenzor::trace::HEADER;
+    use tenzor_report::{Simulation, simulate};
+
+    use super::*;
+    use crate::source::Source;
+    use crate::sys::Pool;
+
+    /// What a replay finds that looks after each event, beside what a simulation says.
+    fn both(trace: &Trace, config: PoolConfig) -> [(u64, u64, u64); 2] {
+        let seen = footprint_seen(trace, Pool::of(config), Watch { every: 1, ..Watch::default() }).unwrap();
+        let (hits, misses) = seen.hits_and_misses.unwrap();
+        let Simulation { hits: told_hits, misses: told_misses, peak_reserved_bytes, .. } =
+            simulate(trace, config).unwrap();
+        [(hits, misses, seen.peak_reserved_bytes.unwrap()), (told_hits, told_misses, peak_reserved_bytes)]
+    }
+
+    /// What time does is left out of simulations.
+    fn stop_time() {
+        #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+        tenzor::memory::TenzorMalloc::new().configure(&tenzor::memory::HeapConfig::new().with_decay(None));
+    }
+
+    fn configs() -> [PoolConfig; 6] {
+        let default = PoolConfig::default();
+        [
+            default,
+            PoolConfig::adaptive(),
+            default.with_max_pool_size(1 << 20),
+            default.with_max_buffers_per_bucket(2).with_classes_per_bucket(1),
+            default.with_max_pool_size(usize::MAX).with_max_buffers_per_bucket(usize::MAX).with_alignment(4096),
+            default.with_max_pool_size(0).with_classes_per_bucket(64),
+        ]
+    }
+
+    #[test]
+    fn simulations_of_the_embedded_traces_say_what_replays_find() {
+        stop_time();
+        for source in Source::embedded() {
+            let trace = source.trace().unwrap();
+            for config in configs() {
+                let [found, told] = both(&trace, config);
+                assert_eq!(told, found, "{}: {config:?}", source.name);
+            }
+        }
+    }
+
+    /// Random numbers: xorshift.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, bound: u64) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0 % bound
+        }
+
+        /// Small numbers as often as large ones, and some that come again.
+        fn size(&mut self, log2: u64) -> u64 {
+            let most = 1 << self.below(log2 + 1);
+            if self.below(2) == 0 { most } else { self.below(most + 1) }
+        }
+    }
+
+    /// Requests, resizes up to 2 to this power, frees and steps.
+    fn random_trace(random: &mut Random, events: u64, resized: u64) -> Trace {
+        let mut lines = format!("{HEADER}\n");
+        let (mut live, mut next, mut step): (Vec<u64>, _, _) = (Vec::new(), 0, 0);
+        for _ in 0..events {
+            let at = random.below(live.len().max(1) as u64) as usize;
+            lines += &match random.below(20) {
+                0 => {
+                    step += 1;
+                    format!("m,{step},0,0,0,0\n")
+                }
+                1 | 2 if !live.is_empty() => format!("r,{},{},0,0,0\n", live[at], random.size(resized)),
+                3..11 if !live.is_empty() => format!("f,{},0,0,0,0\n", live.swap_remove(at)),
+                kind => {
+                    next += 1;
+                    live.push(next);
+                    // What is resized stays of the sizes that have classes.
+                    let (op, log2) = (if kind % 2 == 0 { 'a' } else { 'z' }, if resized > 16 { 22 } else { resized });
+                    format!("{op},{next},{},{},0,0\n", random.size(log2), 1 << random.below(13))
+                }
+            };
+        }
+        Trace::parse(lines.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn simulations_of_random_traces_say_what_replays_find() {
+        stop_time();
+        for seed in 1..30 {
+            let random = &mut Random(seed * 0x9e37_79b9);
+            let trace = random_trace(random, 3000, 16);
+            for config in configs() {
+                let [found, told] = both(&trace, config);
+                assert_eq!(told, found, "seed {seed}: {config:?}");
+            }
+        }
+    }
+
+    /// Whether the heap makes a large block fit depends on what lies behind it, which a simulation does not know.
+    #[test]
+    fn where_large_buffers_are_resized_simulations_are_nearly_right() {
+        stop_time();
+        for seed in 1..30 {
+            let random = &mut Random(seed * 0x9e37_79b9);
+            let trace = random_trace(random, 3000, 22);
+            for config in configs() {
+                let [found, told] = both(&trace, config);
+                let is_near = |found: u64, told: u64| found.abs_diff(told) <= 10 + found / 50;
+                let are_near = is_near(found.0, told.0) && is_near(found.1, told.1) && is_near(found.2, told.2);
+                assert!(are_near, "seed {seed}: {config:?}: {told:?}, not {found:?}");
+            }
+        }
+    }
 }

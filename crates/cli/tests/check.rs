@@ -169,6 +169,45 @@ fn text_tells_its_peak_and_no_misses() {
 }
 
 #[test]
+fn simulations_tell_what_recordings_do_not() {
+    let step = "a,1,1000000,64,0,0\na,2,1000,64,0,0\nf,1,0,0,0,0\nf,2,0,0,0,0\n";
+    let csv = format!("op,id,size,align,thread,seq\nm,1,0,0,0,0\n{step}m,2,0,0,0,0\n{step}m,3,0,0,0,0\n");
+    let trace = file("simulated.csv", &csv);
+    let untold = check(&trace, &["--max-reserved", "1G"]);
+    trouble(&untold, "\n--simulate CONFIG tells what a TensorAllocator of that configuration would do\n");
+    let with = |config: &str| {
+        let limits = ["--max-reserved", "2M", "--max-misses-per-step", "0", "--min-hit-rate", "50%"];
+        check(&trace, &[&limits[..], &["--simulate", config]].concat())
+    };
+    for config in ["default", "max_pool_size=2M,classes_per_bucket=4"] {
+        assert_eq!(with(config).status.code(), Some(0), "{config}");
+    }
+    let none = with("max_pool_size=0");
+    let said = text(&none.stdout);
+    assert!(none.status.code() == Some(3) && said.contains("misses a step: 2, at most 0"), "{said}");
+    assert!(said.contains("hit rate: 0, at least 0.5"), "{said}");
+    trouble(&with("limit=100K"), "simulated.csv: at event 1, marks not counted: cannot allocate 1000000 bytes");
+    assert_eq!(with("size=1").status.code(), Some(2));
+    // A recording of the same requests.
+    let recording = file("simulated.tnz", recorded(0));
+    let simulated = check(&recording, &["--simulate", "default", "--max-peak", "1000", "--json"]);
+    let told: Value = serde_json::from_slice(&simulated.stdout).unwrap();
+    assert_eq!((&told["figures"]["hits"], &told["figures"]["misses"]), (&1.into(), &3.into()), "{told}");
+    let lossy = file("simulated-lossy.tnz", recorded(3));
+    trouble(&check(&lossy, &["--simulate", "default", "--max-peak", "1000"]), "not exact: 3 events are missing");
+    let allowed = check(&lossy, &["--simulate", "default", "--max-peak", "1000", "--allow-lossy"]);
+    assert!(
+        allowed.status.success() && text(&allowed.stdout).contains("not exact: 3 events are missing"),
+        "{allowed:?}"
+    );
+    let mut damaged = recorded(0);
+    damaged[200] ^= 1;
+    let damaged = file("simulated-damaged.tnz", damaged);
+    let refused = check(&damaged, &["--simulate", "default", "--max-peak", "1000", "--allow-lossy"]);
+    trouble(&refused, "simulated-damaged.tnz: block 1, at byte 64");
+}
+
+#[test]
 fn what_is_not_exact_is_refused_unless_that_is_allowed() {
     let whole = recorded(0);
     let mut damaged = whole.clone();

@@ -5,12 +5,15 @@ mod junit;
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
-use tenzor_report::{Baseline, Contract, Figures, Strictness, Verdict, figures};
+use tenzor::memory::PoolConfig;
+use tenzor::trace::Trace;
+use tenzor::trace::recording::Recording;
+use tenzor_report::{Baseline, Contract, Figure, Figures, Strictness, Verdict, figures, simulate};
 
 use crate::args::{CheckTask, Format};
 use crate::recordings;
@@ -58,15 +61,24 @@ struct Told {
 
 pub(crate) fn run(task: &CheckTask) -> Result<()> {
     let file = source::name(&task.file);
-    let figures = figures(&mut recordings::open_or_make(&task.file)?);
-    let doubts = figures.doubts();
+    let mut recording = recordings::open_or_make(&task.file)?;
+    let recorded = figures(&mut recording);
+    let doubts = recorded.doubts();
     if !doubts.is_empty() && !task.allow_lossy {
         bail!(
             "{file}: what is counted in it is not exact: {}\n--allow-lossy takes the counts as they are",
             doubts.join("; ")
         );
     }
-    let verdict = contract(task, &figures)?.check(&figures).map_err(|untold| anyhow!("{file}: {untold}"))?;
+    let figures = match task.simulate {
+        Some(config) => simulated(&mut recording, &file, config, recorded)?,
+        None => recorded,
+    };
+    let verdict = contract(task, &figures)?.check(&figures);
+    let verdict = verdict.map_err(|untold| match task.simulate {
+        None if untold.figure != Figure::PeakLiveBytes => anyhow!("{file}: {untold}\n{SIMULATE}"),
+        _ => anyhow!("{file}: {untold}"),
+    })?;
     let broken = verdict.broken();
     let blessed = match &task.against {
         // Beside a baseline that is its own, none but those that were named can be broken.
@@ -78,11 +90,7 @@ pub(crate) fn run(task: &CheckTask) -> Result<()> {
         _ => None,
     };
     let told = Told { file, broken, verdict, figures, blessed };
-    let junit = task
-        .junit
-        .as_deref()
-        .map_or(Ok(()), |path| recordings::written(path, |out| Ok(out.write_all(junit::report(&told).as_bytes())?)));
-    let printed = junit.and_then(|()| print(&told, if task.json { Format::Json } else { task.format }));
+    let printed = tell(&told, task);
     let Some(strictness) = broken else { return printed };
     if let Err(error) = printed {
         // That limits are broken is what the status says, whoever reads the rest.
@@ -90,6 +98,25 @@ pub(crate) fn run(task: &CheckTask) -> Result<()> {
     }
     let count = (told.verdict.breaches().count(), told.verdict.checks.len());
     Err(Broken { file: told.file, strictness, count }.into())
+}
+
+/// For who has a recording that does not tell.
+const SIMULATE: &str = "--simulate CONFIG tells what a TensorAllocator of that configuration would do";
+
+/// The figures of a pool that serves the requests of a recording, which are as exact as those that were `recorded`.
+fn simulated<R: Read + Seek>(
+    recording: &mut Recording<R>,
+    file: &str,
+    config: PoolConfig,
+    recorded: Figures,
+) -> Result<Figures> {
+    let mut text = Vec::new();
+    recording.write_csv(&mut text).map_err(|error| anyhow!("{file}: {error}"))?;
+    let trace = Trace::parse(&*text).map_err(|error| anyhow!("{file}: as text, {error}"))?;
+    let mut figures = simulate(&trace, config).map_err(|error| anyhow!("{file}: {error}"))?.figures();
+    (figures.lost, figures.out_of_order) = (recorded.lost, recorded.out_of_order);
+    (figures.damaged, figures.is_cut) = (recorded.damaged, recorded.is_cut);
+    Ok(figures)
 }
 
 /// The limits that were named, and those of the baseline.
@@ -131,8 +158,11 @@ fn baseline(path: &Path) -> Result<Baseline> {
     Baseline::parse(&text).map_err(|error| anyhow!("{shown}:{}: {}", error.line(), error.problem()))
 }
 
-fn print(told: &Told, format: Format) -> Result<()> {
-    let text = match format {
+fn tell(told: &Told, task: &CheckTask) -> Result<()> {
+    if let Some(path) = &task.junit {
+        recordings::written(path, |out| Ok(out.write_all(junit::report(told).as_bytes())?))?;
+    }
+    let text = match if task.json { Format::Json } else { task.format } {
         Format::Text => text(told),
         Format::Json => format!("{}\n", serde_json::to_string_pretty(told)?),
         Format::Junit => junit::report(told),

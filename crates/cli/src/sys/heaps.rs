@@ -70,9 +70,16 @@ unsafe impl Heap for Malloc {
     }
 }
 
-/// `TensorAllocator`, as it is by default.
+/// `TensorAllocator`, as it is by default, or of some configuration.
 #[derive(Debug, Default)]
 pub(crate) struct Pool(TensorAllocator);
+
+impl Pool {
+    #[cfg(test)]
+    pub(crate) fn of(config: PoolConfig) -> Self {
+        Self(TensorAllocator::with_config(config))
+    }
+}
 
 // SAFETY: the same allocator serves all requests and is neither trimmed nor dropped while the heap exists; its buffers stand in
 // memory of its backing, not in the handle that moves with the heap.
