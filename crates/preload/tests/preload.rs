@@ -187,6 +187,14 @@ fn storms_are_survived() {
     // `ci/long/preload` makes them longer.
     let times = if std::env::var_os("TENZOR_LONG").is_some() { 10 } else { 1 };
     let program = program("storms");
+    for storm in ["bereft", "narrow"] {
+        for background in ["0", "1"] {
+            let mut command = Command::new(&program);
+            command.args([storm, "40"]).env("LD_PRELOAD", library()).env("TENZOR_BACKGROUND", background);
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{storm}, {background}: {:?} {}", output.status, text(&output));
+        }
+    }
     for (storm, many) in [("forks", 20), ("threads", 100), ("handed", 200), ("signals", 500)] {
         for checks in [false, true] {
             let output = run_checked(&program, &[storm, &(many * times).to_string()], checks);

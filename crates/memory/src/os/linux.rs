@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8};
 
-use super::{HUGE, Map, Move, Os, PAGE, Purge, calls, complain_once};
+use super::{Errno, HUGE, Map, Move, Os, PAGE, Purge, calls, complain_once};
 
 const ACCESS: i32 = libc::PROT_READ | libc::PROT_WRITE;
 const PRIVATE: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
@@ -55,6 +55,7 @@ fn known(answer: &AtomicU8, ask: impl FnOnce() -> bool) -> bool {
 // anything, or reported as lost; a source of several mappings, which may move in part, is not moved.
 unsafe impl Os for Linux {
     fn map(&self, start: NonNull<u8>, bytes: usize) -> Map {
+        let _errno = Errno::kept();
         match map_at(start, bytes) {
             Ok(()) => {
                 // SAFETY: the range was just mapped, and nobody knows of it.
@@ -67,6 +68,7 @@ unsafe impl Os for Linux {
     }
 
     fn map_anywhere(&self, bytes: usize, align: usize) -> Option<NonNull<u8>> {
+        let _errno = Errno::kept();
         debug_assert!(align.is_power_of_two());
         // The system aligns to its pages.
         let spare = if align <= PAGE { 0 } else { align };
@@ -95,12 +97,14 @@ unsafe impl Os for Linux {
     }
 
     unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        let _errno = Errno::kept();
         debug_assert!(are_pages(start, bytes));
         // SAFETY: the range is ours and unused (the caller's word).
         changes(|| unsafe { calls::munmap(start.as_ptr().cast(), bytes) == 0 })
     }
 
     unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> Purge {
+        let _errno = Errno::kept();
         debug_assert!(are_pages(start, bytes));
         if !ADVICE_FAILS.load(Relaxed) {
             // Emulators act on some ranges and not on others: none of it may be resident still. Where that is not told, the word of
@@ -138,6 +142,7 @@ unsafe impl Os for Linux {
     }
 
     unsafe fn remap(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Move {
+        let _errno = Errno::kept();
         debug_assert!(are_pages(from, bytes) && are_pages(to, bytes));
         debug_assert!(from.addr().get().abs_diff(to.addr().get()) >= bytes, "they overlap");
         // SAFETY: the range is ours (the caller's word).
@@ -162,6 +167,7 @@ unsafe impl Os for Linux {
     }
 
     unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, huge: bool) {
+        let _errno = Errno::kept();
         debug_assert!((start.addr().get() | bytes).is_multiple_of(HUGE));
         let advice = if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
         // A kernel without huge pages refuses; then the pages are small.
@@ -170,11 +176,13 @@ unsafe impl Os for Linux {
     }
 
     fn collapse(&self, start: NonNull<u8>) -> bool {
+        let _errno = Errno::kept();
         // SAFETY: contents stay, whoever's they are.
         allows_huge() && unsafe { calls::madvise(start.as_ptr().cast(), HUGE, MADV_COLLAPSE) == 0 }
     }
 
     fn resident(&self, start: NonNull<u8>, bytes: usize) -> Option<usize> {
+        let _errno = Errno::kept();
         let page = self.page_size();
         let mut pages = [0_u8; HUGE / PAGE];
         let mut resident = 0;
@@ -191,6 +199,7 @@ unsafe impl Os for Linux {
     }
 
     fn address_limit(&self) -> Option<usize> {
+        let _errno = Errno::kept();
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: a plain query into a local.
         let known = unsafe { calls::getrlimit(libc::RLIMIT_AS, &raw mut limit) } == 0;
@@ -198,6 +207,7 @@ unsafe impl Os for Linux {
     }
 
     fn is_beyond(&self, bytes: usize) -> bool {
+        let _errno = Errno::kept();
         if bytes < VAST {
             return false;
         }
@@ -277,6 +287,7 @@ impl Linux {
     /// Addresses at or behind `wish` at which the system would map so many bytes, but for a part of a page, or elsewhere as few as `least`;
     /// nothing is mapped there. Who watches over addresses, as sanitizers do, is asked as well.
     pub(crate) fn addresses(wish: usize, bytes: usize, least: usize) -> Option<(usize, usize)> {
+        let _errno = Errno::kept();
         let bytes = bytes / PAGE * PAGE;
         let probe = |at: usize, bytes: usize| {
             let at = std::ptr::without_provenance_mut(at);
@@ -363,7 +374,7 @@ pub(crate) unsafe fn clear(start: NonNull<u8>, bytes: usize) {
     if bytes < SPARSE || ADVICE_FAILS.load(Relaxed) {
         return write(0, bytes);
     }
-    let _errno = super::Errno::kept();
+    let _errno = Errno::kept();
     let end = bytes - (bytes - first) % page;
     write(0, first);
     write(end, bytes);
@@ -462,6 +473,7 @@ fn number(path: &CStr) -> Option<usize> {
 
 /// The start of a file, if it can be read. Nothing is allocated.
 pub(super) fn read<'a>(path: &CStr, text: &'a mut [u8]) -> Option<&'a [u8]> {
+    let _errno = Errno::kept();
     // SAFETY: the path ends with a zero, and the text is as long as it says.
     let length = unsafe {
         let file = calls::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
@@ -493,6 +505,26 @@ mod tests {
             Linux::addresses(wish, bytes + PAGE / 2 + 1, HUGE) == Some((wish, bytes))
         });
         assert!(had);
+    }
+
+    #[test]
+    fn what_fails_is_not_seen_in_the_programs_errno() {
+        let nowhere = NonNull::<u8>::dangling().with_addr((1 << 46).try_into().unwrap());
+        let far = 1 << 46;
+        let unwelcome = |call: &dyn Fn()| {
+            // SAFETY: the calling thread's own.
+            unsafe { *libc::__errno_location() = 4711 };
+            call();
+            assert_eq!(errno(), 4711);
+        };
+        unwelcome(&|| assert_eq!(Linux.map(nowhere, far), Map::Refused));
+        unwelcome(&|| assert_eq!(Linux.map_anywhere(far, PAGE), None));
+        unwelcome(&|| assert_eq!(Linux::addresses(0, 2 * far, 2 * far), None));
+        unwelcome(&|| assert!(Linux.resident(nowhere, PAGE).is_none_or(|bytes| bytes == 0)));
+        unwelcome(&|| assert!(!Linux.collapse(nowhere)));
+        unwelcome(&|| assert_eq!(read(c"/nowhere", &mut [0; 8]), None));
+        // SAFETY: nothing lies there.
+        unwelcome(&|| unsafe { Linux.advise(nowhere, HUGE, true) });
     }
 
     #[test]

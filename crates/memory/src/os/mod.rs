@@ -3,6 +3,8 @@
 //!
 //! A call that fails may have done nothing, a part of its work, or have lost what was there. What can be true afterwards is said here,
 //! call by call, and returned as a value: who calls never guesses.
+//!
+//! Whatever fails, the program's `errno` stays as it was: it does not know of these calls.
 #![allow(unsafe_code)]
 
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]

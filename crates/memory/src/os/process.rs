@@ -227,6 +227,7 @@ pub(crate) fn fence_threads() -> bool {
 }
 
 fn membarrier(command: libc::c_int) -> bool {
+    let _errno = Errno::kept();
     // SAFETY: the call takes plain numbers, and touches no memory.
     unsafe { calls::syscall(libc::SYS_membarrier, [command as usize, 0, 0, 0]) == 0 }
 }

@@ -40,7 +40,6 @@ pub(super) fn let_others(inside: Inside) -> Inside {
 
 /// Gives back to the system what a goal says, and looks at what is to be looked at; less, where the process is about to fork.
 pub(super) fn pursue(mut inside: Inside, goal: &mut Goal) -> Inside {
-    let _errno = os::Errno::kept();
     if let Some(look) = inside.heap.look() {
         let seen;
         (inside, seen) = meanwhile(inside, || look.run());

@@ -102,7 +102,6 @@ impl fmt::Display for Footprint {
 
 /// Of this instant.
 pub(crate) fn footprint() -> Footprint {
-    let _errno = os::Errno::kept();
     let counted = snapshot();
     let (reserved, rounded, cached) = (counted.reserved(), counted.in_use_rounded(), counted.held_by_threads());
     let caches = threads::bytes_of_caches();

@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::cache::Cache;
 use super::errands::pursue;
 use super::shards::{self, Inside};
+use super::threads::current;
 use super::tuning::{
     LATE_NANOSECONDS, PIECES_A_CALL, SETTINGS_NANOSECONDS, SHORTEST_TICK_NANOSECONDS, THREAD_REFUSED_NANOSECONDS,
 };
@@ -24,7 +25,7 @@ use crate::heap_config::{Background, HeapSettings};
 use crate::os;
 use crate::pressure;
 use crate::retention::TICKS;
-use crate::sync::BREATH;
+use crate::sync::{BREATH, LockGuard};
 
 /// When calls have something to do, by [`os::clock`]; `NEVER` while they have not.
 static DUE: AtomicU64 = AtomicU64::new(NEVER);
@@ -37,6 +38,10 @@ static OPEN: AtomicBool = AtomicBool::new(true);
 pub(super) fn reconsider() {
     OPEN.store(true, Relaxed);
 }
+
+/// The C library makes requests and frees of its own, under locks that a new thread would need: where it comes to us, none is started in the midst of these, but only where
+/// that is set, and then it stays.
+const IS_MALLOC: bool = cfg!(any(tenzor_shared, tenzor_static));
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
@@ -73,6 +78,7 @@ pub(super) fn period(settings: &HeapSettings) -> Option<u64> {
 impl Central {
     fn may_have_a_thread(&self) -> bool {
         match self.settings.background.value {
+            _ if IS_MALLOC => false,
             Background::Auto => threads::are_many(),
             Background::Always => true,
             Background::Never => false,
@@ -224,6 +230,11 @@ fn find_somebody(inside: Inside, cache: &Cache) {
         }
         return;
     }
+    start_thread(central, cache, now);
+}
+
+/// A thread shall do it, if none does.
+fn start_thread(mut central: LockGuard<'static, Central>, cache: &Cache, now: u64) {
     if matches!(central.purger.who, Who::Thread(_)) {
         return;
     }
@@ -239,6 +250,13 @@ fn find_somebody(inside: Inside, cache: &Cache) {
         if central.purger.who == me {
             central.leave_it_to_calls(cache, now);
         }
+    }
+}
+
+/// The settings are others. For who is in no request.
+pub(super) fn heed(settings: &HeapSettings) {
+    if IS_MALLOC && settings.background.value == Background::Always && settings.decay.value.is_some() {
+        start_thread(central_lock(), current(), os::clock());
     }
 }
 
@@ -277,7 +295,6 @@ fn visit_from(inside: Inside, cache: &Cache) {
 
 /// Gives back what is due.
 fn give_pieces(now: u64) {
-    let _errno = os::Errno::kept();
     let Some((ticks, pieces)) = central().and_then(|mut central| central.pass_time(now)) else { return };
     for _ in 0..ticks {
         tick();
@@ -396,7 +413,7 @@ fn purge() {
         if central.purger.who != Who::Thread(me) {
             return;
         }
-        if is_at_rest {
+        if is_at_rest && !IS_MALLOC {
             central.leave_it();
             drop(central);
             return look_back();

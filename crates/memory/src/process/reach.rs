@@ -54,7 +54,6 @@ pub(super) fn call_in(only_idle: bool) {
         tries -= 1;
         os::sleep(BREATH);
     }
-    let _errno = os::Errno::kept();
     pot::noted_is_seen();
     if visit_all(|cache| cache.call_in(only_idle)) && fence() && visit_all(Cache::shut) && fence() {
         take_out_all();

@@ -33,6 +33,7 @@ pub(super) fn heed(settings: &HeapSettings) {
     if settings.checks.value {
         drain(current());
     }
+    purger::heed(settings);
 }
 
 /// What is in force.

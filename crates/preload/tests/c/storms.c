@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -214,6 +215,77 @@ static void handed(int count) {
         pthread_join(some[i], NULL);
 }
 
+// Threads that a child of a fork has not: the C library frees what it knows of them under a lock that whoever starts a thread takes, too.
+static atomic_int up;
+static void *stays(void *nothing) {
+    free(malloc(100));
+    up++;
+    for (;;)
+        pause();
+    return nothing;
+}
+
+static void *nothing(void *given) { return given; }
+
+static void bereft(int count) {
+    enum { THREADS = 100, MIB = 1 << 20 };
+    pthread_t some[THREADS], one;
+    char *block = malloc(64 * MIB);
+    memset(block, 1, 64 * MIB);
+    for (int i = 0; i < THREADS; i++)
+        if (pthread_create(&some[i], NULL, stays, NULL))
+            fail("no thread");
+    while (up < THREADS)
+        usleep(100);
+    free(block);
+    for (int i = 0; i < count; i++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            if (pthread_create(&one, NULL, nothing, NULL))
+                _exit(1);
+            pthread_join(one, NULL);
+            _exit(0);
+        }
+        // All its signals may be blocked.
+        int status = 0, waited = 0;
+        for (int k = 0; k < 60 * 1000 && !(waited = waitpid(pid, &status, WNOHANG)); k++)
+            usleep(1000);
+        if (waited != pid || status != 0) {
+            fail("a child hangs, or failed");
+            kill(pid, SIGKILL);
+            waitpid(pid, &status, 0);
+        }
+    }
+}
+
+// Threads that contend, so that the heap wants more addresses, and cannot have them: none of that is seen by who frees.
+static void *box[16];
+static void *swaps(void *seed) {
+    unsigned random = (unsigned)(uintptr_t)seed;
+    while (!over) {
+        void *new = malloc(100000 + (next(&random) >> 12) % 900000);
+        void *old = __atomic_exchange_n(&box[next(&random) >> 28], new, __ATOMIC_SEQ_CST);
+        errno = 4711;
+        free(old);
+        if (errno != 4711)
+            fail("free changed errno");
+    }
+    return NULL;
+}
+
+static void narrow(int milliseconds) {
+    pthread_t some[4];
+    for (uintptr_t i = 0; i < 4; i++)
+        pthread_create(&some[i], NULL, swaps, (void *)(i + 1));
+    usleep(1000);
+    struct rlimit limit = {1 << 20, RLIM_INFINITY};
+    setrlimit(RLIMIT_AS, &limit);
+    usleep(1000 * milliseconds);
+    over = 1;
+    for (int i = 0; i < 4; i++)
+        pthread_join(some[i], NULL);
+}
+
 static pthread_key_t key;
 static void at_the_end(void *value) {
     static _Thread_local int rounds;
@@ -282,6 +354,10 @@ int main(int count, char **args) {
             pthread_join(some[i], NULL);
     } else if (count > 2 && !strcmp(args[1], "threads")) {
         threads(how_many);
+    } else if (count > 2 && !strcmp(args[1], "bereft")) {
+        bereft(how_many);
+    } else if (count > 2 && !strcmp(args[1], "narrow")) {
+        narrow(how_many);
     } else if (count > 2 && !strcmp(args[1], "handed")) {
         handed(how_many);
     } else if (count > 2 && !strcmp(args[1], "signals")) {
