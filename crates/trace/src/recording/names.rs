@@ -68,6 +68,28 @@ pub fn addresses(name: &[u8]) -> impl Iterator<Item = u64> {
     name.as_chunks::<8>().0.iter().map(|address| u64::from_le_bytes(*address))
 }
 
+/// Code in memory, and its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Module<'a> {
+    /// Where it begins in memory.
+    pub begin: u64,
+    /// Where it ends there, excluded.
+    pub end: u64,
+    /// Where it begins in the file.
+    pub offset: u64,
+    /// The file's path.
+    pub path: &'a [u8],
+}
+
+/// What a module's name says; `None` if that is no part of memory.
+pub fn module(name: &[u8]) -> Option<Module<'_>> {
+    let (numbers, path) = name.split_first_chunk::<24>()?;
+    let number = |at: usize| numbers[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    let module = Module { begin: number(0), end: number(8), offset: number(16), path };
+    (module.begin < module.end).then_some(module)
+}
+
 /// A name as it can be shown: what is no text, or no line, is replaced.
 pub fn text(name: &[u8]) -> Cow<'_, str> {
     let text = String::from_utf8_lossy(name);
@@ -103,6 +125,14 @@ mod tests {
             assert_eq!(read.len(), names.len());
         }
         assert_eq!(addresses(names[3].2).collect::<Vec<_>>(), [1, 2]);
+        let (mut path, whole) = (vec![7; 24], Module { begin: 0x1000, end: 0x3000, offset: 0x40, path: b"/bin/x" });
+        [whole.begin, whole.end, whole.offset].iter().enumerate().for_each(|(at, number)| {
+            path[8 * at..8 * at + 8].copy_from_slice(&number.to_le_bytes());
+        });
+        path.extend(whole.path);
+        assert_eq!((module(&path), module(&path[..23])), (Some(whole), None));
+        path[8..16].copy_from_slice(&0x1000_u64.to_le_bytes());
+        assert_eq!(module(&path), None);
         // What is cut off is noticed, but between two names.
         let whole: Vec<usize> =
             (0..=bytes.len()).filter(|&end| decode(&bytes[..end], |_, _, _| ()).is_some()).collect();
