@@ -35,6 +35,8 @@
 //! ```
 
 mod event;
+#[cfg(feature = "export")]
+pub mod export;
 pub mod import;
 mod parse;
 pub mod recording;

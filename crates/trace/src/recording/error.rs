@@ -27,6 +27,12 @@ impl RecordingError {
         Self { place, what: "cannot be read", source: Some(source) }
     }
 
+    /// The same, but for what the system said.
+    #[cfg(feature = "export")]
+    pub(super) fn again(&self) -> Self {
+        Self::new(self.place, self.what)
+    }
+
     /// The block's number in the file, counted from 1; none for the file's header.
     pub fn block(&self) -> Option<u64> {
         match self.place {

@@ -254,6 +254,18 @@ impl<R> Recording<R> {
         self.names.get(&(kind, number)).map(|name| &**name)
     }
 
+    /// The names of a kind, by their numbers, in no order.
+    #[cfg(feature = "export")]
+    pub(crate) fn names(&self, kind: Kind) -> impl Iterator<Item = (u32, &[u8])> {
+        self.names.iter().filter(move |((of, _), _)| *of == kind).map(|((_, number), name)| (*number, &**name))
+    }
+
+    /// The first of the [damages](Self::damages), to be returned.
+    #[cfg(feature = "export")]
+    pub(crate) fn first_damage(&self) -> Option<RecordingError> {
+        self.damages.first().map(RecordingError::again)
+    }
+
     /// The first hundred blocks that are damaged as far as their headers tell, or names.
     pub fn damages(&self) -> &[RecordingError] {
         &self.damages
