@@ -126,14 +126,15 @@ pub(crate) enum TraceCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Write a recording as text, or as a recording what others recorded
+    /// Write a recording as text, or for flamegraph, pprof or Perfetto; or as a recording what others recorded
+    #[command(after_long_help = CONVERT)]
     Convert {
         /// A recording; CSV as 'tenzor replay' takes it; a snapshot of PyTorch's memory; a log of RAPIDS' memory manager; a file of heaptrack's, raw or interpreted. Plain or compressed by gzip;
         /// - is standard input
         #[arg(value_name = "FROM")]
         from: PathBuf,
 
-        /// What is written: text if it ends in .csv, otherwise a recording
+        /// What is written, as its end tells: .csv, .folded, .pb.gz, .perfetto-trace; otherwise a recording
         #[arg(value_name = "TO")]
         to: PathBuf,
     },
@@ -353,6 +354,22 @@ Keys of the JSON object of --json:
     lost, out_of_order    events that are missing, or not explained by others
     damaged, is_cut       an array of what is damaged; whether its end is missing
   blessed                 the baseline that was written, or null";
+
+const CONVERT: &str = "\
+What TO ends in tells what is written:
+  .csv                         text, as 'tenzor replay' takes it
+  .folded, .collapsed          collapsed stacks, for flamegraph, inferno and speedscope:
+                               what was in use at the peak, in bytes; a thread, its
+                               labels, and the frames of its stack, or else the class
+                               of the size, as 64 KiB–128 KiB
+  .pb.gz, .pprof               a profile for pprof: blocks and bytes at the peak
+                               (inuse_objects, inuse_space), and of all requests
+                               (alloc_objects, alloc_space)
+  .perfetto-trace, .pftrace    a trace for ui.perfetto.dev: bytes in use and reserved,
+                               and slices of labels; of many changes, the least, the
+                               greatest and the last value of each interval
+  anything else                a recording, compressed
+Only a recording is written as anything but a recording.";
 
 const RUN: &str = "\
 Runs another program over Tenzor's heap, in place of its malloc: on Linux with

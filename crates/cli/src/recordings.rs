@@ -10,7 +10,7 @@ use serde::Serialize;
 use tenzor::trace::Limits;
 use tenzor::trace::import::{self, ImportError, Imported, SnapshotLimits};
 use tenzor::trace::recording::format::Header;
-use tenzor::trace::recording::{Recording, Writer};
+use tenzor::trace::recording::{ConvertError, Recording, Writer};
 use tenzor_report::{Summary, summary};
 
 use crate::args::TraceCommand;
@@ -102,24 +102,63 @@ pub(crate) fn written(to: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Res
     fs::rename(&beside, to).with_context(shown)
 }
 
+/// What a recording is written as, which the end of the file's name tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Recording,
+    Text,
+    Collapsed,
+    Pprof,
+    Perfetto,
+}
+
+impl Format {
+    const ENDS: [(&str, Self); 7] = [
+        (".csv", Self::Text),
+        (".folded", Self::Collapsed),
+        (".collapsed", Self::Collapsed),
+        (".pb.gz", Self::Pprof),
+        (".pprof", Self::Pprof),
+        (".perfetto-trace", Self::Perfetto),
+        (".pftrace", Self::Perfetto),
+    ];
+
+    fn of(path: &Path) -> Self {
+        let name = path.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
+        Self::ENDS.into_iter().find(|(end, _)| name.ends_with(end)).map_or(Self::Recording, |(_, format)| format)
+    }
+
+    fn write(self, recording: &mut Recording<impl Read + Seek>, out: impl Write) -> Result<(), ConvertError> {
+        match self {
+            Self::Recording => recording.pack(out),
+            Self::Text => recording.write_csv(out),
+            Self::Collapsed => recording.write_collapsed(out),
+            Self::Pprof => recording.write_pprof(out),
+            Self::Perfetto => recording.write_perfetto(out),
+        }
+    }
+}
+
 fn convert(from: &Path, to: &Path) -> Result<()> {
-    let name = source::name(from);
+    let (name, format) = (source::name(from), Format::of(to));
     let mut input = source::decompressed(source::open(from)?, &name)?;
     let is_recording = source::is_recording(&mut input, &name)?;
-    let to_text = to.extension().is_some_and(|extension| extension == OsStr::new("csv"));
-    written(to, |out| match (is_recording, to_text) {
-        (true, true) => open(from)?.write_csv(out).map_err(|error| anyhow!("{name}: {error}")),
-        (true, false) => open(from)?.pack(out).map_err(|error| anyhow!("{name}: {error}")),
-        (false, _) => {
-            ensure!(!to_text, "{}: nothing but a recording is written as text", to.display());
-            let header = Header { began: 0, process: 0, page: 4096, tick: TICK };
-            let mut writer = Writer::new(out, header).with_context(|| to.display().to_string())?;
-            let imported = imported(input, &mut writer).map_err(|error| anyhow!("{name}: {error}"))?;
-            if imported.left_out > 0 {
-                writeln!(io::stderr(), "{name}: {} events were left out", imported.left_out)?;
-            }
-            writer.finish().map(drop).with_context(|| to.display().to_string())
+    written(to, |out| {
+        if is_recording {
+            return format.write(&mut open(from)?, out).map_err(|error| anyhow!("{name}: {error}"));
         }
+        ensure!(
+            format == Format::Recording,
+            "{name}: is no recording; convert it to one first, and that to {}",
+            to.display()
+        );
+        let header = Header { began: 0, process: 0, page: 4096, tick: TICK };
+        let mut writer = Writer::new(out, header).with_context(|| to.display().to_string())?;
+        let imported = imported(input, &mut writer).map_err(|error| anyhow!("{name}: {error}"))?;
+        if imported.left_out > 0 {
+            writeln!(io::stderr(), "{name}: {} events were left out", imported.left_out)?;
+        }
+        writer.finish().map(drop).with_context(|| to.display().to_string())
     })
 }
 

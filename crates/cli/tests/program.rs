@@ -411,6 +411,46 @@ fn recordings_are_made_of_text_packed_told_of_and_replayed() {
 }
 
 #[test]
+fn recordings_are_written_for_other_programs() {
+    let at = |name: &str| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let (text_file, recording) = (trace_file("to-export.csv", SMALL), at("export.tnz"));
+    assert!(trace(&["convert".as_ref(), text_file.as_ref(), recording.as_ref()]).status.success());
+    let write = |from: &PathBuf, name: &str| trace(&["convert".as_ref(), from.as_ref(), at(name).as_ref()]);
+    for name in
+        ["export.folded", "export.collapsed", "export.pb.gz", "export.pprof", "export.perfetto-trace", "export.pftrace"]
+    {
+        let written = write(&recording, name);
+        assert!(written.status.success() && written.stderr.is_empty(), "{name}: {written:?}");
+        let refused = write(&text_file, &format!("never-{name}"));
+        assert!(
+            !refused.status.success() && text(&refused.stderr).contains("to-export.csv: is no recording"),
+            "{refused:?}"
+        );
+        assert!(!at(&format!("never-{name}")).exists());
+    }
+    let read = |name: &str| fs::read(at(name)).unwrap();
+    let lines = [
+        "thread_0;64 B–128 B 64",
+        "thread_0;256 B–512 B 300",
+        "thread_0;2 KiB–4 KiB 3000",
+        "thread_0;4 KiB–8 KiB 4096",
+    ];
+    let lines = lines.into_iter().chain(["thread_0;64 KiB–128 KiB 100000"]).map(|line| format!("{line}\n"));
+    assert_eq!(text(&read("export.folded")), lines.collect::<String>());
+    assert_eq!(read("export.collapsed"), read("export.folded"));
+    assert_eq!(read("export.pprof"), read("export.pb.gz"));
+    assert_eq!(read("export.pftrace"), read("export.perfetto-trace"));
+    let mut profile = Vec::new();
+    flate2::read::GzDecoder::new(&read("export.pb.gz")[..]).read_to_end(&mut profile).unwrap();
+    let has = |bytes: &[u8], name: &str| bytes.windows(name.len()).any(|part| part == name.as_bytes());
+    assert!(
+        has(&profile, "inuse_space") && has(&profile, "64 KiB–128 KiB") && has(&read("export.pftrace"), "live bytes")
+    );
+    let help = tenzor().args(["trace", "convert", "--help"]).output().unwrap();
+    [".folded", ".pb.gz", ".perfetto-trace"].iter().for_each(|end| assert!(text(&help.stdout).contains(end), "{end}"));
+}
+
+#[test]
 fn damaged_recordings_are_told_of_and_leave_no_file() {
     let text_file = trace_file("to-damage.csv", SMALL);
     let at = |name: &str| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -426,6 +466,11 @@ fn damaged_recordings_are_told_of_and_leave_no_file() {
     let refused = trace(&["convert".as_ref(), damaged.as_ref(), out.as_ref()]);
     assert!(!refused.status.success() && text(&refused.stderr).contains("damaged.tnz: block 1, at byte 64"));
     assert!(!out.exists() && !at("never.csv.part").exists());
+    for name in ["never.folded", "never.pb.gz", "never.pftrace"] {
+        let refused = trace(&["convert".as_ref(), damaged.as_ref(), at(name).as_ref()]);
+        assert!(!refused.status.success() && text(&refused.stderr).contains("damaged.tnz: block 1, at byte 64"));
+        assert!(!at(name).exists() && !at(&format!("{name}.part")).exists());
+    }
     for (file, expected) in [(&text_file, "is no recording"), (&at("nothing-there"), "nothing-there")] {
         let refused = trace(&["info".as_ref(), file.as_ref()]);
         assert!(!refused.status.success() && text(&refused.stderr).contains(expected), "{refused:?}");
