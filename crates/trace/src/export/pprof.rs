@@ -22,7 +22,7 @@ impl<R: Read + Seek> Recording<R> {
     /// has then. See the [module](crate::export) for whose memory is whose.
     ///
     /// A sample's stack is the recorded one, by modules as the recording has them; addresses are one less than those that calls return to, and so lie within the calls. `pprof` looks
-    /// up symbols in the modules' files, where these are still there. Labels are `thread`, and `label`, all that the thread was in, with `;` between: `pprof -tagroot
+    /// up symbols in the modules' files, where these are still there. Labels are `thread`, and `label`, all that the thread was in, with `;` between, which is `:` in them: `pprof -tagroot
     /// thread,label` shows them as frames. Where there is no stack, frames are the labels, or else the class of the size.
     ///
     /// # Errors
@@ -114,7 +114,8 @@ impl<'a, R, W: Write> Profile<'a, R, W> {
             Text::Word(word) => word.to_owned(),
             Text::Thread(number) => shown::thread(self.recording, number).into_owned(),
             Text::Path(path) => {
-                let labels = self.held.paths.labels(path).map(|label| shown::label(self.recording, label));
+                let labels =
+                    self.held.paths.labels(path).map(|label| shown::label(self.recording, label).replace(';', ":"));
                 let mut labels: Vec<_> = labels.collect();
                 labels.reverse();
                 labels.join(";")

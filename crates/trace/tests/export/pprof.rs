@@ -57,7 +57,7 @@ fn values_are_those_at_the_peak_and_of_all_requests() {
             sample.all("label").iter().map(|label| (text(label, "key"), text(label, "str"))).collect()
         };
         let of_label = |labels: &[u64]| {
-            let names = ["encoder", "layer 3", "a;b\u{fffd}c \u{fffd}", "label 3", "x 1 2", "label 5"];
+            let names = ["encoder", "layer 3", "a:b\u{fffd}c \u{fffd}", "label 3", "x 1 2", "label 5"];
             labels.iter().map(|label| names[*label as usize]).collect::<Vec<_>>().join(";")
         };
         let of_thread = |thread: u32| match thread {
