@@ -21,24 +21,35 @@ impl<T> Default for Live<T> {
 impl<T> Live<T> {
     /// What happened changes what is in use. `known` is told of a block that comes, with what was known of it where it lay before.
     pub fn happen(&mut self, what: &What, known: impl FnOnce(&Block, Option<T>) -> T) {
+        self.exchange(what, known, |_, _| ());
+    }
+
+    /// The same, and `gone` is told of each block that goes, with what was known of it.
+    pub fn exchange(
+        &mut self,
+        what: &What,
+        known: impl FnOnce(&Block, Option<T>) -> T,
+        mut gone: impl FnMut(&Block, &T),
+    ) {
         let (block, before) = match *what {
             What::Request(block) | What::Live(block) => (block, None),
-            What::Resize { from, to } => (to, self.go(from)),
+            What::Resize { from, to } => (to, self.go(from, &mut gone)),
             What::Free(block) => {
-                self.go(block);
+                self.go(block, gone);
                 return;
             }
             _ => return,
         };
         // Its free was lost.
-        self.go(block);
+        self.go(block, gone);
         let known = known(&block, before);
         self.blocks.insert(block.address, (block, known));
         self.bytes = self.bytes.saturating_add(block.size);
     }
 
-    fn go(&mut self, block: Block) -> Option<T> {
+    fn go(&mut self, block: Block, mut gone: impl FnMut(&Block, &T)) -> Option<T> {
         let (block, known) = self.blocks.remove(&block.address)?;
+        gone(&block, &known);
         self.bytes = self.bytes.saturating_sub(block.size);
         Some(known)
     }
