@@ -37,6 +37,9 @@ pub(crate) enum Command {
     /// Look into recordings of allocations, and convert them
     #[command(long_about = TRACE, subcommand)]
     Trace(TraceCommand),
+    /// Explain a recording: who holds the peak of its memory, or what changed since another
+    #[command(long_about = EXPLAIN, after_long_help = EXPLAIN_JSON)]
+    Explain(ExplainTask),
     /// Hold a recording to limits, or to what one was before
     #[command(long_about = CHECK, after_long_help = CHECK_JSON)]
     Check(CheckTask),
@@ -148,6 +151,21 @@ pub(crate) enum TraceCommand {
         #[arg(value_name = "TO")]
         to: PathBuf,
     },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExplainTask {
+    /// Recordings, plain or compressed by gzip; - is standard input
+    #[arg(required = true, value_name = "TRACE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Tell what changed since this recording
+    #[arg(long, value_name = "OLD")]
+    pub(crate) against: Option<PathBuf>,
+
+    /// Print one JSON value in place of text
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -370,6 +388,58 @@ What TO ends in tells what is written:
                                greatest and the last value of each interval
   anything else                a recording, compressed
 Only a recording is written as anything but a recording.";
+
+const EXPLAIN: &str = "\
+Explains recordings of allocations, which 'tenzor trace convert' makes of text and
+of what PyTorch, RMM or heaptrack recorded.
+
+Without --against, it tells who holds the peak: what is live when the sum of the
+requested bytes in use is the greatest, by the labels that the requesting thread
+was in (as a/b/c), by stack where there are no labels, by size where there are no
+stacks either; then by size class, by age in steps, by thread and by allocator,
+where there are several. A block that was resized counts as requested by that.
+Where that is less than what one holds, as live is nearly as high at another time,
+it tells how much lower the peak of the whole recording would be without it.
+
+Second is the highest instant that is separate from the peak: in between, live
+fell by a tenth or more of what this instant is above what was live when the first
+step began. To mend what holds the peak, and not what holds this one, gains no
+more than it is lower. 'Not in it' is what holds less of it than of the peak.
+
+With --against, it tells what changed since another recording, from the step with
+the peak of each: requests in the same order, under the same labels and with the
+same size are the same; what lies between such ones is taken for requests whose
+size changed. The number before each change is what it adds to the peak: those
+of all changes are together what the peak changed.
+
+What of a recording is damaged, cut off or lost is told, and left out.";
+
+const EXPLAIN_JSON: &str = "\
+With --json, an array, of each recording:
+  name
+  bytes, blocks            live at the peak; seconds, step (from 1; 0 is before the
+                           first) and event (from 0) tell when that is
+  steps
+  holders                  each an array of name, bytes and blocks, the sums of
+                           which are the peak: labels (innermost), paths, sizes,
+                           size_classes, ages, steps, threads, sources, stacks
+  by                       path, stack or size: what tells most of them
+  gains                    of the first of these, name and bytes: how much lower the
+                           peak would be without it
+  second                   null, or an instant with its holders; lower_by; not_in_it:
+                           what holds less of it than of the peak
+  lost, out_of_order       events
+  damaged, is_cut          what was left out
+With --json and --against, of each: name, against;
+  old, new                 peak, steps, all and in_step (requests, bytes, hits,
+                           misses), flaws (lost, out_of_order, damaged, is_cut)
+  peak_change              bytes
+  paths                    of all labels, path and held_change: the sum is peak_change
+  causes                   a hundred at most: path; in_step, or from before; old_size
+                           and new_size, null where there is no such request;
+                           requests; held_change (bytes live at the peak),
+                           requested_change (bytes), misses_change
+  other_causes, other_held_change";
 
 const RUN: &str = "\
 Runs another program over Tenzor's heap, in place of its malloc: on Linux with

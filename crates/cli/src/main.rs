@@ -14,6 +14,7 @@ mod demo;
 mod doctor;
 #[cfg(target_os = "linux")]
 mod elf;
+mod explain;
 #[cfg(target_os = "linux")]
 mod libraries;
 mod picture;
@@ -67,6 +68,7 @@ fn run(args: Args) -> Result<()> {
         Some(Command::Plan(task)) => return plan::run(&task),
         Some(Command::Demo { json }) => return demo::run(json),
         Some(Command::Trace(command)) => return recordings::run(&command),
+        Some(Command::Explain(task)) => return explain::run(&task),
         Some(Command::Check(task)) => return check::run(&task),
         #[cfg(target_os = "linux")]
         Some(Command::Run(task)) => return run::run(&task).context("tenzor run"),

@@ -49,10 +49,10 @@ pub(crate) trait Seekable: Read + Seek {}
 
 impl<R: Read + Seek> Seekable for R {}
 
-fn open(path: &Path) -> Result<Recording<Box<dyn Seekable>>> {
+pub(crate) fn open(path: &Path) -> Result<Recording<Box<dyn Seekable>>> {
     let name = source::name(path);
     let mut plain = source::decompressed(source::open(path)?, &name)?;
-    ensure!(source::is_recording(&mut plain, &name)?, "{name}: is no recording of Tenzor's");
+    ensure!(source::is_recording(&mut plain, &name)?, "{name}: is no recording of Tenzor's; {CONVERT}");
     opened(path, plain)
 }
 
@@ -87,6 +87,9 @@ fn opened(path: &Path, plain: Box<dyn BufRead>) -> Result<Recording<Box<dyn Seek
     };
     Recording::open(input).map_err(|error| anyhow!("{name}: {error}"))
 }
+
+/// What makes a recording of what is none.
+const CONVERT: &str = "'tenzor trace convert' makes one of text, or of what PyTorch, RMM or heaptrack recorded";
 
 /// Writes a file that is there as a whole, or not at all.
 pub(crate) fn written(to: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
