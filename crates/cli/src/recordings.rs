@@ -80,8 +80,9 @@ fn opened(path: &Path, plain: Box<dyn BufRead>) -> Result<Recording<Box<dyn Seek
     let input: Box<dyn Seekable> = match File::open(path) {
         Ok(file) if source::is_recording(&mut BufReader::new(&file), &name)? => Box::new(BufReader::new(file)),
         _ => {
-            let mut all = Vec::new();
-            plain.take(Limits::default().max_bytes).read_to_end(&mut all).with_context(|| name.clone())?;
+            let (mut all, most) = (Vec::new(), Limits::default().max_bytes);
+            plain.take(most + 1).read_to_end(&mut all).with_context(|| name.clone())?;
+            ensure!(all.len() as u64 <= most, "{name}: too long to be read but from a file, uncompressed");
             Box::new(Cursor::new(all))
         }
     };
@@ -148,7 +149,7 @@ fn convert(from: &Path, to: &Path) -> Result<()> {
     let is_recording = source::is_recording(&mut input, &name)?;
     written(to, |out| {
         if is_recording {
-            return format.write(&mut open(from)?, out).map_err(|error| anyhow!("{name}: {error}"));
+            return format.write(&mut opened(from, input)?, out).map_err(|error| anyhow!("{name}: {error}"));
         }
         ensure!(
             format == Format::Recording,

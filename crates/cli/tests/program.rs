@@ -91,11 +91,11 @@ fn the_facts_of_a_small_trace_are_exact() {
 }
 
 /// What a command prints that gets an input.
-fn fed(arguments: &[&str], input: &str) -> Output {
+fn fed(arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
     let mut command = tenzor();
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    write!(child.stdin.take().unwrap(), "{input}").unwrap();
+    child.stdin.take().unwrap().write_all(input.as_ref()).unwrap();
     child.wait_with_output().unwrap()
 }
 
@@ -382,6 +382,9 @@ fn recordings_are_made_of_text_packed_told_of_and_replayed() {
     held(trace(&["pack".as_ref(), recording.as_ref(), packed.as_ref()]));
     held(trace(&["convert".as_ref(), packed.as_ref(), back.as_ref()]));
     assert!(fs::metadata(&packed).unwrap().len() < fs::metadata(&recording).unwrap().len());
+    let piped = at("small-piped.csv");
+    held(fed(&["trace", "convert", "-", piped.to_str().unwrap()], fs::read(&recording).unwrap()));
+    assert_eq!(fs::read(&piped).unwrap(), fs::read(&back).unwrap());
     for file in [&recording, &packed] {
         let told = json(&trace(&["info".as_ref(), "--json".as_ref(), file.as_ref()]));
         let facts = [
