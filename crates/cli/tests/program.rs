@@ -101,7 +101,7 @@ fn fed(arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
 
 #[test]
 fn standard_input_is_a_file() {
-    let replayed = fed(&["replay", "--json", "--rounds", "1", "-"], &format!("{HEADER}\n{SMALL}"));
+    let replayed = fed(&["replay", "--json", "--rounds", "1", "-"], format!("{HEADER}\n{SMALL}"));
     assert_eq!(json(&replayed)["traces"][0]["requests"], 10);
     assert_eq!(json(&fed(&["plan", "--json", "-"], PROBLEM))[0]["file"], "standard input");
     let wrong = fed(&["plan", "-"], "id,lower,upper,size\na,0,x,1\n");
