@@ -13,7 +13,7 @@ BASH
 check threads-cancelled 120 gcc <<'BASH'
 for _ in 1 2 3; do "$bin/cancelled"; done
 BASH
-check cancelled-at-a-limit 120 gcc <<'BASH'
+check cancelled-at-a-limit 400 gcc <<'BASH'
 TENZOR_LIMIT=5M TENZOR_QUIET=1 "$bin/cancelled"
 TENZOR_LIMIT=5M "$bin/cancelled" 2>/dev/null
 BASH
