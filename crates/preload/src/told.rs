@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use std::fmt::Write;
 
 use libc::{c_int, size_t};
-use tenzor_memory::{HeapConfig, Stats, TenzorMalloc};
+use tenzor_memory::{Stats, TenzorMalloc};
 
 use crate::process::{self, say, unless_passive};
 
@@ -17,8 +17,6 @@ const HEAP: TenzorMalloc = TenzorMalloc::new();
 static BEGIN: extern "C" fn() = {
     extern "C" fn begin() {
         process::begin(tell_at_end);
-        // A thread in a program that did not make it may be one too many, for a fork or a change of privileges. What the environment says counts more.
-        HEAP.configure(&HeapConfig::new().with_background(false));
     }
     begin
 };

@@ -39,8 +39,8 @@ pub(super) fn reconsider() {
     OPEN.store(true, Relaxed);
 }
 
-/// The C library makes requests and frees of its own, under locks that a new thread would need: where it comes to us, none is started in the midst of these, but only where
-/// that is set, and then it stays.
+/// The C library makes requests and frees of its own, under locks that a new thread would need; and in a program that did not make it, a thread may be one too many, for a fork or a
+/// change of privileges. So where the C library comes to us, none is started in the midst of a request, but only where that is set, and then it stays.
 const IS_MALLOC: bool = cfg!(any(tenzor_shared, tenzor_static));
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
