@@ -23,7 +23,7 @@ pub struct Flaws {
     pub is_cut: bool,
 }
 
-/// The most damages that are shown.
+/// The most damages that are shown, where they are not what is asked for.
 const DAMAGES: usize = 3;
 
 /// The most damages that are kept.
@@ -31,9 +31,16 @@ const MOST_DAMAGES: usize = 100;
 
 impl fmt::Display for Flaws {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.show(f, ": what is told may be too little", DAMAGES)
+    }
+}
+
+impl Flaws {
+    /// A line for each, with so many damages, and what follows from lost events.
+    pub(crate) fn show(&self, f: &mut fmt::Formatter<'_>, if_lost: &str, damages: usize) -> fmt::Result {
         let mut line = |name: &str, told: &str| writeln!(f, "  {name:<14}{told}");
         if self.lost > 0 {
-            line("lost", &format!("{}: what is told may be too little", count(self.lost, "event")))?;
+            line("lost", &format!("{}{if_lost}", count(self.lost, "event")))?;
         }
         if self.out_of_order > 0 {
             line("out of order", &count(self.out_of_order, "event"))?;
@@ -41,11 +48,11 @@ impl fmt::Display for Flaws {
         if self.is_cut {
             line("ends", "in the midst of a block, which is left out")?;
         }
-        for damage in self.damaged.iter().take(DAMAGES) {
+        for damage in self.damaged.iter().take(damages) {
             line("damaged", damage)?;
         }
-        if self.damaged.len() > DAMAGES {
-            line("damaged", &format!("{} more", self.damaged.len() - DAMAGES))?;
+        if self.damaged.len() > damages {
+            line("damaged", &format!("{} more", self.damaged.len() - damages))?;
         }
         Ok(())
     }

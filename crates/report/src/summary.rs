@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::io::{Read, Seek};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use serde::Serialize;
-use tenzor_memory::Bytes;
 use tenzor_trace::recording::{Recording, What};
 
 use crate::live::Live;
+use crate::pass::{Flaws, pass};
+use crate::words::{bytes, count};
 
 /// What is in a recording, in numbers. Shown as a few lines.
 #[derive(Debug, Default, Clone, PartialEq, Serialize)]
@@ -44,14 +46,9 @@ pub struct Summary {
     pub peak_at_seconds: f64,
     /// The bytes in use at its end.
     pub live_at_last_bytes: u64,
-    /// How many events are missing, as the recorder had no room for them.
-    pub lost: u64,
-    /// How many events happened without what would explain them.
-    pub out_of_order: u64,
-    /// What of it is damaged.
-    pub damaged: Vec<String>,
-    /// It ends in the midst of a block.
-    pub is_cut: bool,
+    /// What of it is missing.
+    #[serde(flatten)]
+    pub flaws: Flaws,
 }
 
 /// Reads a recording, once. What is damaged is left out, and told.
@@ -63,20 +60,10 @@ pub fn summary<R: Read + Seek>(recording: &mut Recording<R>) -> Summary {
         began_unix_seconds: Duration::from_nanos(header.began).as_secs_f64(),
         threads: recording.thread_numbers().count(),
         blocks: recording.blocks(),
-        damaged: recording.damages().iter().map(ToString::to_string).collect(),
-        is_cut: recording.is_cut(),
         ..Summary::default()
     };
     let mut live = Live::default();
-    let mut events = recording.events();
-    for event in events.by_ref() {
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => {
-                told.damaged.push(error.to_string());
-                continue;
-            }
-        };
+    let flaws = pass(recording, |_, event| {
         told.seconds = told.seconds.max(seconds(event.tick));
         live.happen(&event.what, |_, _| ());
         match event.what {
@@ -92,8 +79,9 @@ pub fn summary<R: Read + Seek>(recording: &mut Recording<R>) -> Summary {
             (told.peak_live_bytes, told.peak_live_blocks) = (live.bytes(), live.len());
             told.peak_at_seconds = seconds(event.tick);
         }
-    }
-    (told.lost, told.out_of_order, told.live_at_last_bytes) = (events.lost(), events.forced(), live.bytes());
+        ControlFlow::Continue(())
+    });
+    (told.flaws, told.live_at_last_bytes) = (flaws, live.bytes());
     told
 }
 
@@ -102,8 +90,6 @@ const DAMAGES: usize = 10;
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |count: u64, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
-        let bytes = |bytes: u64| Bytes(usize::try_from(bytes).unwrap_or(usize::MAX));
         let mut line = |name: &str, told: String| writeln!(f, "  {name:<14}{told}");
         line("recorded", format!("{}, {}", count(self.threads as u64, "thread"), count(self.blocks, "block")))?;
         let kinds = [
@@ -120,21 +106,6 @@ impl fmt::Display for Summary {
         let blocks = count(self.peak_live_blocks as u64, "block");
         line("peak live", format!("{} in {blocks}, at {:.3} s", bytes(self.peak_live_bytes), self.peak_at_seconds))?;
         line("in use at last", bytes(self.live_at_last_bytes).to_string())?;
-        if self.lost > 0 {
-            line("lost", count(self.lost, "event"))?;
-        }
-        if self.out_of_order > 0 {
-            line("out of order", count(self.out_of_order, "event"))?;
-        }
-        if self.is_cut {
-            line("ends", "in the midst of a block, which is left out".to_owned())?;
-        }
-        for damage in self.damaged.iter().take(DAMAGES) {
-            line("damaged", damage.clone())?;
-        }
-        if self.damaged.len() > DAMAGES {
-            line("damaged", format!("{} more", self.damaged.len() - DAMAGES))?;
-        }
-        Ok(())
+        self.flaws.show(f, "", DAMAGES)
     }
 }

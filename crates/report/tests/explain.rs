@@ -200,7 +200,7 @@ fn holders_are_as_in_the_plainest_count_and_have_the_peak_in_sum() {
         let (told, summary) = (peak(&mut recording), summary(&mut recording));
         assert_eq!((told.at.bytes, told.at.blocks), (summary.peak_live_bytes, summary.peak_live_blocks as u64));
         assert_eq!((told.at.bytes, told.at.seconds), (naive.peak.0, summary.peak_at_seconds));
-        assert_eq!((u64::from(told.steps), told.flaws.out_of_order), (summary.steps, summary.out_of_order));
+        assert_eq!((u64::from(told.steps), told.flaws.out_of_order), (summary.steps, summary.flaws.out_of_order));
         if told.at.bytes == 0 {
             continue;
         }

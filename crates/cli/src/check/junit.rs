@@ -56,7 +56,7 @@ mod tests {
 
     fn told(file: &str, contract: Contract) -> Told {
         let mut figures = Figures::default();
-        (figures.peak_live_bytes, figures.out_of_order) = (1000, 3);
+        (figures.peak_live_bytes, figures.flaws.out_of_order) = (1000, 3);
         let verdict = contract.check(&figures).unwrap();
         Told { file: file.to_owned(), broken: verdict.broken(), verdict, figures, blessed: None }
     }

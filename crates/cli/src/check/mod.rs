@@ -114,8 +114,7 @@ fn simulated<R: Read + Seek>(
     recording.write_csv(&mut text).map_err(|error| anyhow!("{file}: {error}"))?;
     let trace = Trace::parse(&*text).map_err(|error| anyhow!("{file}: as text, {error}"))?;
     let mut figures = simulate(&trace, config).map_err(|error| anyhow!("{file}: {error}"))?.figures();
-    (figures.lost, figures.out_of_order) = (recorded.lost, recorded.out_of_order);
-    (figures.damaged, figures.is_cut) = (recorded.damaged, recorded.is_cut);
+    figures.flaws = recorded.flaws;
     Ok(figures)
 }
 
@@ -185,8 +184,9 @@ fn text(told: &Told) -> String {
 fn remarks(told: &Told) -> Vec<String> {
     let mut remarks: Vec<String> =
         told.figures.doubts().iter().map(|doubt| format!("the counts are not exact: {doubt}")).collect();
-    if told.figures.out_of_order > 0 {
-        remarks.push(format!("{} events happened without what would explain them", told.figures.out_of_order));
+    let out_of_order = told.figures.flaws.out_of_order;
+    if out_of_order > 0 {
+        remarks.push(format!("{out_of_order} events happened without what would explain them"));
     }
     remarks.extend(told.blessed.as_ref().map(|baseline| format!("{baseline}: written anew")));
     remarks

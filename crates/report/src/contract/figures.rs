@@ -3,14 +3,16 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io::{Read, Seek};
+use std::ops::ControlFlow;
 
 use serde::Serialize;
-use tenzor_memory::Bytes;
 use tenzor_trace::recording::format::Block;
 use tenzor_trace::recording::names::Kind;
 use tenzor_trace::recording::{Recording, What};
 
 use crate::live::Live;
+use crate::pass::{Flaws, pass};
+use crate::words::bytes;
 
 /// What a recording is held to, and how exact that is.
 ///
@@ -35,14 +37,9 @@ pub struct Figures {
     pub misses: u64,
     /// It tells hits from misses.
     pub tells_misses: bool,
-    /// How many events are missing, as the recorder had no room for them.
-    pub lost: u64,
-    /// How many events happened without what would explain them.
-    pub out_of_order: u64,
-    /// What of it is damaged, and left out.
-    pub damaged: Vec<String>,
-    /// It ends in the midst of a block.
-    pub is_cut: bool,
+    /// What of it is missing.
+    #[serde(flatten)]
+    pub flaws: Flaws,
 }
 
 /// One of the figures, in the order of their keys.
@@ -114,7 +111,7 @@ impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Bytes(bytes) if bytes < 1024 => write!(f, "{bytes} bytes"),
-            Self::Bytes(bytes) => write!(f, "{bytes} bytes ({})", Bytes(usize::try_from(bytes).unwrap_or(usize::MAX))),
+            Self::Bytes(number) => write!(f, "{number} bytes ({})", bytes(number)),
             Self::Count(count) => write!(f, "{count}"),
             Self::Share(share) => write!(f, "{share}"),
         }
@@ -155,9 +152,10 @@ impl Figures {
 
     /// Why they are not exact: a line for each reason, and none if they are.
     pub fn doubts(&self) -> Vec<String> {
-        let lost = (self.lost > 0).then(|| format!("{} events are missing, as there was no room for them", self.lost));
-        let cut = self.is_cut.then(|| "it ends in the midst of a block".to_owned());
-        lost.into_iter().chain(cut).chain(self.damaged.iter().cloned()).collect()
+        let Flaws { lost, ref damaged, is_cut, .. } = self.flaws;
+        let lost = (lost > 0).then(|| format!("{lost} events are missing, as there was no room for them"));
+        let cut = is_cut.then(|| "it ends in the midst of a block".to_owned());
+        lost.into_iter().chain(cut).chain(damaged.iter().cloned()).collect()
     }
 }
 
@@ -165,25 +163,15 @@ const TELLS_NO_MISSES: &str = "nothing in it tells misses from hits";
 
 /// Reads a recording, once, and counts. What is damaged is left out, and told.
 pub fn figures<R: Read + Seek>(recording: &mut Recording<R>) -> Figures {
-    let mut told = Figures {
-        damaged: recording.damages().iter().map(ToString::to_string).collect(),
-        is_cut: recording.is_cut(),
-        ..Figures::default()
-    };
+    let mut told = Figures::default();
     let (mut live, mut reserved, mut steps) = (Live::default(), Reserved::default(), Steps::default());
-    let mut events = recording.events();
-    for event in events.by_ref() {
-        match event {
-            Ok(event) => {
-                live.happen(&event.what, |_, _| ());
-                reserved.happen(&event.what);
-                steps.happen(&event.what);
-                told.peak_live_bytes = told.peak_live_bytes.max(live.bytes());
-            }
-            Err(error) => told.damaged.push(error.to_string()),
-        }
-    }
-    (told.lost, told.out_of_order) = (events.lost(), events.forced());
+    told.flaws = pass(recording, |_, event| {
+        live.happen(&event.what, |_, _| ());
+        reserved.happen(&event.what);
+        steps.happen(&event.what);
+        told.peak_live_bytes = told.peak_live_bytes.max(live.bytes());
+        ControlFlow::Continue(())
+    });
     told.peak_reserved_bytes = reserved.peak();
     let is_pool = |source: &u16| {
         let name = recording.name(Kind::Source, (*source).into());
