@@ -166,6 +166,7 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use fastrand::Rng;
     use tenzor::memory::PoolConfig;
     use tenzor::trace::HEADER;
     use tenzor_report::{Simulation, simulate};
@@ -213,43 +214,31 @@ mod tests {
         }
     }
 
-    /// Random numbers: xorshift.
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, bound: u64) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            self.0 % bound
-        }
-
-        /// Small numbers as often as large ones, and some that come again.
-        fn size(&mut self, log2: u64) -> u64 {
-            let most = 1 << self.below(log2 + 1);
-            if self.below(2) == 0 { most } else { self.below(most + 1) }
-        }
+    /// Small numbers as often as large ones, and some that come again.
+    fn size(random: &mut Rng, log2: u64) -> u64 {
+        let most = 1 << random.u64(..log2 + 1);
+        if random.bool() { most } else { random.u64(..most + 1) }
     }
 
     /// Requests, resizes up to 2 to this power, frees and steps.
-    fn random_trace(random: &mut Random, events: u64, resized: u64) -> Trace {
+    fn random_trace(random: &mut Rng, events: u64, resized: u64) -> Trace {
         let mut lines = format!("{HEADER}\n");
         let (mut live, mut next, mut step): (Vec<u64>, _, _) = (Vec::new(), 0, 0);
         for _ in 0..events {
-            let at = random.below(live.len().max(1) as u64) as usize;
-            lines += &match random.below(20) {
+            let at = random.u64(..live.len().max(1) as u64) as usize;
+            lines += &match random.u64(..20) {
                 0 => {
                     step += 1;
                     format!("m,{step},0,0,0,0\n")
                 }
-                1 | 2 if !live.is_empty() => format!("r,{},{},0,0,0\n", live[at], random.size(resized)),
+                1 | 2 if !live.is_empty() => format!("r,{},{},0,0,0\n", live[at], size(random, resized)),
                 3..11 if !live.is_empty() => format!("f,{},0,0,0,0\n", live.swap_remove(at)),
                 kind => {
                     next += 1;
                     live.push(next);
                     // What is resized stays of the sizes that have classes.
                     let (op, log2) = (if kind % 2 == 0 { 'a' } else { 'z' }, if resized > 16 { 22 } else { resized });
-                    format!("{op},{next},{},{},0,0\n", random.size(log2), 1 << random.below(13))
+                    format!("{op},{next},{},{},0,0\n", size(random, log2), 1 << random.u64(..13))
                 }
             };
         }
@@ -260,7 +249,7 @@ mod tests {
     fn simulations_of_random_traces_say_what_replays_find() {
         stop_time();
         for seed in 1..30 {
-            let random = &mut Random(seed * 0x9e37_79b9);
+            let random = &mut Rng::with_seed(seed * 0x9e37_79b9);
             let trace = random_trace(random, 3000, 16);
             for config in configs() {
                 let [found, told] = both(&trace, config);
@@ -274,7 +263,7 @@ mod tests {
     fn where_large_buffers_are_resized_simulations_are_nearly_right() {
         stop_time();
         for seed in 1..30 {
-            let random = &mut Random(seed * 0x9e37_79b9);
+            let random = &mut Rng::with_seed(seed * 0x9e37_79b9);
             let trace = random_trace(random, 3000, 22);
             for config in configs() {
                 let [found, told] = both(&trace, config);

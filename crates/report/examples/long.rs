@@ -5,21 +5,10 @@ use std::error::Error;
 use std::fs::File;
 use std::io::BufWriter;
 
+use fastrand::Rng;
 use tenzor_trace::recording::Writer;
 use tenzor_trace::recording::format::{Block, Header, Record};
 use tenzor_trace::recording::names::Kind;
-
-/// Random numbers: xorshift.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
 
 const EVENTS_OF_A_STEP: u64 = 50_000;
 
@@ -33,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for label in 0..40 {
         writer.name(Kind::Label, label, format!("layer {label}").as_bytes())?;
     }
-    let (mut random, mut changed) = (Random(88_172_645_463_325_252), Random(seed | 1));
+    let (mut random, mut changed) = (Rng::with_seed(88_172_645_463_325_252), Rng::with_seed(seed | 1));
     let mut live: Vec<Block> = Vec::new();
     let (mut next, mut inside) = (1, [None::<u64>; 2]);
     for event in 0..events {
@@ -52,15 +41,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let in_use = live.len() as u64;
         let is_full = most > 0 && in_use >= most;
-        if most > 0 && in_use > 0 && (is_full || random.below(100) < 49) {
+        if most > 0 && in_use > 0 && (is_full || random.u64(..100) < 49) {
             // What came last goes first, more often than not.
-            let back = random.below(in_use).min(random.below(in_use)).min(random.below(64 * 64));
+            let back = random.u64(..in_use).min(random.u64(..in_use)).min(random.u64(..64 * 64));
             put(Record::Free(live.swap_remove((in_use - 1 - back) as usize)))?;
         } else {
-            let size = 16 << random.below(16);
-            let is_other = seed != 1 && changed.below(100) == 0;
-            let size = if is_other { size + 16 } else { size + random.below(4) * size / 4 };
-            let missed = random.below(50) == 0;
+            let size = 16 << random.u64(..16);
+            let is_other = seed != 1 && changed.u64(..100) == 0;
+            let size = if is_other { size + 16 } else { size + random.u64(..4) * size / 4 };
+            let missed = random.u64(..50) == 0;
             let block = Block { address: next << 4, size, align: 4, missed, ..Block::default() };
             next += 1;
             live.push(block);

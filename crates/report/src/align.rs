@@ -124,13 +124,8 @@ mod tests {
 
     #[test]
     fn pairs_are_the_same_in_order_and_as_many_as_there_can_be() {
-        let mut seed = 88_172_645_463_325_252_u64;
-        let mut below = |bound: u64| {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            seed % bound
-        };
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut below = |bound| random.u64(..bound);
         for _ in 0..5_000 {
             let kinds = 1 + below(6);
             let mut sequence = || (0..below(30)).map(|_| below(kinds)).collect::<Vec<_>>();

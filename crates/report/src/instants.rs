@@ -125,13 +125,8 @@ mod tests {
 
     #[test]
     fn one_look_finds_what_all_pairs_tell() {
-        let mut seed = 88_172_645_463_325_252_u64;
-        let mut below = |bound: u64| {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            seed % bound
-        };
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut below = |bound| random.u64(..bound);
         for _ in 0..20_000 {
             let (length, bound) = (below(30), [3, 30, 1000][below(3) as usize]);
             let lives: Vec<u64> = (0..length).map(|_| below(bound)).collect();

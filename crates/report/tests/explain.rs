@@ -4,24 +4,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::Cursor;
 
+use fastrand::Rng;
 use tenzor_report::{Cause, Changes, Holders, Peak, Row, changes, peak, summary};
 use tenzor_trace::recording::format::{Block, Header, Record};
 use tenzor_trace::recording::names::Kind;
 use tenzor_trace::recording::{Recording, Writer};
 
 const HEADER: Header = Header { began: 0, process: 1, page: 4096, tick: 1_000_000 };
-
-/// Random numbers: xorshift.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
 
 type Recorded = Recording<Cursor<Vec<u8>>>;
 
@@ -121,12 +110,12 @@ impl Naive {
 }
 
 /// What threads did, and what is to be said of it. With one thread at a time in it, the order is known.
-fn history(random: &mut Random, events: usize) -> (Vec<(u32, Record)>, Naive) {
+fn history(random: &mut Rng, events: usize) -> (Vec<(u32, Record)>, Naive) {
     let (mut records, mut naive) = (Vec::new(), Naive::default());
     let mut live: Vec<Block> = Vec::new();
     let mut next = 1;
-    for _ in 0..random.below(4) {
-        let block = Block { source: random.below(3) as u16, ..block(next, random.below(2000)) };
+    for _ in 0..random.u64(..4) {
+        let block = Block { source: random.u64(..3) as u16, ..block(next, random.u64(..2000)) };
         next += 1;
         records.push((0, Record::Live(block)));
         naive.come(0, block, None, true);
@@ -134,19 +123,19 @@ fn history(random: &mut Random, events: usize) -> (Vec<(u32, Record)>, Naive) {
         live.push(block);
     }
     for _ in 0..events {
-        let thread = random.below(3) as u32;
-        let stack = [None, Some(random.below(3))][random.below(2) as usize];
+        let thread = random.u64(..3) as u32;
+        let stack = [None, Some(random.u64(..3))][random.u64(..2) as usize];
         let told = |records: &mut Vec<_>| records.extend(stack.map(|stack| (thread, Record::Stack(stack))));
-        let bits = random.below(20);
-        let size = random.below(1 << bits);
-        let at = random.below(live.len().max(1) as u64) as usize;
-        match random.below(20) {
+        let bits = random.u64(..20);
+        let size = random.u64(..1 << bits);
+        let at = random.u64(..live.len().max(1) as u64) as usize;
+        match random.u64(..20) {
             0 => {
                 naive.steps += 1;
-                records.push((thread, Record::Step(random.below(9))));
+                records.push((thread, Record::Step(random.u64(..9))));
             }
             1..4 => {
-                let label = random.below(5);
+                let label = random.u64(..5);
                 naive.labels.entry(thread).or_default().push(label);
                 records.push((thread, Record::Enter(label)));
             }
@@ -168,7 +157,7 @@ fn history(random: &mut Random, events: usize) -> (Vec<(u32, Record)>, Naive) {
                 naive.come(thread, to, stack, false);
             }
             _ => {
-                let block = Block { source: random.below(3) as u16, missed: random.below(3) == 0, ..block(next, size) };
+                let block = Block { source: random.u64(..3) as u16, missed: random.u64(..3) == 0, ..block(next, size) };
                 next += 1;
                 live.push(block);
                 told(&mut records);
@@ -193,7 +182,7 @@ fn all(holders: &Holders) -> [&[Row]; 9] {
 
 #[test]
 fn holders_are_as_in_the_plainest_count_and_have_the_peak_in_sum() {
-    let mut random = Random(88_172_645_463_325_252);
+    let mut random = Rng::with_seed(88_172_645_463_325_252);
     for round in 0..400 {
         let (records, naive) = history(&mut random, 10 + round);
         let mut recording = recorded(&records);
@@ -381,10 +370,10 @@ fn misses_are_counted() {
 
 #[test]
 fn causes_have_what_the_peak_changed_in_sum() {
-    let mut random = Random(88_172_645_463_325_252);
+    let mut random = Rng::with_seed(88_172_645_463_325_252);
     for round in 0..300 {
         let (records, _) = history(&mut random, 10 + round);
-        let other = if random.below(2) == 0 {
+        let other = if random.u64(..2) == 0 {
             history(&mut random, 10 + round).0
         } else {
             let grown = |(thread, record)| match record {

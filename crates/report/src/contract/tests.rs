@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io::Cursor;
 
+use fastrand::Rng;
 use tenzor_trace::recording::format::{Block, Header, Record};
 use tenzor_trace::recording::names::Kind;
 use tenzor_trace::recording::{Recording, What, Writer};
@@ -11,18 +12,6 @@ use tenzor_trace::recording::{Recording, What, Writer};
 use super::*;
 
 const HEADER: Header = Header { began: 0, process: 1, page: 4096, tick: 1_000_000 };
-
-/// Random numbers: xorshift.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
 
 fn recorded(happened: &[What]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new(), HEADER).unwrap();
@@ -58,13 +47,13 @@ fn block(address: u64, size: u64, missed: bool) -> Block {
 }
 
 /// What a thread may have done: blocks, each of which lives once at a time; sources that take and give; steps.
-fn history(random: &mut Random, events: usize) -> Vec<What> {
+fn history(random: &mut Rng, events: usize) -> Vec<What> {
     let (mut live, mut taken): (Vec<Block>, Vec<Block>) = (Vec::new(), Vec::new());
     let mut next = 0;
     let happen = |_| {
         next += 16;
-        let new = Block { source: random.below(3) as u16, ..block(next, random.below(100), random.below(3) == 0) };
-        let mut pick = |len: usize| random.below(len as u64) as usize;
+        let new = Block { source: random.u64(..3) as u16, ..block(next, random.u64(..100), random.u64(..3) == 0) };
+        let mut pick = |len: usize| random.u64(..len as u64) as usize;
         match pick(12) {
             0 => What::Step(7),
             1 | 2 => {
@@ -140,8 +129,8 @@ fn naive(happened: &[What]) -> Figures {
 #[test]
 fn figures_are_those_of_naive_counts() {
     for seed in 1..300 {
-        let random = &mut Random(seed * 0x9e37_79b9);
-        let events = 1 + random.below(120) as usize;
+        let random = &mut Rng::with_seed(seed * 0x9e37_79b9);
+        let events = 1 + random.u64(..120) as usize;
         // So that it tells.
         let mut happened = vec![What::Taken(block(1 << 20, 0, false))];
         happened.extend(history(random, events));
@@ -262,9 +251,9 @@ fn percentages_are_exact_and_never_wrap() {
         assert_eq!(text.parse::<Percent>(), Err(NoPercent), "{text}");
     }
     assert_eq!(Percent::default().to_string(), "5%");
-    let random = &mut Random(9);
+    let random = &mut Rng::with_seed(9);
     for _ in 0..1000 {
-        let (number, percent) = (random.below(1 << 50), random.below(300));
+        let (number, percent) = (random.u64(..1 << 50), random.u64(..300));
         let allowed = format!("{percent}%").parse::<Percent>().unwrap().more_than(number);
         assert_eq!(allowed, number + number * percent / 100);
     }
@@ -274,13 +263,13 @@ fn percentages_are_exact_and_never_wrap() {
 
 #[test]
 fn baselines_are_read_as_they_were_written() {
-    let random = &mut Random(3);
+    let random = &mut Rng::with_seed(3);
     for _ in 0..500 {
         let mut figures = example();
-        figures.peak_live_bytes = random.below(u64::MAX);
-        figures.peak_reserved_bytes = (random.below(2) > 0).then(|| random.below(u64::MAX));
-        figures.misses_per_step = (random.below(2) > 0).then(|| random.below(1000));
-        figures.hit_rate = (random.below(2) > 0).then(|| random.below(1 << 40) as f64 / (1_u64 << 40) as f64);
+        figures.peak_live_bytes = random.u64(..u64::MAX);
+        figures.peak_reserved_bytes = (random.u64(..2) > 0).then(|| random.u64(..u64::MAX));
+        figures.misses_per_step = (random.u64(..2) > 0).then(|| random.u64(..1000));
+        figures.hit_rate = (random.u64(..2) > 0).then(|| random.u64(..1 << 40) as f64 / (1_u64 << 40) as f64);
         let baseline = Baseline::of(&figures);
         let written = baseline.to_string();
         assert_eq!(Baseline::parse(written.as_bytes()).unwrap(), baseline, "{written}");
@@ -335,13 +324,13 @@ fn hostile_baselines_are_refused_with_their_lines() {
     }
     assert!(Baseline::parse(b"version = 1\nhit_rate = \xff\n").unwrap_err().to_string().contains("\"\\xff\""));
     // Whatever the bytes are, they are read or refused.
-    let random = &mut Random(11);
+    let random = &mut Rng::with_seed(11);
     let whole = Baseline::of(&example()).to_string().into_bytes();
     for _ in 0..5000 {
         let mut bytes = whole.clone();
-        let at = random.below(bytes.len() as u64) as usize;
-        bytes[at] = random.below(256) as u8;
-        bytes.truncate(random.below(bytes.len() as u64 + 1) as usize);
+        let at = random.u64(..bytes.len() as u64) as usize;
+        bytes[at] = random.u64(..256) as u8;
+        bytes.truncate(random.u64(..bytes.len() as u64 + 1) as usize);
         let _ = Baseline::parse(&bytes);
     }
 }

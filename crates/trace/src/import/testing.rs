@@ -40,13 +40,8 @@ pub(super) fn damage(input: &[u8], import_one: impl Fn(&[u8]) -> (Result<Importe
         }
     };
     (0..=input.len()).for_each(|end| check(&input[..end]));
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % below as u64) as usize
-    };
+    let mut numbers = fastrand::Rng::with_seed(1);
+    let mut random = |below| numbers.usize(..below);
     for _ in 0..20_000 {
         let mut changed = input.to_vec();
         for _ in 0..=random(4) {

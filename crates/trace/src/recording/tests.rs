@@ -1,6 +1,8 @@
 use std::collections::HashSet;
 use std::io::Cursor;
 
+use fastrand::Rng;
+
 use super::format::{Block, BlockHeader, BlockKind, HEADER_BYTES, Header, MAX_PAYLOAD, Record};
 use super::names::Kind;
 use super::{Event, Recording, RecordingError, What, Writer};
@@ -8,27 +10,15 @@ use crate::Trace;
 
 const HEADER: Header = Header { began: 1, process: 2, page: 4096, tick: 1_000_000 };
 
-/// Random numbers: xorshift.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
-
 fn block(address: u64, size: u64) -> Block {
     Block { address, size, align: 4, ..Block::default() }
 }
 
 /// What threads did, in the order in which it happened: few addresses, which are taken again and again. What a thread frees, whoever requested it, is its own to request
 /// again; and what passes a lock comes from what all have in common, or goes there.
-fn history(random: &mut Random, events: usize, threads: u64) -> Vec<Event> {
-    fn pick<T>(random: &mut Random, from: &mut Vec<T>) -> T {
-        from.swap_remove(random.below(from.len() as u64) as usize)
+fn history(random: &mut Rng, events: usize, threads: u64) -> Vec<Event> {
+    fn pick<T>(random: &mut Rng, from: &mut Vec<T>) -> T {
+        from.swap_remove(random.u64(..from.len() as u64) as usize)
     }
     let mut live: Vec<Block> = Vec::new();
     let (mut common, mut own): (Vec<u64>, Vec<Vec<u64>>) =
@@ -36,22 +26,22 @@ fn history(random: &mut Random, events: usize, threads: u64) -> Vec<Event> {
     let (mut tick, mut passed, mut numbers) = (0, 0, vec![0; threads as usize]);
     (0..events)
         .map(|_| {
-            tick += [0, 0, 0, 1, 2, 100_000][random.below(6) as usize];
-            let thread = random.below(threads) as usize;
-            let is_passed = random.below(2) == 0;
+            tick += [0, 0, 0, 1, 2, 100_000][random.u64(..6) as usize];
+            let thread = random.u64(..threads) as usize;
+            let is_passed = random.u64(..2) == 0;
             let vacant = if is_passed { &mut common } else { &mut own[thread] };
-            let what = match random.below(10) {
-                0 => What::Step(random.below(1000)),
+            let what = match random.u64(..10) {
+                0 => What::Step(random.u64(..1000)),
                 1 => {
-                    [What::Refused, What::Purged, What::Taken, What::Given][random.below(4) as usize](block(0, 1 << 40))
+                    [What::Refused, What::Purged, What::Taken, What::Given][random.u64(..4) as usize](block(0, 1 << 40))
                 }
                 2 if !live.is_empty() && !vacant.is_empty() => {
                     let from = pick(random, &mut live);
-                    let address = if random.below(2) == 0 { from.address } else { pick(random, vacant) };
+                    let address = if random.u64(..2) == 0 { from.address } else { pick(random, vacant) };
                     if address != from.address {
                         vacant.push(from.address);
                     }
-                    let to = block(address, random.below(1 << 20));
+                    let to = block(address, random.u64(..1 << 20));
                     live.push(to);
                     What::Resize { from, to }
                 }
@@ -61,7 +51,7 @@ fn history(random: &mut Random, events: usize, threads: u64) -> Vec<Event> {
                     What::Free(gone)
                 }
                 _ if !vacant.is_empty() => {
-                    live.push(block(pick(random, vacant), random.below(1 << 20)));
+                    live.push(block(pick(random, vacant), random.u64(..1 << 20)));
                     What::Request(live[live.len() - 1])
                 }
                 _ => What::Enter(3),
@@ -141,8 +131,8 @@ fn check_lives(events: &[Event]) {
 #[test]
 fn what_threads_did_comes_in_an_order_that_can_have_been() {
     for seed in 1..200 {
-        let random = &mut Random(seed * 0x9e37_79b9);
-        let threads = 1 + random.below(5);
+        let random = &mut Rng::with_seed(seed * 0x9e37_79b9);
+        let threads = 1 + random.u64(..5);
         let happened = history(random, 4000, threads);
         let (events, forced, errors) = read(&write(&happened)).unwrap();
         if forced > 0 {
@@ -168,7 +158,7 @@ fn what_threads_did_comes_in_an_order_that_can_have_been() {
 fn where_sizes_are_not_told_few_events_are_out_of_order() {
     let mut all = 0;
     for seed in 1..100 {
-        let mut happened = history(&mut Random(seed * 0x9e37_79b9), 4000, 4);
+        let mut happened = history(&mut Rng::with_seed(seed * 0x9e37_79b9), 4000, 4);
         for event in &mut happened {
             if let What::Free(block) = &mut event.what {
                 block.size = 0;
@@ -205,7 +195,7 @@ fn what_nothing_explains_waits_and_happens() {
 #[test]
 fn as_text_it_reads_as_a_trace() {
     for seed in 1..30 {
-        let happened = history(&mut Random(seed * 0x9e37_79b9), 2000, 3);
+        let happened = history(&mut Rng::with_seed(seed * 0x9e37_79b9), 2000, 3);
         let mut text = Vec::new();
         Recording::open(Cursor::new(write(&happened))).unwrap().write_csv(&mut text).unwrap();
         let trace = Trace::parse(&text[..]).unwrap();
@@ -226,7 +216,7 @@ fn as_text_it_reads_as_a_trace() {
 #[test]
 #[cfg(feature = "pack")]
 fn packed_it_is_small_and_the_same() {
-    let happened = history(&mut Random(3), 20_000, 3);
+    let happened = history(&mut Rng::with_seed(3), 20_000, 3);
     let bytes = write(&happened);
     let mut packed = Vec::new();
     Recording::open(Cursor::new(&bytes)).unwrap().pack(&mut packed).unwrap();
@@ -273,7 +263,7 @@ fn names_and_what_was_lost_are_told() {
 
 #[test]
 fn what_is_cut_off_is_whole_up_to_there() {
-    let happened = history(&mut Random(77), 3000, 3);
+    let happened = history(&mut Rng::with_seed(77), 3000, 3);
     let bytes = write(&happened);
     let whole = read(&bytes).unwrap().0;
     let mut counts = Vec::new();
@@ -292,7 +282,7 @@ fn what_is_cut_off_is_whole_up_to_there() {
 
 #[test]
 fn each_changed_byte_is_an_error_that_names_its_block() {
-    let bytes = write(&history(&mut Random(5), 1500, 2));
+    let bytes = write(&history(&mut Rng::with_seed(5), 1500, 2));
     for at in (0..bytes.len()).step_by(97) {
         let mut changed = bytes.clone();
         changed[at] ^= 0x55;

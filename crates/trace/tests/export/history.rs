@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::Cursor;
 
+use fastrand::Rng;
 use tenzor_trace::recording::format::{Block, Header, Record};
 use tenzor_trace::recording::names::Kind;
 use tenzor_trace::recording::{Event, Recording, What, Writer};
@@ -10,18 +11,6 @@ use tenzor_trace::recording::{Event, Recording, What, Writer};
 pub(crate) type Read = Recording<Cursor<Vec<u8>>>;
 
 pub(crate) const HEADER: Header = Header { began: 1_700_000_000_000_000_000, process: 77, page: 4096, tick: 1000 };
-
-/// Random numbers: xorshift.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
 
 /// Names that are hard to show. The others have none.
 pub(crate) const LABELS: [&[u8]; 5] = [b"encoder", b"layer 3", b"a;b\nc \xff", b"  ", b"x 1 2"];
@@ -36,7 +25,7 @@ pub(crate) const MODULES: [(u32, [u64; 3], &[u8]); 3] = [
 pub(crate) const STACKS: [&[u64]; 4] = [&[0x1010, 0x2fff, 0x5001], &[0x3000, 0x1010], &[0x9999], &[]];
 
 /// So many events of a few threads, in labels and with stacks, of three sources. Every block is freed as it is, or its size is not told; some frees and requests are missing.
-pub(crate) fn history(random: &mut Random, events: u64) -> Read {
+pub(crate) fn history(random: &mut Rng, events: u64) -> Read {
     let mut writer = Writer::new(Cursor::new(Vec::new()), HEADER).unwrap();
     let name = |(at, name): (usize, &&[u8])| (at as u32, name.to_vec());
     THREADS.iter().enumerate().map(name).for_each(|(at, name)| writer.name(Kind::Thread, at, &name).unwrap());
@@ -53,48 +42,48 @@ pub(crate) fn history(random: &mut Random, events: u64) -> Read {
     let (mut live, mut vacant): (Vec<Block>, Vec<u64>) = (Vec::new(), (1..200).map(|at| at * 0x100).collect());
     let mut tick = 0;
     for _ in 0..events {
-        tick += random.below(3);
-        let thread = random.below(5) as u32;
+        tick += random.u64(..3);
+        let thread = random.u64(..5) as u32;
         let mut put = |record| writer.record(thread, tick, record).unwrap();
-        let stack = |random: &mut Random, put: &mut dyn FnMut(Record)| {
-            if random.below(2) == 0 {
-                put(Record::Stack(random.below(STACKS.len() as u64 + 1)));
+        let stack = |random: &mut Rng, put: &mut dyn FnMut(Record)| {
+            if random.u64(..2) == 0 {
+                put(Record::Stack(random.u64(..STACKS.len() as u64 + 1)));
             }
         };
-        let size = |random: &mut Random| {
-            let below = 1 << random.below(24);
-            random.below(below)
+        let size = |random: &mut Rng| {
+            let below = 1 << random.u64(..24);
+            random.u64(..below)
         };
-        match random.below(16) {
-            0 => put(Record::Step(random.below(1000))),
+        match random.u64(..16) {
+            0 => put(Record::Step(random.u64(..1000))),
             1 => put(Record::Refused(Block { size: 1 << 40, ..Block::default() })),
             2 => put(Record::Taken(Block { address: 16, size: 1 << 16, source: 1, ..Block::default() })),
             3 => put(Record::Given(Block { address: 16, size: 1 << 15, source: 1, ..Block::default() })),
-            4 | 5 => put(Record::Enter(random.below(LABELS.len() as u64 + 1))),
-            6 | 7 => put(Record::Leave(random.below(LABELS.len() as u64 + 1))),
+            4 | 5 => put(Record::Enter(random.u64(..LABELS.len() as u64 + 1))),
+            6 | 7 => put(Record::Leave(random.u64(..LABELS.len() as u64 + 1))),
             8 if !live.is_empty() => {
-                let from = live.swap_remove(random.below(live.len() as u64) as usize);
-                let to = Block { size: size(random), source: random.below(3) as u16, ..from };
+                let from = live.swap_remove(random.u64(..live.len() as u64) as usize);
+                let to = Block { size: size(random), source: random.u64(..3) as u16, ..from };
                 live.push(to);
                 stack(random, &mut put);
                 put(Record::Resize(to));
                 put(Record::From(from));
             }
             9..12 if !live.is_empty() => {
-                let gone = live.swap_remove(random.below(live.len() as u64) as usize);
+                let gone = live.swap_remove(random.u64(..live.len() as u64) as usize);
                 vacant.push(gone.address);
-                match random.below(20) {
+                match random.u64(..20) {
                     0 => {}
                     1..5 => put(Record::Free(Block { size: 0, ..gone })),
                     _ => put(Record::Free(gone)),
                 }
             }
             _ if !vacant.is_empty() => {
-                let address = vacant.swap_remove(random.below(vacant.len() as u64) as usize);
-                let block = Block { address, size: size(random), source: random.below(3) as u16, ..Block::default() };
+                let address = vacant.swap_remove(random.u64(..vacant.len() as u64) as usize);
+                let block = Block { address, size: size(random), source: random.u64(..3) as u16, ..Block::default() };
                 live.push(block);
                 stack(random, &mut put);
-                put(if random.below(20) == 0 { Record::Live(block) } else { Record::Request(block) });
+                put(if random.u64(..20) == 0 { Record::Live(block) } else { Record::Request(block) });
             }
             _ => {}
         }

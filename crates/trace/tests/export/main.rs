@@ -11,15 +11,16 @@ mod pprof;
 
 use std::io::Cursor;
 
+use fastrand::Rng;
 use tenzor_trace::recording::Recording;
 use tenzor_trace::recording::format::{HEADER_BYTES, Record};
 
-use self::history::{HEADER, Random, Read, history};
+use self::history::{HEADER, Read, history};
 
 /// Recordings of different lengths, with what is in them.
 fn each_history(mut check: impl FnMut(&mut Read, &history::Oracle)) {
     for (seed, events) in [(1, 0), (2, 1), (3, 40), (4, 1000), (5, 3000), (6, 3000)] {
-        let mut recording = history(&mut Random(seed), events);
+        let mut recording = history(&mut Rng::with_seed(seed), events);
         let oracle = history::Oracle::of(&mut recording);
         check(&mut recording, &oracle);
     }
@@ -67,7 +68,7 @@ fn what_cannot_be_written_is_told() {
             Ok(())
         }
     }
-    let mut recording = history(&mut Random(9), 2000);
+    let mut recording = history(&mut Rng::with_seed(9), 2000);
     for room in [0, 10, 300] {
         assert!(recording.write_collapsed(Full(room)).unwrap_err().to_string().ends_with("full"));
         assert!(recording.write_pprof(Full(room)).unwrap_err().to_string().ends_with("full"));

@@ -165,9 +165,9 @@ fn threads_have_slices_of_labels_and_instants() {
 fn many_events_make_a_file_that_can_be_looked_at() {
     const EVENTS: u64 = 400_000;
     let mut writer = Writer::new(Cursor::new(Vec::new()), HEADER).unwrap();
-    let (mut most, mut random) = (0, crate::history::Random(3));
+    let (mut most, mut random) = (0, fastrand::Rng::with_seed(3));
     for at in 0..EVENTS {
-        let block = Block { address: 0x1000, size: random.below(1 << 40), ..Block::default() };
+        let block = Block { address: 0x1000, size: random.u64(..1 << 40), ..Block::default() };
         most = most.max(block.size);
         writer.record(0, 2 * at, Record::Request(block)).unwrap();
         writer.record(0, 2 * at, Record::Refused(block)).unwrap();

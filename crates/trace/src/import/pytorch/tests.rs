@@ -1,5 +1,7 @@
 use std::io::{BufReader, Cursor, Error, Read};
 
+use fastrand::Rng;
+
 use super::golden::GOLDEN;
 use super::pickle::read;
 use super::{ImportError, Imported, SnapshotLimits, pytorch};
@@ -109,38 +111,26 @@ fn what_cannot_be_read_has_its_source() {
     assert_eq!(error.unwrap_err().to_string(), "byte 2: the input cannot be read: broken");
 }
 
-/// Random numbers: xorshift.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound as u64) as usize
-    }
-}
-
 #[test]
 fn whatever_it_is_nothing_panics() {
-    let mut random = Random(42);
+    let mut random = Rng::with_seed(42);
     let (mut good, rounds) = (0, 20_000);
     for round in 0..rounds {
         let mut pickle = GOLDEN[round % GOLDEN.len()].to_vec();
-        for _ in 0..=random.below(4) {
-            let at = random.below(pickle.len());
-            match random.below(4) {
-                0 => pickle[at] ^= 1 << random.below(8),
-                1 => pickle[at] = random.below(256) as u8,
+        for _ in 0..=random.usize(..4) {
+            let at = random.usize(..pickle.len());
+            match random.usize(..4) {
+                0 => pickle[at] ^= 1 << random.usize(..8),
+                1 => pickle[at] = random.usize(..256) as u8,
                 2 => drop(pickle.remove(at)),
                 _ => {
-                    let from = random.below(pickle.len());
-                    let more = pickle[from..(from + random.below(20)).min(pickle.len())].to_vec();
+                    let from = random.usize(..pickle.len());
+                    let more = pickle[from..(from + random.usize(..20)).min(pickle.len())].to_vec();
                     pickle.splice(at..at, more);
                 }
             }
         }
-        let limit = [LIMIT, 20_000][random.below(2)];
+        let limit = [LIMIT, 20_000][random.usize(..2)];
         if let Ok((mut recording, _)) = import_within(&pickle, limit) {
             good += 1;
             assert!(recording.events().all(|event| event.is_ok()));
@@ -150,8 +140,8 @@ fn whatever_it_is_nothing_panics() {
     // Programs of opcodes that are known, with small operands.
     let opcodes = b"(012.NIKMJGpqrghj)]}tldaesu\x85\x86\x87\x88\x8a\x8b\x8c\x8f\x90\x91\x94\x95XUTSV\n\x00\x01\x02";
     for _ in 0..100_000 {
-        let length = random.below(40);
-        let program: Vec<u8> = (0..length).map(|_| opcodes[random.below(opcodes.len())]).chain(*b"..").collect();
+        let length = random.usize(..40);
+        let program: Vec<u8> = (0..length).map(|_| opcodes[random.usize(..opcodes.len())]).chain(*b"..").collect();
         drop(import_within(&program, LIMIT));
     }
 }
